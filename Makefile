@@ -1,0 +1,91 @@
+# Every target sets up what it needs, once: the virtual environment and, on demand, the programs.
+# The one thing to have is Python >= 3.11 (with venv); Go >= 1.26 is used where it is found.
+
+PYTHON ?= python3
+STACK ?= local
+ARGS ?=
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+PYTEST := $(BIN)/pytest
+CODE := src tests tools conftest.py
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-builtin-rules
+
+.PHONY: help setup demo test test-unit test-e2e lint fmt tools twins mutants coverage bench lock clean clean-all
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@printf '\n  STACK=local|docker|kind|cluster   where test-e2e and demo run (now: %s)\n' '$(STACK)'
+	@printf '  ARGS=…                            passed on to pytest or stackproof\n'
+
+setup: $(READY) ## Make the virtual environment in .venv from requirements.lock
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "make: $(PYTHON) is not Python >= 3.11 with venv. Install it, or name another: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	@echo "Setting up $(VENV) (once, about a minute) …"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps --editable .
+	@$(BIN)/python -m pip check --disable-pip-version-check >/dev/null || { $(BIN)/python -m pip check; exit 1; }
+	@touch $@
+
+demo: $(READY) ## Start the stack from the charts, prove that tenants are isolated, write the report
+	@$(BIN)/stackproof demo --stack $(STACK) $(ARGS)
+
+test: $(READY) ## Run all tests that need neither Docker nor a cluster
+	@$(PYTEST) tests/unit tests/e2e --stack local -n logical --dist loadgroup $(ARGS)
+
+test-unit: $(READY) ## Run the unit tests: no network, seconds
+	@$(PYTEST) tests/unit -n logical --dist loadgroup $(ARGS)
+
+test-e2e: $(READY) ## Run the end-to-end tests on STACK
+	@$(PYTEST) tests/e2e --stack $(STACK) $(ARGS)
+
+lint: $(READY) ## Check style and types: ruff, mypy --strict, yamllint, actionlint
+	@$(BIN)/ruff check $(CODE)
+	@$(BIN)/ruff format --check $(CODE)
+	@$(BIN)/mypy
+	@$(BIN)/yamllint --strict .
+	@$$($(BIN)/python -c 'from stackproof import programs; print(programs.find("actionlint"))') -shellcheck= -pyflakes=
+
+fmt: $(READY) ## Format the code and fix what can be fixed
+	@$(BIN)/ruff check --fix $(CODE)
+	@$(BIN)/ruff format $(CODE)
+
+tools: $(READY) ## Build the Go programs now (else each is built when first needed)
+	@$(BIN)/stackproof tools --build $(ARGS)
+
+twins: $(READY) ## Put every known fault back, one at a time: each must be caught
+	@$(BIN)/stackproof twins $(ARGS)
+
+mutants: $(READY) ## Change the charts at random places: what does the suite miss?
+	@$(BIN)/stackproof mutants $(ARGS)
+
+coverage: $(READY) ## Show which branches of the chart templates the scenarios render
+	@$(BIN)/stackproof coverage $(ARGS)
+
+bench: $(READY) ## Measure rendering and the proof, write build/bench.json
+	@$(BIN)/stackproof bench $(ARGS)
+
+lock: $(READY) ## Bring requirements.lock up to pyproject.toml (ARGS=--upgrade: to the newest releases)
+	@tail -n +3 requirements.lock > requirements.lock.new
+	@$(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --all-extras --strip-extras $(ARGS) \
+	  --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-annotate --no-header \
+	  --output-file requirements.lock.new pyproject.toml
+	@sed -i '1i # Made by `make lock` from pyproject.toml. Do not edit by hand.\n' requirements.lock.new
+	@cmp -s requirements.lock.new requirements.lock || cp requirements.lock.new requirements.lock
+	@rm requirements.lock.new
+
+clean: ## Remove what the targets made (reports, caches of the test tools)
+	@rm -rf build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+clean-all: clean ## Remove the virtual environment as well (the cache of built programs stays)
+	@rm -rf $(VENV)
+
+include .github/ci.mk
