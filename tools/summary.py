@@ -1,0 +1,42 @@
+"""Print the results of a run as Markdown, for the page of a workflow run.
+
+python tools/summary.py build/report
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator
+from pathlib import Path
+
+
+def lines(folder: Path) -> Iterator[str]:
+    """Yield the summary, line by line; a result that is not there is said to be missing."""
+    yield "| result | |"
+    yield "|---|---|"
+    proof = folder / "isolation.json"
+    if proof.is_file():
+        report = json.loads(proof.read_bytes())
+        numbers = ", ".join(f"{value} {key}" for key, value in report["summary"].items())
+        yield f"| proof | **{report['verdict']}**: {numbers} |"
+    else:
+        yield "| proof | did not get so far |"
+    twins = folder / "twins.json"
+    if twins.is_file():
+        records = json.loads(twins.read_bytes())
+        missed = [record["name"] for record in records if record["caught_by"] is None]
+        said = f"**uncaught: {', '.join(missed)}**" if missed else "all caught"
+        yield f"| {len(records)} known faults put back | {said} |"
+    for path in sorted(folder.glob("*.xml")):
+        suites = list(ET.parse(path).getroot().iter("testsuite"))  # noqa: S314 (our own pytest wrote it)
+        total = {
+            key: sum(int(suite.get(key, 0)) for suite in suites)
+            for key in ("tests", "failures", "errors", "skipped")
+        }
+        yield f"| tests, {path.stem} | {', '.join(f'{n} {key}' for key, n in total.items())} |"
+
+
+if __name__ == "__main__":
+    print("\n".join(lines(Path(sys.argv[1]))))
