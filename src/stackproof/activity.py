@@ -1,0 +1,230 @@
+"""The metrics that open-webui emits, one row each, and some minutes of them as if it had been busy.
+
+The rows are what open-webui 0.12 was seen to send (its own meter, and the instrumentations of
+FastAPI, requests, SQLAlchemy and the process that it switches on); `prometheus` is what Mimir makes
+of the name. Dashboards may ask for these, for what Tempo makes of spans, and for nothing else.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
+    ExportMetricsServiceRequest,
+)
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
+from opentelemetry.proto.metrics.v1.metrics_pb2 import AGGREGATION_TEMPORALITY_CUMULATIVE
+from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric as OtlpMetric
+
+_APP = "open_webui.utils.telemetry.metrics"
+_FASTAPI = "opentelemetry.instrumentation.fastapi"
+_REQUESTS = "opentelemetry.instrumentation.requests"
+_DATABASE = "opentelemetry.instrumentation.sqlalchemy"
+_SYSTEM = "opentelemetry.instrumentation.system_metrics"
+
+
+class Kind(StrEnum):
+    """How a metric's value is to be read."""
+
+    COUNTER = "counter"
+    GAUGE = "gauge"
+    HISTOGRAM = "histogram"
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One metric of the application.
+
+    `points` holds the attributes of each series that a busy application has.
+    """
+
+    name: str
+    kind: Kind
+    unit: str
+    scope: str
+    prometheus: str
+    points: tuple[Mapping[str, str], ...] = field(default=({},))
+
+    @property
+    def series(self) -> tuple[str, ...]:
+        """The names under which its series are kept."""
+        if self.kind is Kind.HISTOGRAM:
+            return tuple(f"{self.prometheus}_{part}" for part in ("bucket", "sum", "count"))
+        return (self.prometheus,)
+
+
+def _served(*statuses: str) -> tuple[Mapping[str, str], ...]:
+    return tuple(
+        {"http.method": "GET", "http.route": "/api/v1/chats/{id}", "http.status_code": status}
+        for status in statuses
+    )
+
+
+_POOL = "postgresql/openwebui"
+
+EMITTED: tuple[Metric, ...] = (
+    Metric(
+        "http.server.requests",
+        Kind.COUNTER,
+        "1",
+        _APP,
+        "http_server_requests_total",
+        _served("200", "500"),
+    ),
+    Metric(
+        "http.server.duration",
+        Kind.HISTOGRAM,
+        "ms",
+        _APP,
+        "http_server_duration_milliseconds",
+        _served("200", "500"),
+    ),
+    Metric("webui.users.total", Kind.GAUGE, "users", _APP, "webui_users_total"),
+    Metric("webui.users.active", Kind.GAUGE, "users", _APP, "webui_users_active"),
+    Metric("webui.users.active.today", Kind.GAUGE, "users", _APP, "webui_users_active_today"),
+    Metric(
+        "http.server.active_requests",
+        Kind.GAUGE,
+        "{request}",
+        _FASTAPI,
+        "http_server_active_requests",
+        ({"http.method": "GET"},),
+    ),
+    Metric(
+        "http.server.response.size",
+        Kind.HISTOGRAM,
+        "By",
+        _FASTAPI,
+        "http_server_response_size_bytes",
+        _served("200"),
+    ),
+    Metric(
+        "http.client.duration",
+        Kind.HISTOGRAM,
+        "ms",
+        _REQUESTS,
+        "http_client_duration_milliseconds",
+        ({"http.method": "GET", "http.status_code": "200"},),
+    ),
+    Metric(
+        "db.client.connections.usage",
+        Kind.GAUGE,
+        "connections",
+        _DATABASE,
+        "db_client_connections_usage",
+        ({"pool.name": _POOL, "state": "idle"}, {"pool.name": _POOL, "state": "used"}),
+    ),
+    Metric(
+        "process.cpu.time",
+        Kind.COUNTER,
+        "s",
+        _SYSTEM,
+        "process_cpu_time_seconds_total",
+        ({"type": "user"}, {"type": "system"}),
+    ),
+    Metric("process.memory.usage", Kind.GAUGE, "By", _SYSTEM, "process_memory_usage_bytes"),
+    Metric("process.thread.count", Kind.GAUGE, "", _SYSTEM, "process_thread_count"),
+    Metric(
+        "process.open_file_descriptor.count",
+        Kind.GAUGE,
+        "",
+        _SYSTEM,
+        "process_open_file_descriptor_count",
+    ),
+)
+
+#: What Tempo makes of every tenant's spans (span-metrics and service-graphs), and Mimir of every
+#: resource (`target_info`).
+DERIVED: tuple[str, ...] = (
+    "target_info",
+    "traces_spanmetrics_calls_total",
+    "traces_spanmetrics_latency_bucket",
+    "traces_spanmetrics_latency_count",
+    "traces_spanmetrics_latency_sum",
+    "traces_spanmetrics_size_total",
+    "traces_service_graph_request_total",
+    "traces_service_graph_request_failed_total",
+    "traces_service_graph_request_client_seconds_bucket",
+    "traces_service_graph_request_client_seconds_count",
+    "traces_service_graph_request_client_seconds_sum",
+    "traces_service_graph_request_server_seconds_bucket",
+    "traces_service_graph_request_server_seconds_count",
+    "traces_service_graph_request_server_seconds_sum",
+)
+
+#: Names of all series that can be asked for.
+SERIES: frozenset[str] = frozenset(
+    {*DERIVED, *(name for metric in EMITTED for name in metric.series)}
+)
+
+_BOUNDS = (5.0, 10.0, 25.0, 50.0, 75.0, 100.0, 250.0, 500.0, 1000.0)
+
+
+def busy(
+    tenant: str,
+    *,
+    service: str = "open-webui",
+    instance: str = "open-webui-0",
+    minutes: float = 5.0,
+    step_s: float = 15.0,
+) -> ExportMetricsServiceRequest:
+    """Return the last `minutes` of every metric of a busy application, a point each `step_s`.
+
+    Counters and histograms are cumulative and grow with every point, so that rates are not zero.
+    """
+    request = ExportMetricsServiceRequest()
+    resource = request.resource_metrics.add()
+    resource.resource.attributes.extend(
+        _attributes(
+            {
+                "service.name": service,
+                "service.instance.id": instance,
+                "deployment.environment": "stackproof",
+                "tenant.id": tenant,
+            }
+        )
+    )
+    now = time.time_ns()
+    steps = int(minutes * 60 / step_s)
+    times = [now - int((steps - number) * step_s * 1e9) for number in range(steps + 1)]
+    for scope in dict.fromkeys(metric.scope for metric in EMITTED):
+        part = resource.scope_metrics.add()
+        part.scope.name = scope
+        part.metrics.extend(_made(metric, times) for metric in EMITTED if metric.scope == scope)
+    return request
+
+
+def _attributes(attributes: Mapping[str, str]) -> list[KeyValue]:
+    return [
+        KeyValue(key=key, value=AnyValue(string_value=value)) for key, value in attributes.items()
+    ]
+
+
+def _made(metric: Metric, times: list[int]) -> OtlpMetric:
+    made = OtlpMetric(name=metric.name, unit=metric.unit)
+    if metric.kind is Kind.HISTOGRAM:
+        made.histogram.aggregation_temporality = AGGREGATION_TEMPORALITY_CUMULATIVE
+    elif metric.kind is Kind.COUNTER:
+        made.sum.aggregation_temporality = AGGREGATION_TEMPORALITY_CUMULATIVE
+        made.sum.is_monotonic = True
+    for attributes in map(_attributes, metric.points):
+        for number, at in enumerate(times, start=1):
+            when = {"start_time_unix_nano": times[0] - 10**9, "time_unix_nano": at}
+            if metric.kind is Kind.HISTOGRAM:
+                buckets = [number] * (len(_BOUNDS) + 1)
+                made.histogram.data_points.add(
+                    attributes=attributes,
+                    count=sum(buckets),
+                    sum=40.0 * sum(buckets),
+                    bucket_counts=buckets,
+                    explicit_bounds=_BOUNDS,
+                    **when,
+                )
+            elif metric.kind is Kind.COUNTER:
+                made.sum.data_points.add(attributes=attributes, as_double=3.0 * number, **when)
+            else:
+                made.gauge.data_points.add(attributes=attributes, as_double=3.0, **when)
+    return made

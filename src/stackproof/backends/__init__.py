@@ -1,0 +1,16 @@
+"""The read APIs of Mimir, Loki and Tempo, as data, and the client that asks them."""
+
+from __future__ import annotations
+
+from stackproof.backends.base import Answer, Client, Question, ReadApi, poll
+from stackproof.backends.loki import LOKI
+from stackproof.backends.mimir import MIMIR
+from stackproof.backends.tempo import TEMPO
+
+#: Every read API that the gateway lets through; rows with a reason in `excluded` prove nothing.
+READ_APIS: tuple[ReadApi, ...] = (*MIMIR, *LOKI, *TEMPO)
+
+#: Those that can show a token, and so can be proven.
+PROVABLE: tuple[ReadApi, ...] = tuple(api for api in READ_APIS if not api.excluded)
+
+__all__ = ["PROVABLE", "READ_APIS", "Answer", "Client", "Question", "ReadApi", "poll"]

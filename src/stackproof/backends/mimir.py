@@ -1,0 +1,91 @@
+"""The read APIs of Mimir (Prometheus' HTTP API), with remote read in a few lines of protobuf."""
+
+from __future__ import annotations
+
+import cramjam
+
+from stackproof.backends.base import Question, ReadApi
+from stackproof.stack.base import Backend
+
+_RUN = '{stackproof_run="$run"}'
+_WINDOW = (("start", "$start_s"), ("end", "$end_s"))
+
+
+def _varint(number: int) -> bytes:
+    encoded = bytearray()
+    while number > 0x7F:
+        encoded.append(number & 0x7F | 0x80)
+        number >>= 7
+    encoded.append(number)
+    return bytes(encoded)
+
+
+def _field(number: int, value: bytes | int) -> bytes:
+    """Encode one protobuf field: a varint (wire type 0) or bytes (wire type 2)."""
+    if isinstance(value, int):
+        return _varint(number << 3) + _varint(value)
+    return _varint(number << 3 | 2) + _varint(len(value)) + value
+
+
+def remote_read_request(question: Question) -> bytes:
+    """Return a snappy-compressed prometheus.ReadRequest (prompb/remote.proto) for the whole run.
+
+    ReadRequest.queries = 1; Query.{start_timestamp_ms = 1, end_timestamp_ms = 2, matchers = 3};
+    LabelMatcher.{type = 1, name = 2, value = 3}, type 0 being EQ.
+    """
+    matcher = _field(2, b"stackproof_run") + _field(3, question.run.encode("ascii"))
+    query = (
+        _field(1, question.start_ns // 10**6)
+        + _field(2, question.end_ns // 10**6)
+        + _field(3, matcher)
+    )
+    return bytes(cramjam.snappy.compress_raw(_field(1, query)))
+
+
+def decode_snappy(body: bytes) -> bytes:
+    """Return the uncompressed bytes of a snappy block."""
+    try:
+        return bytes(cramjam.snappy.decompress_raw(body))
+    except cramjam.DecompressionError as error:
+        raise ValueError(f"the body is no snappy block: {error}") from error
+
+
+def _api(name: str, path: str, shows: str, *params: tuple[str, str], **more: object) -> ReadApi:
+    return ReadApi(
+        id=f"mimir.{name}",
+        backend=Backend.MIMIR,
+        path=f"/api/v1/{path}",
+        params=params,
+        shows=shows,
+        **more,  # type: ignore[arg-type]
+    )
+
+
+MIMIR: tuple[ReadApi, ...] = (
+    _api("query", "query", "label value", ("query", _RUN), ("time", "$end_s")),
+    _api("query-post", "query", "label value", ("query", _RUN), ("time", "$end_s"), method="POST"),
+    _api("query-range", "query_range", "label value", ("query", _RUN), *_WINDOW, ("step", "5")),
+    _api("series", "series", "label value", ("match[]", _RUN), *_WINDOW),
+    _api("labels", "labels", "label name", ("match[]", _RUN), *_WINDOW),
+    _api(
+        "label-values", "label/stackproof_token/values", "label value", ("match[]", _RUN), *_WINDOW
+    ),
+    _api("metric-names", "label/__name__/values", "metric name", ("match[]", _RUN), *_WINDOW),
+    _api("metadata", "metadata", "metric name"),
+    _api("exemplars", "query_exemplars", "label value", ("query", _RUN), *_WINDOW),
+    _api(
+        "remote-read",
+        "read",
+        "label value",
+        method="POST",
+        payload=remote_read_request,
+        headers={
+            "Content-Type": "application/x-protobuf",
+            "Content-Encoding": "snappy",
+            "X-Prometheus-Remote-Read-Version": "0.1.0",
+        },
+        decode=decode_snappy,
+    ),
+    _api("format-query", "format_query", "", ("query", _RUN), excluded="echoes the query, no data"),
+    _api("buildinfo", "status/buildinfo", "", excluded="tells the version, no data"),
+)

@@ -1,0 +1,63 @@
+"""The read APIs of Tempo."""
+
+from __future__ import annotations
+
+from stackproof.backends.base import Mark, ReadApi
+from stackproof.stack.base import Backend
+
+_SPANS = '{ span.stackproof.run = "$run" && span.stackproof.token != "" }'
+_WINDOW = (("start", "$start_s"), ("end", "$end_s"))
+_ALL = (("limit", "5000"), ("spss", "1"))
+_JSON = {"Accept": "application/json"}
+_NO_LOCAL_BLOCKS = "TraceQL metrics need the generator's local blocks, which are not kept"
+
+
+def _api(name: str, path: str, shows: str, *params: tuple[str, str], **more: object) -> ReadApi:
+    return ReadApi(
+        id=f"tempo.{name}",
+        backend=Backend.TEMPO,
+        path=f"/api/{path}",
+        params=params,
+        shows=shows,
+        **more,  # type: ignore[arg-type]
+    )
+
+
+TEMPO: tuple[ReadApi, ...] = (
+    _api("trace", "traces/$trace_id", "span attribute", headers=_JSON, pairwise=True),
+    _api(
+        "trace-protobuf",
+        "traces/$trace_id",
+        "span attribute",
+        headers={"Accept": "application/protobuf"},
+        pairwise=True,
+    ),
+    _api("trace-v2", "v2/traces/$trace_id", "span attribute", headers=_JSON, pairwise=True),
+    _api("search-traceql", "search", "span attribute", ("q", _SPANS), *_WINDOW, *_ALL),
+    # The answer names traces only: the trace id, as unguessable as a token, is what shows.
+    _api(
+        "search-tags",
+        "search",
+        "trace id",
+        ("tags", "stackproof.run=$run"),
+        *_WINDOW,
+        *_ALL,
+        mark=Mark.TRACE_ID,
+    ),
+    _api("tags", "search/tags", "attribute name", *_WINDOW),
+    _api("tags-v2", "v2/search/tags", "attribute name", *_WINDOW),
+    _api("tag-values", "search/tag/stackproof.token/values", "attribute value", *_WINDOW),
+    _api(
+        "tag-values-v2", "v2/search/tag/span.stackproof.token/values", "attribute value", *_WINDOW
+    ),
+    _api("metrics-query", "metrics/query", "", ("q", "{ } | rate()"), excluded=_NO_LOCAL_BLOCKS),
+    _api(
+        "metrics-query-range",
+        "metrics/query_range",
+        "",
+        ("q", "{ } | rate()"),
+        excluded=_NO_LOCAL_BLOCKS,
+    ),
+    _api("echo", "echo", "", excluded="answers `echo`, no data"),
+    _api("buildinfo", "status/buildinfo", "", excluded="tells the version, no data"),
+)

@@ -1,0 +1,12 @@
+"""What must hold for everything that is rendered: one set of rules for tests, twins and mutants.
+
+- `invariants`: of one render of any chart (schemas, references, pod security, …);
+- `deployment`: of what this repository deploys, all releases together (tenancy, retention, …);
+- `configs`: of each configuration, as the program that reads it judges it.
+"""
+
+from __future__ import annotations
+
+from stackproof.checklist import Check, Checks
+
+__all__ = ["Check", "Checks"]

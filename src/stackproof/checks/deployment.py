@@ -1,0 +1,446 @@
+"""What must hold for the deployment as a whole: the observability release and every tenant's.
+
+These are read off the rendered bytes. That the programs then do what the configuration says is
+proven by running them (tests/e2e).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import cached_property
+from pathlib import PurePosixPath
+from typing import Any
+
+import yaml
+
+from stackproof import references
+from stackproof.checks import Checks
+from stackproof.deployment import Deployment
+from stackproof.manifests import Release, containers, pod_template
+from stackproof.tenants import parse_duration
+
+_BACKENDS = ("mimir", "loki", "tempo")
+#: What neither chart makes: flux/infrastructure does, before anything that refers to it.
+_FROM_FLUX = references.Externals(objects=frozenset({("ClusterSecretStore", "gcp-secret-manager")}))
+_COMPONENT = "app.kubernetes.io/component"
+_TENANT = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A deployment, rendered once for all checks."""
+
+    deployment: Deployment
+
+    @cached_property
+    def lgtm(self) -> Release:
+        """The observability release."""
+        return self.deployment.lgtm()
+
+    @cached_property
+    def tenants(self) -> Mapping[str, Release]:
+        """Each tenant's release, by the tenant's name."""
+        return {name: self.deployment.tenant(name) for name in self.deployment.registry.names}
+
+    @property
+    def releases(self) -> tuple[Release, ...]:
+        """All releases together."""
+        return (self.lgtm, *self.tenants.values())
+
+    def config(self, backend: str, file: str | None = None) -> Mapping[str, Any]:
+        """Return a backend's configuration file as data; variables are left as they stand."""
+        data = self.lgtm.get("ConfigMap", backend)["data"]
+        return _yaml(data[file or f"{backend}.yaml"])
+
+    def overrides(self, backend: str) -> Mapping[str, Any]:
+        """Return what a backend is told of each tenant."""
+        return self.config(backend, "overrides.yaml").get("overrides") or {}
+
+    @cached_property
+    def data_sources(self) -> tuple[Mapping[str, Any], ...]:
+        """Grafana's provisioned data sources, unexpanded."""
+        text = self.lgtm.get("ConfigMap", "grafana-datasources")["data"]["datasources.yaml"]
+        return tuple(_yaml(text).get("datasources") or ())
+
+
+DEPLOYMENT: Checks[Scene] = Checks()
+
+
+def _yaml(text: str) -> Mapping[str, Any]:
+    data = yaml.load(text, Loader=yaml.CSafeLoader)
+    return data if isinstance(data, Mapping) else {}
+
+
+def _at(config: Mapping[str, Any], path: str) -> Any:
+    """Return what stands at a dotted path, None where nothing does."""
+    found: Any = config
+    for key in path.split("."):
+        found = found.get(key) if isinstance(found, Mapping) else None
+    return found
+
+
+def _wrong(scene: Scene, wanted: Mapping[tuple[str, str], object]) -> Iterator[str]:
+    """Yield where a backend's configuration does not say what it must."""
+    for (backend, path), value in wanted.items():
+        found = _at(scene.config(backend), path)
+        if found != value:
+            yield f"{backend}.yaml: {path} is {found!r}, must be {value!r}"
+
+
+@DEPLOYMENT.register
+def multi_tenancy_is_on(scene: Scene) -> Iterator[str]:
+    """Every backend asks each request for its tenant."""
+    yield from _wrong(
+        scene,
+        {
+            ("mimir", "multitenancy_enabled"): True,
+            ("loki", "auth_enabled"): True,
+            ("tempo", "multitenancy_enabled"): True,
+        },
+    )
+
+
+@DEPLOYMENT.register
+def admins_can_name_several_tenants(scene: Scene) -> Iterator[str]:
+    """Every backend answers for an explicit list of tenants."""
+    yield from _wrong(
+        scene,
+        {
+            ("mimir", "tenant_federation.enabled"): True,
+            ("loki", "querier.multi_tenant_queries_enabled"): True,
+            ("tempo", "query_frontend.multi_tenant_queries_enabled"): True,
+        },
+    )
+
+
+@DEPLOYMENT.register
+def retention_is_in_force(scene: Scene) -> Iterator[str]:
+    """Every backend deletes what is older than the tenant's retention.
+
+    Loki ignores retention_period without compactor.retention_enabled, and does not start without
+    delete_request_store then (pkg/compactor/config.go). Mimir and Tempo: 0 keeps for ever.
+    """
+    yield from _wrong(
+        scene,
+        {
+            ("loki", "compactor.retention_enabled"): True,
+            ("loki", "compactor.delete_request_store"): "filesystem",
+        },
+    )
+    paths = {
+        "mimir": "compactor_blocks_retention_period",
+        "loki": "retention_period",
+        "tempo": "compaction.block_retention",
+    }
+    default = parse_duration(_at(scene.config("loki"), "limits_config.retention_period") or "0h")
+    for tenant in scene.deployment.registry:
+        wanted = tenant.retention or default
+        for backend, path in paths.items():
+            found = _at(scene.overrides(backend).get(tenant.name) or {}, path)
+            if _hours(found) != wanted or not wanted:
+                yield f"{backend} keeps {tenant.name}'s data {found or 'for ever'}, not {wanted}"
+
+
+def _hours(text: object) -> timedelta | None:
+    return parse_duration(text) if isinstance(text, str) else None
+
+
+@DEPLOYMENT.register
+def every_tenant_is_known_everywhere(scene: Scene) -> Iterator[str]:
+    """Overrides, gateway users, data sources and policies name exactly the registry's tenants."""
+    registry = scene.deployment.registry
+    wanted = set(registry.names)
+    for backend in _BACKENDS:
+        yield from _differs(f"{backend}'s overrides", set(scene.overrides(backend)), wanted)
+    if scene.lgtm.find("Deployment", "gateway"):
+        users = scene.lgtm.get("ExternalSecret", "gateway-users")["spec"]
+        keys = {entry["secretKey"] for entry in users["data"]}
+        yield from _differs("the gateway's users", keys, wanted | {"admin"})
+    uids = {str(source.get("uid")) for source in scene.data_sources}
+    sources = {f"{b}{s}" for b in _BACKENDS for s in ("", *(f"-{n}" for n in wanted))}
+    yield from _differs("Grafana's data sources", uids, sources)
+    namespaces = {tenant.namespace for tenant in registry}
+    yield from _differs("the gateway's NetworkPolicy", _admitted(scene.lgtm), namespaces)
+
+
+def _differs(what: str, found: set[str], wanted: set[str]) -> Iterator[str]:
+    for name in sorted(wanted - found):
+        yield f"{name} is missing in {what}"
+    for name in sorted(found - wanted):
+        yield f"{name} is in {what} and not in the registry"
+
+
+def _admitted(lgtm: Release) -> set[str]:
+    """Return the namespaces that may call the gateway, or the backends where there is none."""
+    policy = lgtm.find("NetworkPolicy", "gateway") or lgtm.get("NetworkPolicy", "mimir")
+    peers = (peer for rule in policy["spec"].get("ingress") or () for peer in rule["from"])
+    selectors = (peer.get("namespaceSelector") for peer in peers)
+    return {s["matchLabels"]["kubernetes.io/metadata.name"] for s in selectors if s}
+
+
+@DEPLOYMENT.register
+def data_sources_name_known_tenants(scene: Scene) -> Iterator[str]:
+    """Every data source asks for tenants by name: one, or all joined by |. There is no pattern."""
+    names = scene.deployment.registry.names
+    for source in scene.data_sources:
+        uid, header = str(source["uid"]), str(_at(source, "secureJsonData.httpHeaderValue1"))
+        if _at(source, "jsonData.httpHeaderName1") != "X-Scope-OrgID":
+            yield f"data source {uid} sends no X-Scope-OrgID: a viewer's own would pass through"
+        asked = header.split("|")
+        wanted = names if uid in _BACKENDS else (uid.split("-", 1)[-1],)
+        for odd in (name for name in asked if not _TENANT.fullmatch(name)):
+            yield f"data source {uid} asks for {odd!r}, which can be no tenant: there is no pattern"
+        if tuple(asked) != tuple(wanted):
+            yield f"data source {uid} asks for {header}, must ask for {'|'.join(wanted)}"
+
+
+@DEPLOYMENT.register
+def only_the_gateway_reaches_a_backend(scene: Scene) -> Iterator[str]:
+    """A backend's policy lets the gateway in, Tempo into Mimir, and nobody else.
+
+    The backends believe the header: whoever reaches one of them is any tenant.
+    """
+    if not scene.lgtm.find("Deployment", "gateway"):
+        return
+    for backend in _BACKENDS:
+        allowed = {"gateway", "tempo"} if backend == "mimir" else {"gateway"}
+        for rule in scene.lgtm.get("NetworkPolicy", backend)["spec"].get("ingress") or ():
+            for peer in rule.get("from") or [{}]:
+                component = _at(peer, "podSelector.matchLabels") or {}
+                if set(peer) != {"podSelector"} or component.get(_COMPONENT) not in allowed:
+                    yield f"NetworkPolicy/{backend} lets in {dict(peer) or 'everybody'}"
+
+
+@DEPLOYMENT.register
+def spans_make_metrics(scene: Scene) -> Iterator[str]:
+    """Tempo makes service graphs and span metrics, as the tenant whose trace it was."""
+    wanted = ["service-graphs", "span-metrics"]
+    config = scene.config("tempo")
+    if not _at(config, "metrics_generator.storage.remote_write_add_org_id_header"):
+        yield "tempo.yaml: metrics_generator.storage.remote_write_add_org_id_header must be true"
+    writes = _at(config, "metrics_generator.storage.remote_write") or ()
+    if not writes:
+        yield "tempo.yaml: the metrics generator writes nowhere"
+    for write in writes:
+        if "X-Scope-OrgID" in (write.get("headers") or {}):
+            yield f"tempo.yaml: {write['url']} gets a fixed X-Scope-OrgID: it wins"
+    for tenant, limits in scene.overrides("tempo").items():
+        if _at(limits, "metrics_generator.processors") != wanted:
+            yield f"tempo makes no {' and '.join(wanted)} for {tenant}"
+        if _at(limits, "metrics_generator.remote_write_headers"):
+            yield f"tempo writes {tenant}'s metrics with headers of its own, which win"
+
+
+@DEPLOYMENT.register
+def directories_do_not_overlap(scene: Scene) -> Iterator[str]:
+    """No two of Mimir's directories contain each other: it refuses to start otherwise."""
+    config = scene.config("mimir")
+    paths = {
+        "blocks_storage.filesystem.dir",
+        "blocks_storage.tsdb.dir",
+        "blocks_storage.bucket_store.sync_dir",
+        "compactor.data_dir",
+        "ruler_storage.filesystem.dir",
+        "ruler.rule_path",
+    }
+    found = {path: _at(config, path) for path in sorted(paths)}
+    for path, directory in found.items():
+        if directory is None:
+            yield f"mimir.yaml: {path} is not set: its default is outside the volume"
+    known = {path: PurePosixPath(str(d)) for path, d in found.items() if d}
+    for one, inner in known.items():
+        for other, outer in known.items():
+            if one != other and inner.is_relative_to(outer):
+                yield f"mimir.yaml: {one} ({inner}) lies in {other} ({outer})"
+
+
+@DEPLOYMENT.register
+def data_lies_on_the_volume(scene: Scene) -> Iterator[str]:
+    """Every directory that a backend writes to is below DATA_DIR, which is its volume."""
+    for backend in _BACKENDS:
+        for path, value in _directories(scene.config(backend)):
+            if not value.startswith("${DATA_DIR}"):
+                yield f"{backend}.yaml: {path} is {value}: lost with the pod"
+
+
+def _directories(config: object, path: str = "") -> Iterator[tuple[str, str]]:
+    """Yield dotted path and value of every setting that names a directory to write to."""
+    if not isinstance(config, Mapping):
+        return
+    for key, value in config.items():
+        at = f"{path}.{key}".lstrip(".")
+        if isinstance(value, str) and re.fullmatch(r"(.*_)?(dir|directory|path|path_prefix)", key):
+            if "/" in value or "DIR" in value:
+                yield at, value
+        else:
+            yield from _directories(value, at)
+
+
+@DEPLOYMENT.register
+def tenants_share_nothing(scene: Scene) -> Iterator[str]:
+    """No two tenants' releases make the same cluster-scoped object or read the same secret."""
+    owner: dict[str, str] = {}
+    for tenant, release in scene.tenants.items():
+        for claim in {*_cluster_scoped(release), *_remote_keys(release)}:
+            if claim in owner:
+                yield f"{owner[claim]} and {tenant} both have {claim}"
+            owner.setdefault(claim, tenant)
+
+
+def _cluster_scoped(release: Release) -> Iterable[str]:
+    return (m.ref for m in release if m.namespace is None)
+
+
+def _remote_keys(release: Release) -> Iterable[str]:
+    for external in release.of_kind("ExternalSecret"):
+        for entry in external["spec"].get("data") or ():
+            yield f"the remote key {entry['remoteRef']['key']}"
+
+
+@DEPLOYMENT.register
+def a_tenant_and_the_gateway_mean_the_same_password(scene: Scene) -> Iterator[str]:
+    """The gateway hashes the very remote key that the tenant's Alloy sends."""
+    if not scene.lgtm.find("Deployment", "gateway"):
+        return
+    users = scene.lgtm.get("ExternalSecret", "gateway-users")["spec"]["data"]
+    known = {entry["secretKey"]: entry["remoteRef"]["key"] for entry in users}
+    for tenant, release in scene.tenants.items():
+        sent = {
+            entry["remoteRef"]["key"]
+            for external in release.of_kind("ExternalSecret")
+            for entry in external["spec"].get("data") or ()
+            if entry["secretKey"] == "gateway-password"
+        }
+        if sent != {known.get(tenant)}:
+            yield f"{tenant} sends {sorted(sent)}, the gateway expects {known.get(tenant)}"
+
+
+@DEPLOYMENT.register
+def references_resolve(scene: Scene) -> Iterator[str]:
+    """Every name in a manifest or a configuration leads to something that is rendered."""
+    for problem in references.check(scene.releases, _FROM_FLUX):
+        yield str(problem)
+
+
+@DEPLOYMENT.register
+def each_alloy_is_its_tenant(scene: Scene) -> Iterator[str]:
+    """Every tenant has one Alloy, a Deployment, which sends as that tenant and nobody else."""
+    for tenant, release in scene.tenants.items():
+        alloys = [m for m in release.workloads() if m.labels.get(_COMPONENT) == "alloy"]
+        if [m.kind for m in alloys] != ["Deployment"]:
+            found = ", ".join(m.ref for m in alloys) or "nothing"
+            yield f"{tenant} has {found}: on every node it would collect every line once more"
+            continue
+        environment = release.env(containers(alloys[0])[0])
+        if environment["TENANT_ID"].value != tenant:
+            yield f"{tenant}'s Alloy sends as {environment['TENANT_ID'].value}"
+
+
+@DEPLOYMENT.register
+def the_application_reaches_its_alloy(scene: Scene) -> Iterator[str]:
+    """The application sends all three signals where its own Alloy listens, in the way it listens.
+
+    Over HTTP it posts to the endpoint as it is, so each signal needs its own path; over gRPC it
+    believes INSECURE rather than the scheme (open_webui/utils/telemetry/setup.py).
+    """
+    for tenant, release in scene.tenants.items():
+        environment = _application(release)
+        for signal, name in _ENDPOINTS.items():
+            endpoint = environment.get(name) or environment.get(_ENDPOINTS["traces"], "")
+            yield from (f"{tenant}: {problem}" for problem in _wire(signal, endpoint, environment))
+
+
+_ENDPOINTS = {
+    "traces": "OTEL_EXPORTER_OTLP_ENDPOINT",
+    "metrics": "OTEL_METRICS_EXPORTER_OTLP_ENDPOINT",
+    "logs": "OTEL_LOGS_EXPORTER_OTLP_ENDPOINT",
+}
+
+
+def _application(release: Release) -> dict[str, str]:
+    """Return what is known of the application's environment before its pod runs."""
+    workload = next(m for m in release.workloads() if m.labels.get(_COMPONENT) == "open-webui")
+    environment = release.env(containers(workload)[-1])
+    return {name: variable.value or "" for name, variable in environment.items()}
+
+
+def _wire(signal: str, endpoint: str, environment: Mapping[str, str]) -> Iterator[str]:
+    if environment.get(f"ENABLE_OTEL_{signal.upper()}") != "true":
+        yield f"{signal} are switched off"
+    protocol = environment.get("OTEL_OTLP_SPAN_EXPORTER")
+    if protocol == "http":
+        if not endpoint.endswith(f"/v1/{signal}"):
+            yield f"{signal} are posted to {endpoint}, which is not a path for them"
+    elif protocol != "grpc":
+        yield f"OTEL_OTLP_SPAN_EXPORTER is {protocol!r}: the application takes that for grpc"
+    elif endpoint.startswith("http://") and environment["OTEL_EXPORTER_OTLP_INSECURE"] != "true":
+        yield f"{signal} are sent with TLS to {endpoint}, where nobody speaks it"
+    sampler = environment.get("OTEL_TRACES_SAMPLER", "")
+    if "ratio" in sampler and not environment.get("OTEL_TRACES_SAMPLER_ARG"):
+        yield f"sampler {sampler} has no OTEL_TRACES_SAMPLER_ARG: it samples everything"
+
+
+@DEPLOYMENT.register
+def replicas_are_told_apart(scene: Scene) -> Iterator[str]:
+    """Each pod of the application writes series of its own, marked with its tenant."""
+    for tenant, release in scene.tenants.items():
+        attributes = _application(release).get("OTEL_RESOURCE_ATTRIBUTES", "")
+        if "service.instance.id=$(POD_NAME)" not in attributes.split(","):
+            yield f"{tenant}: no service.instance.id: replicas write to one and the same series"
+        if f"tenant.id={tenant}" not in attributes.split(","):
+            yield f"{tenant}: OTEL_RESOURCE_ATTRIBUTES does not say tenant.id={tenant}"
+
+
+@DEPLOYMENT.register
+def rendering_twice_gives_the_same(scene: Scene) -> Iterator[str]:
+    """Nothing is made up while rendering: an upgrade that changes nothing changes nothing."""
+    for release, again in zip(scene.releases, scene.deployment.releases(fresh=True), strict=True):
+        for one, other in zip(release, again, strict=True):
+            if one != other:
+                yield f"{one.source}: {one.ref} in {release.namespace} differs each time"
+
+
+@DEPLOYMENT.register
+def rotation_rolls_what_may_roll(scene: Scene) -> Iterator[str]:
+    """Pods follow a rotated password, but for those that must not.
+
+    A pod's environment is fixed when it starts. PostgreSQL reads its password only when its
+    directory is empty, and a new WEBUI_SECRET_KEY logs everybody out and loses stored credentials.
+    """
+    for release in scene.releases:
+        for workload in release.workloads():
+            spec = pod_template(workload)
+            named = set(_list(spec["metadata"].get("annotations", {}).get(_RELOAD, "")))
+            used = {name for c in containers(workload) for name in _secrets(release, c)}
+            for secret in sorted(used):
+                stays = _must_stay(release, secret)
+                if stays and secret in named:
+                    yield f"{workload.ref} in {release.namespace} restarts when {secret} rotates"
+                if not stays and secret not in named:
+                    yield f"{workload.ref} in {release.namespace} keeps the old value of {secret}"
+
+
+_RELOAD = "secret.reloader.stakater.com/reload"
+_STAYS = {"webui-secret-key", "postgres-password"}
+
+
+def _list(text: str) -> list[str]:
+    return [part for part in text.split(",") if part]
+
+
+def _secrets(release: Release, container: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the names of the Secrets in a container's environment."""
+    for variable in release.env(container).values():
+        if variable.key is not None and variable.key.kind == "Secret":
+            yield variable.key.name
+
+
+def _must_stay(release: Release, secret: str) -> bool:
+    for external in release.of_kind("ExternalSecret"):
+        target = external["spec"].get("target", {}).get("name") or external.name
+        if target == secret:
+            return bool(_STAYS & {entry["secretKey"] for entry in external["spec"]["data"]})
+    return False

@@ -1,0 +1,179 @@
+"""NetworkPolicies, evaluated as a cluster does: what is called must get through, and nothing else.
+
+Who calls whom is read off the configuration: the addresses of Services in a pod's variables,
+arguments and mounted files, and pairs of variables X_HOST and X_PORT.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from stackproof import endpoints
+from stackproof.manifests import Manifest, Release, containers
+from stackproof.references import NOTHING, Cluster, Externals, Pod, addresses, matches
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A pod calls another one."""
+
+    caller: Pod
+    callee: Pod
+    port: int
+    why: str
+    """Where the address stands."""
+
+    @property
+    def key(self) -> tuple[str, str, int]:
+        """Who calls whom on which port."""
+        return _id(self.caller), _id(self.callee), self.port
+
+
+def _id(pod: Pod) -> str:
+    return f"{pod.workload.ref} in {pod.namespace}"
+
+
+def blocked(releases: Iterable[Release], externals: Externals = NOTHING) -> Iterator[str]:
+    """Yield each call between pods of these releases that their NetworkPolicies do not let pass."""
+    cluster = Cluster(releases, externals)
+    policies = _policies(cluster)
+    for call in _calls(cluster):
+        for end, other, direction in (
+            (call.caller, call.callee, "egress"),
+            (call.callee, call.caller, "ingress"),
+        ):
+            if not _passes(policies, end, other, direction, call.callee, call.port):
+                caller, callee, port = call.key
+                yield (
+                    f"{caller} calls port {port} of {callee} ({call.why}), "
+                    f"and no {direction} rule lets it"
+                )
+
+
+def unneeded(releases: Iterable[Release], externals: Externals = NOTHING) -> Iterator[str]:
+    """Yield each port of a pod that policies open to a pod which is not configured to call it."""
+    cluster = Cluster(releases, externals)
+    policies = _policies(cluster)
+    needed = {call.key for call in _calls(cluster)}
+    for callee in cluster.pods:
+        for caller in cluster.pods:
+            for port in sorted(set(callee.ports.values())) if caller is not callee else ():
+                through = all(
+                    _passes(policies, *ends, callee, port)
+                    for ends in ((caller, callee, "egress"), (callee, caller, "ingress"))
+                )
+                if through and (_id(caller), _id(callee), port) not in needed:
+                    yield f"{_id(caller)} may call port {port} of {_id(callee)} without a reason"
+
+
+def _policies(cluster: Cluster) -> list[Manifest]:
+    return [m for m in cluster.manifests if m.kind == "NetworkPolicy"]
+
+
+def _passes(
+    policies: Sequence[Manifest], end: Pod, other: Pod, direction: str, callee: Pod, port: int
+) -> bool:
+    """Tell whether the policies on one end of a call let it pass: none, or any that has a rule."""
+    side = "from" if direction == "ingress" else "to"
+    ruling = [p for p in policies if _rules(p, end, direction)]
+    return not ruling or any(
+        _has_port(rule, callee, port) and _names(rule.get(side), policy, other)
+        for policy in ruling
+        for rule in policy["spec"].get(direction) or ()
+    )
+
+
+def _rules(policy: Manifest, pod: Pod, direction: str) -> bool:
+    spec = policy["spec"]
+    types = spec.get("policyTypes") or ["Ingress", *(["Egress"] if "egress" in spec else [])]
+    return (
+        policy.namespace == pod.namespace
+        and direction.capitalize() in types
+        and matches(spec.get("podSelector"), pod.labels)
+    )
+
+
+def _has_port(rule: Mapping[str, Any], callee: Pod, port: int) -> bool:
+    ports = rule.get("ports")
+    return not ports or any(
+        one.get("port") is None or callee.ports.get(str(one["port"]), one["port"]) == port
+        for one in ports
+        if one.get("protocol", "TCP") == "TCP"
+    )
+
+
+def _names(peers: Sequence[Mapping[str, Any]] | None, policy: Manifest, other: Pod) -> bool:
+    if not peers:
+        return True
+    for peer in peers:
+        if peer.get("ipBlock"):
+            continue  # a pod's address is in none that leaves out the private ranges
+        where = peer.get("namespaceSelector")
+        if where is None:
+            near = other.namespace == policy.namespace
+        else:
+            near = matches(where, {"kubernetes.io/metadata.name": other.namespace})
+        if near and matches(peer.get("podSelector"), other.labels):
+            return True
+    return False
+
+
+def _calls(cluster: Cluster) -> Iterator[Call]:
+    for caller in cluster.pods:
+        for where, endpoint in _endpoints(cluster, caller):
+            service = endpoint.service(caller.namespace, cluster.namespaces)
+            made = cluster.find("Service", *service) if service else None
+            if made is None:
+                continue
+            for port in made["spec"].get("ports") or ():
+                if endpoint.port in (None, port["port"]):
+                    yield from _through(cluster, caller, made, port, where)
+
+
+def _through(
+    cluster: Cluster, caller: Pod, service: Manifest, port: Mapping[str, Any], why: str
+) -> Iterator[Call]:
+    target = str(port.get("targetPort", port["port"]))
+    selector = {"matchLabels": service["spec"].get("selector") or {}}
+    for callee in cluster.selected(service.namespace or "", selector):
+        if callee is not caller and target in callee.ports:
+            yield Call(caller, callee, callee.ports[target], why)
+
+
+def _endpoints(cluster: Cluster, pod: Pod) -> Iterator[tuple[str, endpoints.Endpoint]]:
+    """Yield where and what: the addresses that a pod's own configuration holds.
+
+    A Job that shares an application's ConfigMaps runs a part of it: only its own variables count.
+    """
+    yield from addresses(pod.workload)
+    if pod.workload.kind in {"Job", "CronJob"}:
+        return
+    for config_map in _config_maps(cluster, pod):
+        yield from addresses(config_map)
+    variables: dict[str, str] = {}
+    for container in containers(pod.workload):
+        for config_map in _config_maps(cluster, pod, env_only=True):
+            variables |= config_map.get("data") or {}
+        variables |= {v["name"]: str(v.get("value") or "") for v in container.get("env") or ()}
+    for name, host in variables.items():
+        port = variables.get(name.removesuffix("HOST") + "PORT", "")
+        if name.endswith("_HOST") and port.isdigit():
+            yield f"variable {name}", endpoints.Endpoint(host, int(port))
+
+
+def _config_maps(cluster: Cluster, pod: Pod, *, env_only: bool = False) -> Iterator[Manifest]:
+    names = [
+        source["configMapRef"]["name"]
+        for container in containers(pod.workload)
+        for source in container.get("envFrom") or ()
+        if source.get("configMapRef")
+    ]
+    if not env_only:
+        volumes = pod.spec.get("volumes") or ()
+        names += [v["configMap"]["name"] for v in volumes if v.get("configMap")]
+    for name in names:
+        made = cluster.find("ConfigMap", pod.namespace, name)
+        if made is not None:
+            yield made

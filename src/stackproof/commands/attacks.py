@@ -1,0 +1,60 @@
+"""Attack a stack of its own, and show what became of each attack.
+
+Writes build/report/attacks.json, which the next report includes. Exit code: 0 all came out as they
+must, 1 one did not.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from stackproof.checkout import Checkout
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the names."""
+    parser.add_argument("names", nargs="*", metavar="NAME", help="an attack (default: all)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the attacks and print what became of them."""
+    import json
+
+    from stackproof import attacks, session
+    from stackproof.deployment import Deployment
+    from stackproof.errors import StackproofError
+
+    checkout = Checkout.find()
+    unknown = set(args.names) - {attack.name for attack in attacks.ATTACKS}
+    if unknown:
+        raise StackproofError(
+            f"no attack is called {', '.join(sorted(unknown))}",
+            todo="`stackproof attacks` runs them all and shows their names.",
+        )
+    console = session.console()
+    session.prepare("local", console)
+    chosen = [each for each in attacks.ATTACKS if not args.names or each.name in args.names]
+    records = []
+    with attacks.Arena(Deployment.load(checkout)) as arena:
+        for attack in chosen:
+            with console.status(f"{attack.name}: {attack.does}"):
+                outcome = arena.run(attack)
+            records.append(outcome.record())
+            sign, style = ("✔", "green") if outcome.ok else ("✘", "bold red")
+            became = "refused" if outcome.refused else attack.expect.value
+            console.print(
+                f"[{style}]{sign}[/] {attack.name}  [dim]{attack.door}, {became}, "
+                f"{outcome.seconds:.1f} s[/]",
+                soft_wrap=True,
+            )
+            if not outcome.ok:
+                told = "; ".join(outcome.harmed) or f"not {attack.expect}"
+                console.print(f"  {told}: {outcome.answer}", markup=False, soft_wrap=True)
+    target = checkout.root / "build" / "report" / "attacks.json"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(json.dumps(records, indent=1) + "\n", encoding="utf-8")
+    failed = [record["name"] for record in records if not record["ok"]]
+    console.print(
+        f"\n{len(records)} attacks, {len(failed)} not as they must be\n{target}", soft_wrap=True
+    )
+    return 1 if failed else 0

@@ -1,0 +1,133 @@
+"""Say whether one node is enough for a load, and what the distributed charts would need.
+
+Rules of thumb, multiplied out; the sources are named below the tables. Exit code: 0 one node may be
+enough, 1 it is not.
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+
+from stackproof.checkout import Checkout
+
+if TYPE_CHECKING:
+    from stackproof.capacity import Given, Need
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the load and the node."""
+    number = float
+    parser.add_argument("--tenants", type=int, required=True, metavar="N", help="how many")
+    parser.add_argument(
+        "--series", type=number, default=10_000, help="active series of a tenant (%(default)s)"
+    )
+    parser.add_argument(
+        "--logs", type=number, default=1.0, metavar="GB", help="a tenant's, a day (%(default)s)"
+    )
+    parser.add_argument(
+        "--traces", type=number, default=1.0, metavar="GB", help="a tenant's, a day (%(default)s)"
+    )
+    parser.add_argument(
+        "--interval", type=number, default=10.0, metavar="S", help="between samples (%(default)s)"
+    )
+    parser.add_argument(
+        "--queries", type=number, default=2.0, metavar="PER_S", help="of all users (%(default)s)"
+    )
+    parser.add_argument(
+        "--retention", type=number, default=31.0, metavar="DAYS", help="(%(default)s)"
+    )
+    parser.add_argument(
+        "--node-cores", type=number, default=8.0, help="what a node gives them (%(default)s)"
+    )
+    parser.add_argument(
+        "--node-memory", type=number, default=28.0, metavar="GB", help="(%(default)s)"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the tables and the verdict."""
+    from stackproof import capacity
+
+    load = capacity.Load(
+        tenants=args.tenants,
+        series=args.series,
+        logs_gb_per_day=args.logs,
+        traces_gb_per_day=args.traces,
+        interval_s=args.interval,
+        queries_per_s=args.queries,
+        retention_days=args.retention,
+    )
+    console = Console(soft_wrap=True, highlight=False)
+    console.print(
+        f"{load.all_series:,.0f} active series, {load.samples_per_s:,.0f} samples/s, "
+        f"{load.logs:,.3g} GB of logs and {load.traces:,.3g} GB of traces a day, "
+        f"{load.queries_per_s:.3g} queries/s, kept for {load.retention_days:.3g} days\n"
+    )
+    needs = capacity.one_node(load)
+    console.print(_table("One process each, on one node", needs))
+    given = _given(Checkout.find())
+    for need in needs:
+        for shortage in capacity.shortages(need, given[need.backend]):
+            console.print(f"  as configured now, {need.backend} has {shortage}")
+    reasons = capacity.too_big_for_one_node(load, args.node_cores, args.node_memory)
+    cluster = capacity.distributed(load)
+    console.print()
+    if reasons:
+        console.print("[bold]One node is too small:[/]", "; ".join(reasons))
+    else:
+        console.print(
+            f"[bold]One node[/] of {args.node_cores:.3g} cores and {args.node_memory:.3g} GB "
+            "[bold]may be enough.[/]"
+        )
+    console.print()
+    console.print(_table("The distributed charts (observability/scale-out)", cluster))
+    console.print("\nSources: " + ", ".join(dict.fromkeys(s for n in needs for s in n.sources)))
+    console.print("They call it a rough idea, no more: measure with your own load.")
+    return 1 if reasons else 0
+
+
+def _table(title: str, needs: tuple[Need, ...]) -> Table:
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    table.add_column("component")
+    for column in ("replicas", "cores", "memory GB", "disk GB"):
+        table.add_column(column, justify="right")
+    for need in needs:
+        name = need.backend if need.component == "all" else f"{need.backend} {need.component}"
+        figures = (_range(need.cores), _range(need.memory_gb), _range(need.disk_gb))
+        table.add_row(name, str(need.replicas), *figures)
+    return table
+
+
+def _range(figures: tuple[float, float]) -> str:
+    low, high = (f"{figure:,.3g}" if figure < 1000 else f"{figure:,.0f}" for figure in figures)
+    return low if low == high else f"{low} to {high}"
+
+
+def _given(checkout: Checkout) -> dict[str, Given]:
+    """Return what each backend has as the repository deploys it."""
+    from stackproof.capacity import Given
+    from stackproof.deployment import Deployment
+
+    release = Deployment.load(checkout).lgtm()
+    found = {}
+    for backend in ("mimir", "loki", "tempo"):
+        spec = release.get("StatefulSet", backend)["spec"]
+        limits = spec["template"]["spec"]["containers"][0]["resources"]["limits"]
+        disk = spec["volumeClaimTemplates"][0]["spec"]["resources"]["requests"]["storage"]
+        found[backend] = Given(
+            cores=_number(limits["cpu"]),
+            memory_gb=_number(limits["memory"]) / 1e9,
+            disk_gb=_number(disk) / 1e9,
+        )
+    return found
+
+
+def _number(quantity: str) -> float:
+    """Return a Kubernetes quantity (`500m`, `10Gi`) as a number."""
+    from kubernetes.utils.quantity import parse_quantity
+
+    return float(parse_quantity(quantity))  # type: ignore[no-untyped-call]

@@ -1,0 +1,29 @@
+"""Start the whole stack from the charts on this machine, and prove that its tenants are isolated.
+
+The same as `prove`, told step by step.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from stackproof.commands import prove
+
+configure = prove.configure
+
+
+def run(args: argparse.Namespace) -> int:
+    """Say what is about to happen, then prove."""
+    from stackproof import session
+    from stackproof.checkout import Checkout
+    from stackproof.tenants import load_registry
+
+    names = load_registry(Checkout.find()).names
+    session.console().print(
+        "Mimir, Loki, Tempo, the gateway and one Alloy for each tenant start from what the charts\n"
+        f"render. {', '.join(names)} send traces, metrics and logs; then each reads everything\n"
+        "it can, and nothing of the others may be in any answer.\n",
+        style="dim",
+        soft_wrap=True,
+    )
+    return prove.run(args)

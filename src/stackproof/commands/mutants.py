@@ -1,0 +1,73 @@
+"""Change charts, values, configurations and Flux files at one place each: what do the checks miss?
+
+Writes build/report/mutants.json. Exit code: 0 at least 95 % are noticed, and each survivor is
+explained in charts/mutants-allowed.yaml; else 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from stackproof.checkout import Checkout
+
+_LEAST = 0.95
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add what is mutated, and how much of it."""
+    parser.add_argument(
+        "path", nargs="?", type=Path, metavar="PATH", help="a chart (default: this repository)"
+    )
+    parser.add_argument("--since", metavar="REV", help="only lines changed since a revision")
+    parser.add_argument("--only", metavar="TEXT", help="only files whose path contains it")
+    parser.add_argument(
+        "--sample",
+        type=int,
+        default=1300,
+        metavar="N",
+        help="at most N, by the seed (default: 1300)",
+    )
+    parser.add_argument("--all", action="store_true", help="every mutant: several thousand")
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="of the sample (default: 0)"
+    )
+    parser.add_argument("--jobs", type=int, metavar="N", help="processes (default: cores)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Judge the mutants, show the survivors, write the report."""
+    import json
+
+    from rich.progress import Progress
+
+    from stackproof import mutants, session
+    from stackproof.mutants.run import generate
+
+    checkout = Checkout.find()
+    root = args.path.resolve() if args.path else checkout.root
+    chosen = generate(root)
+    if args.since:
+        chosen = mutants.since(chosen, root, args.since)
+    if args.only:
+        chosen = [one for one in chosen if args.only in one.file]
+    if not args.all:
+        chosen = mutants.sample(chosen, args.sample, args.seed)
+    console = session.console()
+    session.prepare("local", console)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("mutants", total=len(chosen))
+        summary = mutants.run(root, chosen, jobs=args.jobs, on_result=lambda _: bar.advance(task))
+    target = checkout.root / "build" / "report" / "mutants.json"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(json.dumps(summary.record(), indent=2) + "\n", encoding="utf-8")
+    for survivor in summary.unexplained:
+        console.print(f"[bold red]✘ SURVIVED[/] in {', '.join(survivor.judgement.seen_in)}")
+        console.print(survivor.mutant.diff(), markup=False, soft_wrap=True)
+    counts = ", ".join(f"{summary.count(verdict)} {verdict}" for verdict in mutants.Verdict)
+    console.print(
+        f"\n{len(summary.results)} mutants: {counts}; {summary.share:.1%} of those that are not "
+        f"equivalent noticed, {len(summary.unexplained)} unexplained\n{target}",
+        soft_wrap=True,
+    )
+    return 1 if summary.unexplained or summary.share < _LEAST else 0

@@ -1,0 +1,28 @@
+"""Print the tenants' limits as values of the official distributed chart of one backend.
+
+observability/scale-out/README.md says what to do with them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from stackproof.checkout import Checkout
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the backend."""
+    parser.add_argument("backend", choices=("mimir", "loki", "tempo"))
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print a values file."""
+    import yaml
+
+    from stackproof.deployment import Deployment
+    from stackproof.scale_out import tenant_values
+
+    values = tenant_values(Deployment.load(Checkout.find()), args.backend)
+    sys.stdout.write(yaml.safe_dump(values, sort_keys=False))
+    return 0

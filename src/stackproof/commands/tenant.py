@@ -1,0 +1,66 @@
+"""Add a tenant to the registry and to the Flux tree, or remove one.
+
+Two places change: observability/tenants.yaml, and the folder flux/tenants/NAME.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from stackproof.checkout import Checkout
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add `add NAME` and `remove NAME`."""
+    does = parser.add_subparsers(title="what to do", metavar="add|remove", required=True)
+    add = does.add_parser("add", help="append a tenant")
+    add.add_argument("name", help="its user at the gateway and its X-Scope-OrgID")
+    add.add_argument("--namespace", help="where it runs (default: NAME)")
+    add.add_argument(
+        "--secret-prefix", help="prefix of its keys in the secret store (default: NAME)"
+    )
+    add.add_argument("--host", help="where its users reach it (default: NAME.DOMAIN)")
+    add.set_defaults(do=_add)
+    remove = does.add_parser("remove", help="remove a tenant's entry and its folder")
+    remove.add_argument("name")
+    remove.set_defaults(do=_remove)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Edit the files and say which."""
+    args.do(args, Checkout.find())
+    return 0
+
+
+def _add(args: argparse.Namespace, checkout: Checkout) -> None:
+    from stackproof.flux import tenant as folders
+    from stackproof.tenants import load_registry
+
+    registry = load_registry(checkout)
+    namespace, prefix = args.namespace or args.name, args.secret_prefix or args.name
+    host = args.host or folders.default_host(checkout, args.name)
+    if args.name not in registry.names:
+        folders.check_new(checkout, args.name, namespace, prefix, host)
+    registry = registry.add(args.name, namespace, prefix)
+    try:
+        folder = folders.write(checkout, registry.get(args.name), host)
+    except OSError:
+        registry.remove(args.name)
+        raise
+    print(f"{checkout.show(checkout.tenants_file)}: {', '.join(registry.names)}")
+    print(f"{checkout.show(folder)}/tenant.yaml: https://{host}, namespace {namespace}")
+    print(f"Its secrets ({prefix}-…) must be in the store before this is merged: flux/README.md.")
+
+
+def _remove(args: argparse.Namespace, checkout: Checkout) -> None:
+    from stackproof.flux import tenant as folders
+    from stackproof.tenants import load_registry
+
+    registry = load_registry(checkout)
+    namespace = registry.get(args.name).namespace
+    registry = registry.remove(args.name)
+    folder = folders.remove(checkout, args.name)
+    print(f"{checkout.show(checkout.tenants_file)}: {', '.join(registry.names) or 'no tenants'}")
+    if folder:
+        print(f"{checkout.show(folder)}: removed")
+    print(f"The namespace {namespace} and its data stay until somebody deletes them.")

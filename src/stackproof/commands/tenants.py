@@ -1,0 +1,35 @@
+"""Check observability/tenants.yaml and list its tenants."""
+
+from __future__ import annotations
+
+import argparse
+
+from rich.console import Console
+from rich.table import Table
+
+from stackproof.checkout import Checkout
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the options: there are none."""
+
+
+def run(args: argparse.Namespace) -> int:  # noqa: ARG001
+    """Print a table, or fail with every problem of the file."""
+    from stackproof.tenants import format_duration, load_registry
+
+    table = Table(box=None, pad_edge=False)
+    for title in ("tenant", "namespace", "secret prefix", "retention", "limits"):
+        table.add_column(title, overflow="fold")
+    for tenant in load_registry(Checkout.find()):
+        limits = ", ".join(
+            f"{signal} {name} {value:,}"
+            for signal, figures in tenant.limits.items()
+            for name, value in figures.items()
+        )
+        retention = format_duration(tenant.retention) if tenant.retention else "default"
+        table.add_row(
+            tenant.name, tenant.namespace, tenant.secret_prefix, retention, limits or "default"
+        )
+    Console().print(table)
+    return 0

@@ -1,0 +1,31 @@
+"""Show the Go programs: version, path and how each was found; build those that are missing."""
+
+from __future__ import annotations
+
+import argparse
+
+from stackproof.checkout import Checkout
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the names and --build."""
+    parser.add_argument("names", nargs="*", metavar="NAME", help="a program (default: all)")
+    parser.add_argument(
+        "--build", action="store_true", help="build what is neither cached nor on PATH"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the table; with --build, after whatever had to be built."""
+    from stackproof import programs
+
+    checkout = Checkout.find()
+    rows = [("PROGRAM", "VERSION", "FOUND", "PATH")]
+    for name in args.names or programs.names(checkout):
+        program = programs.locate(name, checkout, build=args.build)
+        rows.append((name, program.version, program.how, str(program.path or "-")))
+    # No library's table: it would wrap or cut the paths where a terminal is narrow.
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print("  ".join(map(str.ljust, row, widths)).rstrip())
+    return 0

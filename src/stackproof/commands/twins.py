@@ -1,0 +1,63 @@
+"""Put every known fault back, one at a time, and show what catches it.
+
+Writes build/report/twins.json. Exit code: 0 all caught, 1 a fault that nothing catches.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from stackproof.checkout import Checkout
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the names and --docs."""
+    parser.add_argument("names", nargs="*", metavar="NAME", help="a twin (default: all)")
+    parser.add_argument(
+        "--docs", action="store_true", help="only write docs/twins.md from the registry"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the twins and print the table."""
+    import json
+
+    from stackproof import session, twins
+    from stackproof.errors import StackproofError
+
+    checkout = Checkout.find()
+    if args.docs:
+        page = checkout.root / "docs" / "twins.md"
+        page.write_text(twins.markdown([*twins.TWINS, *twins.CLUSTER]), encoding="utf-8")
+        return 0
+    unknown = set(args.names) - {twin.name for twin in twins.TWINS}
+    if unknown:
+        raise StackproofError(
+            f"no twin is called {', '.join(sorted(unknown))}",
+            todo=f"There are: {', '.join(twin.name for twin in twins.TWINS)}.",
+        )
+    console = session.console()
+    session.prepare("local", console)
+    records = []
+    for twin in twins.TWINS:
+        if args.names and twin.name not in args.names:
+            continue
+        with console.status(f"{twin.name}: {twin.fault}"):
+            outcome = twins.run(twin, checkout)
+        records.append(outcome.record())
+        sign, style = ("✔", "green") if outcome.caught else ("✘ UNCAUGHT", "bold red")
+        console.print(
+            f"[{style}]{sign}[/] {twin.name}  [dim]{twin.layer}, {twin.caught_by}, "
+            f"{outcome.seconds:.1f} s[/]\n  {twin.fault}",
+            soft_wrap=True,
+        )
+    target = checkout.root / "build" / "report" / "twins.json"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(json.dumps(records, indent=2) + "\n", encoding="utf-8")
+    uncaught = [record["name"] for record in records if record["caught_by"] is None]
+    console.print(
+        f"\n{len(records)} faults, {len(records) - len(uncaught)} caught, "
+        f"{len(uncaught)} uncaught\n{target}",
+        soft_wrap=True,
+    )
+    return 1 if uncaught else 0

@@ -1,0 +1,101 @@
+"""What the repository deploys: `charts/lgtm` once, and `charts/open-webui-stack` for each tenant.
+
+The values are those of a cluster: observability/*.yaml, and for a tenant what its registry entry
+says. Extra values come last, as a scenario or a broken twin lays them over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from stackproof import helm
+from stackproof.checkout import Checkout
+from stackproof.manifests import Release
+from stackproof.tenants import OBSERVABILITY_NAMESPACE, Registry, Tenant, load_registry
+
+LGTM_RELEASE = "lgtm"
+TENANT_RELEASE = "open-webui"
+
+#: The values files of `charts/lgtm`; the list of tenants follows them.
+_LGTM_VALUES = ("mimir-values", "loki-values", "tempo-values", "gateway-values", "grafana-values")
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """The releases of one checkout.
+
+    Args:
+        checkout: Where charts and values are read.
+        registry: The tenants.
+        lgtm_extra: Values laid over those of `charts/lgtm`.
+        tenant_extra: Values laid over those of every tenant's `charts/open-webui-stack`.
+    """
+
+    checkout: Checkout
+    registry: Registry
+    lgtm_extra: Sequence[helm.Values] = ()
+    tenant_extra: Sequence[helm.Values] = ()
+
+    @classmethod
+    def load(cls, checkout: Checkout) -> Deployment:
+        """Return the deployment with the checkout's own list of tenants."""
+        return cls(checkout, load_registry(checkout))
+
+    def with_values(
+        self, *, lgtm: Sequence[helm.Values] = (), tenant: Sequence[helm.Values] = ()
+    ) -> Deployment:
+        """Return the same with further values laid over."""
+        return replace(
+            self,
+            lgtm_extra=(*self.lgtm_extra, *lgtm),
+            tenant_extra=(*self.tenant_extra, *tenant),
+        )
+
+    def lgtm_values(self) -> list[helm.Values]:
+        """Return the values of the observability release, in Helm's order."""
+        files = [self._observability(name) for name in _LGTM_VALUES]
+        return [*files, self.registry.values(), *self.lgtm_extra]
+
+    def tenant_values(self, tenant: Tenant) -> list[helm.Values]:
+        """Return the values of one tenant's release, in Helm's order: those that Flux gives it."""
+        own: helm.Values = {
+            "openWebui": {"config": {"telemetry": {"otel": {"tenantId": tenant.name}}}},
+            "externalSecrets": {"keyPrefix": tenant.secret_prefix},
+        }
+        production = self.checkout.charts / "open-webui-stack" / "values-prod.yaml"
+        return [production, self._observability("alloy-values"), own, *self.tenant_extra]
+
+    def all_values(self) -> list[list[helm.Values]]:
+        """Return the values of each of `releases`."""
+        return [self.lgtm_values(), *(self.tenant_values(tenant) for tenant in self.registry)]
+
+    def lgtm(self, *, fresh: bool = False) -> Release:
+        """Render the observability release; `fresh` asks no cache."""
+        return helm.render(
+            self.checkout.charts / "lgtm",
+            self.lgtm_values(),
+            release=LGTM_RELEASE,
+            namespace=OBSERVABILITY_NAMESPACE,
+            fresh=fresh,
+        )
+
+    def tenant(self, name: str, *, fresh: bool = False) -> Release:
+        """Render the release of one tenant; `fresh` asks no cache."""
+        tenant = self.registry.get(name)
+        return helm.render(
+            self.checkout.charts / "open-webui-stack",
+            self.tenant_values(tenant),
+            release=TENANT_RELEASE,
+            namespace=tenant.namespace,
+            fresh=fresh,
+        )
+
+    def releases(self, *, fresh: bool = False) -> tuple[Release, ...]:
+        """Render all releases: the observability release, then each tenant's."""
+        tenants = (self.tenant(name, fresh=fresh) for name in self.registry.names)
+        return (self.lgtm(fresh=fresh), *tenants)
+
+    def _observability(self, name: str) -> Path:
+        return self.checkout.observability / f"{name}.yaml"

@@ -1,0 +1,646 @@
+"""What must hold for the Flux tree. Each function is a check: it yields what is wrong."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from stackproof import schema
+from stackproof.checklist import Checks
+from stackproof.checkout import Checkout
+from stackproof.manifests import CLUSTER_KINDS, WORKLOAD_KINDS, Manifest, containers
+from stackproof.tenants import Registry, Tenant, load_registry
+from stackproof.versions import Versions
+
+from .kustomize import files_used
+from .tree import (
+    BOOTSTRAP,
+    FLUX_NAMESPACE,
+    Applied,
+    HelmRelease,
+    Step,
+    Tree,
+    build,
+    group_of,
+    key_of,
+)
+
+TENANT_CHART = "open-webui-stack"
+#: Namespaces that are there before Flux applies anything.
+_GIVEN_NAMESPACES = frozenset({FLUX_NAMESPACE, "default", "kube-system"})
+#: The groups whose CRDs a chart from elsewhere brings along.
+_CHART_CRDS = {"external-secrets": "external-secrets.io"}
+#: The group of the CRDs that bootstrap installs.
+_BOOTSTRAP_CRDS = "toolkit.fluxcd.io"
+#: Charts that nobody maintains there any more (January 2026; they moved to grafana-community).
+_DEPRECATED = {
+    "https://grafana.github.io/helm-charts": ("grafana", "tempo", "lgtm-distributed"),
+}
+_EXACT_VERSION = re.compile(r"v?\d+\.\d+\.\d+([-+][0-9A-Za-z.-]+)?")
+_MARKER = re.compile(r'^(?P<at>[^#]*?):.*#\s*\{"\$imagepolicy":\s*"(?P<ns>[^:"]+):(?P<name>[^:"]+)')
+#: What a commit message template may name: the controller's TemplateData, v1.
+_TEMPLATE_FIELDS = frozenset({"AutomationObject", "Changed", "Values"})
+_TEMPLATE_ROOT = re.compile(r"(?:^|[\s({|])\.([A-Z]\w*)")
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A tree, and what it is compared with."""
+
+    tree: Tree
+
+    @classmethod
+    def load(cls, checkout: Checkout, cluster: str = "production") -> Subject:
+        """Build a checkout's tree."""
+        return cls(build(checkout, cluster))
+
+    @property
+    def checkout(self) -> Checkout:
+        """Whose tree it is."""
+        return self.tree.checkout
+
+    @cached_property
+    def registry(self) -> Registry:
+        """The list of tenants."""
+        return load_registry(self.checkout)
+
+    @cached_property
+    def tenant_releases(self) -> tuple[HelmRelease, ...]:
+        """The HelmReleases of the tenants' chart."""
+        return tuple(
+            release
+            for release in self.tree.releases.values()
+            if release.chart and release.chart.name == TENANT_CHART
+        )
+
+    @cached_property
+    def positions(self) -> Mapping[str, int]:
+        """Place of each step in the order."""
+        return {step.name: place for place, step in enumerate(self.tree.steps)}
+
+
+FLUX: Checks[Subject] = Checks()
+
+
+def problems(checkout: Checkout, cluster: str = "production") -> Iterator[tuple[str, str]]:
+    """Yield the name of the check and the message of everything that is wrong with a tree."""
+    subject = Subject.load(checkout, cluster)
+    for check in FLUX:
+        for message in check.find(subject):
+            yield check.name, message
+
+
+def _at(applied: Applied) -> str:
+    manifest = applied.manifest
+    where = f" in {manifest.namespace}" if manifest.namespace else ""
+    return f"step {applied.step.name}: {manifest.ref}{where} ({applied.source})"
+
+
+def _of(step: Step, manifest: Manifest) -> str:
+    return _at(Applied(manifest, step))
+
+
+def _own(subject: Subject, *kinds: str) -> Iterator[tuple[Step, Manifest]]:
+    """Yield what the steps apply themselves, of some kinds or of all."""
+    for step in subject.tree.steps:
+        for manifest in step.objects:
+            if not kinds or manifest.kind in kinds:
+                yield step, manifest
+
+
+@FLUX.register
+def builds(subject: Subject) -> Iterator[str]:
+    """Every step builds, and every variable in it has a value."""
+    for step in subject.tree.steps:
+        for problem in step.problems:
+            yield f"step {step.name}: {problem}"
+        for name in step.undefined:
+            yield f"step {step.name}: nobody defines ${{{name}}}: it becomes nothing"
+
+
+@FLUX.register
+def files_referenced(subject: Subject) -> Iterator[str]:
+    """Every file of the tree, and every values file of the deployment, is used by something."""
+    checkout = subject.checkout
+    used: set[Path] = set()
+    for step in subject.tree.steps:
+        if step.folder.is_dir():
+            used |= files_used(step.folder)
+    for release in subject.tree.releases.values():
+        used |= {path for path in release.values if isinstance(path, Path)}
+    there = [
+        *checkout.flux.rglob("*.y*ml"),
+        *checkout.observability.glob("*.y*ml"),
+        *checkout.charts.glob("*/values-*.y*ml"),
+    ]
+    for path in sorted(there):
+        if path.resolve() not in used:
+            yield f"{checkout.show(path)}: nothing that Flux applies refers to this file"
+
+
+@FLUX.register
+def kinds_served(subject: Subject) -> Iterator[str]:
+    """Every object is of a kind and version that is served, and has only fields that it knows."""
+    kubernetes = Versions.load(subject.checkout).kubernetes
+    custom = subject.checkout.root / "schemas"
+    for version in (kubernetes.oldest, kubernetes.newest):
+        schemas = schema.schemas(version, custom)
+        for step, manifest in _own(subject):
+            if manifest.kind == "CustomResourceDefinition":
+                continue  # bootstrap's
+            for problem in schemas.check(manifest):
+                yield f"step {step.name}: {problem} (Kubernetes {version})"
+
+
+@FLUX.register
+def dependencies_resolve(subject: Subject) -> Iterator[str]:
+    """Steps depend on steps that there are, and not in a circle."""
+    tree = subject.tree
+    if tree.circle:
+        yield f"steps depend on each other in a circle: {', '.join(tree.circle)}"
+    for step in tree.steps:
+        for name in step.depends_on:
+            if name not in subject.positions:
+                yield f"step {step.name}: depends on {name}, and there is no such step"
+    seen: Counter[str] = Counter(
+        m.name for _, m in _own(subject, "Kustomization") if m.name != BOOTSTRAP
+    )
+    for name, times in seen.items():
+        if times > 1:
+            yield f"step {name}: there are {times} Kustomizations of this name"
+
+
+@FLUX.register
+def crds_first(subject: Subject) -> Iterator[str]:
+    """An object of a custom kind is applied by a step that waits for the kind's CRD."""
+    made: dict[str, Step] = {}
+    for applied in subject.tree.applied:
+        manifest = applied.manifest
+        if manifest.kind == "CustomResourceDefinition":
+            made[manifest["spec"]["group"]] = applied.step
+        chart = ((manifest.get("spec") or {}).get("chart") or {}).get("spec") or {}
+        if manifest.kind == "HelmRelease" and chart.get("chart") in _CHART_CRDS:
+            made[_CHART_CRDS[chart["chart"]]] = applied.step
+    for applied in subject.tree.applied:
+        group = group_of(applied.manifest)
+        if not _is_custom(group) or group.endswith(_BOOTSTRAP_CRDS):
+            continue
+        maker = made.get(group)
+        if maker is None:
+            yield f"{_at(applied)}: no step installs the CRDs of {group}"
+        elif applied.step.name == maker.name:
+            yield (
+                f"{_at(applied)}: is applied together with the CRDs of {group}: a step of its own, "
+                f"after {maker.name}, must do it"
+            )
+        elif not _waits_for(subject, applied.step, maker):
+            yield (
+                f"{_at(applied)}: nothing makes its step wait for {maker.name}, "
+                f"which installs the CRDs of {group}"
+            )
+
+
+def _is_custom(group: str) -> bool:
+    """Tell whether a group needs a CRD: Kubernetes' own have no dot, or end in .k8s.io."""
+    return "." in group and not group.endswith(".k8s.io")
+
+
+def _waits_for(subject: Subject, step: Step, other: Step) -> bool:
+    """Tell whether `step` starts only when `other` is ready: its parents' dependsOn count."""
+    by_name = {one.name: one for one in subject.tree.steps}
+    parents = {
+        m.name: parent.name for parent, m in _own(subject, "Kustomization") if m.name != parent.name
+    }
+    waiting, seen = [step.name], set()
+    while waiting:
+        name = waiting.pop()
+        if name in seen or name not in by_name:
+            continue
+        seen.add(name)
+        before = by_name[name].depends_on
+        if other.name in before:
+            return True
+        waiting += before
+        if name in parents and parents[name] != BOOTSTRAP:
+            waiting.append(parents[name])
+    return False
+
+
+@FLUX.register
+def namespaces_first(subject: Subject) -> Iterator[str]:
+    """A namespace is made by the same or an earlier step than what lives in it."""
+    made = {m.name: step for step, m in _own(subject, "Namespace")}
+    for applied in subject.tree.applied:
+        namespace = applied.manifest.namespace
+        if applied.manifest.kind in CLUSTER_KINDS or namespace in _GIVEN_NAMESPACES:
+            continue
+        maker = made.get(namespace or "")
+        if not namespace:
+            yield f"{_at(applied)}: has no namespace"
+        elif maker is None:
+            yield f"{_at(applied)}: nobody creates the namespace {namespace}"
+        elif applied.step.name != maker.name and not _waits_for(subject, applied.step, maker):
+            yield (
+                f"{_at(applied)}: nothing makes its step wait for {maker.name}, "
+                f"which creates {namespace}"
+            )
+
+
+@FLUX.register
+def namespaces_guarded(subject: Subject) -> Iterator[str]:
+    """Every namespace that Flux makes enforces the pod security level `restricted`."""
+    for step, manifest in _own(subject, "Namespace"):
+        level = manifest.labels.get("pod-security.kubernetes.io/enforce")
+        if manifest.name != FLUX_NAMESPACE and level != "restricted":
+            yield f"{_of(step, manifest)}: pod-security.kubernetes.io/enforce is {level!r}"
+
+
+@FLUX.register
+def sources_resolve(subject: Subject) -> Iterator[str]:
+    """What a Flux object names (source, path, provider, repository, policy) is there."""
+    tree = subject.tree
+    for step, manifest in _own(subject):
+        for field, reference in _references(manifest):
+            namespace = reference.get("namespace") or manifest.namespace
+            given = (reference["kind"], namespace, reference["name"]) == (
+                "GitRepository",
+                FLUX_NAMESPACE,
+                BOOTSTRAP,
+            )
+            if not given and tree.find(reference["kind"], namespace, reference["name"]) is None:
+                yield (
+                    f"{_of(step, manifest)}: {field} names {reference['kind']}/{reference['name']} "
+                    f"in {namespace}, which no step makes"
+                )
+
+
+def _references(manifest: Manifest) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    spec = manifest.get("spec") or {}
+    chart = (spec.get("chart") or {}).get("spec") or {} if manifest.kind == "HelmRelease" else {}
+    named = [
+        ("chart.spec.sourceRef", chart.get("sourceRef"), None),
+        ("chartRef", spec.get("chartRef"), None),
+        ("sourceRef", spec.get("sourceRef"), None),
+        ("providerRef", spec.get("providerRef"), "Provider"),
+        ("imageRepositoryRef", spec.get("imageRepositoryRef"), "ImageRepository"),
+    ]
+    for field, reference, kind in named:
+        if reference and group_of(manifest).endswith(_BOOTSTRAP_CRDS):
+            yield field, {"kind": kind, **reference} if kind else reference
+
+
+@FLUX.register
+def releases_render(subject: Subject) -> Iterator[str]:
+    """Every chart in the repository renders with the values that its HelmRelease names."""
+    for release in subject.tree.releases.values():
+        for problem in release.problems:
+            yield f"{release.manifest.source}: {problem}"
+
+
+@FLUX.register
+def merges_deploy(subject: Subject) -> Iterator[str]:
+    """A chart in the repository is deployed at every commit, whatever its version."""
+    for step, manifest in _own(subject, "HelmRelease"):
+        chart = (manifest["spec"].get("chart") or {}).get("spec") or {}
+        if (chart.get("sourceRef") or {}).get("kind") != "GitRepository":
+            continue
+        if chart.get("reconcileStrategy") != "Revision":
+            yield (
+                f"{_of(step, manifest)}: reconcileStrategy is "
+                f"{chart.get('reconcileStrategy', 'ChartVersion')}: "
+                "a commit that does not raise the chart's version deploys nothing"
+            )
+
+
+@FLUX.register
+def steps_guarded(subject: Subject) -> Iterator[str]:
+    """Every step prunes, waits and has a time limit; every release corrects drift and failures."""
+    for step, manifest in _own(subject, "Kustomization"):
+        spec = manifest["spec"]
+        if manifest.name == BOOTSTRAP:
+            continue
+        for key, wanted in (("prune", True), ("wait", True)):
+            if spec.get(key) is not wanted:
+                yield f"{_of(step, manifest)}: {key} is not {str(wanted).lower()}"
+        if "timeout" not in spec:
+            yield f"{_of(step, manifest)}: has no timeout"
+    for step, manifest in _own(subject, "HelmRelease"):
+        spec = manifest["spec"]
+        if (spec.get("driftDetection") or {}).get("mode") != "enabled":
+            yield f"{_of(step, manifest)}: driftDetection.mode is not enabled"
+        for action in ("install", "upgrade"):
+            if not ((spec.get(action) or {}).get("remediation") or {}).get("retries"):
+                yield f"{_of(step, manifest)}: {action}.remediation.retries is not set"
+        if "timeout" not in spec:
+            yield f"{_of(step, manifest)}: has no timeout"
+
+
+@FLUX.register
+def secrets_resolve(subject: Subject) -> Iterator[str]:
+    """Secrets that Flux objects name are made, from a store that admits their namespace."""
+    made = {(FLUX_NAMESPACE, BOOTSTRAP)}
+    for applied in subject.tree.applied:
+        manifest = applied.manifest
+        if manifest.kind == "Secret":
+            made.add((manifest.namespace or "", manifest.name))
+        if manifest.kind == "ExternalSecret":
+            target = (manifest["spec"].get("target") or {}).get("name") or manifest.name
+            made.add((manifest.namespace or "", target))
+            yield from _store_problems(subject, applied)
+    for step, manifest in _own(subject):
+        if not group_of(manifest).endswith(_BOOTSTRAP_CRDS):
+            continue
+        for field in ("secretRef", "certSecretRef", "proxySecretRef"):
+            name = (manifest["spec"].get(field) or {}).get("name")
+            if name and (manifest.namespace or "", name) not in made:
+                yield f"{_of(step, manifest)}: {field} names Secret/{name}, which nobody makes"
+
+
+def _store_problems(subject: Subject, applied: Applied) -> Iterator[str]:
+    reference = applied.manifest["spec"].get("secretStoreRef") or {}
+    if reference.get("kind") != "ClusterSecretStore":
+        return  # a SecretStore of its own release: references.py
+    for other in subject.tree.applied:
+        store = other.manifest
+        if (store.kind, store.name) != ("ClusterSecretStore", reference["name"]):
+            continue
+        if other.step.name != applied.step.name and not _waits_for(
+            subject, applied.step, other.step
+        ):
+            yield f"{_at(applied)}: nothing makes its step wait for {store.ref}"
+        if not _admits(subject, store, applied.manifest.namespace or ""):
+            yield (
+                f"{_at(applied)}: {store.ref} does not admit the namespace "
+                f"{applied.manifest.namespace}"
+            )
+        return
+    yield f"{_at(applied)}: there is no ClusterSecretStore/{reference['name']}"
+
+
+def _admits(subject: Subject, store: Manifest, namespace: str) -> bool:
+    conditions = store["spec"].get("conditions")
+    if not conditions:
+        return True
+    found = subject.tree.find("Namespace", None, namespace)
+    labels = found.labels if found else {}
+    return any(
+        namespace in (one.get("namespaces") or ())
+        or ("namespaceSelector" in one and _selects(one["namespaceSelector"], labels))
+        for one in conditions
+    )
+
+
+def _selects(selector: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
+    """Tell whether a label selector matches."""
+    if any(labels.get(key) != value for key, value in (selector.get("matchLabels") or {}).items()):
+        return False
+    return all(_matches(one, labels) for one in selector.get("matchExpressions") or ())
+
+
+def _matches(rule: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
+    value = labels.get(rule["key"])
+    match rule["operator"]:
+        case "Exists":
+            return value is not None
+        case "DoesNotExist":
+            return value is None
+        case "In":
+            return value in rule["values"]
+        case _:
+            return value not in rule["values"]
+
+
+@FLUX.register
+def store_is_limited(subject: Subject) -> Iterator[str]:
+    """A cluster-wide store may be used from named namespaces only."""
+    for applied in subject.tree.applied:
+        manifest = applied.manifest
+        if manifest.kind == "ClusterSecretStore" and not manifest["spec"].get("conditions"):
+            yield f"{_at(applied)}: has no conditions: every namespace may read every secret"
+
+
+@FLUX.register
+def objects_have_one_owner(subject: Subject) -> Iterator[str]:
+    """No two steps or releases apply the same object."""
+    owners: dict[Any, list[Applied]] = defaultdict(list)
+    for applied in subject.tree.applied:
+        if not applied.manifest.is_hook:
+            owners[key_of(applied.manifest)].append(applied)
+    for found in owners.values():
+        if len(found) > 1:
+            names = [
+                f"HelmRelease/{one.release.manifest.name} in {one.release.manifest.namespace}"
+                if one.release
+                else f"step {one.step.name}"
+                for one in found
+            ]
+            yield f"{found[0].manifest.ref} is applied by {' and by '.join(names)}"
+
+
+@FLUX.register
+def tenants_match(subject: Subject) -> Iterator[str]:
+    """The tenants in the tree are those of the registry, with the same names and prefixes."""
+    where = subject.checkout.show(subject.checkout.tenants_file)
+    by_namespace = {r.manifest.namespace: r for r in subject.tenant_releases}
+    for tenant in subject.registry:
+        release = by_namespace.pop(tenant.namespace, None)
+        if release is None:
+            yield f"{where}: no step deploys tenant {tenant.name} into namespace {tenant.namespace}"
+        else:
+            yield from _mismatches(subject, tenant, release)
+    for namespace, release in by_namespace.items():
+        yield f"{release.manifest.ref} in {namespace}: no tenant in {where} has this namespace"
+
+
+def _mismatches(subject: Subject, tenant: Tenant, release: HelmRelease) -> Iterator[str]:
+    values = release.manifest["spec"].get("values") or {}
+    otel = _dig(values, "openWebui", "config", "telemetry", "otel")
+    found = {
+        "tenantId": (otel.get("tenantId"), tenant.name),
+        "externalSecrets.keyPrefix": (
+            _dig(values, "externalSecrets").get("keyPrefix"),
+            tenant.secret_prefix,
+        ),
+    }
+    namespace = subject.tree.find("Namespace", None, tenant.namespace)
+    if namespace:
+        labels = namespace.labels
+        found["the namespace's label tenant"] = (labels.get("tenant"), tenant.name)
+        found["the namespace's label secret-prefix"] = (
+            labels.get("secret-prefix"),
+            tenant.secret_prefix,
+        )
+    for what, (there, wanted) in found.items():
+        if there != wanted:
+            yield (
+                f"HelmRelease/{release.manifest.name} in {tenant.namespace}: {what} is {there!r}, "
+                f"the registry says {wanted!r}"
+            )
+
+
+def _dig(values: Mapping[str, Any], *path: str) -> Mapping[str, Any]:
+    for key in path:
+        values = values.get(key) or {}
+    return values
+
+
+@FLUX.register
+def tenants_stay_home(subject: Subject) -> Iterator[str]:
+    """A tenant's release makes objects in its namespace only, and its rights end there."""
+    homes = {tenant.namespace for tenant in subject.registry}
+    for applied in subject.tree.applied:
+        manifest = applied.manifest
+        if applied.release and applied.release in subject.tenant_releases:
+            home = applied.release.manifest.namespace
+            if manifest.kind in CLUSTER_KINDS:
+                yield f"{_at(applied)}: a tenant's release makes an object of the whole cluster"
+            elif manifest.namespace != home:
+                yield f"{_at(applied)}: a tenant's release makes an object outside {home}"
+        if manifest.kind == "RoleBinding" and manifest.namespace in homes:
+            for one in manifest.get("subjects") or ():
+                where = one.get("namespace", manifest.namespace)
+                if one["kind"] != "ServiceAccount" or where != manifest.namespace:
+                    yield f"{_at(applied)}: gives rights to {one['kind']}/{one['name']} of {where}"
+    for release in subject.tenant_releases:
+        if not release.manifest["spec"].get("serviceAccountName"):
+            yield (
+                f"{release.manifest.ref} in {release.manifest.namespace}: has no "
+                "serviceAccountName: it is installed with the rights of the cluster's administrator"
+            )
+
+
+@FLUX.register
+def tenants_share_nothing(subject: Subject) -> Iterator[str]:
+    """No two tenants read the same remote key, or serve the same host."""
+    keys: dict[str, set[str]] = defaultdict(set)
+    hosts: dict[str, set[str]] = defaultdict(set)
+    for release in subject.tenant_releases:
+        home = release.manifest.namespace or ""
+        for manifest in release.rendered or ():
+            if manifest.kind == "ExternalSecret":
+                for entry in manifest["spec"].get("data") or ():
+                    keys[entry["remoteRef"]["key"]].add(home)
+            if manifest.kind == "Ingress":
+                for rule in manifest["spec"].get("rules") or ():
+                    hosts[rule.get("host") or "*"].add(home)
+    for what, found in (("remote key", keys), ("host", hosts)):
+        for name, namespaces in found.items():
+            if len(namespaces) > 1:
+                yield f"{what} {name} is used by several tenants: {', '.join(sorted(namespaces))}"
+
+
+@FLUX.register
+def prefixes_are_apart(subject: Subject) -> Iterator[str]:
+    """What a tenant may read from the store, by the prefix of its keys, is its own alone."""
+    homes = {tenant.namespace for tenant in subject.registry}
+    others = {
+        entry["remoteRef"]["key"]: applied
+        for applied in subject.tree.applied
+        if applied.manifest.kind == "ExternalSecret" and applied.manifest.namespace not in homes
+        for entry in applied.manifest["spec"].get("data") or ()
+    }
+    for tenant in subject.registry:
+        start = f"{tenant.secret_prefix}-"
+        begins = f"tenant {tenant.name}: the prefix {tenant.secret_prefix} of its secrets begins"
+        for other in subject.registry:
+            if other.secret_prefix.startswith(start):
+                yield f"{begins} that of {other.name} ({other.secret_prefix})"
+        for key, applied in others.items():
+            # The gateway checks every tenant's password, and so reads it.
+            if key.startswith(start) and not _is_password(subject, key):
+                yield f"{begins} the key {key} of {_at(applied)}"
+    bindings = {m.name for _, m in _own(subject, "ValidatingAdmissionPolicyBinding")}
+    if homes and "tenant-secrets" not in bindings:
+        yield "no ValidatingAdmissionPolicyBinding tenant-secrets: a tenant may ask for any key"
+
+
+def _is_password(subject: Subject, key: str) -> bool:
+    return key in {f"{tenant.secret_prefix}-gateway-password" for tenant in subject.registry}
+
+
+@FLUX.register
+def pinned(subject: Subject) -> Iterator[str]:
+    """Charts and images are pinned to one version, and are maintained where they come from."""
+    for step, manifest in _own(subject, "HelmRelease"):
+        chart = (manifest["spec"].get("chart") or {}).get("spec") or {}
+        version = str(chart.get("version", ""))
+        from_git = (chart.get("sourceRef") or {}).get("kind") == "GitRepository"
+        if chart and not from_git and not _EXACT_VERSION.fullmatch(version):
+            yield f"{_of(step, manifest)}: chart version {version!r} is no single version"
+        source = _source(subject, manifest)
+        if chart.get("chart") in _DEPRECATED.get(source, ()):
+            yield f"{_of(step, manifest)}: chart {chart['chart']} of {source} is deprecated"
+    for step, manifest in _own(subject, "OCIRepository"):
+        reference = manifest["spec"].get("ref") or {}
+        if not reference.get("digest") and not _EXACT_VERSION.fullmatch(str(reference.get("tag"))):
+            yield f"{_of(step, manifest)}: ref names no digest and no single version"
+    for applied in subject.tree.applied:
+        if applied.manifest.kind in WORKLOAD_KINDS:
+            for container in containers(applied.manifest):
+                name, _, tag = container["image"].partition("@")[0].rpartition(":")
+                if not name or "/" in tag or not re.search(r"\d", tag):
+                    yield f"{_at(applied)}: image {container['image']} is not pinned"
+
+
+def _source(subject: Subject, release: Manifest) -> str:
+    """Return the address of the repository that a HelmRelease's chart comes from."""
+    reference = release["spec"]["chart"]["spec"]["sourceRef"] if "chart" in release["spec"] else {}
+    namespace = reference.get("namespace") or release.namespace
+    found = subject.tree.find(reference.get("kind", ""), namespace, reference.get("name", ""))
+    return str(found["spec"].get("url", "")).rstrip("/") if found else ""
+
+
+@FLUX.register
+def images_are_updated(subject: Subject) -> Iterator[str]:
+    """Image automation finds a marker, writes a message that it can, and goes through review."""
+    root = subject.checkout.root
+    policies = {(m.namespace or "", m.name) for _, m in _own(subject, "ImagePolicy")}
+    marked: set[tuple[str, str]] = set()
+    for step, manifest in _own(subject, "ImageUpdateAutomation"):
+        spec = manifest["spec"]
+        folder = root / str((spec.get("update") or {}).get("path", "."))
+        where = subject.checkout.show(folder)
+        found = set(_markers(folder))
+        marked |= found
+        if not found:
+            yield f"{_of(step, manifest)}: no file below {where} has a marker"
+        for namespace, name in sorted(found - policies):
+            yield f"{where}: a marker names ImagePolicy {namespace}:{name}, which nobody makes"
+        template = _dig(spec, "git", "commit").get("messageTemplate") or ""
+        for name in _unknown_fields(template):
+            yield (
+                f"{_of(step, manifest)}: messageTemplate names .{name}, which is no field "
+                f"(there are: {', '.join(sorted(_TEMPLATE_FIELDS))})"
+            )
+        checkout_branch = _dig(spec, "git", "checkout", "ref").get("branch")
+        pushed = _dig(spec, "git", "push").get("branch")
+        if pushed is None or pushed == checkout_branch:
+            yield f"{_of(step, manifest)}: pushes to {checkout_branch}, past the proof"
+    for namespace, name in sorted(policies - marked):
+        yield f"ImagePolicy/{name} in {namespace}: no marker names it: it updates nothing"
+
+
+def _markers(folder: Path) -> Iterator[tuple[str, str]]:
+    """Yield the policies that setter markers below a folder name."""
+    for path in sorted(folder.rglob("*.yaml")):
+        for line in path.read_text(encoding="utf-8").splitlines():
+            if found := _MARKER.match(line):
+                yield found["ns"], found["name"]
+
+
+def _unknown_fields(template: str) -> Iterator[str]:
+    """Yield the fields at the top of a Go template that the controller's data does not have."""
+    depth = 0
+    for action in re.findall(r"\{\{-?(.*?)-?\}\}", template, re.DOTALL):
+        words = action.split()
+        if depth == 0 or words[:1] == ["$"]:
+            yield from (f for f in _TEMPLATE_ROOT.findall(action) if f not in _TEMPLATE_FIELDS)
+        if words[:1] in (["range"], ["with"]):
+            depth += 1
+        elif words[:1] == ["end"] and depth:
+            depth -= 1

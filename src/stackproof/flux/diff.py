@@ -1,0 +1,251 @@
+"""What a change of the tree would do to the cluster, object by object, with secrets masked."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import re
+import subprocess
+import tarfile
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from stackproof.checkout import Checkout
+from stackproof.errors import StackproofError
+from stackproof.manifests import Manifest, thaw
+
+from .kustomize import manifest as as_manifest
+from .tree import Key, Tree, group_of, key_of
+
+_GENERATED = re.compile(r"-[bcdfghkmt2456789]{10}$")
+"""What kustomize appends to the name of a ConfigMap that it generates."""
+_SECRET = r"passw(?:or)?d|token|secret.?key|api.?key|private.?key|credential"
+_SECRET_NAME = re.compile(_SECRET, re.IGNORECASE)
+_HARMLESS_NAME = re.compile(r"(ref|name|path|file|prefix)s?$|^secretkey$", re.IGNORECASE)
+"""Fields that say where a secret is, and hold none; `secretKey` is External Secrets' own."""
+_VARIABLE = re.compile(r"[${/]|sys\.env")
+"""How a value begins that takes the secret from elsewhere: a variable, a template, a path."""
+_SECRET_LINE = re.compile(
+    rf"^(?P<key>\s*(?P<name>[\w.-]*(?:{_SECRET})[\w.-]*)[ \t]*[:=][ \t]*[\"']?)"
+    r"(?P<value>[^\s\"'].*)$",
+    re.IGNORECASE | re.MULTILINE,
+)
+
+
+class Change(StrEnum):
+    """What happens to an object."""
+
+    ADDED = "added"
+    CHANGED = "changed"
+    REMOVED = "removed"
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectDiff:
+    """What happens to one object.
+
+    Args:
+        key: The object.
+        change: What happens to it.
+        by: Who applies it: a step, or a HelmRelease.
+        lines: A unified diff of its YAML, without its header.
+    """
+
+    key: Key
+    change: Change
+    by: str
+    lines: tuple[str, ...]
+
+    @property
+    def title(self) -> str:
+        """KIND/NAME, its namespace and who applies it."""
+        _, kind, namespace, name = self.key
+        where = f" in {namespace}" if namespace else ""
+        return f"{kind}/{name}{where} ({self.by})"
+
+
+def diff(before: Tree, after: Tree) -> tuple[ObjectDiff, ...]:
+    """Return what going from one tree to another does, in the order of the later tree."""
+    old, new = _objects(before), _objects(after)
+    found = []
+    for key, (manifest, by) in new.items():
+        was = old.get(key)
+        if was is None:
+            found.append(_entry(key, Change.ADDED, by, None, manifest))
+        elif was[0] != manifest:
+            entry = _entry(key, Change.CHANGED, by, was[0], manifest)
+            if entry.lines:
+                found.append(entry)
+    gone = [(key, value) for key, value in old.items() if key not in new]
+    found += [_entry(key, Change.REMOVED, by, manifest, None) for key, (manifest, by) in gone]
+    return tuple(found)
+
+
+def _objects(tree: Tree) -> dict[Key, tuple[Manifest, str]]:
+    found: dict[Key, tuple[Manifest, str]] = {}
+    generated = {m.name: _GENERATED.sub("", m.name) for m in tree.objects if m.kind == "ConfigMap"}
+    for applied in tree.applied:
+        group, kind, namespace, name = key_of(applied.manifest)
+        manifest = applied.manifest
+        if applied.release is None:
+            name = generated.get(name, name)
+            manifest = _renamed(manifest, generated)
+        by = (
+            f"HelmRelease {applied.release.manifest.namespace}/{applied.release.manifest.name}"
+            if applied.release
+            else f"step {applied.step.name}"
+        )
+        found[group, kind, namespace, name] = (manifest, by)
+    return found
+
+
+def _renamed(manifest: Manifest, names: Mapping[str, str]) -> Manifest:
+    """Return an object with generated names as they were before kustomize changed them."""
+
+    def renamed(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: renamed(part) for key, part in value.items()}
+        if isinstance(value, list):
+            return [renamed(part) for part in value]
+        return names.get(value, value) if isinstance(value, str) else value
+
+    return as_manifest(renamed(manifest.content), manifest.source, manifest.index)
+
+
+def _entry(
+    key: Key, change: Change, by: str, before: Manifest | None, after: Manifest | None
+) -> ObjectDiff:
+    lines = difflib.unified_diff(_lines(before), _lines(after), lineterm="", n=2)
+    return ObjectDiff(key, change, by, tuple(list(lines)[2:]))
+
+
+def _lines(manifest: Manifest | None) -> list[str]:
+    if manifest is None:
+        return []
+    return as_yaml(manifest).splitlines()
+
+
+def as_yaml(manifest: Manifest) -> str:
+    """Return an object as YAML for people: secrets masked, long texts as blocks."""
+    return yaml.dump(masked(manifest), Dumper=_Dumper, sort_keys=True, width=120)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes texts of several lines as blocks, so that a diff shows the line that changed."""
+
+
+def _text(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
+    style = "|" if "\n" in text else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _text)
+
+
+def masked(manifest: Manifest) -> dict[str, Any]:
+    """Return an object's content with its secrets replaced by a digest: a change still shows.
+
+    Masked are all values of a Secret, and every text under a key that names a secret.
+    """
+    data: dict[str, Any] = thaw(manifest.content)
+    if manifest.kind == "Secret" and not group_of(manifest):
+        for part in ("data", "stringData"):
+            if data.get(part):
+                data[part] = {key: _mask(value) for key, value in data[part].items()}
+    return {key: _hide(value) for key, value in data.items()}
+
+
+def _hide(value: Any, name: str = "") -> Any:
+    """Mask the secrets in a value that stands under `name`."""
+    if isinstance(value, dict):
+        return {key: _hide(part, str(key)) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_hide(part) for part in value]
+    if not isinstance(value, str):
+        return value
+    if "\n" in value:
+        return _SECRET_LINE.sub(_masked_line, value)
+    return _mask(value) if _is_secret(name, value) else value
+
+
+def _is_secret(name: str, value: str) -> bool:
+    named = _SECRET_NAME.search(name) and not _HARMLESS_NAME.search(name)
+    return bool(named and value and not _VARIABLE.match(value))
+
+
+def _masked_line(found: re.Match[str]) -> str:
+    if not _is_secret(found["name"], found["value"]):
+        return found[0]
+    return found["key"] + _mask(found["value"])
+
+
+def _mask(value: object) -> str:
+    digest = hashlib.sha256(str(value).encode()).hexdigest()[:8]
+    return f"*** (sha256 {digest})"
+
+
+@contextmanager
+def revision(checkout: Checkout, name: str) -> Iterator[Checkout]:
+    """Give the files of a revision, in a folder that is removed afterwards.
+
+    Raises:
+        StackproofError: There is no such revision, or this is no Git repository.
+    """
+    done = subprocess.run(
+        ["git", "-C", str(checkout.root), "archive", "--format=tar", f"{name}^{{tree}}"],
+        capture_output=True,
+        check=False,
+    )
+    if done.returncode:
+        said = done.stderr.decode(errors="replace").strip().removeprefix("fatal: ")
+        raise StackproofError(
+            f"git has no revision {name!r} ({said})",
+            where=str(checkout.root),
+            todo="Name a branch, a tag or a commit; in a shallow clone, fetch it first.",
+        )
+    with tempfile.TemporaryDirectory(prefix="stackproof-diff-") as folder:
+        with tarfile.open(fileobj=BytesIO(done.stdout)) as archive:
+            archive.extractall(folder, filter="data")
+        yield Checkout(Path(folder).resolve())
+
+
+def summary(entries: tuple[ObjectDiff, ...]) -> str:
+    """Return one line: how many objects are added, changed and removed."""
+    counts: Mapping[Change, int] = {
+        change: sum(entry.change is change for entry in entries) for change in Change
+    }
+    if not entries:
+        return "nothing changes in the cluster"
+    return ", ".join(f"{count} {change}" for change, count in counts.items() if count)
+
+
+def as_markdown(entries: tuple[ObjectDiff, ...], since: str, limit: int = 60_000) -> str:
+    """Return the diff for a pull request: one folded block an object, cut at `limit` characters."""
+    text = f"### What this does to the cluster\n\nSince {since}: {summary(entries)}.\n"
+    for number, entry in enumerate(entries):
+        fence = "````"
+        block = "\n".join(
+            (
+                "",
+                f"<details><summary>{entry.change}: {entry.title}</summary>",
+                "",
+                f"{fence}diff",
+                *entry.lines,
+                fence,
+                "",
+                "</details>",
+                "",
+            )
+        )
+        if len(text) + len(block) > limit:
+            return f"{text}\n… and {len(entries) - number} more: see the artifact `flux-diff`.\n"
+        text += block
+    return text

@@ -1,0 +1,123 @@
+"""A tenant's folder in the Flux tree: `flux/tenants/NAME/tenant.yaml`."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from pathlib import Path
+
+import yaml
+
+from stackproof.checkout import Checkout
+from stackproof.errors import StackproofError
+from stackproof.tenants import Tenant
+
+_TEMPLATE = """\
+# Tenant {name}: flux/base/open-webui with these values. Its entry is in observability/tenants.yaml.
+apiVersion: kustomize.toolkit.fluxcd.io/v1
+kind: Kustomization
+metadata:
+  name: tenant-{name}
+  namespace: flux-system
+spec:
+  interval: 10m
+  retryInterval: 1m
+  timeout: 15m
+  sourceRef:
+    kind: GitRepository
+    name: flux-system
+  path: ./flux/base/open-webui
+  prune: true
+  wait: true
+  postBuild:
+    substitute:
+      TENANT: {name}
+      NAMESPACE: {namespace}
+      SECRET_PREFIX: {prefix}
+      SERVICE_NAME: {service}
+      HOST: {host}
+"""
+
+
+def folder(checkout: Checkout, name: str) -> Path:
+    """Return where a tenant's folder is, or would be."""
+    return checkout.flux / "tenants" / name
+
+
+def default_host(checkout: Checkout, name: str, cluster: str = "production") -> str:
+    """Return the host of a tenant that names none: NAME.DOMAIN, with the cluster's own DOMAIN.
+
+    Raises:
+        StackproofError: The cluster has no DOMAIN.
+    """
+    path = checkout.flux / "clusters" / cluster / "cluster.yaml"
+    try:
+        data = yaml.load(path.read_bytes(), Loader=yaml.CSafeLoader)["data"]
+        return f"{name}.{data['DOMAIN']}"
+    except (OSError, yaml.YAMLError, KeyError, TypeError):
+        raise StackproofError(
+            "has no data.DOMAIN", where=checkout.show(path), todo="Name the host: --host."
+        ) from None
+
+
+def check_new(checkout: Checkout, name: str, *values: str) -> None:
+    """Raise where a tenant's folder is there already, or could not say what it must.
+
+    Args:
+        checkout: Where.
+        name: The tenant.
+        values: What its folder says of it, beside the name.
+    """
+    there = folder(checkout, name)
+    if there.exists():
+        raise StackproofError(
+            "is there already",
+            where=checkout.show(there),
+            todo="The registry does not know it: remove the folder, then try again.",
+        )
+    for value in (name, *values):
+        # Flux puts them into YAML as they stand, without quotes.
+        if not _is_text(value):
+            raise StackproofError(
+                f"{value!r} is no text to YAML, where Flux writes it without quotes",
+                todo="Choose a name with a letter in it that is no number and no yes or no.",
+            )
+
+
+def _is_text(value: str) -> bool:
+    """Tell whether YAML 1.1 and 1.2 both read a plain word as text: 1e3 is a number to one only."""
+    if value[:1].isdigit():
+        with contextlib.suppress(ValueError):
+            float(value)
+            return False
+    return bool(yaml.load(value, Loader=yaml.CSafeLoader) == value)
+
+
+def write(checkout: Checkout, tenant: Tenant, host: str) -> Path:
+    """Write a tenant's folder and return it.
+
+    Args:
+        checkout: Where.
+        tenant: Its entry in the registry.
+        host: The name under which its users reach it.
+    """
+    there = folder(checkout, tenant.name)
+    there.mkdir(parents=True)
+    text = _TEMPLATE.format(
+        name=tenant.name,
+        namespace=tenant.namespace,
+        prefix=tenant.secret_prefix,
+        service=f"open-webui-{tenant.name}",
+        host=host,
+    )
+    (there / "tenant.yaml").write_text(text, encoding="utf-8")
+    return there
+
+
+def remove(checkout: Checkout, name: str) -> Path | None:
+    """Remove a tenant's folder and return where it was; None where there is none."""
+    there = folder(checkout, name)
+    if not there.is_dir():
+        return None
+    shutil.rmtree(there)
+    return there

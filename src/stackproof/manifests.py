@@ -1,0 +1,365 @@
+"""Rendered Kubernetes objects, and what one asks of them.
+
+Objects are shared between tests and caches, so they are frozen: a change raises `TypeError`.
+`thaw` gives a copy that may be changed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Never
+
+from stackproof.errors import StackproofError
+
+WORKLOAD_KINDS = ("Deployment", "StatefulSet", "DaemonSet", "Job", "CronJob")
+
+CLUSTER_KINDS = frozenset(
+    {
+        "APIService",
+        "ClusterExternalSecret",
+        "ClusterRole",
+        "ClusterRoleBinding",
+        "ClusterSecretStore",
+        "CustomResourceDefinition",
+        "IngressClass",
+        "MutatingWebhookConfiguration",
+        "Namespace",
+        "Node",
+        "PersistentVolume",
+        "PriorityClass",
+        "RuntimeClass",
+        "StorageClass",
+        "ValidatingAdmissionPolicy",
+        "ValidatingAdmissionPolicyBinding",
+        "ValidatingWebhookConfiguration",
+    }
+)
+"""Kinds without a namespace."""
+
+
+def _refuse(*_: object, **__: object) -> Never:
+    raise TypeError("rendered objects are shared and frozen; change a copy: manifests.thaw(…)")
+
+
+class FrozenDict(dict[str, Any]):
+    """A dict that cannot change: equal to a plain dict, and one to JSON and YAML writers."""
+
+    __slots__ = ()
+    __setitem__ = __delitem__ = __ior__ = _refuse
+    clear = pop = popitem = setdefault = update = _refuse
+
+    def __deepcopy__(self, memo: object) -> dict[str, Any]:
+        return {key: thaw(value) for key, value in self.items()}
+
+
+class FrozenList(list[Any]):
+    """A list that cannot change: equal to a plain list."""
+
+    __slots__ = ()
+    __setitem__ = __delitem__ = __iadd__ = __imul__ = _refuse
+    append = clear = extend = insert = pop = remove = reverse = sort = _refuse
+
+    def __deepcopy__(self, memo: object) -> list[Any]:
+        return [thaw(value) for value in self]
+
+
+def freeze(value: Any) -> Any:
+    """Return JSON data as frozen data, all the way down."""
+    if isinstance(value, dict):
+        return FrozenDict({key: freeze(part) for key, part in value.items()})
+    if isinstance(value, list):
+        return FrozenList([freeze(part) for part in value])
+    return value
+
+
+def thaw(value: Any) -> Any:
+    """Return a copy of frozen data, as plain dicts and lists that may be changed."""
+    if isinstance(value, Mapping):
+        return {key: thaw(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [thaw(part) for part in value]
+    return value
+
+
+class Manifest(Mapping[str, Any]):
+    """One rendered object: a read-only mapping that knows where it comes from.
+
+    Two manifests are equal when their contents are. `digest` is that content's.
+    """
+
+    __slots__ = ("_object", "digest", "index", "release_namespace", "source")
+
+    def __init__(
+        self,
+        content: FrozenDict,
+        *,
+        source: str,
+        index: int,
+        digest: str,
+        release_namespace: str = "",
+    ) -> None:
+        self._object = content
+        self.source = source
+        """The template: CHART/templates/FILE."""
+        self.index = index
+        """Which document of that file, from 0, as rendered."""
+        self.digest = digest
+        self.release_namespace = release_namespace
+
+    def __getitem__(self, key: str) -> Any:
+        return self._object[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._object)
+
+    def __len__(self) -> int:
+        return len(self._object)
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, Manifest):
+            return self.digest == other.digest
+        return self._object == other
+
+    def __repr__(self) -> str:
+        return f"<{self.ref} from {self.source}>"
+
+    @property
+    def content(self) -> FrozenDict:
+        """The object itself, frozen."""
+        return self._object
+
+    @property
+    def api_version(self) -> str:
+        """`apiVersion`, or "" where there is none."""
+        return str(self._object.get("apiVersion") or "")
+
+    @property
+    def kind(self) -> str:
+        """`kind`, or "" where there is none."""
+        return str(self._object.get("kind") or "")
+
+    @property
+    def metadata(self) -> Mapping[str, Any]:
+        """`metadata`, empty where there is none."""
+        found = self._object.get("metadata")
+        return found if isinstance(found, dict) else FrozenDict()
+
+    @property
+    def name(self) -> str:
+        """`metadata.name`, or "" where there is none."""
+        return str(self.metadata.get("name") or "")
+
+    @property
+    def namespace(self) -> str | None:
+        """Where the object ends up: its own namespace or the release's; None for cluster kinds."""
+        if self.kind in CLUSTER_KINDS:
+            return None
+        return self.metadata.get("namespace") or self.release_namespace
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        """`metadata.labels`."""
+        return self.metadata.get("labels") or FrozenDict()
+
+    @property
+    def annotations(self) -> Mapping[str, str]:
+        """`metadata.annotations`."""
+        return self.metadata.get("annotations") or FrozenDict()
+
+    @property
+    def is_hook(self) -> bool:
+        """Whether Helm treats the object as a hook."""
+        return "helm.sh/hook" in self.annotations
+
+    @property
+    def ref(self) -> str:
+        """Short name for messages: KIND/NAME."""
+        return f"{self.kind or 'object without kind'}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A key in a ConfigMap or Secret."""
+
+    kind: str
+    name: str
+    key: str
+    optional: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class EnvVar:
+    """An environment variable of a container: exactly one of the three says what it holds."""
+
+    name: str
+    value: str | None = None
+    key: Key | None = None
+    """From a ConfigMap or a Secret."""
+    field: str | None = None
+    """From the pod itself: a path such as `metadata.name`, or a resource."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigFile:
+    """One key of a ConfigMap."""
+
+    config_map: Manifest
+    key: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Release:
+    """What one release renders, and questions about it. Everything is read-only."""
+
+    name: str
+    namespace: str
+    kube_version: str
+    manifests: tuple[Manifest, ...]
+    notes: str = ""
+    branches: frozenset[str] = field(default=frozenset(), compare=False)
+    """Ids of the template branches that the render entered, if it was asked for coverage."""
+
+    @cached_property
+    def _by_ref(self) -> Mapping[tuple[str, str], Manifest]:
+        return {(m.kind, m.name): m for m in reversed(self.manifests)}
+
+    def __iter__(self) -> Iterator[Manifest]:
+        return iter(self.manifests)
+
+    def of_kind(self, *kinds: str) -> tuple[Manifest, ...]:
+        """Return the objects of these kinds, in the order of the render."""
+        return tuple(m for m in self.manifests if m.kind in kinds)
+
+    def find(self, kind: str, name: str) -> Manifest | None:
+        """Return an object by kind and name, None where there is none."""
+        return self._by_ref.get((kind, name))
+
+    def get(self, kind: str, name: str) -> Manifest:
+        """Return an object by kind and name; the error lists what there is."""
+        found = self.find(kind, name)
+        if found is None:
+            same_kind = [m.name for m in self.of_kind(kind)]
+            there = (
+                f"of this kind there is: {', '.join(same_kind)}"
+                if same_kind
+                else f"kinds there are: {', '.join(sorted({m.kind for m in self.manifests}))}"
+            )
+            raise StackproofError(
+                f"renders no {kind}/{name}", where=f"release {self.name}", todo=there
+            )
+        return found
+
+    def workloads(self) -> tuple[Manifest, ...]:
+        """Return everything that makes pods."""
+        return self.of_kind(*WORKLOAD_KINDS)
+
+    def services(self) -> tuple[Manifest, ...]:
+        """Return the Services."""
+        return self.of_kind("Service")
+
+    def config_files(self) -> tuple[ConfigFile, ...]:
+        """Return every key of every ConfigMap."""
+        return tuple(
+            ConfigFile(config_map, key, text)
+            for config_map in self.of_kind("ConfigMap")
+            for key, text in (config_map.get("data") or {}).items()
+        )
+
+    def env(self, container: Mapping[str, Any]) -> dict[str, EnvVar]:
+        """Return a container's environment by name, as the kubelet would make it.
+
+        Values from this release's ConfigMaps are resolved, those from Secrets and from the pod
+        are not. `$(NAME)` in a value is expanded where NAME came before it and is known.
+        """
+        found: dict[str, EnvVar] = {}
+        for source in container.get("envFrom") or ():
+            for variable in self._env_from(source):
+                found[variable.name] = variable
+        for entry in container.get("env") or ():
+            found[entry["name"]] = self._variable(entry, found)
+        return found
+
+    def _env_from(self, source: Mapping[str, Any]) -> Iterator[EnvVar]:
+        prefix = source.get("prefix") or ""
+        for kind, holder in (
+            ("ConfigMap", source.get("configMapRef")),
+            ("Secret", source.get("secretRef")),
+        ):
+            made = self.find(kind, holder["name"]) if holder else None
+            if made is None:
+                continue
+            if kind == "ConfigMap":
+                for key, text in (made.get("data") or {}).items():
+                    yield EnvVar(prefix + key, value=text)
+            else:
+                for key in {**(made.get("data") or {}), **(made.get("stringData") or {})}:
+                    yield EnvVar(prefix + key, key=Key("Secret", made.name, key))
+
+    def _variable(self, entry: Mapping[str, Any], before: Mapping[str, EnvVar]) -> EnvVar:
+        name = entry["name"]
+        source = entry.get("valueFrom")
+        if not source:
+            known = {n: v.value for n, v in before.items() if v.value is not None}
+            return EnvVar(name, value=expand(entry.get("value") or "", known))
+        key = _key_of(source)
+        if key is None:
+            wanted = source.get("fieldRef") or source.get("resourceFieldRef") or {}
+            return EnvVar(name, field=wanted.get("fieldPath") or wanted.get("resource") or "")
+        if key.kind == "ConfigMap":
+            made = self.find("ConfigMap", key.name)
+            text = (made.get("data") or {}).get(key.key) if made else None
+            if text is not None:
+                return EnvVar(name, value=text)
+        return EnvVar(name, key=key)
+
+
+def _key_of(source: Mapping[str, Any]) -> Key | None:
+    """Return the key that an `env[].valueFrom` names."""
+    for field_name, kind in (("configMapKeyRef", "ConfigMap"), ("secretKeyRef", "Secret")):
+        ref = source.get(field_name)
+        if ref:
+            return Key(kind, ref.get("name", ""), ref.get("key", ""), bool(ref.get("optional")))
+    return None
+
+
+def pod_template(workload: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the pod template (`metadata`, `spec`) of anything that makes pods."""
+    spec = workload["spec"]
+    if workload["kind"] == "CronJob":
+        spec = spec["jobTemplate"]["spec"]
+    template: Mapping[str, Any] = spec["template"]
+    return template
+
+
+def containers(workload: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
+    """Return the containers of a workload, init containers first."""
+    spec = pod_template(workload)["spec"]
+    return (*(spec.get("initContainers") or ()), *(spec.get("containers") or ()))
+
+
+_REFERENCE = re.compile(r"\$(?:\$|\(([A-Za-z_.-][\w.-]*)\))")
+
+
+def expand(text: str, known: Mapping[str, str]) -> str:
+    """Expand `$(NAME)` as the kubelet does: unknown names stay, `$$` is a dollar sign."""
+
+    def replacement(found: re.Match[str]) -> str:
+        name = found[1]
+        return "$" if name is None else known.get(name, found[0])
+
+    return _REFERENCE.sub(replacement, text)
+
+
+def by_kind(manifests: Iterable[Manifest]) -> dict[str, list[Manifest]]:
+    """Group manifests by kind."""
+    groups: dict[str, list[Manifest]] = {}
+    for manifest in manifests:
+        groups.setdefault(manifest.kind, []).append(manifest)
+    return groups

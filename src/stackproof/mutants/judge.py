@@ -1,0 +1,331 @@
+"""Judge mutants of a checkout, or of any chart: what notices them, if anything does."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cached_property, lru_cache
+from pathlib import Path
+
+from stackproof import audit, helm
+from stackproof.checkout import Checkout
+from stackproof.checks.application import APPLICATION
+from stackproof.checks.configs import refused
+from stackproof.checks.deployment import DEPLOYMENT, Scene
+from stackproof.checks.invariants import broken
+from stackproof.checks.settings import SETTINGS
+from stackproof.deployment import LGTM_RELEASE, Deployment
+from stackproof.errors import StackproofError
+from stackproof.helm import HelmError, Render, Values
+from stackproof.manifests import Manifest, Release
+from stackproof.mutants.operators import Mutant
+from stackproof.permutations import BASE, Space, scenarios
+from stackproof.surroundings import Surroundings
+from stackproof.tenants import OBSERVABILITY_NAMESPACE
+
+_COPIED = ("charts", "observability", "flux", "schemas", "tools", "versions.yaml")
+_MIXED = 6
+_RICH = 2
+
+
+class Verdict(StrEnum):
+    """What became of a mutant."""
+
+    KILLED = "killed"
+    SURVIVED = "survived"
+    EQUIVALENT = "equivalent"
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """A verdict, and how it came about."""
+
+    verdict: Verdict
+    by: str = ""
+    """The check that killed it."""
+    message: str = ""
+    seen_in: tuple[str, ...] = ()
+    """Scenarios in which a survivor changes an object."""
+
+
+Fingerprint = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class _Case:
+    """A render that mutants are compared in."""
+
+    name: str
+    values: tuple[Values, ...]
+    must_fail: bool = False
+
+
+class Judge:
+    """Judges mutants in a copy of its own, one after the other.
+
+    Args:
+        root: A checkout, or the folder of one chart.
+        workplace: An empty folder for the copy.
+    """
+
+    def __init__(self, root: Path, workplace: Path) -> None:
+        self._whole = (root / "charts").is_dir()
+        self._root = workplace / root.name
+        if self._whole:
+            for name in _COPIED:
+                source, target = root / name, self._root / name
+                if source.is_dir():
+                    shutil.copytree(source, target)
+                elif source.exists():
+                    shutil.copy2(source, target)
+        else:
+            shutil.copytree(root, self._root)
+        self._pins = Checkout(self._root) if self._whole else Checkout.find()
+        self._before: dict[Path, Mapping[str, Fingerprint | None]] = {}
+        self._idle_before: dict[Path, frozenset[str]] = {}
+        self._flux_before = self._flux() if self._whole else ()
+        self._deployed_before = self._deployed() if self._whole else ()
+
+    def judge(self, mutant: Mutant) -> Judgement:
+        """Return what becomes of a mutant. The copy is as before afterwards."""
+        chart = self._chart_of(mutant.file)
+        if chart is not None and chart not in self._before:
+            self._before[chart] = {name: print_ for name, print_, _ in self._renders(chart)}
+            self._idle_before[chart] = self._idle(chart)
+        path = self._root / mutant.file
+        text = path.read_text(encoding="utf-8")
+        path.write_text(mutant.apply(text), encoding="utf-8")
+        try:
+            return self._judged(mutant, chart)
+        except HelmError as error:
+            return Judgement(Verdict.KILLED, "render", error.message)
+        except StackproofError as error:
+            return Judgement(Verdict.KILLED, "load", str(error))
+        except Exception as error:  # noqa: BLE001 (a check that cannot cope has noticed)
+            return Judgement(Verdict.KILLED, "load", f"{type(error).__name__}: {error}")
+        finally:
+            path.write_text(text, encoding="utf-8")
+
+    def _chart_of(self, file: str) -> Path | None:
+        if not self._whole:
+            return self._root
+        parts = Path(file).parts
+        return self._root / "charts" / parts[1] if parts[0] == "charts" else None
+
+    def _judged(self, mutant: Mutant, chart: Path | None) -> Judgement:
+        changed: list[str] = []
+        if chart is not None and not mutant.file.endswith("values-prod.yaml"):
+            for name, print_, judged in self._renders(chart):
+                if print_ == self._before[chart][name]:
+                    continue
+                changed.append(name)
+                if judged is not None:
+                    return judged
+        if self._whole:
+            for what, judged in self._deployment(mutant):
+                changed.append(what)
+                if judged is not None:
+                    return judged
+        if not changed:
+            return Judgement(Verdict.EQUIVALENT)
+        if chart is not None:
+            # Last: a value that does nothing any more is found by trying each of them.
+            for one in sorted(self._idle(chart) - self._idle_before[chart]):
+                return Judgement(Verdict.KILLED, "audit", one)
+        return Judgement(Verdict.SURVIVED, seen_in=tuple(changed))
+
+    # --- One chart ------------------------------------------------------------------------------
+
+    def _renders(self, chart: Path) -> Iterator[tuple[str, Fingerprint | None, Judgement | None]]:
+        """Yield each case: its name, what it renders to, and a judgement if that is wrong."""
+        surroundings = Surroundings.load(chart, self._pins)
+        for case, outcome in self._outcomes(chart):
+            if isinstance(outcome, HelmError):
+                killed = Judgement(Verdict.KILLED, "render", outcome.message)
+                yield case.name, None, None if case.must_fail else killed
+                continue
+            if case.must_fail:
+                killed = Judgement(Verdict.KILLED, "refusal", f"{case.name} is not refused")
+                yield case.name, fingerprint(outcome), killed
+                continue
+            found = broken(surroundings.around(outcome, case.values)) or _unfit(chart, outcome)
+            yield (
+                case.name,
+                fingerprint(outcome),
+                Judgement(Verdict.KILLED, *found) if found else None,
+            )
+
+    def _idle(self, chart: Path) -> frozenset[str]:
+        """Return the values of the richest scenario files that do nothing."""
+        files_ = [case.values[0] for case in self._cases(chart) if not case.must_fail]
+        rich = [file for file in files_ if isinstance(file, Path)][:_RICH]
+        found = [one for file in rich for one in audit.idle(chart, [file], 0, file.name)]
+        return frozenset(map(str, found)) | frozenset(audit.unread(chart))
+
+    def _outcomes(self, chart: Path) -> Iterator[tuple[_Case, Release | HelmError]]:
+        """Render the cases, the richest first: most mutants are killed there."""
+        cases = self._cases(chart)
+        for some in (cases[:_RICH], cases[_RICH:]):
+            outcomes = helm.render_many(self._asked(chart, case) for case in some)
+            yield from zip(some, outcomes, strict=True)
+
+    def _asked(self, chart: Path, case: _Case) -> Render:
+        return Render(
+            chart=chart,
+            values=case.values,
+            release="one",
+            namespace="here",
+            kube_version=self._kube_version,
+        )
+
+    @cached_property
+    def _kube_version(self) -> str:
+        return helm.newest_kubernetes()
+
+    def _cases(self, chart: Path) -> list[_Case]:
+        if chart not in self._known_cases:
+            found = [_Case(path.stem, (path,)) for path in scenarios(chart)]
+            found += [_Case(BASE.stem, (path,)) for path in [chart / BASE] if path.exists()]
+            refused_ = sorted((chart / "ci" / "refused").glob("*.yaml"))
+            found += [_Case(path.stem, (path,), must_fail=True) for path in refused_]
+            space = Space.of(chart)
+            mixed = space.sample(_MIXED)[-_MIXED:]
+            found += [
+                _Case(f"mixture {n}", (space.given(choice),)) for n, choice in enumerate(mixed)
+            ]
+            renders = helm.render_many(self._asked(chart, case) for case in found)
+            surroundings = Surroundings.load(chart, self._pins)
+            usable = [
+                (-len(outcome.manifests) if isinstance(outcome, Release) else 0, case)
+                for case, outcome in zip(found, renders, strict=True)
+                if _is_sound(case, outcome, surroundings)
+            ]
+            usable.sort(key=lambda one: one[0])
+            self._known_cases[chart] = [case for _, case in usable] or [_Case("defaults", ())]
+        return self._known_cases[chart]
+
+    @cached_property
+    def _known_cases(self) -> dict[Path, list[_Case]]:
+        return {}
+
+    # --- The deployment and the Flux tree ---------------------------------------------------------
+
+    def _deployment(self, mutant: Mutant) -> Iterator[tuple[str, Judgement | None]]:
+        if not mutant.file.startswith("flux/"):
+            now = self._deployed()
+            if now != self._deployed_before:
+                yield "the deployment", self._judged_deployment()
+        if mutant.file.startswith("flux/") or mutant.file.endswith("values-prod.yaml"):
+            flux = self._flux()
+            if flux != self._flux_before:
+                yield "the Flux tree", self._judged_flux()
+
+    def _scene(self) -> Scene:
+        return Scene(Deployment.load(Checkout(self._root)))
+
+    def _deployed(self) -> tuple[Fingerprint, ...]:
+        return tuple(fingerprint(release) for release in self._scene().releases)
+
+    def _judged_deployment(self) -> Judgement | None:
+        scene = self._scene()
+        surroundings = {
+            name: Surroundings.load(self._root / "charts" / name, self._pins)
+            for name in ("lgtm", "open-webui-stack")
+        }
+        deployment = scene.deployment
+        found = broken(surroundings["lgtm"].around(scene.lgtm, deployment.lgtm_values()))
+        tenant = deployment.registry.tenants[0]
+        stack = surroundings["open-webui-stack"]
+        found = found or broken(
+            stack.around(scene.tenants[tenant.name], deployment.tenant_values(tenant))
+        )
+        if found:
+            return Judgement(Verdict.KILLED, *found)
+        for check in (*DEPLOYMENT, *SETTINGS):
+            for problem in check.find(scene):
+                return Judgement(Verdict.KILLED, check.name, problem)
+        # Last, because starting the programs takes longest.
+        for release in (scene.lgtm, scene.tenants[tenant.name]):
+            for problem in refused(release):
+                return Judgement(Verdict.KILLED, "configs", problem)
+        return None
+
+    def _flux(self) -> Fingerprint:
+        from stackproof.flux import tree
+
+        built = tree.build(Checkout(self._root))
+        steps = [
+            (step.name, f"{step.folder} {step.depends_on} {step.problems}") for step in built.steps
+        ]
+        objects = [(m.source, m.digest) for step in built.steps for m in step.objects]
+        return (*steps, *objects)
+
+    def _judged_flux(self) -> Judgement | None:
+        from stackproof.flux.checks import FLUX, Subject
+
+        subject = Subject.load(Checkout(self._root))
+        for check in FLUX:
+            for problem in check.find(subject):
+                return Judgement(Verdict.KILLED, check.name, problem)
+        found = subject.tree.releases.get((OBSERVABILITY_NAMESPACE, LGTM_RELEASE))
+        ours = self._scene().lgtm
+        if found is None or found.rendered is None or set(found.rendered) != set(ours):
+            return Judgement(Verdict.KILLED, "flux-deploys-the-same", "not what the checks look at")
+        return None
+
+
+def _unfit(chart: Path, release: Release) -> tuple[str, str] | None:
+    """Return the first check of the application's chart that does not hold, and its message."""
+    for check in APPLICATION if chart.name == "open-webui-stack" else ():
+        for problem in check.find(release):
+            return check.name, problem
+    return None
+
+
+def _is_sound(case: _Case, outcome: Release | HelmError, surroundings: Surroundings) -> bool:
+    """Tell whether a case is as it should be without a mutant: only then it can kill one."""
+    if isinstance(outcome, HelmError) or case.must_fail:
+        return isinstance(outcome, HelmError) and case.must_fail
+    return broken(surroundings.around(outcome, case.values)) is None
+
+
+#: What the API server, or the operator, puts where nothing is said: saying it changes nothing.
+_DEFAULTS: Mapping[str, object] = {
+    "protocol": "TCP",
+    "type": "ClusterIP",
+    "periodSeconds": 10,
+    "failureThreshold": 3,
+    "terminationGracePeriodSeconds": 30,
+    "creationPolicy": "Owner",
+    "emptyDir": {},
+    "engineVersion": "v2",
+    "whenDeleted": "Retain",
+    "whenScaled": "Retain",
+    "replicas": 1,
+}
+
+
+def fingerprint(release: Release) -> Fingerprint:
+    """Return what tells one render from another: its objects without what is said needlessly."""
+    return tuple((m.source, _said(m)) for m in release)
+
+
+@lru_cache(maxsize=50_000)
+def _said(m: Manifest) -> str:
+    return json.dumps(_plain(m.content), sort_keys=True)
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Mapping):
+        kept = {key: _plain(below) for key, below in value.items()}
+        if "rollingUpdate" in kept and kept.get("type") == "RollingUpdate":
+            del kept["type"]
+        return {
+            key: below
+            for key, below in kept.items()
+            if below is not None and not (key in _DEFAULTS and _DEFAULTS[key] == below)
+        }
+    return [_plain(one) for one in value] if isinstance(value, list) else value

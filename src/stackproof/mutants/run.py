@@ -1,0 +1,218 @@
+"""Run many mutants on all cores, in an order and a choice that a seed fixes."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import random
+import subprocess
+import tempfile
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+
+import yaml
+
+from stackproof.errors import StackproofError
+from stackproof.mutants.judge import Judge, Judgement, Verdict
+from stackproof.mutants.operators import Mutant, files, mutants
+
+ALLOWED = "mutants-allowed.yaml"
+_CHART_FILES = ("templates/*", "files/*", "values.yaml")
+_BATCH = 12
+
+
+@dataclass(frozen=True)
+class Result:
+    """A mutant and what became of it."""
+
+    mutant: Mutant
+    judgement: Judgement
+
+    @property
+    def verdict(self) -> Verdict:
+        """What became of it."""
+        return self.judgement.verdict
+
+
+@dataclass(frozen=True)
+class Summary:
+    """All results of a run."""
+
+    results: tuple[Result, ...]
+    allowed: Mapping[str, str]
+    """Id of each survivor that has an explanation, and the explanation."""
+
+    def count(self, verdict: Verdict) -> int:
+        """Return how many mutants ended so."""
+        return sum(result.verdict is verdict for result in self.results)
+
+    @property
+    def share(self) -> float:
+        """Killed mutants of those that are not equivalent, 0 to 1; without any, 1."""
+        killed, survived = self.count(Verdict.KILLED), self.count(Verdict.SURVIVED)
+        return killed / (killed + survived) if killed + survived else 1.0
+
+    @property
+    def survivors(self) -> tuple[Result, ...]:
+        """Those that nothing noticed."""
+        return tuple(one for one in self.results if one.verdict is Verdict.SURVIVED)
+
+    @property
+    def unexplained(self) -> tuple[Result, ...]:
+        """Survivors that mutants-allowed.yaml says nothing of."""
+        return tuple(one for one in self.survivors if one.mutant.id not in self.allowed)
+
+    def record(self) -> dict[str, object]:
+        """The run as build/report/mutants.json has it."""
+        killers: dict[str, int] = defaultdict(int)
+        for one in self.results:
+            if one.verdict is Verdict.KILLED:
+                killers[one.judgement.by] += 1
+        return {
+            "mutants": len(self.results),
+            **{str(verdict): self.count(verdict) for verdict in Verdict},
+            "killed_share": round(self.share, 4),
+            "explained": len(self.survivors) - len(self.unexplained),
+            "killed_by": dict(sorted(killers.items(), key=lambda item: -item[1])),
+            "survivors": [
+                {
+                    "file": one.mutant.file,
+                    "line": one.mutant.line,
+                    "operator": one.mutant.operator,
+                    "diff": one.mutant.diff(),
+                    "changes": list(one.judgement.seen_in),
+                    "reason": self.allowed.get(one.mutant.id),
+                }
+                for one in self.survivors
+            ],
+        }
+
+
+def generate(root: Path) -> list[Mutant]:
+    """Return every mutant of a checkout, or of a chart's folder."""
+    names = files(root) if (root / "charts").is_dir() else files(root, _CHART_FILES)
+    return [
+        mutant
+        for name in names
+        for mutant in mutants(name, (root / name).read_text(encoding="utf-8"))
+    ]
+
+
+def sample(of: Sequence[Mutant], most: int, seed: int = 0) -> list[Mutant]:
+    """Return at most so many mutants, chosen by chance, in the order of the files."""
+    if len(of) <= most:
+        return list(of)
+    chosen = set(random.Random(seed).sample(range(len(of)), most))  # noqa: S311 (no secret)
+    return [mutant for i, mutant in enumerate(of) if i in chosen]
+
+
+def since(of: Sequence[Mutant], root: Path, revision: str) -> list[Mutant]:
+    """Return the mutants of lines that a checkout has changed since a revision.
+
+    Raises:
+        StackproofError: git does not know the revision.
+    """
+    changed = _changed_lines(root, revision)
+    return [mutant for mutant in of if mutant.line in changed.get(mutant.file, ())]
+
+
+def _changed_lines(root: Path, revision: str) -> Mapping[str, set[int]]:
+    done = subprocess.run(
+        ["git", "diff", "--unified=0", "--no-color", "--relative", revision, "--", "."],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise StackproofError(done.stderr.strip(), where=f"git diff {revision}")
+    found: dict[str, set[int]] = defaultdict(set)
+    file = ""
+    for line in done.stdout.splitlines():
+        if line.startswith("+++ "):
+            file = line.removeprefix("+++ ").removeprefix("b/")
+        elif line.startswith("@@"):
+            start, _, count = line.split("+")[1].split(" ")[0].partition(",")
+            found[file].update(range(int(start), int(start) + int(count or 1)))
+    return found
+
+
+def run(
+    root: Path,
+    chosen: Sequence[Mutant],
+    *,
+    jobs: int | None = None,
+    on_result: Callable[[Result], None] | None = None,
+) -> Summary:
+    """Judge mutants, several processes at a time; results are in the order of the mutants.
+
+    Args:
+        root: A checkout, or a chart's folder.
+        chosen: Which mutants.
+        jobs: Processes; as many as there are cores by default.
+        on_result: Told of each result as it comes.
+    """
+    results: dict[int, Result] = {}
+    batches = [
+        [(i, chosen[i]) for i in range(start, min(start + _BATCH, len(chosen)))]
+        for start in range(0, len(chosen), _BATCH)
+    ]
+    context = multiprocessing.get_context("spawn")
+    with (
+        tempfile.TemporaryDirectory(prefix="stackproof-mutants-") as folder,
+        context.Pool(jobs or os.cpu_count()) as pool,
+    ):
+        for done in pool.imap_unordered(partial(_judge, root, Path(folder)), batches):
+            for i, result in done:
+                results[i] = result
+                if on_result:
+                    on_result(result)
+    return Summary(tuple(results[i] for i in sorted(results)), allowed(root))
+
+
+@cache
+def _judge_of(root: Path, folder: Path) -> Judge:
+    """Return this process's judge, with a copy of its own."""
+    workplace = folder / str(os.getpid())
+    workplace.mkdir()
+    return Judge(root, workplace)
+
+
+def _judge(
+    root: Path, folder: Path, batch: Sequence[tuple[int, Mutant]]
+) -> list[tuple[int, Result]]:
+    judge = _judge_of(root, folder)
+    return [(i, Result(mutant, judge.judge(mutant))) for i, mutant in batch]
+
+
+def allowed(root: Path) -> dict[str, str]:
+    """Return the survivors that are explained, and why each is no hole.
+
+    Raises:
+        StackproofError: An entry lacks one of its parts.
+    """
+    file = next(
+        (
+            f
+            for f in (root / "charts" / ALLOWED, root / "ci" / "stackproof" / ALLOWED)
+            if f.exists()
+        ),
+        None,
+    )
+    if file is None:
+        return {}
+    entries = yaml.load(file.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader) or []
+    return dict(_entries(file, entries))
+
+
+def _entries(file: Path, entries: Sequence[Mapping[str, str]]) -> Iterator[tuple[str, str]]:
+    for entry in entries:
+        lacking = {"file", "operator", "line", "reason"} - entry.keys()
+        if lacking:
+            raise StackproofError(
+                f"an entry lacks {', '.join(sorted(lacking))}: {dict(entry)}", where=str(file)
+            )
+        yield f"{entry['file']}: {entry['operator']}: {entry['line']}", entry["reason"]

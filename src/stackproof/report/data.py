@@ -1,0 +1,131 @@
+"""The machine-readable results of a proof.
+
+`isolation.json` holds what others rely on, and only that; `evidence.json` beside it what a person
+needs to follow it: per API, per violation, per further check.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from stackproof.backends import READ_APIS
+from stackproof.errors import StackproofError
+from stackproof.isolation import Proof
+from stackproof.verdict import Cell, Violation
+
+#: Up to this many tenants every cell is listed, beyond it only those that are not as expected.
+ALL_CELLS = 20
+#: At most this many cells are listed; the summary counts them all.
+MOST_CELLS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Extras:
+    """Results of other commands, shown with the proof; each is what its JSON file holds."""
+
+    attacks: Sequence[Mapping[str, Any]] = ()
+    twins: Sequence[Mapping[str, Any]] = ()
+    mutants: Mapping[str, Any] = field(default_factory=dict)
+    coverage: Mapping[str, Any] = field(default_factory=dict)
+
+
+def read_extras(directory: Path) -> Extras:
+    """Read what other commands left in the report's directory; what is not there is left out."""
+    return Extras(
+        _read(directory / "attacks.json", list, []),
+        _read(directory / "twins.json", list, []),
+        _read(directory / "mutants.json", dict, {}),
+        _read(directory / "coverage.json", dict, {}),
+    )
+
+
+def _read(path: Path, kind: type, absent: Any) -> Any:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return absent
+    except ValueError as error:
+        raise StackproofError(
+            f"not valid JSON: {error}", where=str(path), todo="delete it and make it again"
+        ) from error
+    if not isinstance(value, kind):
+        raise StackproofError(
+            f"holds a {type(value).__name__}, not a {kind.__name__}",
+            where=str(path),
+            todo="delete it and make it again",
+        )
+    return value
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write a file in one step, so that a reader never finds half of it."""
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    part.replace(path)
+
+
+def _cell(cell: Cell) -> dict[str, Any]:
+    latency = cell.latency_ms
+    return {
+        "reader": cell.reader,
+        "owner": cell.owner,
+        "signal": cell.signal.value,
+        "expected": cell.expected.value,
+        "observed": cell.observed.value,
+        "latency_ms": None if latency is None else round(latency, 1),
+    }
+
+
+def isolation_json(proof: Proof, attacks: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
+    """Return the contents of `isolation.json`: the contract with whoever gates on it."""
+    few = len(proof.tenants) <= ALL_CELLS
+    cells = proof.matrix.cells() if few else proof.matrix.exceptions()
+    return {
+        "run_id": proof.run_id,
+        "started": proof.started.isoformat(timespec="milliseconds"),
+        "duration_s": round(proof.duration_s, 3),
+        "stack": {"provider": proof.provider, "versions": dict(proof.versions)},
+        "tenants": list(proof.tenants),
+        "signals": [signal.value for signal in proof.signals],
+        "summary": proof.matrix.summary(),
+        "cells": [_cell(cell) for cell in itertools.islice(cells, MOST_CELLS)],
+        "attacks": [dict(attack) for attack in attacks],
+        "verdict": proof.verdict.value,
+    }
+
+
+def _violation(violation: Violation) -> dict[str, Any]:
+    return {
+        "kind": violation.kind.value,
+        "message": violation.message,
+        "api": violation.api,
+        "signal": violation.signal.value if violation.signal else None,
+        "reader": violation.reader,
+        "owners": list(violation.owners),
+        "request": violation.request,
+        "answer": violation.answer,
+        "reproduce": violation.curl,
+    }
+
+
+def evidence_json(proof: Proof) -> dict[str, Any]:
+    """Return the contents of `evidence.json`: what the verdict rests on."""
+    return {
+        "run_id": proof.run_id,
+        "stack": proof.stack,
+        "door": proof.door.value,
+        "requests": proof.requests,
+        "timings_s": {name: round(value, 3) for name, value in proof.timings.items()},
+        "health": list(proof.health),
+        "complaints": list(proof.complaints),
+        "notes": list(proof.notes),
+        "violations": [_violation(violation) for violation in proof.violations],
+        "apis": [{**asdict(api), "signal": api.signal.value} for api in proof.apis],
+        "excluded": {api.id: api.excluded for api in READ_APIS if api.excluded},
+        "checks": [asdict(check) for check in proof.checks],
+    }

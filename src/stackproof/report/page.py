@@ -1,0 +1,152 @@
+"""The proof as one page that needs nothing but itself."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from stackproof.backends import READ_APIS
+from stackproof.isolation import Proof
+from stackproof.report.data import ALL_CELLS, Extras
+from stackproof.report.picture import Panel, State, panels, state, ticks
+from stackproof.report.wording import groups, headline, number
+from stackproof.stack.base import Signal
+from stackproof.verdict import Check, Violation
+
+#: At most this many violations are shown in full; the JSON beside the page holds them all.
+MOST_VIOLATIONS = 100
+
+_WORDS = {
+    State.OWN: "sees its own, as it should",
+    State.HIDDEN: "hidden, as it should be",
+    State.LEAK: "LEAK: visible to somebody else",
+    State.MISSING: "does not see its own",
+    State.UNKNOWN: "unproven",
+}
+
+_ENVIRONMENT = Environment(
+    loader=PackageLoader("stackproof.report", "templates"),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """One cell of a small matrix."""
+
+    state: State
+    label: str
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Ring:
+    """One leak in a large picture."""
+
+    x: int
+    y: int
+    label: str
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
+class _CheckGroup:
+    """All checks of one name: how many there were, and those that failed."""
+
+    name: str
+    count: int
+    failed: tuple[Check, ...]
+
+
+def page(proof: Proof, extras: Extras) -> str:
+    """Return the page as HTML; whatever came from a backend is escaped."""
+    drawn = panels(proof.matrix)
+    small = len(proof.tenants) <= ALL_CELLS
+    shown = proof.violations[:MOST_VIOLATIONS]
+    return _ENVIRONMENT.get_template("page.html.jinja").render(
+        proof=proof,
+        extras=extras,
+        headline=headline(proof),
+        summary=proof.matrix.summary(),
+        small=small,
+        grids=[(drawing.signal, _grid(proof, drawing.signal)) for drawing in drawn]
+        if small
+        else [],
+        panels=[] if small else [(drawing, _rings(proof, drawing)) for drawing in drawn],
+        ticks=ticks(proof.tenants),
+        words=_WORDS,
+        states=list(State),
+        violations=groups(shown),
+        more_violations=max(0, len(proof.violations) - MOST_VIOLATIONS),
+        excluded=[api for api in READ_APIS if api.excluded and api.signal in proof.signals],
+        checks=_groups(proof.checks),
+        anchors={id(violation): _anchor(index) for index, violation in enumerate(shown)},
+        identity=id,
+        number=number,
+    )
+
+
+def _anchor(index: int) -> str:
+    return f"violation-{index + 1}"
+
+
+def _rings(proof: Proof, drawing: Panel) -> list[_Ring]:
+    where = _targets(proof.violations)
+    rings = []
+    for x, y in drawing.rings:
+        owner, reader = proof.tenants[x], proof.tenants[y]
+        target = where.get((reader, owner, drawing.signal), "")
+        rings.append(_Ring(x, y, f"{reader} reads {owner}'s {drawing.signal}", target))
+    return rings
+
+
+def _grid(proof: Proof, signal: Signal) -> list[tuple[str, list[_Shown]]]:
+    where = _targets(proof.violations)
+    rows = []
+    for reader in proof.tenants:
+        row = []
+        for owner in proof.tenants:
+            cell = proof.matrix.cell(reader, owner, signal)
+            seen = state(cell)
+            took = "" if cell.latency_ms is None else f" ({cell.latency_ms:.0f} ms)"
+            label = f"{reader} reading {owner}'s {signal}: {_WORDS[seen]}{took}"
+            row.append(_Shown(seen, label, where.get((reader, owner, signal), "")))
+        rows.append((reader, row))
+    return rows
+
+
+def _targets(violations: Sequence[Violation]) -> dict[tuple[str, str, Signal], str]:
+    """Return where on the page a cell that is not as expected is explained."""
+    targets: dict[tuple[str, str, Signal], str] = {}
+    for index, violation in enumerate(violations[:MOST_VIOLATIONS]):
+        if violation.signal is None:
+            continue
+        for owner in violation.owners:
+            key = (violation.reader, owner, violation.signal)
+            targets.setdefault(key, _anchor(index))
+    return targets
+
+
+def _groups(checks: Sequence[Check]) -> list[_CheckGroup]:
+    counts = Counter(check.name for check in checks)
+    return [
+        _CheckGroup(
+            name, count, tuple(check for check in checks if check.name == name and not check.ok)
+        )
+        for name, count in counts.items()
+    ]
+
+
+def percent(part: Any, whole: Any) -> str:
+    """Return a share as `97 %`, or a dash where there is nothing to divide by."""
+    return f"{100 * float(part) / float(whole):.0f} %" if whole else "-"
+
+
+_ENVIRONMENT.filters["percent"] = percent

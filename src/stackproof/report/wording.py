@@ -1,0 +1,52 @@
+"""Sentences that the page and the terminal share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from stackproof.isolation import Proof
+from stackproof.verdict import Kind, Verdict, Violation
+
+
+def number(count: int, one: str, many: str = "") -> str:
+    """Return `1 leak` or `1,234 leaks`."""
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
+def headline(proof: Proof) -> str:
+    """Say in one sentence what the run has shown."""
+    counts = proof.matrix.summary()
+    size = f"{number(len(proof.tenants), 'tenant')} by {number(len(proof.signals), 'signal')}"
+    took = f"in {proof.duration_s:.1f} s"
+    if proof.verdict is Verdict.ISOLATED:
+        return (
+            f"{size}: {number(counts['hidden'], 'pair')} proven apart through "
+            f"{number(len(proof.apis), 'read API')}, every owner sees its own, {took}"
+        )
+    if proof.verdict is Verdict.LEAKING:
+        kinds = {violation.kind for violation in proof.violations}
+        also = [
+            text
+            for kind, text in (
+                (Kind.NOT_REFUSED, "requests that had to be refused were answered"),
+                (Kind.STRAY, "telemetry lies under a tenant that nobody has"),
+            )
+            if kind in kinds
+        ]
+        leaks = number(counts["leaks"], "cell shows", "cells show")
+        return "; ".join([f"{size}: {leaks} somebody else's data", *also]) + f", {took}"
+    unproven = "" if proof.health else f", {number(len(proof.violations), 'thing')} missing"
+    return f"{size}: no leak was seen, but not all is proven{unproven}, {took}"
+
+
+def groups(violations: Sequence[Violation]) -> list[list[Violation]]:
+    """Put violations together that differ in the API or the tenant only.
+
+    A dead backend, or one that knows no tenants, breaks everything that it answers: that is one
+    thing to know, not a hundred.
+    """
+    together: dict[tuple[object, ...], list[Violation]] = {}
+    for each in violations:
+        who = (each.reader, each.owners) if each.kind is Kind.LEAK else ()
+        together.setdefault((each.kind, each.signal, *who), []).append(each)
+    return list(together.values())

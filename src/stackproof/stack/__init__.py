@@ -1,0 +1,1 @@
+"""Where the deployment runs: every provider is a `Stack`."""

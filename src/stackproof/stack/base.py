@@ -1,0 +1,128 @@
+"""What every deployment under proof offers, whether it runs as local processes or in a cluster.
+
+The proof knows a deployment only through :class:`Stack`: where a tenant sends its telemetry, how
+each reader reads, what Grafana was provisioned with, and which component is not well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from types import TracebackType
+from typing import Protocol, Self
+
+#: The header by which Mimir, Loki and Tempo tell tenants apart.
+TENANT_HEADER = "X-Scope-OrgID"
+
+#: What the backends call a tenant that nobody named; no tenant may have such a name.
+STRAY_TENANTS = ("anonymous", "fake", "single-tenant", "")
+
+
+class Signal(StrEnum):
+    """The three kinds of telemetry; each is kept by one backend."""
+
+    TRACES = "traces"
+    METRICS = "metrics"
+    LOGS = "logs"
+
+
+class Backend(StrEnum):
+    """The three stores."""
+
+    TEMPO = "tempo"
+    MIMIR = "mimir"
+    LOKI = "loki"
+
+
+BACKEND_OF: Mapping[Signal, Backend] = {
+    Signal.TRACES: Backend.TEMPO,
+    Signal.METRICS: Backend.MIMIR,
+    Signal.LOGS: Backend.LOKI,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """How one reader reaches the backends.
+
+    `urls` are what one would enter as the URL of a Grafana data source: the gateway's
+    ``…/prometheus`` for Mimir, ``…`` for Loki, ``…/tempo`` for Tempo. `headers` carries the tenant
+    where no gateway derives it from the credential, and the admin's explicit list of tenants.
+    """
+
+    name: str
+    urls: Mapping[Backend, str]
+    auth: tuple[str, str] | None = field(default=None, repr=False)
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+class Stack(Protocol):
+    """A running deployment. Entering it starts what it has to start, leaving it ends that."""
+
+    @property
+    def name(self) -> str:
+        """A short name for messages, such as the directory or the cluster's context."""
+
+    @property
+    def provider(self) -> str:
+        """`local`, `docker`, `kind` or `cluster`."""
+
+    @property
+    def tenants(self) -> tuple[str, ...]:
+        """The tenants that are deployed, in the registry's order."""
+
+    @property
+    def versions(self) -> Mapping[str, str]:
+        """Program or image name to version, of what really runs."""
+
+    @property
+    def disposable(self) -> bool:
+        """Whether all data is thrown away afterwards, so that destructive tests may run."""
+
+    @property
+    def gateway_url(self) -> str | None:
+        """Base URL of the gateway (no trailing slash), or None in a deployment without one."""
+
+    def otlp_grpc(self, tenant: str) -> str:
+        """`host:port` where this tenant's application sends OTLP over gRPC (its own Alloy)."""
+
+    def otlp_http(self, tenant: str) -> str:
+        """Base URL for OTLP over HTTP at the tenant's Alloy; ``/v1/<signal>`` is appended to it."""
+
+    def reader(self, tenant: str) -> Access:
+        """How this tenant reads its own telemetry."""
+
+    def admin_reader(self, tenants: Sequence[str]) -> Access:
+        """How the admin reads these tenants at once: `a|b|c` in the tenant header."""
+
+    def backend_url(self, backend: Backend) -> str:
+        """Base URL of a backend, past the gateway, in the form of :attr:`Access.urls`.
+
+        Only where the stack is disposable; a StackproofError elsewhere.
+        """
+
+    def data_sources(self) -> Sequence[Mapping[str, object]]:
+        """The data sources that Grafana is provisioned with, as :func:`provisioning.read` gives
+        them: variables expanded, hosts reachable from here.
+        """
+
+    def health(self) -> Sequence[str]:
+        """One description for each component that is dead or unhealthy ("loki: exited with
+        signal 9"); empty when all is well. Cheap: it is asked several times a second.
+        """
+
+    def complaints(self) -> Sequence[str]:
+        """The last errors in each component's log: where to look when data is missing.
+
+        Empty where the logs cannot be read.
+        """
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...

@@ -1,0 +1,314 @@
+"""The deployment as child processes on loopback: no cluster, no Docker, no root.
+
+The real Mimir, Loki, Tempo, Alloy and gateway run from the bytes that the charts render, in a
+directory that is thrown away. What a cluster alone can run (Grafana, the application, its data
+stores) is left out; Grafana's data sources are used by asking as they are provisioned.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import re
+import shutil
+import signal
+import tempfile
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from stackproof import programs
+from stackproof.deployment import Deployment
+from stackproof.errors import StackproofError
+from stackproof.manifests import Release, containers
+from stackproof.stack import provisioning
+from stackproof.stack.base import TENANT_HEADER, Access, Backend
+from stackproof.stack.pod import LOOPBACK, Pod, ServicePort, pods, service_ports
+from stackproof.stack.ports import PortLeases
+from stackproof.stack.process import Process
+from stackproof.stack.secrets import SecretStore, materialize
+from stackproof.tenants import OBSERVABILITY_NAMESPACE
+
+#: What a laptop wants sooner than a cluster does. The configurations name these variables.
+_LAPTOP = {"COLLECTION_INTERVAL": "1s"}
+
+#: A laptop has no Kubernetes API to read pod logs from.
+_NO_KUBERNETES_API: Mapping[str, object] = {"alloy": {"podLogs": {"enabled": False}}}
+
+#: An error in logfmt or JSON; of each component the last few are told.
+_COMPLAINT = re.compile(r'level=error|"level":"error"')
+_COMPLAINTS = 4
+
+_READY_SECONDS = 90.0
+_ATTEMPTS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """Where a backend's API is: behind the gateway, or straight."""
+
+    prefix: str
+    port: int
+    direct: str
+
+
+_READS: Mapping[Backend, _Read] = {
+    Backend.MIMIR: _Read(prefix="/prometheus", port=9009, direct="/prometheus"),
+    Backend.LOKI: _Read(prefix="", port=3100, direct=""),
+    Backend.TEMPO: _Read(prefix="/tempo", port=3200, direct=""),
+}
+
+
+class LocalStack:
+    """A `Stack` of local processes. Enter it in the main thread; leaving it ends everything.
+
+    Args:
+        deployment: What to run.
+        keep: Leave the directory (configurations, logs, data) when it ends.
+    """
+
+    provider = "local"
+    disposable = True
+
+    def __init__(self, deployment: Deployment, *, keep: bool = False) -> None:
+        self.deployment = deployment.with_values(tenant=[_NO_KUBERNETES_API])
+        self.keep = keep
+        self.started_s = 0.0
+        """From the start of the first program until all were ready."""
+        self._store = SecretStore()
+        self._ports = PortLeases()
+        self._releases: list[Release] = []
+        self._secrets: dict[str, dict[str, dict[str, str]]] = {}
+        self._services: dict[ServicePort, int] = {}
+        self._pods: dict[str, Pod] = {}
+        self._processes: dict[str, Process] = {}
+        self.directory = Path()
+
+    # --- life ---
+
+    def __enter__(self) -> Self:
+        self._releases = list(self.deployment.releases())
+        self._secrets = {r.namespace: materialize(r, self._store) for r in self._releases}
+        for attempt in range(1, _ATTEMPTS + 1):
+            try:
+                self._start()
+                return self
+            except _PortTakenError:
+                self._end()
+                if attempt == _ATTEMPTS:
+                    raise
+            except BaseException:
+                self._end()
+                raise
+        raise AssertionError("unreachable")
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._end()
+
+    def _start(self) -> None:
+        self.directory = Path(tempfile.mkdtemp(prefix="stackproof-"))
+        self._pods = {
+            pod.name: pod
+            for release in self._releases
+            for pod in pods(release, self.directory, lambda _: self._ports.lease())
+        }
+        self._services = service_ports(self._releases, self._pods.values())
+        for pod in self._pods.values():
+            pod.mount(self._secrets[pod.namespace])
+            self._processes[pod.name] = self._process(pod)
+        began = time.monotonic()
+        for process in self._processes.values():
+            process.start()
+        self._wait_until_ready(self._pods.values())
+        self.started_s = time.monotonic() - began
+
+    def _end(self) -> None:
+        # The data goes with the directory, so nothing needs to be written in peace.
+        for process in self._processes.values():
+            process.signal(signal.SIGKILL)
+        for process in self._processes.values():
+            process.kill()
+        self._processes.clear()
+        self._ports.release()
+        if not self.keep and self.directory != Path():
+            shutil.rmtree(self.directory, ignore_errors=True)
+
+    def _process(self, pod: Pod) -> Process:
+        environment = pod.environment(self._services, self._secrets[pod.namespace]) | _LAPTOP
+        argv = [str(programs.find(pod.program)), *pod.arguments(environment)]
+        logs = self.directory / "logs"
+        logs.mkdir(exist_ok=True)
+        return Process(pod.name, argv, environment, pod.directory, logs / f"{pod.name}.log")
+
+    def _wait_until_ready(self, starting: Iterable[Pod]) -> None:
+        waiting = {pod.name: pod for pod in starting}
+        deadline = time.monotonic() + _READY_SECONDS
+        answers: dict[str, str] = {}
+        while waiting:
+            for name, pod in list(waiting.items()):
+                self._refuse_ended(self._processes[name])
+                answers[name] = _probe(pod)
+                if answers[name] == "200":
+                    del waiting[name]
+            if waiting and time.monotonic() > deadline:
+                name = next(iter(waiting))
+                raise StackproofError(
+                    f"not ready after {_READY_SECONDS:.0f} s; {waiting[name].ready_url()} "
+                    f"last answered {answers[name]}\n{self._processes[name].tail()}",
+                    where=name,
+                    todo="Run with --keep and read its log.",
+                )
+            time.sleep(0.01)
+
+    def _refuse_ended(self, process: Process) -> None:
+        ended = process.ended()
+        if ended is None:
+            return
+        tail = process.tail()
+        if "address already in use" in tail:
+            raise _PortTakenError(
+                f"a port was taken by another program\n{tail}", where=process.name
+            )
+        raise StackproofError(
+            f"{ended} before it was ready\n{tail}",
+            where=process.name,
+            todo="Its configuration is what the chart renders: correct it there.",
+        )
+
+    # --- what the proof asks ---
+
+    @property
+    def name(self) -> str:
+        """The directory that everything is in."""
+        return str(self.directory)
+
+    @property
+    def tenants(self) -> tuple[str, ...]:
+        """The tenants of the registry."""
+        return tuple(self.deployment.registry.names)
+
+    @property
+    def versions(self) -> Mapping[str, str]:
+        """Version of each program that runs."""
+        used = sorted({pod.program for pod in self._pods.values()})
+        return {name: programs.locate(name).version for name in used}
+
+    @property
+    def gateway_url(self) -> str | None:
+        """Base URL of the gateway, None where the deployment has none."""
+        port = self._services.get(ServicePort(OBSERVABILITY_NAMESPACE, "gateway", 8080))
+        return None if port is None else f"http://{LOOPBACK}:{port}"
+
+    def otlp_grpc(self, tenant: str) -> str:
+        """`host:port` of the tenant's Alloy for OTLP over gRPC."""
+        return f"{LOOPBACK}:{self._alloy(tenant).port('otlp-grpc')}"
+
+    def otlp_http(self, tenant: str) -> str:
+        """Base URL of the tenant's Alloy for OTLP over HTTP."""
+        return f"http://{LOOPBACK}:{self._alloy(tenant).port('otlp-http')}"
+
+    def reader(self, tenant: str) -> Access:
+        """The tenant, with the password that its Alloy has."""
+        if self.gateway_url is None:
+            return self._direct(tenant, tenant)
+        return self._through_gateway(tenant, self._tenant_password(tenant), {})
+
+    def admin_reader(self, tenants: Sequence[str]) -> Access:
+        """The administrator, asking for these tenants by name."""
+        wanted = "|".join(tenants)
+        if self.gateway_url is None:
+            return self._direct("admin", wanted)
+        password = self._secrets[OBSERVABILITY_NAMESPACE]["gateway-admin"]["password"]
+        return self._through_gateway("admin", password, {TENANT_HEADER: wanted})
+
+    def backend_url(self, backend: Backend) -> str:
+        """Base URL of a backend itself, past the gateway."""
+        read = _READS[backend]
+        port = self._services[ServicePort(OBSERVABILITY_NAMESPACE, backend.value, read.port)]
+        return f"http://{LOOPBACK}:{port}{read.direct}"
+
+    def data_sources(self) -> Sequence[Mapping[str, object]]:
+        """Grafana's data sources, as its pod would have them, with addresses of this machine."""
+        lgtm = self._releases[0]
+        workload = lgtm.get("Deployment", "grafana")
+        pod = Pod("grafana", lgtm, workload, containers(workload)[0], self.directory / "grafana")
+        environment = pod.environment(self._services, self._secrets[lgtm.namespace])
+        text = lgtm.get("ConfigMap", "grafana-datasources")["data"]["datasources.yaml"]
+        return provisioning.read(text, environment)
+
+    def health(self) -> Sequence[str]:
+        """What has ended that should run."""
+        return [f"{name}: {p.ended()}" for name, p in self._processes.items() if p.ended()]
+
+    def complaints(self) -> Sequence[str]:
+        """The last errors in each log."""
+        return [f"{name}: {line}" for name, p in self._processes.items() for line in _bad(p)]
+
+    # --- what tests do to it ---
+
+    @property
+    def components(self) -> tuple[str, ...]:
+        """Names of all processes, such as `mimir` and `open-webui-alloy.enterprise-a`."""
+        return tuple(self._processes)
+
+    def process(self, component: str) -> Process:
+        """Return one process, to look at or to harm."""
+        return self._processes[component]
+
+    def restart(self, component: str) -> None:
+        """Start a killed component again, with its data, and wait until it is ready."""
+        self._processes[component].kill()
+        self._processes[component].start()
+        self._wait_until_ready([self._pods[component]])
+
+    def _alloy(self, tenant: str) -> Pod:
+        namespace = self.deployment.registry.get(tenant).namespace
+        for pod in self._pods.values():
+            if pod.program == "alloy" and pod.namespace == namespace:
+                return pod
+        raise StackproofError(
+            "no Alloy runs", where=f"tenant {tenant}", todo="Its telemetry is switched off."
+        )
+
+    def _tenant_password(self, tenant: str) -> str:
+        namespace = self.deployment.registry.get(tenant).namespace
+        pod = self._alloy(tenant)
+        return pod.environment(self._services, self._secrets[namespace])["GATEWAY_PASSWORD"]
+
+    def _through_gateway(self, user: str, password: str, headers: Mapping[str, str]) -> Access:
+        urls = {backend: f"{self.gateway_url}{read.prefix}" for backend, read in _READS.items()}
+        return Access(user, urls, auth=(user, password), headers=headers)
+
+    def _direct(self, name: str, tenant: str) -> Access:
+        urls = {backend: self.backend_url(backend) for backend in Backend}
+        return Access(name, urls, headers={TENANT_HEADER: tenant})
+
+
+class _PortTakenError(StackproofError):
+    """Another program was faster: worth another try with other ports."""
+
+
+def _bad(process: Process) -> list[str]:
+    lines = process.log.read_text(errors="replace").splitlines() if process.log.exists() else []
+    return [line for line in lines if _COMPLAINT.search(line)][-_COMPLAINTS:]
+
+
+def _probe(pod: Pod) -> str:
+    """Return the status of the readiness probe, or why there is none."""
+    path = pod.container["readinessProbe"]["httpGet"]["path"]
+    port = pod.port(pod.container["readinessProbe"]["httpGet"]["port"])
+    connection = http.client.HTTPConnection(LOOPBACK, port, timeout=1)
+    with contextlib.closing(connection):
+        try:
+            connection.request("GET", path)
+            return str(connection.getresponse().status)
+        except (OSError, http.client.HTTPException) as error:
+            return type(error).__name__

@@ -1,0 +1,92 @@
+"""A child process that never outlives us and whose death is never missed."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from stackproof.errors import StackproofError
+
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
+
+
+def _die_with_parent() -> None:
+    """In the child: be killed when the parent is gone, even by SIGKILL (Linux only)."""
+    if _LIBC is not None:
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+@dataclass
+class Process:
+    """One program. Start it from the main thread: Linux ties it to the thread that started it."""
+
+    name: str
+    argv: Sequence[str]
+    env: Mapping[str, str]
+    directory: Path
+    log: Path
+    _child: subprocess.Popen[bytes] | None = field(default=None, repr=False)
+
+    def start(self) -> None:
+        """Start the program with just this environment; what it prints goes to `log`.
+
+        Raises:
+            StackproofError: The program cannot be started at all.
+        """
+        try:
+            with self.log.open("ab") as log:
+                self._child = subprocess.Popen(
+                    self.argv,
+                    env=dict(self.env),
+                    cwd=self.directory,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,  # Ctrl-C reaches us, and we end it in order
+                    preexec_fn=_die_with_parent,
+                )
+        except OSError as error:
+            raise StackproofError(
+                f"cannot be started: {error.strerror}",
+                where=self.argv[0],
+                todo="Run `make tools`, or remove what overrides it in the environment.",
+            ) from error
+
+    @property
+    def pid(self) -> int | None:
+        """Of the running or ended program; None before `start`."""
+        return self._child.pid if self._child else None
+
+    def ended(self) -> str | None:
+        """How it ended ("killed by SIGKILL", "exited with 1"), None while it runs."""
+        code = self._child.poll() if self._child else None
+        if code is None:
+            return None
+        return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exited with {code}"
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal; nothing happens where it has ended."""
+        if self._child and self._child.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                self._child.send_signal(number)
+
+    def kill(self) -> None:
+        """End it and all that it started, at once, and wait until it is gone."""
+        if self._child:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._child.pid, signal.SIGKILL)
+            self._child.wait()
+
+    def tail(self, lines: int = 15) -> str:
+        """The end of its log."""
+        if not self.log.exists():
+            return ""
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])

@@ -1,0 +1,28 @@
+"""Every known fault, put back one at a time: `TWINS` is the registry, `run` tries one."""
+
+from __future__ import annotations
+
+from stackproof.twins.base import CHECKS, Edit, Layer, Outcome, Twin, run
+from stackproof.twins.cluster import CLUSTER
+from stackproof.twins.flux import FLUX
+from stackproof.twins.local import LOCAL
+from stackproof.twins.rendered import RENDERED
+from stackproof.twins.table import markdown
+
+#: Those that this machine can try.
+TWINS: tuple[Twin, ...] = (*RENDERED, *FLUX, *LOCAL)
+
+__all__ = [
+    "CHECKS",
+    "CLUSTER",
+    "FLUX",
+    "LOCAL",
+    "RENDERED",
+    "TWINS",
+    "Edit",
+    "Layer",
+    "Outcome",
+    "Twin",
+    "markdown",
+    "run",
+]

@@ -1,0 +1,236 @@
+"""Broken twins: the right deployment with one fault put back, which a named check must catch.
+
+A check that has never failed proves nothing. Each `Twin` is a small edit of a temporary copy of the
+repository's charts and values; `run` puts it there and asks the check that is named. A twin that
+nothing catches, or that is caught for another reason than the stated one, is a hole in the suite.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from stackproof import isolation
+from stackproof.checkout import Checkout
+from stackproof.checks.configs import refused
+from stackproof.checks.deployment import DEPLOYMENT, Scene
+from stackproof.checks.invariants import INVARIANTS
+from stackproof.deployment import Deployment
+from stackproof.errors import StackproofError
+from stackproof.flux.checks import FLUX, Subject
+from stackproof.helm import HelmError
+from stackproof.manifests import Release
+from stackproof.stack.base import Signal
+from stackproof.stack.local import LocalStack
+from stackproof.surroundings import Surroundings
+from stackproof.tenants import TenantsError
+from stackproof.verdict import Verdict
+
+#: What a twin is made of; the rest of the repository stays where it is.
+_COPIED = ("charts", "observability", "flux", "schemas", "versions.yaml")
+
+
+class Layer(StrEnum):
+    """Where a fault is caught, cheapest first."""
+
+    SCHEMA = "schema"
+    UNIT = "unit"
+    LINT = "lint"
+    LOCAL = "local e2e"
+    CLUSTER = "cluster"
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """One change of one file: `old`, which must be there, becomes `new`."""
+
+    file: str
+    old: str
+    new: str
+
+    def apply(self, root: Path) -> None:
+        """Change the file under `root`.
+
+        Raises:
+            StackproofError: `old` is not in it: the twin is stale.
+        """
+        path = root / self.file
+        text = path.read_text(encoding="utf-8")
+        if self.old not in text:
+            raise StackproofError(
+                f"the text that the twin replaces is not there: {self.old!r}",
+                where=self.file,
+                todo="Adapt the twin to the file as it is now.",
+            )
+        path.unlink()  # it may be a link to the original
+        path.write_text(text.replace(self.old, self.new), encoding="utf-8")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Twin:
+    """A fault, and what must catch it."""
+
+    name: str
+    fault: str
+    """What is wrong, in one sentence."""
+    layer: Layer
+    caught_by: str
+    """One of `CHECKS`: `registry`, `render`, `configs`, `isolation`, or REGISTRY.CHECK."""
+    reason: str
+    """A regular expression that a message of that check must match."""
+    edits: Sequence[Edit] = ()
+    lgtm: Mapping[str, Any] = field(default_factory=dict)
+    """Values laid over those of charts/lgtm."""
+    tenant: Mapping[str, Any] = field(default_factory=dict)
+    """Values laid over those of every tenant's release."""
+    signals: Sequence[Signal] = tuple(Signal)
+    """What the local proof sends."""
+    verdict: Verdict = Verdict.LEAKING
+    """What the local proof must come to."""
+    deadline_s: float = 10.0
+    """How long the local proof waits for what may never come."""
+    seed: int | None = None
+    """The row of the plan's list of faults that this is."""
+
+    @contextmanager
+    def deployment(self, checkout: Checkout) -> Iterator[Deployment]:
+        """Give the deployment with the fault, in a copy that is removed afterwards."""
+        with tempfile.TemporaryDirectory(prefix="stackproof-twin-") as folder:
+            root = Path(folder)
+            for name in _COPIED:
+                _copy(checkout.root / name, root / name)
+            for edit in self.edits:
+                edit.apply(root)
+            yield Deployment.load(Checkout(root)).with_values(
+                lgtm=[self.lgtm] if self.lgtm else [],
+                tenant=[self.tenant] if self.tenant else [],
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What the named check said of a twin."""
+
+    twin: Twin
+    messages: Sequence[str]
+    seconds: float
+
+    @property
+    def reason(self) -> str | None:
+        """The first message that gives the stated reason, None where no message does."""
+        wanted = re.compile(self.twin.reason)
+        return next((text for text in self.messages if wanted.search(text)), None)
+
+    @property
+    def caught(self) -> bool:
+        """Whether the fault was caught, and for the stated reason."""
+        return self.reason is not None
+
+    def record(self) -> dict[str, object]:
+        """The outcome as build/report/twins.json has it."""
+        return {
+            "name": self.twin.name,
+            "fault": self.twin.fault,
+            "seed": self.twin.seed,
+            "layer": self.twin.layer.value,
+            "caught_by": self.twin.caught_by if self.caught else None,
+            "reason": self.reason or "; ".join(self.messages[:3]) or "nothing was noticed",
+            "seconds": round(self.seconds, 3),
+        }
+
+
+def run(twin: Twin, checkout: Checkout) -> Outcome:
+    """Put the fault into a copy of the checkout and return what the named check says of it.
+
+    Raises:
+        StackproofError: The twin does not apply to the files as they are.
+    """
+    began = time.monotonic()
+    try:
+        with twin.deployment(checkout) as deployment:
+            messages = list(_ask(twin, deployment, checkout))
+    except TenantsError as error:
+        if twin.caught_by != "registry":
+            raise
+        messages = [str(error)]
+    return Outcome(twin, messages, time.monotonic() - began)
+
+
+def _ask(twin: Twin, deployment: Deployment, suite: Checkout) -> Iterator[str]:
+    if twin.caught_by == "isolation":
+        yield from _prove(twin, deployment)
+        return
+    registry, _, name = twin.caught_by.partition(".")
+    if registry == "flux":
+        yield from FLUX[name].find(Subject.load(deployment.checkout))
+        return
+    try:
+        releases = deployment.releases()
+    except HelmError as error:
+        if twin.caught_by != "render":
+            raise
+        yield str(error)
+        return
+    if registry == "deployment":
+        yield from DEPLOYMENT[name].find(Scene(deployment))
+    elif registry == "invariants":
+        yield from _invariant(name, deployment, releases, suite)
+    elif twin.caught_by == "configs":
+        yield from (message for release in releases for message in refused(release))
+
+
+def _invariant(
+    name: str, deployment: Deployment, releases: Sequence[Release], suite: Checkout
+) -> Iterator[str]:
+    """Ask an invariant of every release, each among what its chart says is around it."""
+    for release, values in zip(releases, deployment.all_values(), strict=True):
+        chart = deployment.checkout.charts / release.manifests[0].source.split("/")[0]
+        around = Surroundings.load(chart, suite).around(release, values)
+        yield from INVARIANTS[name].find(around)
+
+
+#: Every check that a twin can name.
+CHECKS: frozenset[str] = frozenset(
+    {
+        "registry",
+        "render",
+        "configs",
+        "isolation",
+        *(f"deployment.{name}" for name in DEPLOYMENT.names),
+        *(f"invariants.{name}" for name in INVARIANTS.names),
+        *(f"flux.{name}" for name in FLUX.names),
+    }
+)
+
+
+def _prove(twin: Twin, deployment: Deployment) -> Iterator[str]:
+    """Run the real programs; a message for each violation if the verdict is the expected one."""
+    with LocalStack(deployment) as stack:
+        proof = isolation.prove(stack, signals=twin.signals, deadline_s=twin.deadline_s)
+    if proof.verdict is twin.verdict:
+        yield from (str(violation) for violation in proof.violations)
+
+
+def _copy(source: Path, target: Path) -> None:
+    if source.is_dir():
+        shutil.copytree(source, target, copy_function=_link)
+    elif source.exists():
+        _link(source, target)
+
+
+def _link(source: str | Path, target: str | Path) -> str:
+    """Link a file where that is possible: a twin changes one of a hundred, and makes that anew."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+    return str(target)

@@ -1,0 +1,553 @@
+"""Faults that the rendered bytes show: caught in milliseconds, before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from stackproof.twins.base import Edit, Layer, Twin
+
+_LGTM = "charts/lgtm/templates"
+_TENANT = "charts/open-webui-stack/templates"
+_SOURCES = f"{_LGTM}/grafana-datasources.yaml"
+
+
+def _shown(
+    name: str,
+    seed: int | None,
+    fault: str,
+    check: str,
+    reason: str,
+    *edits: Edit,
+    layer: Layer = Layer.UNIT,
+) -> Twin:
+    """A fault that an edit of a file makes."""
+    return Twin(
+        name=name,
+        seed=seed,
+        fault=fault,
+        layer=layer,
+        caught_by=check,
+        reason=reason,
+        edits=edits,
+    )
+
+
+def _refused(
+    name: str,
+    seed: int | None,
+    fault: str,
+    reason: str,
+    *,
+    lgtm: Mapping[str, Any] | None = None,
+    tenant: Mapping[str, Any] | None = None,
+) -> Twin:
+    """A fault in the values that the chart's schema refuses."""
+    return Twin(
+        name=name,
+        seed=seed,
+        fault=fault,
+        layer=Layer.SCHEMA,
+        caught_by="render",
+        reason=reason,
+        lgtm=lgtm or {},
+        tenant=tenant or {},
+    )
+
+
+def _otel(**values: object) -> dict[str, Any]:
+    return {"openWebui": {"config": {"telemetry": {"otel": values}}}}
+
+
+_VALUES: tuple[Twin, ...] = (
+    _refused(
+        "key-of-another-chart",
+        1,
+        "resources: at the top, where the distributed charts ignore it",
+        r"additional properties 'resources' not allowed",
+        lgtm={"resources": {"requests": {"cpu": "1"}}},
+    ),
+    _refused(
+        "replicas-of-a-monolith",
+        1,
+        "mimir.replicas, a key of another chart",
+        r"at '/mimir': additional properties 'replicas' not allowed",
+        lgtm={"mimir": {"replicas": 3}},
+    ),
+    _refused(
+        "resources-at-the-wrong-level",
+        4,
+        "tempo.requests instead of tempo.resources.requests",
+        r"at '/tempo': additional properties 'requests' not allowed",
+        lgtm={"tempo": {"requests": {"cpu": "1"}}},
+    ),
+    _refused(
+        "tls-where-nobody-speaks-it",
+        11,
+        "insecure is false, with gRPC and http://: the application sends nothing",
+        r"openWebui/config/telemetry/otel",
+        tenant=_otel(insecure=False, endpoint="http://open-webui-alloy:4317"),
+    ),
+    _refused(
+        "ratio-without-a-ratio",
+        11,
+        "a ratio sampler without its argument samples everything",
+        r"openWebui/config/telemetry/otel.*",
+        tenant=_otel(sampler="parentbased_traceidratio"),
+    ),
+    _refused(
+        "protocol-that-is-taken-for-grpc",
+        11,
+        "protocol http/protobuf: the application knows exactly http, and takes all else for grpc",
+        r"openWebui/config/telemetry/otel/protocol",
+        tenant=_otel(protocol="http/protobuf"),
+    ),
+    _refused(
+        "telemetry-at-the-wrong-indent",
+        12,
+        "telemetry: beside config: instead of below it",
+        r"at '/openWebui': additional properties 'telemetry' not allowed",
+        tenant={"openWebui": {"telemetry": {"otel": {"enabled": True}}}},
+    ),
+    _refused(
+        "image-of-the-day",
+        21,
+        "an image tag that means another image tomorrow",
+        r"loki/image/tag",
+        lgtm={"loki": {"image": {"tag": "latest"}}},
+    ),
+    _refused(
+        "tenant-with-a-pattern-for-a-name",
+        9,
+        "a tenant called enterprise-.*",
+        r"tenants/0/name.*does not match pattern",
+        lgtm={
+            "tenants": [
+                {"name": "enterprise-.*", "namespace": "enterprise", "secretPrefix": "enterprise"}
+            ]
+        },
+    ),
+    _refused(
+        "tenant-called-admin",
+        None,
+        "a tenant whose user is the administrator",
+        r"tenants/0/name",
+        lgtm={"tenants": [{"name": "admin", "namespace": "admin", "secretPrefix": "admin"}]},
+    ),
+)
+
+_REGISTRY: tuple[Twin, ...] = (
+    _shown(
+        "prefix-of-the-platform",
+        None,
+        "a tenant whose secrets' keys begin like the administrator's",
+        "registry",
+        r"secretPrefix 'lgtm' is the platform's own",
+        Edit("observability/tenants.yaml", "secretPrefix: enterprise-b", "secretPrefix: lgtm"),
+        layer=Layer.SCHEMA,
+    ),
+    _shown(
+        "two-tenants-in-one-namespace",
+        None,
+        "two tenants' Alloys in one namespace, where each reaches the other's",
+        "registry",
+        r"namespace 'enterprise-a' is already taken",
+        Edit("observability/tenants.yaml", "namespace: enterprise-b", "namespace: enterprise-a"),
+        layer=Layer.SCHEMA,
+    ),
+)
+
+_BACKENDS: tuple[Twin, ...] = (
+    _shown(
+        "mimir-on-another-port",
+        1,
+        "the Service of Mimir has another port than everybody asks for",
+        "deployment.references-resolve",
+        r"mimir.*9009",
+        Edit(f"{_LGTM}/mimir.yaml", '"port" 9009', '"port" 8080'),
+    ),
+    _shown(
+        "mimir-directories-overlap",
+        2,
+        "the compactor works in the directory that holds the blocks",
+        "deployment.directories-do-not-overlap",
+        r"blocks_storage\.filesystem\.dir .* lies in compactor\.data_dir",
+        Edit(f"{_LGTM}/mimir.yaml", "${DATA_DIR}/compactor", "${DATA_DIR}"),
+    ),
+    _shown(
+        "mimir-refuses-to-start",
+        2,
+        "blocks and compactor in one directory, as Mimir itself sees it",
+        "configs",
+        r"mimir refuses its configuration",
+        Edit(f"{_LGTM}/mimir.yaml", "${DATA_DIR}/compactor", "${DATA_DIR}/blocks"),
+    ),
+    _shown(
+        "mimir-federation-off",
+        2,
+        "Mimir answers for one tenant at a time",
+        "deployment.admins-can-name-several-tenants",
+        r"mimir\.yaml: tenant_federation\.enabled is False",
+        Edit(
+            f"{_LGTM}/mimir.yaml",
+            "tenant_federation:\n  enabled: true",
+            "tenant_federation:\n  enabled: false",
+        ),
+    ),
+    _shown(
+        "mimir-keeps-for-ever",
+        2,
+        "no retention in Mimir: its default is for ever",
+        "deployment.retention-is-in-force",
+        r"mimir keeps soev's data for ever",
+        Edit(f"{_LGTM}/mimir.yaml", "compactor_blocks_retention_period: {{ .retention }}\n", ""),
+    ),
+    _shown(
+        "mimir-writes-beside-its-volume",
+        None,
+        "the blocks are written to the container's own file system",
+        "deployment.data-lies-on-the-volume",
+        r"blocks_storage\.filesystem\.dir is /var/blocks: lost with the pod",
+        Edit(f"{_LGTM}/mimir.yaml", "${DATA_DIR}/blocks", "/var/blocks"),
+    ),
+    _shown(
+        "loki-keeps-for-ever",
+        3,
+        "retention_period without compactor.retention_enabled",
+        "deployment.retention-is-in-force",
+        r"compactor\.retention_enabled is False",
+        Edit(f"{_LGTM}/loki.yaml", "retention_enabled: true", "retention_enabled: false"),
+    ),
+    _shown(
+        "loki-does-not-know-where-to-delete",
+        3,
+        "retention without delete_request_store, as Loki itself sees it",
+        "configs",
+        r"loki refuses its configuration: (.|\n)*delete-request-store",
+        Edit(f"{_LGTM}/loki.yaml", "  delete_request_store: filesystem\n", ""),
+    ),
+    _shown(
+        "loki-one-tenant-at-a-time",
+        10,
+        "the all-tenants data source of Loki has no federation behind it",
+        "deployment.admins-can-name-several-tenants",
+        r"loki\.yaml: querier\.multi_tenant_queries_enabled is False",
+        Edit(
+            f"{_LGTM}/loki.yaml",
+            "multi_tenant_queries_enabled: true",
+            "multi_tenant_queries_enabled: false",
+        ),
+    ),
+    _shown(
+        "loki-asks-nobody",
+        None,
+        "auth_enabled is false in Loki",
+        "deployment.multi-tenancy-is-on",
+        r"loki\.yaml: auth_enabled is False",
+        Edit(f"{_LGTM}/loki.yaml", "auth_enabled: true", "auth_enabled: false"),
+    ),
+    _shown(
+        "tempo-keeps-a-day",
+        4,
+        "Tempo's default retention instead of the tenant's",
+        "deployment.retention-is-in-force",
+        r"tempo keeps soev's data 24h",
+        Edit(f"{_LGTM}/tempo.yaml", "block_retention: {{ .retention }}", "block_retention: 24h"),
+    ),
+    _shown(
+        "no-metrics-from-traces",
+        10,
+        "Tempo's metrics generator is off for tenants with limits of their own",
+        "deployment.spans-make-metrics",
+        r"tempo makes no service-graphs and span-metrics for soev",
+        Edit(f"{_LGTM}/tempo.yaml", "processors: [service-graphs, span-metrics]", "processors: []"),
+    ),
+    _shown(
+        "metrics-from-traces-for-one-tenant",
+        None,
+        "a fixed X-Scope-OrgID on the generator's remote write wins over the trace's tenant",
+        "deployment.spans-make-metrics",
+        r"gets a fixed X-Scope-OrgID",
+        Edit(
+            f"{_LGTM}/tempo.yaml",
+            "send_exemplars: true",
+            "send_exemplars: true\n        headers: {X-Scope-OrgID: soev}",
+        ),
+    ),
+    _shown(
+        "gossip-on-the-network",
+        None,
+        "a key that Tempo does not know, beside the one that was meant",
+        "configs",
+        r"tempo refuses its configuration",
+        Edit(f"{_LGTM}/tempo.yaml", "bind_addr: [127.0.0.1]", "bind_address: 127.0.0.1"),
+    ),
+)
+
+_ALLOY: tuple[Twin, ...] = (
+    _shown(
+        "component-that-does-not-exist",
+        5,
+        "otelcol.exporter.prometheusremotewrite is no component of Alloy",
+        "configs",
+        r'component name "otelcol\.exporter\.prometheusremotewrite"',
+        Edit(
+            f"{_TENANT}/alloy.yaml",
+            "otelcol.exporter.otlphttp",
+            "otelcol.exporter.prometheusremotewrite",
+        ),
+    ),
+    _shown(
+        "alloy-on-every-node",
+        6,
+        "a DaemonSet: every node's Alloy collects every pod's lines",
+        "deployment.each-alloy-is-its-tenant",
+        r"soev has DaemonSet/open-webui-alloy",
+        Edit(f"{_TENANT}/alloy.yaml", '"kind" "Deployment"', '"kind" "DaemonSet"'),
+    ),
+    _shown(
+        "service-without-otlp",
+        6,
+        "Alloy's Service lacks 4317, where the application sends",
+        "deployment.references-resolve",
+        r"open-webui-alloy.*4317",
+        Edit(
+            f"{_TENANT}/services.yaml",
+            'include "open-webui-stack.ports" .name | fromYaml',
+            'omit (include "open-webui-stack.ports" .name | fromYaml) "otlp-grpc"',
+        ),
+    ),
+    _shown(
+        "everybody-is-soev",
+        7,
+        "every tenant's Alloy sends as soev",
+        "deployment.each-alloy-is-its-tenant",
+        r"enterprise-a's Alloy sends as soev",
+        Edit(
+            f"{_TENANT}/alloy.yaml",
+            'value: {{ include "open-webui-stack.tenant" . | quote }}\n  {{- if $alloy.gateway',
+            "value: soev\n  {{- if $alloy.gateway",
+        ),
+    ),
+    _shown(
+        "tenant-that-nobody-renders",
+        8,
+        "tenantId does not reach the application's resource attributes",
+        "deployment.replicas-are-told-apart",
+        r"soev: OTEL_RESOURCE_ATTRIBUTES does not say tenant\.id=soev",
+        Edit(
+            f"{_TENANT}/_otel.tpl",
+            '    (printf "tenant.id=%s" (include "open-webui-stack.tenant" .))\n',
+            "",
+        ),
+    ),
+)
+
+_GRAFANA: tuple[Twin, ...] = (
+    _shown(
+        "data-sources-ask-for-a-pattern",
+        9,
+        "the all-tenants data sources ask for soev|enterprise-.*, which is no pattern",
+        "deployment.data-sources-name-known-tenants",
+        r"'enterprise-\.\*', which can be no tenant",
+        Edit(
+            _SOURCES,
+            '"title" "all tenants" "tenants" .)',
+            '"title" "all tenants" "tenants" "soev|enterprise-.*")',
+        ),
+    ),
+    _shown(
+        "tenant-that-grafana-does-not-show",
+        10,
+        "no data sources for single tenants",
+        "deployment.every-tenant-is-known-everywhere",
+        r"tempo-soev is missing in Grafana's data sources",
+        Edit(
+            _SOURCES,
+            '{{- range .Values.tenants }}\n  {{- include "lgtm.grafana.sources"',
+            '{{- range list }}\n  {{- include "lgtm.grafana.sources"',
+        ),
+    ),
+    _shown(
+        "link-to-a-source-that-is-not-there",
+        10,
+        "Tempo's service map points to a uid that nobody has",
+        "deployment.references-resolve",
+        r"prometheus",
+        Edit(
+            _SOURCES,
+            "serviceMap:\n      datasourceUid: mimir",
+            "serviceMap:\n      datasourceUid: prometheus",
+        ),
+    ),
+    _shown(
+        "viewer-chooses-the-tenant",
+        None,
+        "data sources without X-Scope-OrgID pass on a viewer's own",
+        "deployment.data-sources-name-known-tenants",
+        r"sends no X-Scope-OrgID",
+        Edit(_SOURCES, "httpHeaderName1: X-Scope-OrgID", "httpHeaderName1: X-Scope-Org"),
+    ),
+    _shown(
+        "url-that-leads-nowhere",
+        10,
+        "Grafana asks a Service that does not exist",
+        "deployment.references-resolve",
+        r"mimir-gateway",
+        Edit(f"{_LGTM}/grafana.yaml", '(list . "gateway" 8080)', '(list . "mimir-gateway" 80)'),
+    ),
+    _shown(
+        "password-in-a-manifest",
+        10,
+        "Grafana's admin password in clear text",
+        "invariants.no-secret-in-clear-text",
+        r"GF_SECURITY_ADMIN_PASSWORD",
+        Edit(
+            f"{_LGTM}/grafana.yaml",
+            "valueFrom:\n                secretKeyRef: "
+            "{name: {{ .Values.grafana.adminSecret | quote }}, key: admin-password}",
+            "value: admin",
+        ),
+    ),
+)
+
+_APPLICATION: tuple[Twin, ...] = (
+    _shown(
+        "one-endpoint-for-three-signals",
+        11,
+        "over HTTP all three signals are posted to /",
+        "deployment.the-application-reaches-its-alloy",
+        r"metrics are posted to http://open-webui-alloy\S+:4317, which is not a path",
+        Edit(
+            f"{_TENANT}/_otel.tpl",
+            "OTEL_OTLP_SPAN_EXPORTER: {{ $otel.protocol | quote }}",
+            'OTEL_OTLP_SPAN_EXPORTER: "http"',
+        ),
+    ),
+    _shown(
+        "insecure-is-forgotten",
+        11,
+        "OTEL_EXPORTER_OTLP_INSECURE is false with http:// and gRPC",
+        "deployment.the-application-reaches-its-alloy",
+        r"traces are sent with TLS",
+        Edit(
+            f"{_TENANT}/_otel.tpl",
+            "OTEL_EXPORTER_OTLP_INSECURE: {{ $otel.insecure | quote }}",
+            'OTEL_EXPORTER_OTLP_INSECURE: "false"',
+        ),
+    ),
+    _shown(
+        "replicas-in-one-series",
+        11,
+        "no service.instance.id: replicas write to one and the same series",
+        "deployment.replicas-are-told-apart",
+        r"soev: no service\.instance\.id",
+        Edit(f"{_TENANT}/_otel.tpl", '    "service.instance.id=$(POD_NAME)"\n', ""),
+    ),
+    _shown(
+        "tenants-with-the-same-secrets",
+        14,
+        "every tenant reads the same remote keys",
+        "deployment.tenants-share-nothing",
+        r"soev and enterprise-a both have the remote key",
+        Edit(
+            f"{_TENANT}/secrets.yaml",
+            "key: {{ $prefix }}-{{ $key }}",
+            "key: open-webui-{{ $key }}",
+        ),
+    ),
+    _shown(
+        "key-that-nobody-maps",
+        15,
+        "the ExternalSecret lacks a key that a pod asks for: it cannot start",
+        "deployment.references-resolve",
+        r"rag-openai-api-key",
+        Edit(
+            f"{_TENANT}/_secrets.tpl",
+            "rag-openai-api-key: ragOpenaiApiKey",
+            "rag-openai-key: ragOpenaiApiKey",
+        ),
+    ),
+    _shown(
+        "rotation-that-reaches-nobody",
+        16,
+        "with External Secrets nothing rolls the pods when a key rotates",
+        "deployment.rotation-rolls-what-may-roll",
+        r"keeps the old value of open-webui-",
+        Edit(
+            f"{_TENANT}/_helpers.tpl",
+            "secret.reloader.stakater.com/reload:",
+            "checksum/secret:",
+        ),
+    ),
+    _shown(
+        "new-bytes-at-every-render",
+        16,
+        "something random is rendered: every upgrade changes it",
+        "deployment.rendering-twice-gives-the-same",
+        r"ConfigMap/open-webui-config in open-webui differs",
+        Edit(
+            f"{_TENANT}/_otel.tpl",
+            'ENABLE_OTEL: "true"',
+            'ENABLE_OTEL: "true"\nSALT: {{ randAlphaNum 8 }}',
+        ),
+    ),
+    _shown(
+        "another-password-than-the-gateway-knows",
+        None,
+        "the gateway hashes another remote key than the tenant sends",
+        "deployment.a-tenant-and-the-gateway-mean-the-same-password",
+        r"soev sends \['open-webui-gateway-password'\], the gateway expects",
+        Edit(
+            f"{_LGTM}/externalsecrets.yaml",
+            "remoteRef: {key: {{ .secretPrefix }}-gateway-password}",
+            "remoteRef: {key: {{ .name }}-password}",
+        ),
+    ),
+)
+
+_PODS: tuple[Twin, ...] = (
+    _shown(
+        "backend-that-runs-as-root",
+        None,
+        "a pod that the restricted standard refuses",
+        "invariants.restricted-pod-security",
+        r"StatefulSet/mimir",
+        Edit(f"{_LGTM}/_helpers.tpl", "runAsNonRoot: true", "runAsNonRoot: false"),
+    ),
+    _shown(
+        "everybody-may-call-a-backend",
+        22,
+        "the policy of Mimir lets every pod of the cluster in",
+        "deployment.only-the-gateway-reaches-a-backend",
+        r"NetworkPolicy/mimir lets in \{'namespaceSelector': \{\}\}",
+        Edit(
+            f"{_LGTM}/networkpolicies.yaml",
+            '{{- with include "lgtm.mimirPeers" . | trim }}\n  ingress:\n    - from:\n',
+            '{{- with include "lgtm.mimirPeers" . | trim }}\n  ingress:\n    - from:\n'
+            "        - namespaceSelector: {}\n",
+        ),
+    ),
+    _shown(
+        "alloy-shut-out",
+        None,
+        "the gateway's policy knows the tenants' Alloys by another label",
+        "deployment.references-resolve",
+        r"NetworkPolicy/gateway",
+        Edit(
+            f"{_LGTM}/networkpolicies.yaml",
+            "app.kubernetes.io/component: alloy",
+            "app.kubernetes.io/name: alloy",
+        ),
+    ),
+)
+
+RENDERED: tuple[Twin, ...] = (
+    *_VALUES,
+    *_REGISTRY,
+    *_BACKENDS,
+    *_ALLOY,
+    *_GRAFANA,
+    *_APPLICATION,
+    *_PODS,
+)

@@ -1,0 +1,35 @@
+"""The registry of twins as a page of the documentation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from stackproof.twins.base import Layer, Twin
+
+_HEAD = """\
+# What catches which fault
+
+Made by `stackproof twins --docs` from the registry in `src/stackproof/twins`; a test says when it
+is stale. Each row is the right deployment with one fault put back. The check that is named must
+fail on it for the stated reason, and holds without it: `make twins` tries them all and shows the
+seconds. # is the row of the plan's list of faults.
+"""
+
+
+def markdown(twins: Iterable[Twin]) -> str:
+    """Return the page: a table for each layer, cheapest first."""
+    twins = list(twins)
+    parts = [_HEAD]
+    for layer in Layer:
+        rows = [twin for twin in twins if twin.layer is layer]
+        if rows:
+            parts.append(f"## {layer.value.capitalize()} ({len(rows)})\n")
+            parts.append("| twin | # | fault | caught by |\n|---|---|---|---|")
+            parts += [_row(twin) for twin in rows]
+            parts.append("")
+    return "\n".join(parts).rstrip() + "\n"
+
+
+def _row(twin: Twin) -> str:
+    fault = twin.fault.replace("|", r"\|")
+    return f"| {twin.name} | {twin.seed or ''} | {fault} | `{twin.caught_by}` |"
