@@ -1,0 +1,64 @@
+"""Who sees whose telemetry: each read API, for each reader and each owner."""
+
+from __future__ import annotations
+
+from itertools import permutations
+
+import pytest
+
+from stackproof.backends import PROVABLE, ReadApi
+from stackproof.checkout import Checkout
+from stackproof.isolation import Proof
+from stackproof.stack.base import STRAY_TENANTS, Backend, Stack
+from stackproof.tenants import load_registry
+from stackproof.verdict import Observed, Verdict, through
+
+# All of these look at one proof of one stack.
+pytestmark = pytest.mark.xdist_group("stack")
+
+TENANTS = load_registry(Checkout.find()).names
+
+
+def _why(proof: Proof, api: ReadApi, reader: str) -> str:
+    about = [each for each in proof.violations if (each.api, each.reader) == (api.id, reader)]
+    return "\n".join(map(str, about or proof.violations))
+
+
+@pytest.mark.parametrize("reader", TENANTS)
+@pytest.mark.parametrize("api", PROVABLE, ids=lambda api: api.id)
+def test_reader_sees_its_own(api: ReadApi, reader: str, proof: Proof) -> None:
+    seen = through(proof.observations, api, reader, reader)
+    assert seen is Observed.VISIBLE, _why(proof, api, reader)
+
+
+@pytest.mark.parametrize(("reader", "owner"), list(permutations(TENANTS, 2)))
+@pytest.mark.parametrize("api", PROVABLE, ids=lambda api: api.id)
+def test_reader_does_not_see_owners(api: ReadApi, reader: str, owner: str, proof: Proof) -> None:
+    assert through(proof.observations, api, reader, owner) is Observed.HIDDEN, _why(
+        proof, api, reader
+    )
+
+
+@pytest.mark.parametrize("tenant", STRAY_TENANTS, ids=lambda name: name or "empty")
+@pytest.mark.parametrize("backend", list(Backend))
+def test_nothing_is_stored_under_a_stray_tenant(
+    backend: Backend, tenant: str, proof: Proof, stack: Stack
+) -> None:
+    if not stack.disposable:
+        pytest.skip("backends are not read directly here")
+    if backend is Backend.TEMPO and not tenant:
+        pytest.skip("Tempo answers no read for the empty tenant")
+    (check,) = (
+        each
+        for each in proof.checks
+        if each.name == "stray tenant" and each.about == f"{backend} as {tenant!r}"
+    )
+    assert check.ok, check.detail
+
+
+def test_the_verdict(proof: Proof) -> None:
+    assert proof.verdict is Verdict.ISOLATED, "\n".join(map(str, proof.violations))
+    pairs = len(TENANTS) * (len(TENANTS) - 1)
+    counts = proof.matrix.summary()
+    assert (counts["hidden"], counts["leaks"], counts["missing"]) == (pairs * 3, 0, 0)
+    assert counts["visible"] == len(TENANTS) * 3

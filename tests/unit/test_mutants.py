@@ -1,0 +1,146 @@
+"""Mutants: what each operator makes of a line, and what becomes of mutants of a small chart."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from stackproof import mutants
+from stackproof.errors import StackproofError
+from stackproof.mutants import Judge, Mutant, Verdict, operators
+from stackproof.mutants.run import allowed, generate
+
+TEMPLATE = """\
+{{- /* A comment: false */ -}}
+apiVersion: v1
+kind: Service
+metadata:
+  name: web
+  labels:
+    app.kubernetes.io/name: web
+    app.kubernetes.io/instance: {{ .Release.Name }}
+    app.kubernetes.io/component: web
+    app.kubernetes.io/managed-by: Helm
+spec:
+  type: ExternalName
+  # Not seen by any check.
+  externalName: web.example
+  ports:
+    - name: http
+      port: 80
+      targetPort: http
+      protocol: TCP
+"""
+
+
+@pytest.mark.parametrize(
+    ("operator", "line", "wanted"),
+    [
+        (operators.flip, "  enabled: true", "  enabled: false"),
+        (operators.flip, "  name: truth", None),
+        (operators.negate, "{{- if .Values.a }}", "{{- if not (.Values.a) }}"),
+        (operators.negate, "{{- else if eq .a 1 }}", "{{- else if not (eq .a 1) }}"),
+        (operators.negate, "{{- with .a }}", None),
+        (operators.number, "  port: 8080", "  port: 8081"),
+        (operators.number, "  every: 30s", "  every: 31s"),
+        (operators.number, "  {{- if gt 1 2 }}", None),
+        (operators.rename_key, "  - name: a", "  - names: a"),
+        (operators.rename_key, '  "X-Scope-OrgID": a', '  "X-Scope-OrgIDs": a'),
+        (operators.reword, "  path: /ready", "  path: /readyx"),
+        (operators.reword, "    - run", "    - runx"),
+        (operators.reword, "  enabled: true", None),
+        (operators.swap, "  url: http://mimir:9009", "  url: http://loki:9009"),
+        (operators.swap, "  methods: [GET]", "  methods: [POST]"),
+        (operators.indent, "  key: value", "    key: value"),
+        (operators.indent, "  {{ .a }}", None),
+    ],
+)
+def test_what_an_operator_makes(operator: operators.Change, line: str, wanted: str | None) -> None:
+    assert operator(line) == wanted
+
+
+def test_comments_are_left_alone_and_blocks_go_whole() -> None:
+    text = "# port: 1\n{{/* on: true\nport: 2 */}}\n{{- if .a }}\nkey: 1\n{{- end }}\n"
+    found = list(operators.mutants("a.yaml", text))
+    assert {mutant.line for mutant in found} == {4, 5}
+    (block,) = (mutant for mutant in found if mutant.operator == "drop-block")
+    assert block.old == ("{{- if .a }}", "key: 1", "{{- end }}")
+    assert block.apply(text) == "# port: 1\n{{/* on: true\nport: 2 */}}\n"
+    assert block.diff() == "a.yaml:4 (drop-block)\n-{{- if .a }}\n-key: 1\n-{{- end }}"
+
+
+@pytest.fixture
+def chart(tmp_path: Path) -> Path:
+    root = tmp_path / "small"
+    for name, text in {
+        "Chart.yaml": "apiVersion: v2\nname: small\nversion: 0.1.0\n",
+        "values.yaml": "unused: 1\n",
+        "templates/a.yaml": TEMPLATE,
+    }.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return root
+
+
+def find(of: list[Mutant], operator: str, line: str) -> Mutant:
+    return next(m for m in of if m.operator == operator and m.old[0].strip() == line)
+
+
+def test_what_becomes_of_mutants_of_any_chart(chart: Path, tmp_path: Path) -> None:
+    workplace = tmp_path / "work"
+    workplace.mkdir()
+    judge = Judge(chart, workplace)
+    every = generate(chart)
+
+    killed = judge.judge(find(every, "rename-key", "kind: Service"))
+    assert (killed.verdict, killed.by) == (Verdict.KILLED, "schema-valid")
+    killed = judge.judge(find(every, "drop-line", "app.kubernetes.io/component: web"))
+    assert (killed.verdict, killed.by) == (Verdict.KILLED, "labels-consistent")
+    killed = judge.judge(find(every, "indent", "kind: Service"))
+    assert (killed.verdict, killed.by) == (Verdict.KILLED, "render")
+
+    survived = judge.judge(find(every, "reword", "externalName: web.example"))
+    assert survived.verdict is Verdict.SURVIVED
+    assert survived.seen_in
+
+    for operator, line in (("number", "unused: 1"), ("drop-line", "protocol: TCP")):
+        equivalent = judge.judge(find(every, operator, line))
+        assert equivalent.verdict is Verdict.EQUIVALENT, line
+    # The copy is as it was.
+    assert (workplace / "small" / "templates" / "a.yaml").read_text() == TEMPLATE
+
+
+def test_samples_are_fixed_by_their_seed(chart: Path) -> None:
+    every = generate(chart)
+    assert mutants.sample(every, 5, 1) == mutants.sample(every, 5, 1)
+    assert mutants.sample(every, 5, 1) != mutants.sample(every, 5, 2)
+    assert mutants.sample(every, len(every) + 1) == every
+
+
+def test_only_changed_lines_are_mutated(chart: Path) -> None:
+    def git(*words: str) -> None:
+        identity = ("-c", "user.name=a", "-c", "user.email=a@example.org")
+        subprocess.run(["git", *identity, *words], cwd=chart, check=True, capture_output=True)
+
+    git("init", "-q")
+    git("add", ".")
+    git("commit", "-qm", "one")
+    template = chart / "templates" / "a.yaml"
+    template.write_text(TEMPLATE.replace("port: 80", "port: 81"))
+    found = mutants.since(generate(chart), chart, "HEAD")
+    assert {mutant.line for mutant in found} == {17}
+    with pytest.raises(StackproofError, match="no-such-revision"):
+        mutants.since(found, chart, "no-such-revision")
+
+
+def test_an_explanation_needs_all_its_parts(chart: Path) -> None:
+    file = chart / "ci" / "stackproof" / "mutants-allowed.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_text("- {file: a.yaml, operator: number, line: 'a: 1', reason: because}\n")
+    assert allowed(chart) == {"a.yaml: number: a: 1": "because"}
+    file.write_text("- {file: a.yaml, operator: number}\n")
+    with pytest.raises(StackproofError, match="lacks line, reason"):
+        allowed(chart)

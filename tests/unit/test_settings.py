@@ -1,0 +1,205 @@
+"""The settings hold for the deployment, and each check notices when one of its own does not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from stackproof import helm
+from stackproof.checkout import Checkout
+from stackproof.checks.application import APPLICATION
+from stackproof.checks.deployment import Scene
+from stackproof.checks.settings import SETTINGS, alloy_settings, at, routes
+from stackproof.deployment import LGTM_RELEASE, TENANT_RELEASE, Deployment
+from stackproof.manifests import Release
+
+CHECKOUT = Checkout.find()
+
+
+@dataclass(frozen=True)
+class Altered(Deployment):
+    """The deployment with one template changed."""
+
+    chart: str = ""
+    file: str = ""
+    old: str = ""
+    new: str = ""
+
+    def _overlay(self, chart: str) -> dict[str, str]:
+        if chart != self.chart:
+            return {}
+        text = (CHECKOUT.charts / chart / self.file).read_text(encoding="utf-8")
+        assert self.old in text
+        return {self.file: text.replace(self.old, self.new)}
+
+    def lgtm(self, *, fresh: bool = False) -> Release:
+        return helm.render(
+            self.checkout.charts / "lgtm",
+            self.lgtm_values(),
+            release=LGTM_RELEASE,
+            namespace="observability",
+            overlay=self._overlay("lgtm"),
+            fresh=fresh,
+        )
+
+    def tenant(self, name: str, *, fresh: bool = False) -> Release:
+        tenant = self.registry.get(name)
+        return helm.render(
+            self.checkout.charts / "open-webui-stack",
+            self.tenant_values(tenant),
+            release=TENANT_RELEASE,
+            namespace=tenant.namespace,
+            overlay=self._overlay("open-webui-stack"),
+            fresh=fresh,
+        )
+
+
+LGTM, STACK = "lgtm", "open-webui-stack"
+FAULTS = [
+    (LGTM, "mimir.yaml", "final_sleep: 0s", "final_sleep: 9s", "backends-are-set-as-one-process"),
+    (LGTM, "tempo.yaml", "burst_size_bytes:", "burst_sizes:", "limits-are-those-of-the-registry"),
+    (LGTM, "gateway.yaml", "respond @ready 200", "", "the-gateway-decides-in-this-order"),
+    (LGTM, "gateway.yaml", "uri strip_prefix {{ . }}", "", "the-gateway-lets-through-what"),
+    (LGTM, "grafana-datasources.yaml", "prune: true", "prune: false", "data-sources-link-the-sig"),
+    (LGTM, "grafana.yaml", "/var/lib/grafana\n", "/var/lib\n", "variables-say-what-they-must"),
+    (LGTM, "_backend.tpl", "path: /ready", "path: /", "probes-ask-what-the-programs-answer"),
+    (LGTM, "_helpers.tpl", '"%s:%s" .repo', '"%s:x%s" .repo', "images-are-those-of-the-pins"),
+    (LGTM, "_backend.tpl", "$values.resources", "dict", "resources-are-those-of-the-plan"),
+    (LGTM, "_helpers.tpl", "runAsUser: {{", "runAsUser: 1{{", "pods-run-as-the-images-users"),
+    (LGTM, "gateway.yaml", "seconds: 5", "seconds: 1", "pods-end-in-peace"),
+    (LGTM, "grafana.yaml", "port: 80\n", "port: 81\n", "services-keep-their-names-and-ports"),
+    (LGTM, "externalsecrets.yaml", "-grafana-admin-", "-grafana-", "secrets-come-from-the-store"),
+    (LGTM, "networkpolicies.yaml", "k8s-app: kube-dns", "k8s-app: x", "everything-is-closed-but"),
+    (LGTM, "grafana.yaml", '"grafana" "grafana"', '"mimir" "grafana"', "labels-name-the-right"),
+    (
+        LGTM,
+        "grafana.yaml",
+        "/var/lib/grafana\n            - name: tmp",
+        "/x\n            - name: tmp",
+        "volumes-are",
+    ),
+    (STACK, "searxng.yaml", "[html, json]", "[html]", "the-search-answers-the-application"),
+    (LGTM, "_helpers.tpl", "part-of: observability", "part-of: x", "labels-tell-what-belongs"),
+    (LGTM, "loki.yaml", "retention_period: {{", "retention_period: 1{{", "defaults-are-those-of"),
+    (LGTM, "grafana.yaml", "path: /\n", "path: /x\n", "people-find-grafana"),
+    (STACK, "alloy.yaml", '"propagate"', '"ignore"', "alloy-passes-everything-on-as-the-tenant"),
+    (STACK, "open-webui.yaml", "WEBUI_URL:", "WEBUI_URI:", "the-application-knows-its-address"),
+]
+
+
+def test_the_deployment_is_set_as_it_must() -> None:
+    scene = Scene(Deployment.load(CHECKOUT))
+    found = [f"{check.name}: {problem}" for check in SETTINGS for problem in check.find(scene)]
+    assert found == []
+
+
+@pytest.mark.parametrize(("chart", "file", "old", "new", "check"), FAULTS, ids=lambda v: v[:30])
+def test_a_fault_is_noticed(chart: str, file: str, old: str, new: str, check: str) -> None:
+    deployment = Deployment.load(CHECKOUT)
+    altered = Altered(
+        deployment.checkout,
+        deployment.registry,
+        chart=chart,
+        file=str(Path("templates") / file),
+        old=old,
+        new=new,
+    )
+    (name,) = (one for one in SETTINGS.names if one.startswith(check))
+    assert list(SETTINGS[name].find(Scene(altered)))
+
+
+def test_each_check_has_a_fault() -> None:
+    proven = {name for name in SETTINGS.names for *_, check in FAULTS if name.startswith(check)}
+    assert proven == set(SETTINGS.names)
+
+
+def test_paths_lead_through_maps_and_lists() -> None:
+    assert at({"a": [{"b": 1}]}, "a.0.b") == 1
+    assert at({"a": [{"b": 1}]}, "a.1.b") is None
+    assert at(None, "a") is None
+
+
+def test_alloy_files_are_read_by_block() -> None:
+    text = (
+        'a.b "c" {\n\trule {\n\t\tx = 1\n\t}\n\trule {\n\t\tx = {\n\t\t\t"k" = 2,\n\t\t}\n\t}\n}\n'
+    )
+    assert alloy_settings(text) == {"a.b.c.rule.x": "1", "a.b.c.rule#2.x": '{ "k" = 2, }'}
+
+
+def test_routes_are_read_off_the_caddyfile() -> None:
+    text = (
+        "@w {\n method POST\n vars_regexp {http.request.uri} ^(/a|/b)([?]|$)\n"
+        " not vars {http.auth.user.id} admin\n}\nhandle @w {\n uri strip_prefix /a\n"
+        " import backend {$LOKI_URL}\n}\n"
+    )
+    (route,) = routes(text)
+    assert (set(route.methods), route.write, route.strip) == ({"POST"}, True, "/a")
+    assert route.upstream == "LOKI_URL"
+    assert route.path.fullmatch("/b")
+
+
+# --- The application's chart --------------------------------------------------------------------
+
+STACK_FAULTS = [
+    ("http", "_otel.tpl", "%s/v1/logs", "%s/v1/log", "each-signal-goes-to-its-own-path"),
+    (
+        "replicas",
+        "open-webui.yaml",
+        "WEBSOCKET_MANAGER: redis",
+        "",
+        "replicas-share-what-they-must",
+    ),
+    (
+        "everything",
+        "open-webui.yaml",
+        '"EXTERNAL_WEB_LOADER_API_KEY"',
+        '"EXTERNAL_WEB_LOADER_KEY"',
+        "services-that-ask-for-a-key-get-one",
+    ),
+    (
+        "default",
+        "networkpolicies.yaml",
+        "$world = append $world ($destination.port | int)",
+        "$world = $world",
+        "providers-outside-can-be-reached",
+    ),
+    (
+        "direct",
+        "alloy.yaml",
+        '"/v1/traces"',
+        '"/v1/metrics"',
+        "without-a-gateway-each-signal-finds-its-backend",
+    ),
+]
+
+
+def _scenario(name: str, overlay: dict[str, str] | None = None) -> Release:
+    chart = CHECKOUT.charts / STACK
+    values: list[helm.Values] = [chart / "ci" / f"{name}-values.yaml"]
+    if name == "default":  # without SearXNG nothing else opens the port
+        values.append({"searxng": {"enabled": False}})
+    return helm.render(chart, values, release="one", namespace="here", overlay=overlay)
+
+
+@pytest.mark.parametrize("values", sorted((CHECKOUT.charts / STACK / "ci").glob("*.yaml")), ids=str)
+def test_the_applications_scenarios_are_sound(values: Path) -> None:
+    release = helm.render(CHECKOUT.charts / STACK, [values], release="one", namespace="here")
+    found = [f"{check.name}: {p}" for check in APPLICATION for p in check.find(release)]
+    assert found == []
+
+
+@pytest.mark.parametrize(("name", "file", "old", "new", "check"), STACK_FAULTS)
+def test_a_fault_of_the_application_is_noticed(
+    name: str, file: str, old: str, new: str, check: str
+) -> None:
+    path = f"templates/{file}"
+    text = (CHECKOUT.charts / STACK / path).read_text(encoding="utf-8")
+    assert old in text
+    assert not list(APPLICATION[check].find(_scenario(name)))
+    assert list(APPLICATION[check].find(_scenario(name, {path: text.replace(old, new)})))
+
+
+def test_each_check_of_the_application_has_a_fault() -> None:
+    assert {check for *_, check in STACK_FAULTS} == set(APPLICATION.names)
