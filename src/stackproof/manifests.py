@@ -344,6 +344,16 @@ def containers(workload: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
     return (*(spec.get("initContainers") or ()), *(spec.get("containers") or ()))
 
 
+_UNITS = {"m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
+_UNITS |= {"Ki": 2.0**10, "Mi": 2.0**20, "Gi": 2.0**30, "Ti": 2.0**40}
+
+
+def amount(quantity: object) -> float:
+    """Return a quantity of cpu [cores] or memory [bytes] as a number: 100m is 0.1."""
+    number, unit = re.fullmatch(r"([\d.]+)([A-Za-z]*)", str(quantity)).groups()  # type: ignore[union-attr]
+    return float(number) * _UNITS.get(unit, 1.0)
+
+
 _REFERENCE = re.compile(r"\$(?:\$|\(([A-Za-z_.-][\w.-]*)\))")
 
 

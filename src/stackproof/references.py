@@ -284,11 +284,16 @@ def _unresolved_templates(cluster: Cluster) -> Iterator[Problem]:
                         yield _problem("key", m, f"spec.target.template.data[{key}]", reason)
 
 
+_RBAC = "rbac.authorization.k8s.io"
+
+
 def _unresolved_objects(cluster: Cluster) -> Iterator[Problem]:
     """Find claims, accounts, roles, stores and scale targets that nothing makes."""
     for m, path, kind, namespace, name in _object_uses(cluster):
         if not cluster.there(kind, namespace, name):
             yield _problem("object", m, path, f"nothing makes the {kind} {name}")
+        if path == "roleRef" and m["roleRef"].get("apiGroup") != _RBAC:
+            yield _problem("object", m, path, f"the apiGroup must be {_RBAC}")
 
 
 def _object_uses(cluster: Cluster) -> Iterator[tuple[Manifest, str, str, str | None, str]]:

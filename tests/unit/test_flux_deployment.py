@@ -5,20 +5,15 @@ from __future__ import annotations
 import pytest
 
 from stackproof.checkout import Checkout
-from stackproof.deployment import LGTM_RELEASE, TENANT_RELEASE, Deployment
-from stackproof.flux.tree import build
-from stackproof.manifests import Manifest, Release
+from stackproof.checks.delivered import differing
+from stackproof.deployment import LGTM_RELEASE, Deployment
+from stackproof.flux.tree import Tree, build
 from stackproof.tenants import OBSERVABILITY_NAMESPACE
 
 
-def _objects(release: Release) -> dict[str, Manifest]:
-    return {manifest.ref: manifest for manifest in release}
-
-
 @pytest.fixture(scope="module")
-def flux(checkout: Checkout) -> dict[tuple[str, str], Release]:
-    releases = build(checkout).releases
-    return {key: found.rendered for key, found in releases.items() if found.rendered}
+def tree(checkout: Checkout) -> Tree:
+    return build(checkout)
 
 
 @pytest.fixture(scope="module")
@@ -26,21 +21,25 @@ def deployment(checkout: Checkout) -> Deployment:
     return Deployment.load(checkout)
 
 
-def test_the_observability_release_is_the_same(
-    flux: dict[tuple[str, str], Release], deployment: Deployment
-) -> None:
-    assert _objects(flux[OBSERVABILITY_NAMESPACE, LGTM_RELEASE]) == _objects(deployment.lgtm())
+def test_flux_delivers_what_is_checked(tree: Tree, deployment: Deployment) -> None:
+    assert list(differing(tree, deployment)) == []
 
 
-def test_every_tenants_collector_and_secrets_are_the_same(
-    flux: dict[tuple[str, str], Release], deployment: Deployment
+def test_what_flux_delivers_otherwise_is_told(tree: Tree, deployment: Deployment) -> None:
+    other = deployment.with_values(lgtm=[{"mimir": {"exemplars": 1}}])
+    assert list(differing(tree, other)) == [
+        f"{OBSERVABILITY_NAMESPACE}: Flux applies another ConfigMap/mimir",
+        f"{OBSERVABILITY_NAMESPACE}: Flux applies another StatefulSet/mimir",
+    ]
+    other = deployment.with_values(tenant=[{"alloy": {"podLogs": {"enabled": False}}}])
+    found = list(differing(tree, other))
+    assert "open-webui: Role/open-webui-alloy is only in the Flux tree" in found
+    assert "open-webui: Flux applies another ConfigMap/open-webui-alloy" in found
+
+
+def test_a_release_that_flux_does_not_render_is_told(
+    tree: Tree, deployment: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A tenant's host and service name are Flux's alone; whatever carries its telemetry is not."""
-    for tenant in deployment.registry:
-        ours = _objects(deployment.tenant(tenant.name))
-        theirs = _objects(flux[tenant.namespace, TENANT_RELEASE])
-        carried = {ref for ref in ours if ref.endswith("-alloy") or "ExternalSecret" in ref}
-        assert len(carried) >= 5
-        assert ours.keys() == theirs.keys()
-        for ref in carried:
-            assert ours[ref] == theirs[ref], f"{ref} of {tenant.name}"
+    releases = {key: r for key, r in tree.releases.items() if key[1] != LGTM_RELEASE}
+    monkeypatch.setitem(tree.__dict__, "releases", releases)
+    assert f"observability: Flux renders no release {LGTM_RELEASE}" in differing(tree, deployment)

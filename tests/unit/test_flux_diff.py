@@ -20,7 +20,7 @@ from stackproof.flux.tree import build
 @pytest.fixture
 def repository(checkout: Checkout, tmp_path: Path) -> Checkout:
     """A Git repository with this checkout's tree, committed."""
-    for name in ("charts", "flux", "observability", "schemas"):
+    for name in ("charts", "flux", "observability", "schemas", ".github"):
         shutil.copytree(checkout.root / name, tmp_path / name)
     shutil.copy(checkout.versions_file, tmp_path)
     _git(tmp_path, "init", "--quiet")

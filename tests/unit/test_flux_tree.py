@@ -30,7 +30,7 @@ def tree(checkout: Checkout) -> Tree:
 @pytest.fixture
 def copy(checkout: Checkout, tmp_path: Path) -> Checkout:
     """A copy whose tree a test may change."""
-    for name in ("charts", "flux", "observability", "schemas"):
+    for name in ("charts", "flux", "observability", "schemas", ".github"):
         shutil.copytree(checkout.root / name, tmp_path / name)
     shutil.copy(checkout.versions_file, tmp_path)
     return Checkout(tmp_path)

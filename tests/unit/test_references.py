@@ -17,6 +17,7 @@ from stackproof.endpoints import Endpoint
 from stackproof.manifests import Manifest, Release, freeze
 from stackproof.references import Externals, check
 
+RBAC = "rbac.authorization.k8s.io"
 Objects = dict[str, dict[str, Any]]
 """Contents by KIND/NAME."""
 
@@ -123,7 +124,7 @@ def web() -> Objects:
         "PodDisruptionBudget/web": {"spec": {"selector": {"matchLabels": {"app": "web"}}}},
         "Role/web": {},
         "RoleBinding/web": {
-            "roleRef": {"kind": "Role", "name": "web"},
+            "roleRef": {"apiGroup": RBAC, "kind": "Role", "name": "web"},
             "subjects": [{"kind": "ServiceAccount", "name": "web"}],
         },
         "NetworkPolicy/web": {
@@ -278,6 +279,11 @@ FAULTS: list[tuple[str, Callable[[Objects], object], str]] = [
         "object: .*PersistentVolumeClaim data",
     ),
     ("role", lambda f: f.pop("Role/web"), "object: .*roleRef: nothing makes the Role web"),
+    (
+        "role-group",
+        lambda f: f["RoleBinding/web"]["roleRef"].update(apiGroup="rbac"),
+        "object: .*roleRef: the apiGroup must be rbac.authorization.k8s.io",
+    ),
     (
         "subject",
         lambda f: f["RoleBinding/web"]["subjects"][0].update(name="no"),

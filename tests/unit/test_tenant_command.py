@@ -22,7 +22,7 @@ NEW = "a-newcomer"
 
 @pytest.fixture
 def copy(checkout: Checkout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Checkout:
-    for name in ("charts", "flux", "observability", "schemas"):
+    for name in ("charts", "flux", "observability", "schemas", ".github"):
         shutil.copytree(checkout.root / name, tmp_path / name)
     shutil.copy(checkout.versions_file, tmp_path)
     (tmp_path / "tools").symlink_to(checkout.tools)

@@ -18,7 +18,7 @@ import yaml
 
 from stackproof import schema
 from stackproof.checks import Checks, network
-from stackproof.manifests import WORKLOAD_KINDS, Manifest, containers, pod_template
+from stackproof.manifests import WORKLOAD_KINDS, Manifest, amount, containers, pod_template
 from stackproof.surroundings import Rendered
 
 INVARIANTS: Checks[Rendered] = Checks()
@@ -280,15 +280,6 @@ def volumes_of_the_pod_can_be_written(m: Manifest) -> Iterator[str]:
         yield "changes the owner of every file of its volume at each start (fsGroupChangePolicy)"
 
 
-_UNITS = {"m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
-_UNITS |= {"Ki": 2.0**10, "Mi": 2.0**20, "Gi": 2.0**30, "Ti": 2.0**40}
-
-
-def _amount(quantity: object) -> float:
-    number, unit = re.fullmatch(r"([\d.]+)([A-Za-z]*)", str(quantity)).groups()  # type: ignore[union-attr]
-    return float(number) * _UNITS.get(unit, 1.0)
-
-
 @INVARIANTS.register
 @_of_each_object
 def resources_set(m: Manifest) -> Iterator[str]:
@@ -304,7 +295,7 @@ def resources_set(m: Manifest) -> Iterator[str]:
                 if not amounts.get(name):
                     yield f"container {container['name']} has no resources.{where}.{name}"
         for name in sorted(requests.keys() & limits.keys()):
-            if requests[name] and limits[name] and _amount(requests[name]) > _amount(limits[name]):
+            if requests[name] and limits[name] and amount(requests[name]) > amount(limits[name]):
                 yield f"container {container['name']} asks for more {name} than its limit"
 
 

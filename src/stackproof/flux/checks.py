@@ -5,32 +5,22 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from stackproof import schema
-from stackproof.checklist import Checks
 from stackproof.checkout import Checkout
 from stackproof.manifests import CLUSTER_KINDS, WORKLOAD_KINDS, Manifest, containers
-from stackproof.tenants import Registry, Tenant, load_registry
+from stackproof.references import matches
+from stackproof.tenants import Tenant
 from stackproof.versions import Versions
 
 from .kustomize import files_used
-from .tree import (
-    BOOTSTRAP,
-    FLUX_NAMESPACE,
-    Applied,
-    HelmRelease,
-    Step,
-    Tree,
-    build,
-    group_of,
-    key_of,
-)
+from .subject import FLUX, Subject, at, of, own
+from .tree import BOOTSTRAP, FLUX_NAMESPACE, Applied, HelmRelease, Step, group_of, key_of
 
-TENANT_CHART = "open-webui-stack"
+__all__ = ["FLUX", "Subject", "problems"]
+
 #: Namespaces that are there before Flux applies anything.
 _GIVEN_NAMESPACES = frozenset({FLUX_NAMESPACE, "default", "kube-system"})
 #: The groups whose CRDs a chart from elsewhere brings along.
@@ -48,69 +38,18 @@ _TEMPLATE_FIELDS = frozenset({"AutomationObject", "Changed", "Values"})
 _TEMPLATE_ROOT = re.compile(r"(?:^|[\s({|])\.([A-Z]\w*)")
 
 
-@dataclass(frozen=True)
-class Subject:
-    """A tree, and what it is compared with."""
-
-    tree: Tree
-
-    @classmethod
-    def load(cls, checkout: Checkout, cluster: str = "production") -> Subject:
-        """Build a checkout's tree."""
-        return cls(build(checkout, cluster))
-
-    @property
-    def checkout(self) -> Checkout:
-        """Whose tree it is."""
-        return self.tree.checkout
-
-    @cached_property
-    def registry(self) -> Registry:
-        """The list of tenants."""
-        return load_registry(self.checkout)
-
-    @cached_property
-    def tenant_releases(self) -> tuple[HelmRelease, ...]:
-        """The HelmReleases of the tenants' chart."""
-        return tuple(
-            release
-            for release in self.tree.releases.values()
-            if release.chart and release.chart.name == TENANT_CHART
-        )
-
-    @cached_property
-    def positions(self) -> Mapping[str, int]:
-        """Place of each step in the order."""
-        return {step.name: place for place, step in enumerate(self.tree.steps)}
-
-
-FLUX: Checks[Subject] = Checks()
-
-
 def problems(checkout: Checkout, cluster: str = "production") -> Iterator[tuple[str, str]]:
-    """Yield the name of the check and the message of everything that is wrong with a tree."""
+    """Yield the name of the check and the message of everything that is wrong with a tree.
+
+    What does not build, or is not valid, has no shape that the others could look at: it is told
+    alone.
+    """
     subject = Subject.load(checkout, cluster)
     for check in FLUX:
-        for message in check.find(subject):
-            yield check.name, message
-
-
-def _at(applied: Applied) -> str:
-    manifest = applied.manifest
-    where = f" in {manifest.namespace}" if manifest.namespace else ""
-    return f"step {applied.step.name}: {manifest.ref}{where} ({applied.source})"
-
-
-def _of(step: Step, manifest: Manifest) -> str:
-    return _at(Applied(manifest, step))
-
-
-def _own(subject: Subject, *kinds: str) -> Iterator[tuple[Step, Manifest]]:
-    """Yield what the steps apply themselves, of some kinds or of all."""
-    for step in subject.tree.steps:
-        for manifest in step.objects:
-            if not kinds or manifest.kind in kinds:
-                yield step, manifest
+        found = [(check.name, message) for message in check.find(subject)]
+        yield from found
+        if found and check.find in {builds, kinds_served}:
+            return
 
 
 @FLUX.register
@@ -150,7 +89,7 @@ def kinds_served(subject: Subject) -> Iterator[str]:
     custom = subject.checkout.root / "schemas"
     for version in (kubernetes.oldest, kubernetes.newest):
         schemas = schema.schemas(version, custom)
-        for step, manifest in _own(subject):
+        for step, manifest in own(subject):
             if manifest.kind == "CustomResourceDefinition":
                 continue  # bootstrap's
             for problem in schemas.check(manifest):
@@ -168,7 +107,7 @@ def dependencies_resolve(subject: Subject) -> Iterator[str]:
             if name not in subject.positions:
                 yield f"step {step.name}: depends on {name}, and there is no such step"
     seen: Counter[str] = Counter(
-        m.name for _, m in _own(subject, "Kustomization") if m.name != BOOTSTRAP
+        m.name for _, m in own(subject, "Kustomization") if m.name != BOOTSTRAP
     )
     for name, times in seen.items():
         if times > 1:
@@ -192,15 +131,15 @@ def crds_first(subject: Subject) -> Iterator[str]:
             continue
         maker = made.get(group)
         if maker is None:
-            yield f"{_at(applied)}: no step installs the CRDs of {group}"
+            yield f"{at(applied)}: no step installs the CRDs of {group}"
         elif applied.step.name == maker.name:
             yield (
-                f"{_at(applied)}: is applied together with the CRDs of {group}: a step of its own, "
+                f"{at(applied)}: is applied together with the CRDs of {group}: a step of its own, "
                 f"after {maker.name}, must do it"
             )
         elif not _waits_for(subject, applied.step, maker):
             yield (
-                f"{_at(applied)}: nothing makes its step wait for {maker.name}, "
+                f"{at(applied)}: nothing makes its step wait for {maker.name}, "
                 f"which installs the CRDs of {group}"
             )
 
@@ -214,7 +153,7 @@ def _waits_for(subject: Subject, step: Step, other: Step) -> bool:
     """Tell whether `step` starts only when `other` is ready: its parents' dependsOn count."""
     by_name = {one.name: one for one in subject.tree.steps}
     parents = {
-        m.name: parent.name for parent, m in _own(subject, "Kustomization") if m.name != parent.name
+        m.name: parent.name for parent, m in own(subject, "Kustomization") if m.name != parent.name
     }
     waiting, seen = [step.name], set()
     while waiting:
@@ -234,19 +173,19 @@ def _waits_for(subject: Subject, step: Step, other: Step) -> bool:
 @FLUX.register
 def namespaces_first(subject: Subject) -> Iterator[str]:
     """A namespace is made by the same or an earlier step than what lives in it."""
-    made = {m.name: step for step, m in _own(subject, "Namespace")}
+    made = {m.name: step for step, m in own(subject, "Namespace")}
     for applied in subject.tree.applied:
         namespace = applied.manifest.namespace
         if applied.manifest.kind in CLUSTER_KINDS or namespace in _GIVEN_NAMESPACES:
             continue
         maker = made.get(namespace or "")
         if not namespace:
-            yield f"{_at(applied)}: has no namespace"
+            yield f"{at(applied)}: has no namespace"
         elif maker is None:
-            yield f"{_at(applied)}: nobody creates the namespace {namespace}"
+            yield f"{at(applied)}: nobody creates the namespace {namespace}"
         elif applied.step.name != maker.name and not _waits_for(subject, applied.step, maker):
             yield (
-                f"{_at(applied)}: nothing makes its step wait for {maker.name}, "
+                f"{at(applied)}: nothing makes its step wait for {maker.name}, "
                 f"which creates {namespace}"
             )
 
@@ -254,17 +193,17 @@ def namespaces_first(subject: Subject) -> Iterator[str]:
 @FLUX.register
 def namespaces_guarded(subject: Subject) -> Iterator[str]:
     """Every namespace that Flux makes enforces the pod security level `restricted`."""
-    for step, manifest in _own(subject, "Namespace"):
+    for step, manifest in own(subject, "Namespace"):
         level = manifest.labels.get("pod-security.kubernetes.io/enforce")
         if manifest.name != FLUX_NAMESPACE and level != "restricted":
-            yield f"{_of(step, manifest)}: pod-security.kubernetes.io/enforce is {level!r}"
+            yield f"{of(step, manifest)}: pod-security.kubernetes.io/enforce is {level!r}"
 
 
 @FLUX.register
 def sources_resolve(subject: Subject) -> Iterator[str]:
     """What a Flux object names (source, path, provider, repository, policy) is there."""
     tree = subject.tree
-    for step, manifest in _own(subject):
+    for step, manifest in own(subject):
         for field, reference in _references(manifest):
             namespace = reference.get("namespace") or manifest.namespace
             given = (reference["kind"], namespace, reference["name"]) == (
@@ -274,7 +213,7 @@ def sources_resolve(subject: Subject) -> Iterator[str]:
             )
             if not given and tree.find(reference["kind"], namespace, reference["name"]) is None:
                 yield (
-                    f"{_of(step, manifest)}: {field} names {reference['kind']}/{reference['name']} "
+                    f"{of(step, manifest)}: {field} names {reference['kind']}/{reference['name']} "
                     f"in {namespace}, which no step makes"
                 )
 
@@ -305,13 +244,13 @@ def releases_render(subject: Subject) -> Iterator[str]:
 @FLUX.register
 def merges_deploy(subject: Subject) -> Iterator[str]:
     """A chart in the repository is deployed at every commit, whatever its version."""
-    for step, manifest in _own(subject, "HelmRelease"):
+    for step, manifest in own(subject, "HelmRelease"):
         chart = (manifest["spec"].get("chart") or {}).get("spec") or {}
         if (chart.get("sourceRef") or {}).get("kind") != "GitRepository":
             continue
         if chart.get("reconcileStrategy") != "Revision":
             yield (
-                f"{_of(step, manifest)}: reconcileStrategy is "
+                f"{of(step, manifest)}: reconcileStrategy is "
                 f"{chart.get('reconcileStrategy', 'ChartVersion')}: "
                 "a commit that does not raise the chart's version deploys nothing"
             )
@@ -320,24 +259,24 @@ def merges_deploy(subject: Subject) -> Iterator[str]:
 @FLUX.register
 def steps_guarded(subject: Subject) -> Iterator[str]:
     """Every step prunes, waits and has a time limit; every release corrects drift and failures."""
-    for step, manifest in _own(subject, "Kustomization"):
+    for step, manifest in own(subject, "Kustomization"):
         spec = manifest["spec"]
         if manifest.name == BOOTSTRAP:
             continue
         for key, wanted in (("prune", True), ("wait", True)):
             if spec.get(key) is not wanted:
-                yield f"{_of(step, manifest)}: {key} is not {str(wanted).lower()}"
+                yield f"{of(step, manifest)}: {key} is not {str(wanted).lower()}"
         if "timeout" not in spec:
-            yield f"{_of(step, manifest)}: has no timeout"
-    for step, manifest in _own(subject, "HelmRelease"):
+            yield f"{of(step, manifest)}: has no timeout"
+    for step, manifest in own(subject, "HelmRelease"):
         spec = manifest["spec"]
         if (spec.get("driftDetection") or {}).get("mode") != "enabled":
-            yield f"{_of(step, manifest)}: driftDetection.mode is not enabled"
+            yield f"{of(step, manifest)}: driftDetection.mode is not enabled"
         for action in ("install", "upgrade"):
             if not ((spec.get(action) or {}).get("remediation") or {}).get("retries"):
-                yield f"{_of(step, manifest)}: {action}.remediation.retries is not set"
+                yield f"{of(step, manifest)}: {action}.remediation.retries is not set"
         if "timeout" not in spec:
-            yield f"{_of(step, manifest)}: has no timeout"
+            yield f"{of(step, manifest)}: has no timeout"
 
 
 @FLUX.register
@@ -352,13 +291,13 @@ def secrets_resolve(subject: Subject) -> Iterator[str]:
             target = (manifest["spec"].get("target") or {}).get("name") or manifest.name
             made.add((manifest.namespace or "", target))
             yield from _store_problems(subject, applied)
-    for step, manifest in _own(subject):
+    for step, manifest in own(subject):
         if not group_of(manifest).endswith(_BOOTSTRAP_CRDS):
             continue
         for field in ("secretRef", "certSecretRef", "proxySecretRef"):
             name = (manifest["spec"].get(field) or {}).get("name")
             if name and (manifest.namespace or "", name) not in made:
-                yield f"{_of(step, manifest)}: {field} names Secret/{name}, which nobody makes"
+                yield f"{of(step, manifest)}: {field} names Secret/{name}, which nobody makes"
 
 
 def _store_problems(subject: Subject, applied: Applied) -> Iterator[str]:
@@ -372,14 +311,14 @@ def _store_problems(subject: Subject, applied: Applied) -> Iterator[str]:
         if other.step.name != applied.step.name and not _waits_for(
             subject, applied.step, other.step
         ):
-            yield f"{_at(applied)}: nothing makes its step wait for {store.ref}"
+            yield f"{at(applied)}: nothing makes its step wait for {store.ref}"
         if not _admits(subject, store, applied.manifest.namespace or ""):
             yield (
-                f"{_at(applied)}: {store.ref} does not admit the namespace "
+                f"{at(applied)}: {store.ref} does not admit the namespace "
                 f"{applied.manifest.namespace}"
             )
         return
-    yield f"{_at(applied)}: there is no ClusterSecretStore/{reference['name']}"
+    yield f"{at(applied)}: there is no ClusterSecretStore/{reference['name']}"
 
 
 def _admits(subject: Subject, store: Manifest, namespace: str) -> bool:
@@ -390,29 +329,9 @@ def _admits(subject: Subject, store: Manifest, namespace: str) -> bool:
     labels = found.labels if found else {}
     return any(
         namespace in (one.get("namespaces") or ())
-        or ("namespaceSelector" in one and _selects(one["namespaceSelector"], labels))
+        or ("namespaceSelector" in one and matches(one["namespaceSelector"], labels))
         for one in conditions
     )
-
-
-def _selects(selector: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
-    """Tell whether a label selector matches."""
-    if any(labels.get(key) != value for key, value in (selector.get("matchLabels") or {}).items()):
-        return False
-    return all(_matches(one, labels) for one in selector.get("matchExpressions") or ())
-
-
-def _matches(rule: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
-    value = labels.get(rule["key"])
-    match rule["operator"]:
-        case "Exists":
-            return value is not None
-        case "DoesNotExist":
-            return value is None
-        case "In":
-            return value in rule["values"]
-        case _:
-            return value not in rule["values"]
 
 
 @FLUX.register
@@ -421,7 +340,7 @@ def store_is_limited(subject: Subject) -> Iterator[str]:
     for applied in subject.tree.applied:
         manifest = applied.manifest
         if manifest.kind == "ClusterSecretStore" and not manifest["spec"].get("conditions"):
-            yield f"{_at(applied)}: has no conditions: every namespace may read every secret"
+            yield f"{at(applied)}: has no conditions: every namespace may read every secret"
 
 
 @FLUX.register
@@ -498,14 +417,14 @@ def tenants_stay_home(subject: Subject) -> Iterator[str]:
         if applied.release and applied.release in subject.tenant_releases:
             home = applied.release.manifest.namespace
             if manifest.kind in CLUSTER_KINDS:
-                yield f"{_at(applied)}: a tenant's release makes an object of the whole cluster"
+                yield f"{at(applied)}: a tenant's release makes an object of the whole cluster"
             elif manifest.namespace != home:
-                yield f"{_at(applied)}: a tenant's release makes an object outside {home}"
+                yield f"{at(applied)}: a tenant's release makes an object outside {home}"
         if manifest.kind == "RoleBinding" and manifest.namespace in homes:
             for one in manifest.get("subjects") or ():
                 where = one.get("namespace", manifest.namespace)
                 if one["kind"] != "ServiceAccount" or where != manifest.namespace:
-                    yield f"{_at(applied)}: gives rights to {one['kind']}/{one['name']} of {where}"
+                    yield f"{at(applied)}: gives rights to {one['kind']}/{one['name']} of {where}"
     for release in subject.tenant_releases:
         if not release.manifest["spec"].get("serviceAccountName"):
             yield (
@@ -516,9 +435,10 @@ def tenants_stay_home(subject: Subject) -> Iterator[str]:
 
 @FLUX.register
 def tenants_share_nothing(subject: Subject) -> Iterator[str]:
-    """No two tenants read the same remote key, or serve the same host."""
+    """No two tenants read the same remote key, serve the same host or have one service name."""
     keys: dict[str, set[str]] = defaultdict(set)
     hosts: dict[str, set[str]] = defaultdict(set)
+    services: dict[str, set[str]] = defaultdict(set)
     for release in subject.tenant_releases:
         home = release.manifest.namespace or ""
         for manifest in release.rendered or ():
@@ -528,7 +448,9 @@ def tenants_share_nothing(subject: Subject) -> Iterator[str]:
             if manifest.kind == "Ingress":
                 for rule in manifest["spec"].get("rules") or ():
                     hosts[rule.get("host") or "*"].add(home)
-    for what, found in (("remote key", keys), ("host", hosts)):
+            if manifest.kind == "ConfigMap" and "OTEL_SERVICE_NAME" in (manifest["data"] or ()):
+                services[manifest["data"]["OTEL_SERVICE_NAME"]].add(home)
+    for what, found in (("remote key", keys), ("host", hosts), ("service name", services)):
         for name, namespaces in found.items():
             if len(namespaces) > 1:
                 yield f"{what} {name} is used by several tenants: {', '.join(sorted(namespaces))}"
@@ -553,10 +475,7 @@ def prefixes_are_apart(subject: Subject) -> Iterator[str]:
         for key, applied in others.items():
             # The gateway checks every tenant's password, and so reads it.
             if key.startswith(start) and not _is_password(subject, key):
-                yield f"{begins} the key {key} of {_at(applied)}"
-    bindings = {m.name for _, m in _own(subject, "ValidatingAdmissionPolicyBinding")}
-    if homes and "tenant-secrets" not in bindings:
-        yield "no ValidatingAdmissionPolicyBinding tenant-secrets: a tenant may ask for any key"
+                yield f"{begins} the key {key} of {at(applied)}"
 
 
 def _is_password(subject: Subject, key: str) -> bool:
@@ -566,25 +485,25 @@ def _is_password(subject: Subject, key: str) -> bool:
 @FLUX.register
 def pinned(subject: Subject) -> Iterator[str]:
     """Charts and images are pinned to one version, and are maintained where they come from."""
-    for step, manifest in _own(subject, "HelmRelease"):
+    for step, manifest in own(subject, "HelmRelease"):
         chart = (manifest["spec"].get("chart") or {}).get("spec") or {}
         version = str(chart.get("version", ""))
         from_git = (chart.get("sourceRef") or {}).get("kind") == "GitRepository"
         if chart and not from_git and not _EXACT_VERSION.fullmatch(version):
-            yield f"{_of(step, manifest)}: chart version {version!r} is no single version"
+            yield f"{of(step, manifest)}: chart version {version!r} is no single version"
         source = _source(subject, manifest)
         if chart.get("chart") in _DEPRECATED.get(source, ()):
-            yield f"{_of(step, manifest)}: chart {chart['chart']} of {source} is deprecated"
-    for step, manifest in _own(subject, "OCIRepository"):
+            yield f"{of(step, manifest)}: chart {chart['chart']} of {source} is deprecated"
+    for step, manifest in own(subject, "OCIRepository"):
         reference = manifest["spec"].get("ref") or {}
         if not reference.get("digest") and not _EXACT_VERSION.fullmatch(str(reference.get("tag"))):
-            yield f"{_of(step, manifest)}: ref names no digest and no single version"
+            yield f"{of(step, manifest)}: ref names no digest and no single version"
     for applied in subject.tree.applied:
         if applied.manifest.kind in WORKLOAD_KINDS:
             for container in containers(applied.manifest):
                 name, _, tag = container["image"].partition("@")[0].rpartition(":")
                 if not name or "/" in tag or not re.search(r"\d", tag):
-                    yield f"{_at(applied)}: image {container['image']} is not pinned"
+                    yield f"{at(applied)}: image {container['image']} is not pinned"
 
 
 def _source(subject: Subject, release: Manifest) -> str:
@@ -599,28 +518,28 @@ def _source(subject: Subject, release: Manifest) -> str:
 def images_are_updated(subject: Subject) -> Iterator[str]:
     """Image automation finds a marker, writes a message that it can, and goes through review."""
     root = subject.checkout.root
-    policies = {(m.namespace or "", m.name) for _, m in _own(subject, "ImagePolicy")}
+    policies = {(m.namespace or "", m.name) for _, m in own(subject, "ImagePolicy")}
     marked: set[tuple[str, str]] = set()
-    for step, manifest in _own(subject, "ImageUpdateAutomation"):
+    for step, manifest in own(subject, "ImageUpdateAutomation"):
         spec = manifest["spec"]
         folder = root / str((spec.get("update") or {}).get("path", "."))
         where = subject.checkout.show(folder)
         found = set(_markers(folder))
         marked |= found
         if not found:
-            yield f"{_of(step, manifest)}: no file below {where} has a marker"
+            yield f"{of(step, manifest)}: no file below {where} has a marker"
         for namespace, name in sorted(found - policies):
             yield f"{where}: a marker names ImagePolicy {namespace}:{name}, which nobody makes"
         template = _dig(spec, "git", "commit").get("messageTemplate") or ""
         for name in _unknown_fields(template):
             yield (
-                f"{_of(step, manifest)}: messageTemplate names .{name}, which is no field "
+                f"{of(step, manifest)}: messageTemplate names .{name}, which is no field "
                 f"(there are: {', '.join(sorted(_TEMPLATE_FIELDS))})"
             )
         checkout_branch = _dig(spec, "git", "checkout", "ref").get("branch")
         pushed = _dig(spec, "git", "push").get("branch")
         if pushed is None or pushed == checkout_branch:
-            yield f"{_of(step, manifest)}: pushes to {checkout_branch}, past the proof"
+            yield f"{of(step, manifest)}: pushes to {checkout_branch}, past the proof"
     for namespace, name in sorted(policies - marked):
         yield f"ImagePolicy/{name} in {namespace}: no marker names it: it updates nothing"
 
@@ -644,3 +563,7 @@ def _unknown_fields(template: str) -> Iterator[str]:
             depth += 1
         elif words[:1] == ["end"] and depth:
             depth -= 1
+
+
+# Last, because they look at objects that build and are valid. They register themselves.
+from . import admission, relations  # noqa: E402, F401

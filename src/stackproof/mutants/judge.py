@@ -14,19 +14,19 @@ from stackproof import audit, helm
 from stackproof.checkout import Checkout
 from stackproof.checks.application import APPLICATION
 from stackproof.checks.configs import refused
+from stackproof.checks.delivered import differing
 from stackproof.checks.deployment import DEPLOYMENT, Scene
 from stackproof.checks.invariants import broken
 from stackproof.checks.settings import SETTINGS
-from stackproof.deployment import LGTM_RELEASE, Deployment
+from stackproof.deployment import Deployment
 from stackproof.errors import StackproofError
 from stackproof.helm import HelmError, Render, Values
 from stackproof.manifests import Manifest, Release
 from stackproof.mutants.operators import Mutant
 from stackproof.permutations import BASE, Space, scenarios
 from stackproof.surroundings import Surroundings
-from stackproof.tenants import OBSERVABILITY_NAMESPACE
 
-_COPIED = ("charts", "observability", "flux", "schemas", "tools", "versions.yaml")
+_COPIED = ("charts", "observability", "flux", "schemas", "tools", ".github", "versions.yaml")
 _MIXED = 6
 _RICH = 2
 
@@ -260,7 +260,7 @@ class Judge:
         steps = [
             (step.name, f"{step.folder} {step.depends_on} {step.problems}") for step in built.steps
         ]
-        objects = [(m.source, m.digest) for step in built.steps for m in step.objects]
+        objects = [(m.source, _said(m)) for step in built.steps for m in step.objects]
         return (*steps, *objects)
 
     def _judged_flux(self) -> Judgement | None:
@@ -270,10 +270,8 @@ class Judge:
         for check in FLUX:
             for problem in check.find(subject):
                 return Judgement(Verdict.KILLED, check.name, problem)
-        found = subject.tree.releases.get((OBSERVABILITY_NAMESPACE, LGTM_RELEASE))
-        ours = self._scene().lgtm
-        if found is None or found.rendered is None or set(found.rendered) != set(ours):
-            return Judgement(Verdict.KILLED, "flux-deploys-the-same", "not what the checks look at")
+        for problem in differing(subject.tree, self._scene().deployment):
+            return Judgement(Verdict.KILLED, "delivered", problem)
         return None
 
 
@@ -305,6 +303,9 @@ _DEFAULTS: Mapping[str, object] = {
     "whenDeleted": "Retain",
     "whenScaled": "Retain",
     "replicas": 1,
+    "failurePolicy": "Fail",
+    "refreshInterval": "1h",
+    "strategy": "Setters",
 }
 
 

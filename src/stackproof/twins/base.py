@@ -36,7 +36,7 @@ from stackproof.tenants import TenantsError
 from stackproof.verdict import Verdict
 
 #: What a twin is made of; the rest of the repository stays where it is.
-_COPIED = ("charts", "observability", "flux", "schemas", "versions.yaml")
+_COPIED = ("charts", "observability", "flux", "schemas", ".github", "versions.yaml")
 
 
 class Layer(StrEnum):

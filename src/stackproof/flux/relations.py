@@ -1,0 +1,381 @@
+"""What must agree in the Flux tree: with itself, with the charts, and with what people are told.
+
+No value stands here that stands in the tree: two places that must mean the same are compared.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from functools import cache
+from typing import Any
+
+import yaml
+
+from stackproof import references
+from stackproof.manifests import WORKLOAD_KINDS, Manifest, Release, amount, containers
+from stackproof.tenants import parse_duration
+from stackproof.versions import Versions, version_key
+
+from .subject import FLUX, Subject, at, of, own
+from .tree import BOOTSTRAP, FLUX_NAMESPACE, Step, group_of
+
+#: ClusterRoles that every cluster has (kubernetes.io, "Default roles and role bindings").
+_ROLES = frozenset({"cluster-admin", "admin", "edit", "view"})
+#: Where a chart from elsewhere is at home (its project's own instructions).
+_HOMES = {"external-secrets": "https://charts.external-secrets.io"}
+#: Keys of that chart which may be set here (its values.yaml, 2.9.0): it ignores any other.
+_KNOWN = frozenset(
+    {
+        "installCRDs",
+        "processPushSecret",
+        "serviceAccount.name",
+        "serviceAccount.annotations",
+        "resources",
+        "webhook.resources",
+        "certController.resources",
+    }
+)
+#: Keys that a controller reads of the Secret that an object names (fluxcd.io, v1 and v1beta3).
+_READ_OF_SECRET = {"Provider": {"address"}, "GitRepository": {"username", "password"}}
+#: As flux/README.md says: "undone after three tries".
+_TRIES = 3
+#: europe-west4 or europe-west4-a (cloud.google.com, "Regions and zones").
+_LOCATION = re.compile(r"[a-z]+-[a-z]+\d+(-[a-z])?")
+
+
+# --- Names and rights ---------------------------------------------------------------------------
+
+
+@FLUX.register
+def names_lead_somewhere(subject: Subject) -> Iterator[str]:
+    """Accounts, roles, stores and keys of secrets that a step names are made by a step."""
+    made = Release("flux", FLUX_NAMESPACE, "", subject.tree.objects)
+    given = references.Externals(objects=frozenset(("ClusterRole", role) for role in _ROLES))
+    for problem in references.check([made], given):
+        yield str(problem)
+    for step, release in own(subject, "HelmRelease"):
+        account = release["spec"].get("serviceAccountName")
+        if account and not _bound(subject, release.namespace, account):
+            yield f"{of(step, release)}: nothing gives rights to ServiceAccount/{account}"
+
+
+def _bound(subject: Subject, namespace: str | None, account: str) -> bool:
+    return any(
+        (one["kind"], one.get("namespace", m.namespace), one["name"])
+        == ("ServiceAccount", namespace, account)
+        for _, m in own(subject, "RoleBinding")
+        for one in m.get("subjects") or ()
+        if m.namespace == namespace
+    )
+
+
+@FLUX.register
+def secrets_have_the_keys_that_are_read(subject: Subject) -> Iterator[str]:
+    """A Secret that a Flux object names has the keys that its controller looks for."""
+    for step, manifest in own(subject, *_READ_OF_SECRET):
+        name = (manifest["spec"].get("secretRef") or {}).get("name", "")
+        for _, external in own(subject, "ExternalSecret"):
+            target = external["spec"].get("target") or {}
+            if (external.namespace, target.get("name", external.name)) != (
+                manifest.namespace,
+                name,
+            ):
+                continue
+            fetched = {entry["secretKey"] for entry in external["spec"]["data"]}
+            keys = set((target.get("template") or {}).get("data") or fetched)
+            for key in sorted(_READ_OF_SECRET[manifest.kind] - keys):
+                yield f"{of(step, manifest)}: Secret/{name} has no key {key}"
+
+
+@FLUX.register
+def the_operator_is_set_as_its_chart_reads(subject: Subject) -> Iterator[str]:
+    """The operator's chart is from its home, gets keys that it knows, and brings its CRDs."""
+    for step, release in _operators(subject):
+        spec = release["spec"]
+        chart, values = spec["chart"]["spec"], spec["values"]
+        source = subject.tree.find("HelmRepository", release.namespace, chart["sourceRef"]["name"])
+        if source is None or source["spec"].get("url", "").rstrip("/") != _HOMES[chart["chart"]]:
+            yield f"{of(step, release)}: comes from elsewhere than {_HOMES[chart['chart']]}"
+        for key in sorted(_leaves(values) - _KNOWN):
+            yield f"{of(step, release)}: values: the chart has no key {key}"
+        if values.get("installCRDs") is False:
+            yield f"{of(step, release)}: installs no CRDs (installCRDs)"
+        if values.get("processPushSecret") is not False:
+            yield f"{of(step, release)}: may write to the store (processPushSecret)"
+        for action in ("install", "upgrade"):
+            if spec[action].get("crds") != "CreateReplace":
+                yield f"{of(step, release)}: {action} leaves CRDs as they are (crds)"
+        for part in ("", "webhook", "certController"):
+            resources = (values.get(part, {}) if part else values).get("resources") or {}
+            asked, most = resources.get("requests") or {}, resources.get("limits") or {}
+            if {*asked} != {"cpu", "memory"} or {*most} != {"memory"}:
+                yield f"{of(step, release)}: {part}.resources lack a request or the limit"
+            elif amount(asked["memory"]) > amount(most["memory"]):
+                yield f"{of(step, release)}: {part}.resources ask for more than their limit"
+
+
+def _operators(subject: Subject) -> Iterator[tuple[Step, Manifest]]:
+    for step, release in own(subject, "HelmRelease"):
+        if release["spec"].get("chart", {}).get("spec", {}).get("chart") in _HOMES:
+            yield step, release
+
+
+def _leaves(values: Mapping[str, Any], path: str = "") -> set[str]:
+    """Return the keys of values, down to those of `_KNOWN`."""
+    found: set[str] = set()
+    for key, value in values.items():
+        at_ = f"{path}.{key}".lstrip(".")
+        deeper = isinstance(value, Mapping) and at_ not in _KNOWN
+        found |= _leaves(value, at_) if deeper else {at_}
+    return found
+
+
+@FLUX.register
+def the_store_reads_as_the_operator(subject: Subject) -> Iterator[str]:
+    """The store uses the operator's own account, which stands for the one that GCP lets read."""
+    stores = [m for m in subject.tree.objects if m.kind == "ClusterSecretStore"]
+    for step, release in _operators(subject):
+        for store in stores:
+            yield from _identities(of(step, release), release, release["spec"]["values"], store)
+
+
+def _identities(
+    where: str, release: Manifest, values: Mapping[str, Any], store: Manifest
+) -> Iterator[str]:
+    account = values.get("serviceAccount") or {}
+    gcp = store["spec"]["provider"]["gcpsm"]
+    used = gcp["auth"]["workloadIdentity"]["serviceAccountRef"]
+    if (used["name"], used.get("namespace")) != (account.get("name"), release.namespace):
+        yield f"{where}: {store.ref} reads as {used['name']}, not as {account.get('name')}"
+    stands_for = (account.get("annotations") or {}).get("iam.gke.io/gcp-service-account")
+    if stands_for != f"external-secrets-sa@{gcp['projectID']}.iam.gserviceaccount.com":
+        yield f"{where}: its account stands for {stands_for}, README.md makes external-secrets-sa"
+
+
+# --- The cluster --------------------------------------------------------------------------------
+
+
+@FLUX.register
+def the_cluster_is_one(subject: Subject) -> Iterator[str]:
+    """Store, secrets, telemetry and hosts mean the same project, cluster and domain."""
+    settings = subject.tree.find("ConfigMap", FLUX_NAMESPACE, "cluster")
+    if settings is None:
+        yield f"no ConfigMap/cluster in {FLUX_NAMESPACE}"
+        return
+    domain = settings["data"].get("DOMAIN", "")
+    for applied in subject.tree.applied:
+        m = applied.manifest
+        if m.kind == "ClusterSecretStore":
+            store = m["spec"]["provider"]["gcpsm"]
+            where = store["auth"]["workloadIdentity"]["clusterLocation"]
+            if not _LOCATION.fullmatch(where):
+                yield f"{at(applied)}: {where} is no region or zone"
+        project = m.annotations.get("open-webui-stack/gcp-project")
+        if project not in (None, settings["data"].get("GCP_PROJECT")):
+            yield f"{at(applied)}: its keys are in the project {project}, which the store is not"
+        for rule in m["spec"].get("rules") or () if m.kind == "Ingress" else ():
+            if not domain or not str(rule.get("host")).endswith(f".{domain}"):
+                yield f"{at(applied)}: the host {rule.get('host')} is not in DOMAIN ({domain})"
+        for name in _clusters(m) if m.kind in WORKLOAD_KINDS else ():
+            if name != settings["data"].get("CLUSTER"):
+                yield f"{at(applied)}: its telemetry says k8s.cluster.name={name}"
+
+
+def _clusters(workload: Manifest) -> Iterator[str]:
+    for container in containers(workload):
+        for variable in container.get("env") or ():
+            if variable["name"] == "OTEL_RESOURCE_ATTRIBUTES":
+                given = dict(p.partition("=")[::2] for p in variable["value"].split(","))
+                yield given.get("k8s.cluster.name", "")
+
+
+# --- Time ---------------------------------------------------------------------------------------
+
+
+@FLUX.register
+def everybody_waits_long_enough(subject: Subject) -> Iterator[str]:
+    """A step waits as long as what it applies may take, and tries again before its next turn."""
+    for step, m in own(subject, "Kustomization", "HelmRelease"):
+        spec = m["spec"]
+        allowed = parse_duration(spec.get("timeout", "0h"))
+        for what, needed in _lasting(subject, m):
+            if needed > allowed:
+                yield f"{of(step, m)}: gives up after {allowed}, and {what} may take {needed}"
+        if m.kind == "Kustomization" and m.name != BOOTSTRAP:
+            again = spec.get("retryInterval", spec["interval"])
+            if parse_duration(again) >= parse_duration(spec["interval"]):
+                yield f"{of(step, m)}: a failure is tried again only at the next turn"
+        if m.kind == "HelmRelease":
+            for action in ("install", "upgrade"):
+                tries = spec[action]["remediation"].get("retries")
+                if tries != _TRIES:
+                    yield f"{of(step, m)}: {action} is tried again {tries} times, not {_TRIES}"
+            if spec["upgrade"].get("cleanupOnFail") is not True:
+                yield f"{of(step, m)}: a failed upgrade leaves its new objects (cleanupOnFail)"
+
+
+def _lasting(subject: Subject, m: Manifest) -> Iterator[tuple[str, Any]]:
+    """Yield what a step or a release waits for, and how long that may take."""
+    if m.kind == "Kustomization":
+        for step in subject.tree.steps if m["spec"].get("wait") else ():
+            for made in step.objects if step.name == m.name else ():
+                if made.kind in {"Kustomization", "HelmRelease"} and "timeout" in made["spec"]:
+                    yield made.ref, parse_duration(made["spec"]["timeout"])
+        return
+    release = subject.tree.releases[m.namespace or "", m.name]
+    for workload in release.rendered.workloads() if release.rendered else ():
+        for container in containers(workload):
+            probe = container.get("startupProbe") or {}
+            seconds = probe.get("periodSeconds", 10) * probe.get("failureThreshold", 3)
+            yield f"the start of {workload.ref}", parse_duration(f"{-(-seconds // 60)}m")
+
+
+# --- Namespaces, alerts, images -----------------------------------------------------------------
+
+
+@FLUX.register
+def namespaces_with_data_stay(subject: Subject) -> Iterator[str]:
+    """Flux marks a namespace as its own, warns in it as it enforces, and prunes none with data."""
+    holding = {
+        applied.manifest.namespace
+        for applied in subject.tree.applied
+        if applied.manifest.kind in {"PersistentVolumeClaim", "StatefulSet"}
+    }
+    for step, m in own(subject, "Namespace"):
+        if m.name in holding and m.annotations.get(f"{_PRUNE}/prune") != "disabled":
+            yield f"{of(step, m)}: goes with its file, and all data with it ({_PRUNE}/prune)"
+        if m.labels.get("app.kubernetes.io/managed-by") != "flux":
+            yield f"{of(step, m)}: does not say that Flux manages it"
+        level = m.labels.get("pod-security.kubernetes.io/enforce")
+        # `enforce` refuses pods: that a Deployment makes such pods, only `warn` says.
+        if m.labels.get("pod-security.kubernetes.io/warn") != level:
+            yield f"{of(step, m)}: warns of other pods than it refuses"
+
+
+_PRUNE = "kustomize.toolkit.fluxcd.io"
+
+
+@FLUX.register
+def failures_are_told(subject: Subject) -> Iterator[str]:
+    """Somebody is told when anything fails that Flux applies: of a tenant, by the tenant's step."""
+    alerts = [m["spec"] for _, m in own(subject, "Alert")]
+    listening = {
+        (one["kind"], one.get("namespace", FLUX_NAMESPACE))
+        for alert in alerts
+        for one in alert["eventSources"]
+        if one["name"] == "*"
+    }
+    if not all(alert.get("eventSeverity") == "error" for alert in alerts):
+        yield "an Alert tells of every success as well (eventSeverity)"
+    homes = {tenant.namespace for tenant in subject.registry}
+    for step, m in own(subject, *_RECONCILED):
+        wanted = (m.kind, m.namespace or "")
+        if m.namespace not in homes and wanted not in listening:
+            yield f"{of(step, m)}: no Alert listens to {m.kind} in {m.namespace}"
+
+
+_RECONCILED = (
+    "GitRepository",
+    "Kustomization",
+    "HelmRelease",
+    "ImageRepository",
+    "ImageUpdateAutomation",
+)
+
+
+@FLUX.register
+def new_images_are_those_that_run(subject: Subject) -> Iterator[str]:
+    """The automation looks for versions of the image that runs, from the one that runs upwards."""
+    running = {
+        container["image"]
+        for release in subject.tenant_releases
+        for workload in (release.rendered.workloads() if release.rendered else ())
+        for container in containers(workload)
+    }
+    least = {i.repository: i.at_least for i in Versions.load(subject.checkout).images.values()}
+    for step, policy in own(subject, "ImagePolicy"):
+        name = policy["spec"]["imageRepositoryRef"]["name"]
+        repository = subject.tree.find("ImageRepository", policy.namespace, name)
+        image = repository["spec"]["image"] if repository else ""
+        tags = [one.removeprefix(f"{image}:") for one in running if one.startswith(f"{image}:")]
+        low, high = re.findall(r"[<>]=?([\d.]+)", policy["spec"]["policy"]["semver"]["range"])
+        if not tags:
+            yield f"{of(step, policy)}: nothing runs {image}"
+        for tag in tags:
+            if not version_key(low) <= version_key(tag) < version_key(high):
+                yield f"{of(step, policy)}: {tag}, which runs, is not in {low} to {high}"
+        if version_key(low) < version_key(least.get(image) or "0"):
+            yield f"{of(step, policy)}: may go back below {least[image]} (versions.yaml)"
+
+
+@FLUX.register
+def branches_are_proven(subject: Subject) -> Iterator[str]:
+    """What the automation reads is what is deployed, and what it pushes the workflow proves."""
+    workflow = _workflow((subject.checkout.root / ".github/workflows/ci.yaml").read_text("utf-8"))
+    deployed, *others = workflow
+    for step, m in own(subject, "ImageUpdateAutomation"):
+        git = m["spec"]["git"]
+        source = subject.tree.find("GitRepository", m.namespace, m["spec"]["sourceRef"]["name"])
+        if source and "secretRef" not in source["spec"]:
+            yield f"{of(step, source)}: has no credential that may push (secretRef)"
+        if git["checkout"]["ref"]["branch"] != deployed:
+            yield f"{of(step, m)}: reads {git['checkout']['ref']['branch']}, not {deployed}"
+        if (git.get("push") or {}).get("branch") not in others:
+            yield f"{of(step, m)}: no workflow proves what it pushes: it must be {others}"
+        message = git["commit"].get("messageTemplate", "")
+        if not {".OldValue", ".NewValue"} <= set(re.findall(r"\.\w+", message)):
+            yield f"{of(step, m)}: its message does not say from what to what"
+    for step, m in _sources(subject):
+        if (m["spec"].get("ref") or {}).get("branch") != deployed:
+            yield f"{of(step, m)}: is not the branch {deployed}, which is proven and deployed"
+
+
+def _sources(subject: Subject) -> Iterator[tuple[Step, Manifest]]:
+    """Yield the Git repositories but the one that bootstrap writes itself."""
+    return ((s, m) for s, m in own(subject, "GitRepository") if m.name != BOOTSTRAP)
+
+
+@cache
+def _workflow(text: str) -> tuple[str, ...]:
+    """Return the branches whose pushes a workflow runs for; `on` is a boolean in YAML 1.1."""
+    return tuple(yaml.load(text, yaml.CSafeLoader)[True]["push"]["branches"])
+
+
+# --- What people are told -----------------------------------------------------------------------
+
+
+@FLUX.register
+def the_readme_is_right(subject: Subject) -> Iterator[str]:
+    """flux/README.md names the repository, each step, and the secrets to make, no more, no less."""
+    text = (subject.checkout.flux / "README.md").read_text(encoding="utf-8")
+    told = dict(re.findall(r"--(owner|repository|branch|path)=(\S+)", text))
+    for step, m in _sources(subject):
+        address = f"https://github.com/{told.get('owner')}/{told.get('repository')}"
+        if m["spec"]["url"] != address:
+            yield f"{of(step, m)}: is {m['spec']['url']}, README.md bootstraps {address}"
+    for step in subject.tree.steps:
+        shown = re.search(rf"(?<![\w-]){step.name}(?![\w-])", text)
+        if not shown and step.name != BOOTSTRAP and not step.name.startswith("tenant-"):
+            yield f"step {step.name}: is not in README.md's picture of a merge"
+    listed = set(re.findall(r"`((?:PREFIX|lgtm|flux)-[a-z-]+)`", text)) - {"flux-extras"}
+    yield from _compared(listed, set(_asked(subject)))
+
+
+def _asked(subject: Subject) -> Iterator[str]:
+    prefixes = {tenant.namespace: tenant.secret_prefix for tenant in subject.registry}
+    for applied in subject.tree.applied:
+        m = applied.manifest
+        if m.kind == "ExternalSecret" and group_of(m) == "external-secrets.io":
+            for entry in m["spec"].get("data") or ():
+                key = entry["remoteRef"]["key"]
+                for prefix in prefixes.values():
+                    key = re.sub(rf"^{prefix}-", "PREFIX-", key)
+                yield key
+
+
+def _compared(listed: set[str], asked: set[str]) -> Iterator[str]:
+    for key in sorted(asked - listed):
+        yield f"README.md does not say that somebody must make the secret {key}"
+    for key in sorted(listed - asked):
+        yield f"README.md has somebody make the secret {key}, which nothing asks for"
