@@ -43,6 +43,10 @@ class Deployment:
         """Return the deployment with the checkout's own list of tenants."""
         return cls(checkout, load_registry(checkout))
 
+    def with_synthetic(self, count: int) -> Deployment:
+        """Return the same with `count` made-up tenants besides its own."""
+        return replace(self, registry=self.registry.with_synthetic(count))
+
     def with_values(
         self, *, lgtm: Sequence[helm.Values] = (), tenant: Sequence[helm.Values] = ()
     ) -> Deployment:

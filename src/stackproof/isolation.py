@@ -5,6 +5,8 @@
 3. Absence: once *all* owners have seen theirs through an API, each reader asks it again. The body
    must hold the reader's own token and nobody else's.
 
+The steps overlap: a tenant's controls begin when its telemetry was taken, while others still send.
+
 A run costs one control and one read per tenant and API, so it grows linearly though it proves N²
 pairs. Only APIs that are asked for one owner's data by name (a trace by its id) need a question a
 pair: all pairs up to `PAIRWISE_LIMIT` tenants, `PAIRWISE_SAMPLE` owners a reader beyond it.
@@ -58,7 +60,11 @@ CHECKED_TENANTS = 20
 VIEW_REPEATS = 5
 
 _WORKERS = 16
+#: So many tenants send at once; the next begins when the controls of the one before are queued.
+_LANES = 8
 _POLL_S = (0.025, 0.1)  # first and longest pause between two looks at the same thing
+#: A first look is taken no sooner than this share of the shortest wait that the API has shown.
+_PATIENT = 0.8
 _HEALTH_S = 0.25
 #: Telemetry that a busy receiver refuses is sent again for this long, and how often.
 _RESEND_S, _RESEND_PAUSE_S = 5.0, 0.2
@@ -78,11 +84,13 @@ class Door(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a run is: tasks done and known so far."""
+    """How far a run is: tasks done, and of how many (an estimate until the end is near)."""
 
     phase: str
     done: int
     total: int
+    tenants: int
+    """Tenants whose telemetry was sent so far."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +120,8 @@ class Proof:
     observations: Observations
     timings: Mapping[str, float] = field(default_factory=dict)
     requests: int = 0
+    memory: Mapping[str, int] = field(default_factory=dict)
+    """The most resident bytes that each component had."""
     complaints: tuple[str, ...] = ()
     """What the components' logs say, where the verdict is not `isolated`."""
 
@@ -275,9 +285,14 @@ class _Run:
         self.started = datetime.now(UTC)
         self.began = time.monotonic()
         self.readers = {tenant: stack.reader(tenant) for tenant in tenants}
-        self.emissions: dict[str, Emission] = {}
-        self.marks = Marks({})
-        self.pairs = pairs(tenants)
+        # All tokens are known before the first is sent: whatever is read is searched for all.
+        self.emissions = {
+            tenant: telemetry.new_emission(tenant, self.run_id, signals) for tenant in tenants
+        }
+        self.marks = Marks(self.emissions)
+        self.pairs = pairs(tenants) if any(api.pairwise for api in apis) else frozenset()
+        # Only what shows names of labels needs a label whose name is a token.
+        self.labels = any((api.backend, api.shows) == (Backend.LOKI, "label name") for api in apis)
         self.views = len(tenants) <= CHECKED_TENANTS and set(tenants) == set(stack.tenants)
         self.sources = grafana.sources(stack.data_sources()) if self.views else ()
         self.controls: dict[tuple[str, str], Look] = {}
@@ -290,7 +305,9 @@ class _Run:
         self.timings: dict[str, float] = {}
         self.requests = 0
         self._lock = threading.Lock()
+        self._unsent = len(tenants)
         self._waiting = {api.id: len(tenants) for api in apis}
+        self._soonest_ms = {api.id: float("inf") for api in apis}
         self._next_health = 0.0
         self._last_call = float("inf")
         self.schedule = Schedule(_WORKERS)
@@ -298,15 +315,12 @@ class _Run:
     # --- phases -----------------------------------------------------------------------------------
 
     def prove(self) -> Proof:
-        self._watch("telemetry")
-        self._emit()
-        self.timings["telemetry_s"] = time.monotonic() - self.began
-        self.marks = Marks(self.emissions)
-        self.schedule = Schedule(_WORKERS)
-        for api in self.apis:
-            for tenant in self.tenants:
-                self.schedule.add(self._control(api, tenant))
-        self.schedule.run(lambda: self._watch("proof"))
+        if self.door is Door.GATEWAY:
+            self._note("telemetry went straight to the gateway, with each tenant's own password")
+        self._watch()
+        for lane in range(min(_LANES, len(self.tenants))):
+            self.schedule.add(self._emission(lane))
+        self.schedule.run(self._watch)
         self.timings["proof_s"] = time.monotonic() - self.began
         self._note_health()
         seen = self._observations()
@@ -347,19 +361,30 @@ class _Run:
             observations=seen,
             timings=self.timings,
             requests=self.requests,
+            memory=dict(self.stack.memory()),
         )
 
     def _complaints(self, judgement: Judgement) -> tuple[str, ...]:
         isolated = judgement.verdict is Verdict.ISOLATED
         return () if isolated else tuple(self.stack.complaints())
 
-    def _watch(self, phase: str) -> None:
+    def _watch(self) -> None:
         """Report progress, and stop waiting for anything once a component is dead."""
         if self.on_progress is not None:
-            self.on_progress(Progress(phase, self.schedule.done, self.schedule.total))
+            self.on_progress(self._progress())
         if time.monotonic() >= self._next_health:
             self._note_health()
             self._next_health = time.monotonic() + _HEALTH_S
+
+    def _progress(self) -> Progress:
+        phase = "absence"
+        if any(self._waiting.values()):
+            phase = "telemetry and controls" if self._unsent else "controls"
+        tenants = len(self.tenants)
+        asked = sum(len(self.pairs) for api in self.apis if api.pairwise)
+        expected = tenants * (1 + 2 * len(self.apis)) + asked
+        total = max(expected, self.schedule.total)
+        return Progress(phase, self.schedule.done, total, tenants - self._unsent)
 
     def _note_health(self) -> None:
         for problem in self.stack.health():
@@ -373,14 +398,10 @@ class _Run:
 
     # --- 1. telemetry -----------------------------------------------------------------------------
 
-    def _emit(self) -> None:
-        self.schedule = Schedule(min(_WORKERS, 8))
-        for tenant in self.tenants:
-            self.schedule.add(self._emission(tenant))
-        self.schedule.run(lambda: self._watch("telemetry"))
-
-    def _emission(self, tenant: str) -> Task:
-        emission = telemetry.new_emission(tenant, self.run_id, self.signals)
+    def _emission(self, index: int) -> Task:
+        """Make a task that sends a tenant's telemetry, then queues its controls and the next."""
+        tenant = self.tenants[index]
+        emission = self.emissions[tenant]
         waiting = list(self.signals)
         ends = 0.0
 
@@ -391,9 +412,26 @@ class _Run:
                 self.emissions[tenant] = replace(emission, sent_ns=time.time_ns())
             with sender(self.stack, tenant, self.door, self.client) as door:
                 waiting[:] = [each for each in waiting if not self._sent(door, tenant, each, ends)]
-            return _RESEND_PAUSE_S if waiting else None
+            if waiting:
+                return _RESEND_PAUSE_S
+            self._after_emission(tenant)
+            if index + _LANES < len(self.tenants):
+                self.schedule.add(self._emission(index + _LANES))
+            return None
 
         return task
+
+    def _after_emission(self, tenant: str) -> None:
+        with self._lock:
+            self._unsent -= 1
+            if not self._unsent:
+                self.timings["telemetry_s"] = time.monotonic() - self.began
+        for api in self.apis:
+            # To look sooner than it ever was there would only keep the backend from its work.
+            soonest = self._soonest_ms[api.id] / 1000
+            waited = time.monotonic() - self.emissions[tenant].taken[api.signal]
+            wait = _PATIENT * soonest - waited if soonest < float("inf") else 0.0
+            self.schedule.add(self._control(api, tenant), after_s=max(wait, 0.0))
 
     def _sent(self, door: telemetry.Sender, tenant: str, signal: Signal, ends: float) -> bool:
         """Send one signal; return whether that is settled, for good or for ill.
@@ -404,7 +442,7 @@ class _Run:
         refused: ExportError | None = None
         try:
             door.send(signal, telemetry.make(emission, signal))
-            if signal is Signal.LOGS:
+            if signal is Signal.LOGS and self.labels:
                 telemetry.push_label(self.readers[tenant], emission, self.client.pool)
         except ExportError as error:
             if error.retryable and not self._cut_short and time.monotonic() < ends:
@@ -457,6 +495,8 @@ class _Run:
         def attempt() -> bool:
             seen = self._look(api, tenant, tenant)
             self.controls[api.id, tenant] = seen
+            if seen.own:
+                self._soonest_ms[api.id] = min(self._soonest_ms[api.id], seen.latency_ms)
             return seen.own
 
         until = self._until(attempt)

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from stackproof import isolation, programs
+from stackproof.backends import PROVABLE, ReadApi
 from stackproof.checkout import Checkout
 from stackproof.deployment import Deployment
 from stackproof.errors import StackproofError
@@ -21,8 +22,8 @@ from stackproof.stack.pod import PROGRAMS
 PROVIDERS: dict[str, Callable[..., Stack]] = {"local": LocalStack}
 
 
-def make_stack(provider: str, deployment: Deployment, *, keep: bool = False) -> Stack:
-    """Return a stack, not yet started.
+def make_stack(provider: str, deployment: Deployment, **options: bool) -> Stack:
+    """Return a stack, not yet started; `options` are those of its class.
 
     Raises:
         StackproofError: There is no such provider.
@@ -33,7 +34,7 @@ def make_stack(provider: str, deployment: Deployment, *, keep: bool = False) -> 
             where="--stack",
             todo=f"Choose one of: {', '.join(PROVIDERS)}.",
         )
-    return PROVIDERS[provider](deployment, keep=keep)
+    return PROVIDERS[provider](deployment, **options)
 
 
 def prepare(provider: str, console: Console) -> None:
@@ -49,13 +50,38 @@ def prove(
     *,
     tenants: Sequence[str] | None = None,
     signals: Sequence[Signal] = tuple(Signal),
+    apis: Sequence[ReadApi] = PROVABLE,
     deadline_s: float = 30.0,
+    door: isolation.Door = isolation.Door.ALLOY_GRPC,
 ) -> isolation.Proof:
     """Prove the isolation of a running stack, with a progress bar where there is a terminal."""
     with _bar(console) as update:
         return isolation.prove(
-            stack, tenants, signals=signals, deadline_s=deadline_s, on_progress=update
+            stack,
+            tenants,
+            signals=signals,
+            apis=apis,
+            deadline_s=deadline_s,
+            door=door,
+            on_progress=update,
         )
+
+
+def read_apis(names: Sequence[str]) -> tuple[ReadApi, ...]:
+    """Return the read APIs of these ids.
+
+    Raises:
+        StackproofError: One is unknown, or cannot show a token.
+    """
+    known = {api.id: api for api in PROVABLE}
+    unknown = sorted(set(names) - known.keys())
+    if unknown:
+        raise StackproofError(
+            f"nothing can be proven through {', '.join(unknown)}",
+            where="--apis",
+            todo=f"Choose from: {', '.join(known)}.",
+        )
+    return tuple(api for name, api in known.items() if name in names)
 
 
 @contextmanager
@@ -74,7 +100,8 @@ def _bar(console: Console) -> Iterator[Callable[[isolation.Progress], None] | No
         task = progress.add_task("proving", total=None)
 
         def update(now: isolation.Progress) -> None:
-            progress.update(task, description=now.phase, completed=now.done, total=now.total)
+            text = f"{now.phase}, {now.tenants} tenants sent"
+            progress.update(task, description=text, completed=now.done, total=now.total)
 
         yield update
 

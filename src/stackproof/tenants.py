@@ -11,7 +11,7 @@ import difflib
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
@@ -115,6 +115,25 @@ class Registry:
     def values(self) -> dict[str, Any]:
         """Return the list as values of `charts/lgtm`: `{"tenants": [...]}`."""
         return {"tenants": [_entry(tenant) for tenant in self.tenants]}
+
+    def with_synthetic(self, count: int) -> Registry:
+        """Return the list with `count` made-up tenants after its own; no file is changed.
+
+        Raises:
+            StackproofError: `count` is negative, or a tenant of the list has such a name.
+        """
+        if count < 0:
+            raise StackproofError(f"there cannot be {count} synthetic tenants")
+        width = max(4, len(str(count)))
+        names = [f"synthetic-{number:0{width}}" for number in range(1, count + 1)]
+        if taken := sorted(set(names) & set(self.names)):
+            raise StackproofError(
+                f"{taken[0]} is the name of a real tenant",
+                where=self.checkout.show(self.checkout.tenants_file),
+                todo="Rename it: synthetic tenants are made for a run.",
+            )
+        made = (Tenant(name, name, name, None, {}) for name in names)
+        return replace(self, tenants=(*self.tenants, *made))
 
     def add(
         self, name: str, namespace: str | None = None, secret_prefix: str | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stackproof.checkout import Checkout
+from stackproof.deployment import Deployment
 from stackproof.errors import StackproofError
 from stackproof.tenants import (
     Registry,
@@ -322,3 +324,22 @@ def test_durations_go_both_ways(minutes: int) -> None:
 def test_other_durations_are_refused(text: str) -> None:
     with pytest.raises(StackproofError, match="no duration"):
         parse_duration(text)
+
+
+def test_synthetic_tenants_come_after_the_real_ones(checkout: Checkout) -> None:
+    registry = load_registry(checkout)
+    many = registry.with_synthetic(1000)
+    assert many.names[: len(registry)] == registry.names
+    assert len(set(many.names)) == len(registry) + 1000
+    assert len({tenant.namespace for tenant in many}) == len(many)
+    assert len({tenant.secret_prefix for tenant in many}) == len(many)
+    with pytest.raises(StackproofError, match="synthetic-0007 is the name of a real tenant"):
+        replace(registry, tenants=many.tenants[-994:-993]).with_synthetic(10)
+    with pytest.raises(StackproofError, match="cannot be -1"):
+        registry.with_synthetic(-1)
+
+
+def test_the_chart_takes_synthetic_tenants(checkout: Checkout) -> None:
+    rendered = Deployment.load(checkout).with_synthetic(5).lgtm()
+    overrides = rendered.get("ConfigMap", "mimir")["data"]["overrides.yaml"]
+    assert "synthetic-0005" in overrides

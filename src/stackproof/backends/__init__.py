@@ -13,4 +13,18 @@ READ_APIS: tuple[ReadApi, ...] = (*MIMIR, *LOKI, *TEMPO)
 #: Those that can show a token, and so can be proven.
 PROVABLE: tuple[ReadApi, ...] = tuple(api for api in READ_APIS if not api.excluded)
 
-__all__ = ["PROVABLE", "READ_APIS", "Answer", "Client", "Question", "ReadApi", "poll"]
+#: For many tenants: one API of each backend, whose answer holds everything that a reader can see.
+ESSENTIAL: tuple[ReadApi, ...] = tuple(
+    api for api in PROVABLE if api.id in {"mimir.query", "loki.query-range", "tempo.search-traceql"}
+)
+
+__all__ = [
+    "ESSENTIAL",
+    "PROVABLE",
+    "READ_APIS",
+    "Answer",
+    "Client",
+    "Question",
+    "ReadApi",
+    "poll",
+]

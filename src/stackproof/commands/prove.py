@@ -9,8 +9,13 @@ from __future__ import annotations
 import argparse
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from stackproof.checkout import Checkout
+from stackproof.errors import StackproofError
+
+if TYPE_CHECKING:
+    from stackproof.isolation import Proof
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -23,6 +28,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default=30.0,
         metavar="SECONDS",
         help="how long each piece of telemetry may take to be seen (default: 30)",
+    )
+    parser.add_argument(
+        "--apis", metavar="A,B", help="only through these read APIs (default: all; see --synthetic)"
+    )
+    parser.add_argument(
+        "--synthetic",
+        type=int,
+        default=0,
+        metavar="N",
+        help="prove N made-up tenants besides the real ones: no Alloys, every tenant writes to the "
+        "gateway; through one read API of each backend unless --apis says otherwise",
     )
     parser.add_argument(
         "--keep", action="store_true", help="leave configurations, logs and data behind"
@@ -39,13 +55,21 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Start the stack, prove, show and write the report; the exit code is the verdict's."""
     from stackproof import report, session
+    from stackproof.backends import ESSENTIAL, PROVABLE
     from stackproof.deployment import Deployment
+    from stackproof.isolation import Door
 
     checkout = Checkout.find()
-    deployment = Deployment.load(checkout)
+    many = bool(args.synthetic)
+    apis = session.read_apis(args.apis.split(",")) if args.apis else ESSENTIAL if many else PROVABLE
+    deployment = Deployment.load(checkout).with_synthetic(args.synthetic)
+    options = {"keep": args.keep}
+    if many:
+        _refuse_elsewhere(args.stack)
+        options["alloys"] = False
     console = session.console()
     session.prepare(args.stack, console)
-    stack = session.make_stack(args.stack, deployment, keep=args.keep)
+    stack = session.make_stack(args.stack, deployment, **options)
     began = time.monotonic()
     with stack:
         ready = time.monotonic()
@@ -53,17 +77,36 @@ def run(args: argparse.Namespace) -> int:
             stack,
             console,
             tenants=args.tenants.split(",") if args.tenants else None,
+            apis=apis,
             deadline_s=args.deadline,
+            door=Door.GATEWAY if many else Door.ALLOY_GRPC,
         )
         decided = time.monotonic()
     report.show(proof, console)
     page = report.write(proof, args.report or checkout.root / "build" / "report")
     console.print(
         f"\nstack ready in {ready - began:.1f} s, verdict after {decided - began:.1f} s "
-        f"and {proof.requests} requests\nreport: {page}",
+        f"and {proof.requests} requests\n{_memory(proof)}report: {page}",
         style="dim",
         soft_wrap=True,
     )
     if args.keep:
         console.print(f"kept: {stack.name}", style="dim", soft_wrap=True)
     return proof.verdict.exit_code
+
+
+def _refuse_elsewhere(stack: str) -> None:
+    """Made-up tenants have no credentials in a deployment that others made."""
+    if stack != "local":
+        raise StackproofError(
+            f"there are no synthetic tenants on the stack {stack!r}",
+            where="--synthetic",
+            todo="Leave out --stack.",
+        )
+
+
+def _memory(proof: Proof) -> str:
+    """Say the most memory that each component had, the biggest first."""
+    biggest = sorted(proof.memory.items(), key=lambda each: -each[1])
+    told = ", ".join(f"{name} {size / 1e6:,.0f} MB" for name, size in biggest)
+    return f"memory at most: {told}\n" if told else ""

@@ -120,6 +120,7 @@ def evidence_json(proof: Proof) -> dict[str, Any]:
         "stack": proof.stack,
         "door": proof.door.value,
         "requests": proof.requests,
+        "memory_bytes": dict(proof.memory),
         "timings_s": {name: round(value, 3) for name, value in proof.timings.items()},
         "health": list(proof.health),
         "complaints": list(proof.complaints),

@@ -112,6 +112,9 @@ class Stack(Protocol):
         signal 9"); empty when all is well. Cheap: it is asked several times a second.
         """
 
+    def memory(self) -> Mapping[str, int]:
+        """The most resident bytes that each component had so far; empty where nobody knows."""
+
     def complaints(self) -> Sequence[str]:
         """The last errors in each component's log: where to look when data is missing.
 

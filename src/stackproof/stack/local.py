@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import os
 import re
 import shutil
 import signal
@@ -29,7 +30,7 @@ from stackproof.stack.base import TENANT_HEADER, Access, Backend
 from stackproof.stack.pod import LOOPBACK, Pod, ServicePort, pods, service_ports
 from stackproof.stack.ports import PortLeases
 from stackproof.stack.process import Process
-from stackproof.stack.secrets import SecretStore, materialize
+from stackproof.stack.secrets import SecretStore, materialize, synced_values
 from stackproof.tenants import OBSERVABILITY_NAMESPACE
 
 #: What a laptop wants sooner than a cluster does. The configurations name these variables.
@@ -43,6 +44,12 @@ _COMPLAINT = re.compile(r'level=error|"level":"error"')
 _COMPLAINTS = 4
 
 _READY_SECONDS = 90.0
+
+#: The Secret that the gateway's users come from.
+_USERS = "gateway-users"
+
+#: Data is thrown away with the stack, so it may as well be in memory, where there is this much.
+_ROOM_BYTES = 4 * 2**30
 _ATTEMPTS = 3
 
 
@@ -68,20 +75,24 @@ class LocalStack:
     Args:
         deployment: What to run.
         keep: Leave the directory (configurations, logs, data) when it ends.
+        alloys: Run each tenant's Alloy. Without them a tenant writes straight to the gateway, with
+            the password that its Alloy would have: for more tenants than a machine has room for.
     """
 
     provider = "local"
     disposable = True
 
-    def __init__(self, deployment: Deployment, *, keep: bool = False) -> None:
+    def __init__(self, deployment: Deployment, *, keep: bool = False, alloys: bool = True) -> None:
         self.deployment = deployment.with_values(tenant=[_NO_KUBERNETES_API])
         self.keep = keep
+        self.alloys = alloys
         self.started_s = 0.0
         """From the start of the first program until all were ready."""
         self._store = SecretStore()
         self._ports = PortLeases()
         self._releases: list[Release] = []
         self._secrets: dict[str, dict[str, dict[str, str]]] = {}
+        self._passwords: dict[str, str] = {}
         self._services: dict[ServicePort, int] = {}
         self._pods: dict[str, Pod] = {}
         self._processes: dict[str, Process] = {}
@@ -90,8 +101,11 @@ class LocalStack:
     # --- life ---
 
     def __enter__(self) -> Self:
-        self._releases = list(self.deployment.releases())
+        deployed = self.deployment
+        self._releases = list(deployed.releases()) if self.alloys else [deployed.lgtm()]
         self._secrets = {r.namespace: materialize(r, self._store) for r in self._releases}
+        if not self.alloys:
+            self._passwords = synced_values(self._releases[0], _USERS, self._store)
         for attempt in range(1, _ATTEMPTS + 1):
             try:
                 self._start()
@@ -114,7 +128,7 @@ class LocalStack:
         self._end()
 
     def _start(self) -> None:
-        self.directory = Path(tempfile.mkdtemp(prefix="stackproof-"))
+        self.directory = Path(tempfile.mkdtemp(prefix="stackproof-", dir=_memory()))
         self._pods = {
             pod.name: pod
             for release in self._releases
@@ -248,6 +262,11 @@ class LocalStack:
         """What has ended that should run."""
         return [f"{name}: {p.ended()}" for name, p in self._processes.items() if p.ended()]
 
+    def memory(self) -> Mapping[str, int]:
+        """Peak of each program's resident bytes; empty where there is no /proc."""
+        peaks = {name: process.peak_bytes() for name, process in self._processes.items()}
+        return {name: peak for name, peak in peaks.items() if peak}
+
     def complaints(self) -> Sequence[str]:
         """The last errors in each log."""
         return [f"{name}: {line}" for name, p in self._processes.items() for line in _bad(p)]
@@ -279,6 +298,9 @@ class LocalStack:
         )
 
     def _tenant_password(self, tenant: str) -> str:
+        if not self.alloys:
+            self.deployment.registry.get(tenant)
+            return self._passwords[tenant]
         namespace = self.deployment.registry.get(tenant).namespace
         pod = self._alloy(tenant)
         return pod.environment(self._services, self._secrets[namespace])["GATEWAY_PASSWORD"]
@@ -290,6 +312,14 @@ class LocalStack:
     def _direct(self, name: str, tenant: str) -> Access:
         urls = {backend: self.backend_url(backend) for backend in Backend}
         return Access(name, urls, headers={TENANT_HEADER: tenant})
+
+
+def _memory() -> str | None:
+    """Return a directory in memory that has room, None for the usual temporary directory."""
+    shared = Path("/dev/shm")  # noqa: S108 - mkdtemp makes a directory of its own there
+    if "TMPDIR" in os.environ or not os.access(shared, os.W_OK):
+        return None
+    return str(shared) if shutil.disk_usage(shared).free >= _ROOM_BYTES else None
 
 
 class _PortTakenError(StackproofError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -22,6 +23,15 @@ def _die_with_parent() -> None:
     """In the child: be killed when the parent is gone, even by SIGKILL (Linux only)."""
     if _LIBC is not None:
         _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def peak_bytes(pid: int | str = "self") -> int:
+    """Return the most resident memory that a process had so far; 0 where the kernel says none."""
+    status = Path(f"/proc/{pid}/status")
+    if not status.exists():
+        return 0
+    found = re.search(r"^VmHWM:\s+(\d+) kB$", status.read_text(), re.MULTILINE)
+    return int(found[1]) * 1024 if found else 0
 
 
 @dataclass
@@ -64,6 +74,19 @@ class Process:
     def pid(self) -> int | None:
         """Of the running or ended program; None before `start`."""
         return self._child.pid if self._child else None
+
+    def peak_bytes(self) -> int:
+        """The most resident memory that it had so far (`VmHWM`); 0 where the kernel says none."""
+        return peak_bytes(self.pid) if self.pid and self.ended() is None else 0
+
+    def cpu_s(self) -> float:
+        """Processor time that it has used, of user and kernel; 0 where the kernel says none."""
+        stat = Path(f"/proc/{self.pid}/stat")
+        if self.ended() is not None or not stat.exists():
+            return 0.0
+        # proc(5): utime and stime are fields 14 and 15; the name before them may hold blanks.
+        fields = stat.read_text().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def ended(self) -> str | None:
         """How it ended ("killed by SIGKILL", "exited with 1"), None while it runs."""

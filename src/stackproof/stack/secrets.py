@@ -50,6 +50,17 @@ def materialize(manifests: Iterable[Manifest], store: SecretStore) -> dict[str, 
     return made
 
 
+def synced_values(manifests: Iterable[Manifest], secret: str, store: SecretStore) -> dict[str, str]:
+    """Return the values, by `secretKey`, from which one ExternalSecret makes its Secret."""
+    return {
+        entry["secretKey"]: store.read(_remote_key(entry["remoteRef"]))
+        for manifest in manifests
+        if manifest.kind == "ExternalSecret"
+        and (manifest["spec"].get("target", {}).get("name") or manifest.name) == secret
+        for entry in manifest["spec"].get("data") or ()
+    }
+
+
 def _plain(secret: Manifest) -> dict[str, str]:
     encoded: Mapping[str, str] = secret.get("data") or {}
     return {
