@@ -13,6 +13,7 @@ from stackproof.backends import READ_APIS
 from stackproof.isolation import Proof
 from stackproof.report.data import ALL_CELLS, Extras
 from stackproof.report.picture import Panel, State, panels, state, ticks
+from stackproof.report.plots import spans
 from stackproof.report.wording import groups, headline, number
 from stackproof.stack.base import Signal
 from stackproof.verdict import Check, Violation
@@ -85,12 +86,37 @@ def page(proof: Proof, extras: Extras) -> str:
         states=list(State),
         violations=groups(shown),
         more_violations=max(0, len(proof.violations) - MOST_VIOLATIONS),
+        contents=_contents(proof, extras),
+        latencies=spans(
+            "Milliseconds until telemetry is visible, for each read API",
+            [(api.api, api.visible_p50_ms, api.visible_max_ms) for api in proof.apis],
+            "ms",
+        ),
+        failed_attacks=[each for each in extras.attacks if not each.get("ok", True)],
+        uncaught=[each for each in extras.twins if not each.get("caught_by")],
         excluded=[api for api in READ_APIS if api.excluded and api.signal in proof.signals],
         checks=_groups(proof.checks),
         anchors={id(violation): _anchor(index) for index, violation in enumerate(shown)},
         identity=id,
         number=number,
     )
+
+
+def _contents(proof: Proof, extras: Extras) -> list[tuple[str, str]]:
+    """Return the page's sections that there are: anchor and title."""
+    sections = (
+        ("matrix", "Matrix", True),
+        ("violations", "What is wrong", bool(proof.violations)),
+        ("apis", "Read APIs", True),
+        ("timings", "Timings", True),
+        ("checks", "Further checks", bool(proof.checks)),
+        ("attacks", "Attacks", bool(extras.attacks)),
+        ("twins", "Faults put back", bool(extras.twins)),
+        ("coverage", "Coverage", bool(extras.coverage.get("charts"))),
+        ("mutants", "Mutants", bool(extras.mutants)),
+        ("run", "The run", True),
+    )
+    return [(anchor, title) for anchor, title, there in sections if there]
 
 
 def _anchor(index: int) -> str:
