@@ -70,7 +70,7 @@ mutants: $(READY) ## Change the charts at random places: what does the suite mis
 coverage: $(READY) ## Show which branches of the chart templates the scenarios render
 	@$(BIN)/stackproof coverage $(ARGS)
 
-bench: $(READY) ## Measure rendering and the proof, write build/bench.json
+bench: $(READY) ## Measure rendering, the proof, scale and load; write build/bench.json and bench.html
 	@$(BIN)/stackproof bench $(ARGS)
 
 lock: $(READY) ## Bring requirements.lock up to pyproject.toml (ARGS=--upgrade: to the newest releases)

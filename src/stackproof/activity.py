@@ -8,7 +8,7 @@ of the name. Dashboards may ask for these, for what Tempo makes of spans, and fo
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -170,10 +170,12 @@ def busy(
     instance: str = "open-webui-0",
     minutes: float = 5.0,
     step_s: float = 15.0,
+    routes: int = 1,
 ) -> ExportMetricsServiceRequest:
     """Return the last `minutes` of every metric of a busy application, a point each `step_s`.
 
     Counters and histograms are cumulative and grow with every point, so that rates are not zero.
+    With more than one route, what is told by route is there for each.
     """
     request = ExportMetricsServiceRequest()
     resource = request.resource_metrics.add()
@@ -193,7 +195,9 @@ def busy(
     for scope in dict.fromkeys(metric.scope for metric in EMITTED):
         part = resource.scope_metrics.add()
         part.scope.name = scope
-        part.metrics.extend(_made(metric, times) for metric in EMITTED if metric.scope == scope)
+        part.metrics.extend(
+            _made(metric, times, routes) for metric in EMITTED if metric.scope == scope
+        )
     return request
 
 
@@ -203,14 +207,37 @@ def _attributes(attributes: Mapping[str, str]) -> list[KeyValue]:
     ]
 
 
-def _made(metric: Metric, times: list[int]) -> OtlpMetric:
+def samples(request: ExportMetricsServiceRequest) -> int:
+    """Return how many samples Mimir makes of it: a histogram's point is one for each bucket, +2."""
+    return sum(
+        len(metric.gauge.data_points)
+        + len(metric.sum.data_points)
+        + sum(len(point.bucket_counts) + 2 for point in metric.histogram.data_points)
+        for resource in request.resource_metrics
+        for scope in resource.scope_metrics
+        for metric in scope.metrics
+    )
+
+
+def _by_route(metric: Metric, routes: int) -> Iterator[Mapping[str, str]]:
+    """Give the attributes of each series: those with a route once for each route."""
+    for point in metric.points:
+        if "http.route" not in point:
+            yield point
+            continue
+        yield point
+        for number in range(1, routes):
+            yield {**point, "http.route": f"/api/v1/route-{number}/{{id}}"}
+
+
+def _made(metric: Metric, times: list[int], routes: int) -> OtlpMetric:
     made = OtlpMetric(name=metric.name, unit=metric.unit)
     if metric.kind is Kind.HISTOGRAM:
         made.histogram.aggregation_temporality = AGGREGATION_TEMPORALITY_CUMULATIVE
     elif metric.kind is Kind.COUNTER:
         made.sum.aggregation_temporality = AGGREGATION_TEMPORALITY_CUMULATIVE
         made.sum.is_monotonic = True
-    for attributes in map(_attributes, metric.points):
+    for attributes in map(_attributes, _by_route(metric, routes)):
         for number, at in enumerate(times, start=1):
             when = {"start_time_unix_nano": times[0] - 10**9, "time_unix_nano": at}
             if metric.kind is Kind.HISTOGRAM:

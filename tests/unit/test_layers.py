@@ -27,7 +27,7 @@ LAYERS = (
     {"backends"},
     {"verdict", "dashboards"},
     {"isolation"},
-    {"counted"},
+    {"counted", "load"},
     {"checks", "attacks", "coverage"},
     {"twins", "mutants", "session"},
     {"report"},

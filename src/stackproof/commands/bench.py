@@ -1,6 +1,7 @@
-"""Measure rendering, the unit suite, the start of the stack and the time to a verdict.
+"""Measure rendering, the start of the stack, the time to a verdict, and what many tenants cost.
 
-Writes build/bench.json: figures by name, with units in the names. What is not measured again stays.
+Writes build/bench.json (figures by name, with units in the names; what is not measured again stays)
+and build/bench.html with plots. An idle machine is wanted: about ten minutes on two cores.
 """
 
 from __future__ import annotations
@@ -13,6 +14,9 @@ from stackproof.checkout import Checkout
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the names."""
     parser.add_argument("names", nargs="*", metavar="NAME", help="a benchmark (default: all)")
+    parser.add_argument(
+        "--record", action="store_true", help="add the figures to docs/bench-history.jsonl"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -30,14 +34,21 @@ def run(args: argparse.Namespace) -> int:
     console = session.console()
     session.prepare("local", console)
     console.print(bench.about(), style="dim")
-    target = None
+    folder, history = checkout.root / "build", bench.History.of(checkout)
     for name, measure in bench.BENCHMARKS.items():
-        if args.names and name not in args.names:
+        # What the machine is like belongs to every figure.
+        if args.names and name not in {*args.names, "machine"}:
             continue
         with console.status(f"{name}: {(measure.__doc__ or '').splitlines()[0]}"):
             figures = measure(checkout)
-        target = bench.write(figures, checkout.root / "build")
+        bench.write(figures, folder)
         for figure, value in figures.items():
-            console.print(f"{figure:40} {value:>12,}")
+            console.print(f"{figure:48} {value:>12,}")
+    known = bench.read(folder)
+    target = folder / "bench.html"
+    target.write_text(bench.page(known, history.runs()), encoding="utf-8")
+    if args.record:
+        history.record(known)
+        console.print(f"recorded in {checkout.show(history.path)}", soft_wrap=True)
     console.print(f"\n{target}", style="dim", soft_wrap=True)
     return 0

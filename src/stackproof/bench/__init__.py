@@ -1,0 +1,24 @@
+"""Measure what users wait for, and what many tenants cost: figures by name, one page with plots."""
+
+from __future__ import annotations
+
+from stackproof.bench import loads, local, rendering, scale
+from stackproof.bench.history import History, Recorded
+from stackproof.bench.page import page
+from stackproof.bench.registry import BENCHMARKS, Figures, about, quantile, read, write
+
+__all__ = [
+    "BENCHMARKS",
+    "Figures",
+    "History",
+    "Recorded",
+    "about",
+    "loads",
+    "local",
+    "page",
+    "quantile",
+    "read",
+    "rendering",
+    "scale",
+    "write",
+]

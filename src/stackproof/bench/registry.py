@@ -1,0 +1,70 @@
+"""What a benchmark is, where its figures go, and how they are read."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import platform
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+from stackproof.checkout import Checkout
+
+#: Name to number. A name ends with its unit (`_s`, `_ms`, `_mb`, `_per_s`) or says it is a ratio.
+Figures = dict[str, float]
+Benchmark = Callable[[Checkout], Figures]
+BENCHMARKS: dict[str, Benchmark] = {}
+
+
+def benchmark(measure: Benchmark) -> Benchmark:
+    """Register a function under its own name; its first line of documentation says what it does."""
+    BENCHMARKS[measure.__name__.replace("_", "-")] = measure
+    return measure
+
+
+def write(figures: Mapping[str, float], folder: Path) -> Path:
+    """Lay figures over those of folder/bench.json, and return its path."""
+    target = folder / "bench.json"
+    folder.mkdir(parents=True, exist_ok=True)
+    both = {**read(folder), **figures}
+    target.write_text(json.dumps(both, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    return target
+
+
+def read(folder: Path) -> Figures:
+    """Return the figures of folder/bench.json, none where there is no such file."""
+    target = folder / "bench.json"
+    if not target.exists():
+        return {}
+    known: Figures = json.loads(target.read_text(encoding="utf-8"))
+    return known
+
+
+def quantile(values: Iterable[float], share: float) -> float:
+    """Return the smallest value that at least this share of the values does not exceed."""
+    ordered = sorted(values)
+    return ordered[max(math.ceil(share * len(ordered)) - 1, 0)] if ordered else math.nan
+
+
+@benchmark
+def machine(checkout: Checkout) -> Figures:  # noqa: ARG001
+    """What it is measured on: cores, how busy they were before, how fast one of them is."""
+    load = os.getloadavg()[0]
+    began = time.process_time()
+    digest = b""
+    for _ in range(200_000):
+        digest = hashlib.sha256(digest * 4).digest()
+    return {
+        "cores": float(os.cpu_count() or 1),
+        "load_before": round(load, 2),
+        # A fixed piece of work, in processor time: other runs are compared in this measure.
+        "yardstick_s": round(time.process_time() - began, 3),
+    }
+
+
+def about() -> str:
+    """Return one line about the machine."""
+    return f"Python {platform.python_version()}, {platform.machine()}, {os.cpu_count()} cores"
