@@ -37,11 +37,12 @@ def make_stack(provider: str, deployment: Deployment, **options: bool) -> Stack:
     return PROVIDERS[provider](deployment, **options)
 
 
-def prepare(provider: str, console: Console) -> None:
+def prepare(provider: str, console: Console, *, alloys: bool = True) -> None:
     """Build what the provider needs and is not there, showing the progress."""
     if provider == "local":
         for name in ("render", *PROGRAMS):
-            programs.locate(name, Checkout.find(), console=console)
+            if alloys or name != "alloy":
+                programs.locate(name, Checkout.find(), console=console)
 
 
 def prove(

@@ -91,6 +91,7 @@ _MIMIR_RINGS = (
 )
 _OVERRIDES = "limits of single tenants come from here, without a restart"
 _ONE_COPY = "there is one ingester: a second copy has no place"
+_EACH_TENANT = "memory of each tenant, however little it sends"
 _QUIET = "a deployment of a customer reports nothing home"
 
 BACKENDS: Mapping[str, tuple[Setting, ...]] = {
@@ -104,6 +105,7 @@ BACKENDS: Mapping[str, tuple[Setting, ...]] = {
         Setting("activity_tracker.filepath", "${DATA_DIR}/metrics-activity.log", "read-only root"),
         Setting("blocks_storage.backend", "filesystem", "the volume is the store"),
         Setting("ruler_storage.backend", "filesystem", "the volume is the store"),
+        Setting("blocks_storage.tsdb.stripe_size", 1024, _EACH_TENANT),
         Setting("ingester.ring.replication_factor", 1, _ONE_COPY),
         Setting("ingester.ring.min_ready_duration", "0s", _AT_ONCE),
         Setting("ingester.ring.final_sleep", "0s", _AT_ONCE),
@@ -165,6 +167,12 @@ BACKENDS: Mapping[str, tuple[Setting, ...]] = {
             "metrics_generator.storage.remote_write.0.url", "${MIMIR_URL}/api/v1/push", "Mimir"
         ),
         Setting("metrics_generator.storage.remote_write.0.send_exemplars", True, "metric to trace"),
+        Setting("metrics_generator.storage.wal.stripe_size", 512, _EACH_TENANT),
+        Setting(
+            "metrics_generator.storage.remote_write.0.queue_config",
+            {"capacity": 2000, "max_samples_per_send": 500},
+            _EACH_TENANT,
+        ),
         Setting("overrides.per_tenant_override_config", "${CONFIG_DIR}/overrides.yaml", _OVERRIDES),
         Setting("overrides.per_tenant_override_period", "${OVERRIDES_PERIOD:-10s}", _OVERRIDES),
         Setting("query_frontend.search.max_result_limit", 10000, "a test finds all its traces"),

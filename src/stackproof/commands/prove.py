@@ -63,13 +63,12 @@ def run(args: argparse.Namespace) -> int:
     many = bool(args.synthetic)
     apis = session.read_apis(args.apis.split(",")) if args.apis else ESSENTIAL if many else PROVABLE
     deployment = Deployment.load(checkout).with_synthetic(args.synthetic)
-    options = {"keep": args.keep}
     if many:
         _refuse_elsewhere(args.stack)
-        options["alloys"] = False
     console = session.console()
-    session.prepare(args.stack, console)
-    stack = session.make_stack(args.stack, deployment, **options)
+    session.prepare(args.stack, console, alloys=not many)
+    options = {"alloys": False} if many else {}
+    stack = session.make_stack(args.stack, deployment, keep=args.keep, **options)
     began = time.monotonic()
     with stack:
         ready = time.monotonic()

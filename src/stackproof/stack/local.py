@@ -33,7 +33,8 @@ from stackproof.stack.process import Process
 from stackproof.stack.secrets import SecretStore, materialize, synced_values
 from stackproof.tenants import OBSERVABILITY_NAMESPACE
 
-#: What a laptop wants sooner than a cluster does. The configurations name these variables.
+#: What a laptop wants sooner than a cluster does, with few tenants. The configurations name these
+#: variables.
 _LAPTOP = {"COLLECTION_INTERVAL": "1s"}
 
 #: A laptop has no Kubernetes API to read pod logs from.
@@ -156,7 +157,9 @@ class LocalStack:
             shutil.rmtree(self.directory, ignore_errors=True)
 
     def _process(self, pod: Pod) -> Process:
-        environment = pod.environment(self._services, self._secrets[pod.namespace]) | _LAPTOP
+        environment = pod.environment(self._services, self._secrets[pod.namespace])
+        if self.alloys:
+            environment |= _LAPTOP
         argv = [str(programs.find(pod.program)), *pod.arguments(environment)]
         logs = self.directory / "logs"
         logs.mkdir(exist_ok=True)
