@@ -87,6 +87,7 @@ class Progress:
     """How far a run is: tasks done, and of how many (an estimate until the end is near)."""
 
     phase: str
+    """What is not over yet: `telemetry`, then `controls`, then `absence`."""
     done: int
     total: int
     tenants: int
@@ -377,9 +378,8 @@ class _Run:
             self._next_health = time.monotonic() + _HEALTH_S
 
     def _progress(self) -> Progress:
-        phase = "absence"
-        if any(self._waiting.values()):
-            phase = "telemetry and controls" if self._unsent else "controls"
+        waiting = any(self._waiting.values())
+        phase = "telemetry" if self._unsent else "controls" if waiting else "absence"
         tenants = len(self.tenants)
         asked = sum(len(self.pairs) for api in self.apis if api.pairwise)
         expected = tenants * (1 + 2 * len(self.apis)) + asked

@@ -25,7 +25,7 @@ def own_stack() -> Iterator[LocalStack]:
 @pytest.mark.parametrize(
     "component", ["mimir", "loki", "tempo", "gateway", "open-webui-alloy.enterprise-a"]
 )
-@pytest.mark.parametrize("phase", ["telemetry", "proof"])
+@pytest.mark.parametrize("phase", ["telemetry", "controls"])
 def test_dead_component_is_named(component: str, phase: str, own_stack: LocalStack) -> None:
     def kill(progress: Progress) -> None:
         if progress.phase == phase:

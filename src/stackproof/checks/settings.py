@@ -1100,7 +1100,7 @@ _DEFAULTS: Mapping[str, tuple[Setting, ...]] = {
         Setting("limits.ingestion_burst_size", 200_000, _PLAN),
         Setting("limits.compactor_blocks_retention_period", "744h", "31 days, in every backend"),
         Setting("limits.out_of_order_time_window", "1h", "as long as Alloy keeps trying"),
-        Setting("limits.max_global_exemplars_per_user", 100_000, "0 would link no trace"),
+        Setting("limits.max_global_exemplars_per_user", 10_000, "0 would link no trace"),
         Setting(
             "limits.promote_otel_resource_attributes",
             "deployment.environment,k8s.cluster.name,tenant.id",
