@@ -16,7 +16,7 @@ SHELL := bash
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-builtin-rules
 
-.PHONY: help setup demo test test-unit test-e2e lint fmt tools twins mutants coverage bench lock clean clean-all
+.PHONY: help setup demo test test-unit test-e2e lint fmt tools programs twins mutants coverage bench lock clean clean-all
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,13 +38,13 @@ $(READY): requirements.lock pyproject.toml
 demo: $(READY) ## Start the stack from the charts, prove that tenants are isolated, write the report
 	@$(BIN)/stackproof demo --stack $(STACK) $(ARGS)
 
-test: $(READY) ## Run all tests that need neither Docker nor a cluster
+test: programs ## Run all tests that need neither Docker nor a cluster
 	@$(PYTEST) tests/unit tests/e2e --stack local -n logical --dist loadgroup $(ARGS)
 
-test-unit: $(READY) ## Run the unit tests: no network, seconds
+test-unit: programs ## Run the unit tests: no network, seconds
 	@$(PYTEST) tests/unit -n logical --dist loadgroup $(ARGS)
 
-test-e2e: $(READY) ## Run the end-to-end tests on STACK
+test-e2e: programs ## Run the end-to-end tests on STACK
 	@$(PYTEST) tests/e2e --stack $(STACK) $(ARGS)
 
 lint: $(READY) ## Check style and types: ruff, mypy --strict, yamllint, actionlint
@@ -58,8 +58,12 @@ fmt: $(READY) ## Format the code and fix what can be fixed
 	@$(BIN)/ruff check --fix $(CODE)
 	@$(BIN)/ruff format $(CODE)
 
-tools: $(READY) ## Build the Go programs now (else each is built when first needed)
+tools: $(READY) ## Build the Go programs now, and show where they are
 	@$(BIN)/stackproof tools --build $(ARGS)
+
+# Before the tests, each of which has five minutes at most.
+programs: $(READY)
+	@$(BIN)/stackproof tools --build >/dev/null
 
 twins: $(READY) ## Put every known fault back, one at a time: each must be caught
 	@$(BIN)/stackproof twins $(ARGS)

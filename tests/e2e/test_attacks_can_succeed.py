@@ -43,8 +43,8 @@ _TRUSTING = """
 		handle {
 			import trusting {$MIMIR_URL}
 		}
-		basic_auth {
 """
+_BEFORE_ACCOUNTS = "\n\t\t# A name that is nobody's ends here"
 _BACKEND = """
 (trusting) {
 	@names header X-Scope-OrgID *
@@ -71,7 +71,7 @@ TRUSTING = Twin(
     caught_by="attacks",
     reason=".",
     edits=[
-        Edit(_GATEWAY, "\n\t\tbasic_auth {\n", _TRUSTING),
+        Edit(_GATEWAY, _BEFORE_ACCOUNTS, _TRUSTING + _BEFORE_ACCOUNTS),
         Edit(_GATEWAY, "\nhttp://:{$HTTP_PORT} {\n", _BACKEND),
     ],
 )

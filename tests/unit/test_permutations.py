@@ -22,7 +22,7 @@ from stackproof.permutations import Choice, Leaf, Permutations, Space, Switch, s
 from stackproof.surroundings import Surroundings
 
 CHARTS = Checkout.find().charts
-#: Mixtures of each chart, and into how many tests they are cut: workers share the tests.
+#: Mixtures of each chart, and how many a test tries.
 MIXED = {"lgtm": 400, "open-webui-stack": 1080}
 CHUNK = 65
 PROPERTY = settings(
@@ -89,9 +89,16 @@ def fingerprint(release: Release) -> str:
     return hashlib.sha256(parts.encode()).hexdigest()[:16]
 
 
-def chunks() -> list[tuple[str, int]]:
-    """Chart and number of each test. There are no more permutations than mixtures and pairs."""
-    return [(chart, n) for chart, mixed in MIXED.items() for n in range(mixed // CHUNK + 2)]
+def chunks() -> list[object]:
+    """Chart and number of each test. There are no more permutations than mixtures and pairs.
+
+    A chart's tests are one worker's: they share the search for its permutations.
+    """
+    return [
+        pytest.param(chart, n, marks=pytest.mark.xdist_group(f"permutations of {chart}"))
+        for chart, mixed in MIXED.items()
+        for n in range(mixed // CHUNK + 2)
+    ]
 
 
 def part(chart: str, number: int) -> Sequence[Choice]:

@@ -221,7 +221,7 @@ def test_an_interrupted_build_leaves_nothing_and_goes_on_later(
     said, _ = process.communicate(timeout=PATIENCE_SECONDS)
     assert process.returncode == 128 + number
     assert "Traceback" not in said
-    assert not group_runs(builder)
+    wait_for(lambda: not group_runs(builder), "the build to be gone")
     assert made(tmp_path) == [".lock", "build.log"]
     slow_go("true")
     assert says(programs.find("hello", home)) == "hello"

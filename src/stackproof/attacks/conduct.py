@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import selectors
 import socket
 import time
@@ -320,6 +321,41 @@ def _goes_on(connection: Any, opened: set[int]) -> bool:
     return connection.fileno() in opened and bool(data) and not data.startswith(b"\x88")
 
 
+# --- passwords ------------------------------------------------------------------------------------
+
+
+_GUESSES_S = 5.0
+
+
+def _guesses(raid: Raid) -> Iterable[str]:
+    """A name that is nobody's, with many passwords at once: answered in no time.
+
+    A hash of cost 14 takes about a second of a core, so that thirty a core are not done in five.
+    """
+    waiting = selectors.DefaultSelector()
+    guesses = 30 * (os.cpu_count() or 1)
+    try:
+        for number in range(guesses):
+            shot = raid.write(Signal.LOGS, basic("nobody", f"{raid.forged.run}-{number}"))
+            connection = socket.create_connection(raid.gateway, timeout=10)
+            waiting.register(connection, selectors.EVENT_READ)
+            connection.sendall(shot.data)
+        ends = time.monotonic() + _GUESSES_S
+        while waiting.get_map() and time.monotonic() < ends:
+            for key, _ in waiting.select(timeout=0.1):
+                _hang_up(waiting, key.fileobj)
+        if busy := len(waiting.get_map()):
+            yield f"{busy} of {guesses} guesses keep the gateway busy for over {_GUESSES_S:.0f} s"
+    finally:
+        for key in list(waiting.get_map().values()):
+            _hang_up(waiting, key.fileobj)
+
+
+def _hang_up(waiting: selectors.BaseSelector, connection: Any) -> None:
+    waiting.unregister(connection)
+    connection.close()
+
+
 # --- floods ---------------------------------------------------------------------------------------
 
 
@@ -383,7 +419,8 @@ def _deed(
     source: str,
     after: Callable[[Raid], Iterable[str]],
     passes: str = _BACKEND_ITSELF,
-    sends: Callable[[Raid], Iterable[Shot]] = lambda _: (),
+    *,
+    destroys: bool = False,
 ) -> Attack:
     return Attack(
         name=name,
@@ -391,8 +428,9 @@ def _deed(
         does=does,
         source=source,
         expect=Expect.HARMLESS,
-        sends=sends,
+        sends=lambda _: (),
         after=after,
+        destroys=destroys,
         passes_on_trusting_gateway=passes,
     )
 
@@ -483,6 +521,14 @@ CONDUCT: tuple[Attack, ...] = (
         "Loki bounds tails a tenant: max_concurrent_tail_requests",
         _many_tails,
         _BACKENDS_LIMIT,
+    ),
+    _deed(
+        "guessing-names",
+        "tries a name that is nobody's with many passwords at once",
+        "Caddy compares a password of an unknown user with a bcrypt hash of cost 14 (observed)",
+        _guesses,
+        passes="",
+        destroys=True,
     ),
     _deed(
         "flood-of-metrics",

@@ -38,13 +38,13 @@ def _id(pod: Pod) -> str:
 def blocked(releases: Iterable[Release], externals: Externals = NOTHING) -> Iterator[str]:
     """Yield each call between pods of these releases that their NetworkPolicies do not let pass."""
     cluster = Cluster(releases, externals)
-    policies = _policies(cluster)
+    policies = _Policies(cluster)
     for call in _calls(cluster):
         for end, other, direction in (
             (call.caller, call.callee, "egress"),
             (call.callee, call.caller, "ingress"),
         ):
-            if not _passes(policies, end, other, direction, call.callee, call.port):
+            if not policies.let_pass(end, other, direction, call.callee, call.port):
                 caller, callee, port = call.key
                 yield (
                     f"{caller} calls port {port} of {callee} ({call.why}), "
@@ -55,34 +55,41 @@ def blocked(releases: Iterable[Release], externals: Externals = NOTHING) -> Iter
 def unneeded(releases: Iterable[Release], externals: Externals = NOTHING) -> Iterator[str]:
     """Yield each port of a pod that policies open to a pod which is not configured to call it."""
     cluster = Cluster(releases, externals)
-    policies = _policies(cluster)
+    policies = _Policies(cluster)
     needed = {call.key for call in _calls(cluster)}
     for callee in cluster.pods:
         for caller in cluster.pods:
             for port in sorted(set(callee.ports.values())) if caller is not callee else ():
                 through = all(
-                    _passes(policies, *ends, callee, port)
+                    policies.let_pass(*ends, callee, port)
                     for ends in ((caller, callee, "egress"), (callee, caller, "ingress"))
                 )
                 if through and (_id(caller), _id(callee), port) not in needed:
                     yield f"{_id(caller)} may call port {port} of {_id(callee)} without a reason"
 
 
-def _policies(cluster: Cluster) -> list[Manifest]:
-    return [m for m in cluster.manifests if m.kind == "NetworkPolicy"]
+class _Policies:
+    """The NetworkPolicies of a cluster; which of them rule a pod is found once."""
 
+    def __init__(self, cluster: Cluster) -> None:
+        self._all = [m for m in cluster.manifests if m.kind == "NetworkPolicy"]
+        self._ruling: dict[tuple[int, str], list[Manifest]] = {}
 
-def _passes(
-    policies: Sequence[Manifest], end: Pod, other: Pod, direction: str, callee: Pod, port: int
-) -> bool:
-    """Tell whether the policies on one end of a call let it pass: none, or any that has a rule."""
-    side = "from" if direction == "ingress" else "to"
-    ruling = [p for p in policies if _rules(p, end, direction)]
-    return not ruling or any(
-        _has_port(rule, callee, port) and _names(rule.get(side), policy, other)
-        for policy in ruling
-        for rule in policy["spec"].get(direction) or ()
-    )
+    def let_pass(self, end: Pod, other: Pod, direction: str, callee: Pod, port: int) -> bool:
+        """Tell whether those on one end of a call let it pass: none, or any that has a rule."""
+        side = "from" if direction == "ingress" else "to"
+        ruling = self._of(end, direction)
+        return not ruling or any(
+            _has_port(rule, callee, port) and _names(rule.get(side), policy, other)
+            for policy in ruling
+            for rule in policy["spec"].get(direction) or ()
+        )
+
+    def _of(self, pod: Pod, direction: str) -> list[Manifest]:
+        key = id(pod), direction
+        if key not in self._ruling:
+            self._ruling[key] = [p for p in self._all if _rules(p, pod, direction)]
+        return self._ruling[key]
 
 
 def _rules(policy: Manifest, pod: Pod, direction: str) -> bool:
