@@ -6,6 +6,7 @@ STACK ?= local
 ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
+LOCKED := $(VENV)/.locked
 READY := $(VENV)/.ready
 PYTEST := $(BIN)/pytest
 CODE := src tests tools conftest.py
@@ -25,14 +26,18 @@ help: ## Show this list
 
 setup: $(READY) ## Make the virtual environment in .venv from requirements.lock
 
-$(READY): requirements.lock pyproject.toml
+$(LOCKED): requirements.lock
 	@$(PYTHON) -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 	  echo "make: $(PYTHON) is not Python >= 3.11 with venv. Install it, or name another: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
 	@echo "Setting up $(VENV) (once, about a minute) …"
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements.lock
+	@touch $@
+
+$(READY): $(LOCKED) pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps --editable .
-	@$(BIN)/python -m pip check --disable-pip-version-check >/dev/null || { $(BIN)/python -m pip check; exit 1; }
+	@$(BIN)/python -m pip check --disable-pip-version-check >/dev/null || { $(BIN)/python -m pip check; \
+	  echo "make: where pyproject.toml asks for more than requirements.lock holds: make lock" >&2; exit 1; }
 	@touch $@
 
 demo: $(READY) ## Start the stack from the charts, prove that tenants are isolated, write the report
@@ -77,7 +82,8 @@ coverage: $(READY) ## Show which branches of the chart templates the scenarios r
 bench: $(READY) ## Measure rendering, the proof, scale and load; write build/bench.json and bench.html
 	@$(BIN)/stackproof bench $(ARGS)
 
-lock: $(READY) ## Bring requirements.lock up to pyproject.toml (ARGS=--upgrade: to the newest releases)
+# Not $(READY): that checks the very packages which are about to be locked.
+lock: $(LOCKED) ## Bring requirements.lock up to pyproject.toml (ARGS=--upgrade: to the newest releases)
 	@tail -n +3 requirements.lock > requirements.lock.new
 	@$(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --all-extras --strip-extras $(ARGS) \
 	  --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-annotate --no-header \
