@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from stackproof.activity import SERIES
+from stackproof.activity import EMITTED_TWICE, SERIES
 from stackproof.backends.grafana import BACKENDS
 from stackproof.errors import StackproofError
 from stackproof.manifests import Release
@@ -187,5 +187,8 @@ def _of_one(dashboard: Dashboard, uids: Collection[str], tenants: Collection[str
         if not expanded:
             yield f"{where}: asks nothing"
         if query.backend is Backend.MIMIR:
-            unknown = sorted(metrics(expanded) - SERIES)
-            yield from (f"{where}: nothing emits the metric {name}" for name in unknown)
+            names = metrics(expanded)
+            yield from (f"{where}: nothing emits the metric {n}" for n in sorted(names - SERIES))
+            for name in sorted(names & EMITTED_TWICE.keys()):
+                if f'{EMITTED_TWICE[name]}!=""' not in expanded:
+                    yield f"{where}: {name} is there twice, ask for one by {EMITTED_TWICE[name]}"

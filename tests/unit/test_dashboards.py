@@ -68,6 +68,10 @@ FAULTS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
         lambda r: _query(r, "sum(rate(http_requests_total[5m]))"),
         "nothing emits the metric http_requests_total",
     ),
+    "counted twice": (
+        lambda r: _query(r, "sum(rate(http_server_duration_milliseconds_count[5m]))"),
+        "http_server_duration_milliseconds_count is there twice, ask for one by http_route",
+    ),
     "unknown variable": (
         lambda r: _query(r, 'webui_users_total{job="$job"}'),
         "uses the variable job, which there is not",
