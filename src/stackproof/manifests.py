@@ -272,18 +272,21 @@ class Release:
             for key, text in (config_map.get("data") or {}).items()
         )
 
-    def env(self, container: Mapping[str, Any]) -> dict[str, EnvVar]:
+    def env(
+        self, container: Mapping[str, Any], fields: Mapping[str, str] | None = None
+    ) -> dict[str, EnvVar]:
         """Return a container's environment by name, as the kubelet would make it.
 
-        Values from this release's ConfigMaps are resolved, those from Secrets and from the pod
-        are not. `$(NAME)` in a value is expanded where NAME came before it and is known.
+        Values from this release's ConfigMaps are resolved, and those from the pod that `fields`
+        has (`metadata.name`, …); those from Secrets are not. `$(NAME)` in a value is expanded where
+        NAME came before it and is known.
         """
         found: dict[str, EnvVar] = {}
         for source in container.get("envFrom") or ():
             for variable in self._env_from(source):
                 found[variable.name] = variable
         for entry in container.get("env") or ():
-            found[entry["name"]] = self._variable(entry, found)
+            found[entry["name"]] = self._variable(entry, found, fields or {})
         return found
 
     def _env_from(self, source: Mapping[str, Any]) -> Iterator[EnvVar]:
@@ -302,7 +305,9 @@ class Release:
                 for key in {**(made.get("data") or {}), **(made.get("stringData") or {})}:
                     yield EnvVar(prefix + key, key=Key("Secret", made.name, key))
 
-    def _variable(self, entry: Mapping[str, Any], before: Mapping[str, EnvVar]) -> EnvVar:
+    def _variable(
+        self, entry: Mapping[str, Any], before: Mapping[str, EnvVar], fields: Mapping[str, str]
+    ) -> EnvVar:
         name = entry["name"]
         source = entry.get("valueFrom")
         if not source:
@@ -311,7 +316,8 @@ class Release:
         key = _key_of(source)
         if key is None:
             wanted = source.get("fieldRef") or source.get("resourceFieldRef") or {}
-            return EnvVar(name, field=wanted.get("fieldPath") or wanted.get("resource") or "")
+            path = wanted.get("fieldPath") or wanted.get("resource") or ""
+            return EnvVar(name, value=fields[path]) if path in fields else EnvVar(name, field=path)
         if key.kind == "ConfigMap":
             made = self.find("ConfigMap", key.name)
             text = (made.get("data") or {}).get(key.key) if made else None

@@ -153,6 +153,20 @@ def test_environment_as_the_kubelet_makes_it() -> None:
     }
 
 
+def test_a_field_of_the_pod_that_is_known_is_expanded_as_well() -> None:
+    container = {
+        "env": [
+            {"name": "POD", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
+            {"name": "NODE", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}},
+            {"name": "BUILT", "value": "id=$(POD),on=$(NODE),$$(POD)"},
+        ]
+    }
+    found = release().env(container, {"metadata.name": "web-0"})
+    assert found["POD"] == EnvVar("POD", value="web-0")
+    assert found["NODE"] == EnvVar("NODE", field="spec.nodeName")
+    assert found["BUILT"].value == "id=web-0,on=$(NODE),$(POD)"
+
+
 def test_a_key_that_this_release_does_not_make_stays_a_reference() -> None:
     assert release().env(CONTAINER)["MAPPED"].key == Key("ConfigMap", "settings", "COLOUR")
 

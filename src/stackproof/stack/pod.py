@@ -57,11 +57,18 @@ class Pod:
     """Holds a directory for each volume."""
     ports: dict[str, int] = field(default_factory=dict)
     """Variable `…_PORT` to the local port."""
+    replica: int = 0
+    """Which of the workload's pods it is: the last part of its name."""
 
     @property
     def program(self) -> str:
         """What the image runs: the last part of its name (grafana/mimir:3.0.5 is mimir)."""
         return str(self.container["image"]).rsplit("/", 1)[-1].split(":")[0].split("@")[0]
+
+    @property
+    def pod_name(self) -> str:
+        """What the pod is called; all pods of a namespace have different names."""
+        return f"{self.workload.name}-{self.replica}"
 
     @property
     def namespace(self) -> str:
@@ -102,7 +109,7 @@ class Pod:
         """Return the whole environment of the process, by the five rules."""
         resolved = {
             name: self._resolve(variable, secrets)
-            for name, variable in self.release.env(self.container).items()
+            for name, variable in self.release.env(self.container, self._fields()).items()
         }
         local = {name: self._localize(name, value, services) for name, value in resolved.items()}
         return {"PATH": "/usr/bin:/bin", "HOME": str(self.directory), **local}
@@ -119,12 +126,15 @@ class Pod:
             return variable.value
         if variable.key is not None:
             return self._secret(secrets, variable.key.name, variable.key.key)
-        fields = {
-            "metadata.name": f"{self.workload.name}-0",
+        return ""
+
+    def _fields(self) -> dict[str, str]:
+        """Return the fields of the pod that a container may ask for."""
+        return {
+            "metadata.name": self.pod_name,
             "metadata.namespace": self.namespace,
             "status.podIP": LOOPBACK,
         }
-        return fields.get(variable.field or "", "")
 
     def _localize(self, name: str, value: str, services: Mapping[ServicePort, int]) -> str:
         if name in self.ports:
