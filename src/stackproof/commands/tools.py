@@ -1,4 +1,4 @@
-"""Show the Go programs: version, path and how each was found; build those that are missing."""
+"""Show what runs on this machine: the Go programs and the application; build what is missing."""
 
 from __future__ import annotations
 
@@ -17,12 +17,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the table; with --build, after whatever had to be built."""
-    from stackproof import programs
+    from stackproof import application, programs
 
     checkout = Checkout.find()
     rows = [("PROGRAM", "VERSION", "FOUND", "PATH")]
-    for name in args.names or programs.names(checkout):
-        program = programs.locate(name, checkout, build=args.build)
+    for name in args.names or (*programs.names(checkout), application.NAME):
+        if name == application.NAME:
+            program = application.locate(checkout, build=args.build)
+        else:
+            program = programs.locate(name, checkout, build=args.build)
         rows.append((name, program.version, program.how, str(program.path or "-")))
     # No library's table: it would wrap or cut the paths where a terminal is narrow.
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

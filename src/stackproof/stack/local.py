@@ -22,8 +22,9 @@ from types import TracebackType
 from typing import Self
 
 from stackproof import programs
-from stackproof.deployment import Deployment
+from stackproof.deployment import TENANT_RELEASE, Deployment
 from stackproof.errors import StackproofError
+from stackproof.helm import Values
 from stackproof.manifests import Release, containers
 from stackproof.stack import provisioning
 from stackproof.stack.base import TENANT_HEADER, Access, Backend
@@ -260,6 +261,26 @@ class LocalStack:
         environment = pod.environment(self._services, self._secrets[lgtm.namespace])
         text = lgtm.get("ConfigMap", "grafana-datasources")["data"]["datasources.yaml"]
         return provisioning.read(text, environment)
+
+    def application(
+        self, tenant: str, replica: int = 0, values: Sequence[Values] = ()
+    ) -> tuple[Pod, dict[str, str]]:
+        """Return a pod of the tenant's application, and its environment on this machine.
+
+        Args:
+            tenant: Whose.
+            replica: Which of its pods.
+            values: Laid over those that the tenant's other workloads run with.
+        """
+        release = self.deployment.with_values(tenant=values).tenant(tenant)
+        workload = release.get("Deployment", TENANT_RELEASE)
+        name = f"{workload.name}-{replica}.{release.namespace}"
+        pod = Pod(
+            name, release, workload, containers(workload)[0], self.directory / name, replica=replica
+        )
+        secrets = self._secrets[release.namespace]
+        pod.mount(secrets)
+        return pod, pod.environment(self._services, secrets)
 
     def health(self) -> Sequence[str]:
         """What has ended that should run."""

@@ -20,6 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from stackproof import isolation
+from stackproof.arrival import ARRIVAL, running
+from stackproof.backends import Client
 from stackproof.checkout import Checkout
 from stackproof.checks.configs import refused
 from stackproof.checks.deployment import DEPLOYMENT, Scene
@@ -97,7 +99,10 @@ class Twin:
     verdict: Verdict = Verdict.LEAKING
     """What the local proof must come to."""
     deadline_s: float = 10.0
-    """How long the local proof waits for what may never come."""
+    """How long the local proof, or whoever looks for the application's telemetry, waits for what
+    may never come."""
+    replicas: int = 1
+    """How many pods of the first tenant's application run, where its telemetry is looked for."""
     seed: int | None = None
     """The row of the plan's list of faults that this is."""
 
@@ -170,6 +175,9 @@ def _ask(twin: Twin, deployment: Deployment, suite: Checkout) -> Iterator[str]:
         yield from _prove(twin, deployment)
         return
     registry, _, name = twin.caught_by.partition(".")
+    if registry == "arrival":
+        yield from _arrive(name, twin, deployment)
+        return
     if registry == "flux":
         yield from FLUX[name].find(Subject.load(deployment.checkout))
         return
@@ -208,6 +216,7 @@ CHECKS: frozenset[str] = frozenset(
         *(f"deployment.{name}" for name in DEPLOYMENT.names),
         *(f"invariants.{name}" for name in INVARIANTS.names),
         *(f"flux.{name}" for name in FLUX.names),
+        *(f"arrival.{name}" for name in ARRIVAL.names),
     }
 )
 
@@ -218,6 +227,19 @@ def _prove(twin: Twin, deployment: Deployment) -> Iterator[str]:
         proof = isolation.prove(stack, signals=twin.signals, deadline_s=twin.deadline_s)
     if proof.verdict is twin.verdict:
         yield from (str(violation) for violation in proof.violations)
+
+
+def _arrive(name: str, twin: Twin, deployment: Deployment) -> Iterator[str]:
+    """Run the real application of the first tenant, and ask one check of what arrives."""
+    tenant = deployment.registry.names[0]
+    with (
+        LocalStack(deployment) as stack,
+        Client() as client,
+        running(
+            stack, tenant, client, replicas=twin.replicas, waited_s=twin.deadline_s
+        ) as applications,
+    ):
+        yield from ARRIVAL[name].find(applications)
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -13,6 +13,8 @@ _LOKI = "charts/lgtm/templates/loki.yaml"
 _TEMPO = "charts/lgtm/templates/tempo.yaml"
 _SOURCES = "charts/lgtm/templates/grafana-datasources.yaml"
 
+_OTEL = "charts/open-webui-stack/templates/_otel.tpl"
+
 _ONE_TENANT_FOR_ALL = Edit(
     _ALLOY,
     'value: {{ include "open-webui-stack.tenant" . | quote }}\n  {{- if $alloy.gateway',
@@ -104,5 +106,49 @@ LOCAL: tuple[Twin, ...] = (
         verdict=Verdict.INCOMPLETE,
         deadline_s=5,
         seed=9,
+    ),
+    Twin(
+        name="application-expects-tls",
+        fault="OTEL_EXPORTER_OTLP_INSECURE is false, and the endpoint speaks no TLS",
+        layer=Layer.LOCAL,
+        caught_by="arrival.every-signal-arrives",
+        reason=r"traces of soev's .* do not arrive: .*Handshake failed .*WRONG_VERSION_NUMBER",
+        edits=[Edit(_OTEL, "{{ $otel.insecure | quote }}", '"false"')],
+        deadline_s=30,
+    ),
+    Twin(
+        name="application-posts-all-to-one-url",
+        fault="with protocol http all signals have one endpoint: the application appends no path",
+        layer=Layer.LOCAL,
+        caught_by="arrival.every-signal-arrives",
+        reason=r"traces of soev's .* do not arrive: .*Failed to export span batch code: 404",
+        edits=[Edit(_OTEL, '{{- if eq $otel.protocol "http" }}', "{{- if false }}")],
+        tenant={"openWebui": {"config": {"telemetry": {"otel": {"protocol": "http"}}}}},
+        deadline_s=30,
+    ),
+    Twin(
+        name="lines-are-exported-twice",
+        fault="OpenTelemetry's own log handler is on beside the application's",
+        layer=Layer.LOCAL,
+        caught_by="arrival.each-line-arrives-once",
+        reason=r"a line of soev's is stored 2 times",
+        edits=[
+            Edit(
+                _OTEL,
+                'OTEL_PYTHON_LOG_AUTO_INSTRUMENTATION: "false"',
+                'OTEL_PYTHON_LOG_AUTO_INSTRUMENTATION: "true"',
+            )
+        ],
+        deadline_s=30,
+    ),
+    Twin(
+        name="replicas-without-an-instance-id",
+        fault="the application's resource has no service.instance.id, and there are two replicas",
+        layer=Layer.LOCAL,
+        caught_by="arrival.replicas-are-told-apart",
+        reason=r"2 replicas write one series: its counter goes back",
+        edits=[Edit(_OTEL, '    "service.instance.id=$(POD_NAME)"\n', "")],
+        replicas=2,
+        deadline_s=60,
     ),
 )

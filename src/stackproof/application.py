@@ -1,0 +1,204 @@
+"""The real open-webui in an environment of its own, made once; never a dependency of this project.
+
+tools/open-webui pins the wheel of the very version that is deployed, and of its requirements those
+that starting it takes. Its licence keeps its code out of this repository; running it is use.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from rich.console import Console
+
+from stackproof.cache import Entry, cache_root
+from stackproof.checkout import Checkout
+from stackproof.errors import StackproofError
+from stackproof.programs import Program
+
+NAME: Final = "open-webui"
+
+#: Pythons that the wheel names itself fit for (0.11.3: >=3.11,<3.13).
+_PYTHONS = ("3.12", "3.11")
+_OWN = f"{sys.version_info.major}.{sys.version_info.minor}"
+
+#: Most of the wheel is pages for a browser, and fonts for PDFs.
+LEFT_OUT = re.compile(r"open_webui/(frontend/(?!static/)|static/fonts/)")
+
+#: What is replaced of a pod's environment wherever it runs here: it is a wheel and no image, and
+#: instead of Weaviate it has a vector store that is not asked before it is used.
+HERE: Final[Mapping[str, str]] = {
+    "FROM_INIT_PY": "true",
+    "VECTOR_DB": "opensearch",
+    "OPENSEARCH_URI": "http://127.0.0.1:9",
+    "OPENSEARCH_USERNAME": "nobody",
+    "OPENSEARCH_PASSWORD": "nothing",
+}
+
+
+def locate(
+    checkout: Checkout | None = None, *, build: bool = True, console: Console | None = None
+) -> Program:
+    """Return the Python that `-m uvicorn open_webui.main:app` runs in.
+
+    Args:
+        checkout: Whose pins count; that of the working directory if not given.
+        build: Make the environment where it is not there; else the `path` is then None.
+        console: Is told what takes a while; standard error if not given.
+
+    Raises:
+        StackproofError: There is no Python that fits, or a package cannot be had.
+    """
+    checkout = checkout or Checkout.find()
+    folder = checkout.tools / NAME
+    made = entry(checkout)
+    version = pinned(_read(checkout, "application.lock").decode())
+    if not made.ready():
+        if not build:
+            return Program(NAME, version, None, "not built yet")
+        _make(made, folder, console or Console(stderr=True), f"{NAME} {version}")
+    return Program(NAME, version, made.path, "built here")
+
+
+def find(checkout: Checkout | None = None) -> Path:
+    """Return the path of that Python; the environment is made first if it must be.
+
+    Raises:
+        StackproofError: It cannot be made.
+    """
+    path = locate(checkout).path
+    assert path is not None
+    return path
+
+
+def entry(checkout: Checkout) -> Entry:
+    """Return where the environment of these pins is, or will be.
+
+    Raises:
+        StackproofError: A pin cannot be read, or there is no Python that fits.
+    """
+    digest = hashlib.sha256(LEFT_OUT.pattern.encode())
+    for lock in ("application.lock", "requirements.lock"):
+        digest.update(hashlib.sha256(_read(checkout, lock)).digest())
+    key = f"{digest.hexdigest()[:16]}-{_python()[1]}-{platform.machine()}"
+    return Entry(cache_root() / "programs" / NAME, key, "bin/python")
+
+
+def _read(checkout: Checkout, lock: str) -> bytes:
+    path = checkout.tools / NAME / lock
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise StackproofError(
+            f"cannot be read: {error.strerror}",
+            where=checkout.show(path),
+            todo="Run: python tools/open-webui/lock.py",
+        ) from error
+
+
+def pinned(lock: str) -> str:
+    """Return the version in application.lock: `0.11.3`.
+
+    Raises:
+        StackproofError: The text pins no open-webui.
+    """
+    found = re.search(rf"^{NAME}==(\S+)", lock, re.MULTILINE)
+    if not found:
+        raise StackproofError(
+            f"pins no {NAME}",
+            where="application.lock",
+            todo="Run: python tools/open-webui/lock.py",
+        )
+    return found[1]
+
+
+def _python() -> tuple[str, str]:
+    """Return a Python that the application fits, and its version `3.N`."""
+    if _OWN in _PYTHONS:
+        return sys.executable, _OWN
+    for number in _PYTHONS:
+        if found := shutil.which(f"python{number}"):
+            return found, number
+    raise StackproofError(
+        f"{NAME} needs Python {' or '.join(_PYTHONS)}, this one is {_OWN}",
+        where=sys.executable,
+        todo=f"Install Python {_PYTHONS[0]} and put it on PATH.",
+    )
+
+
+def _make(entry: Entry, pins: Path, console: Console, what: str) -> None:
+    def say(text: str) -> None:
+        console.print(f"{what}: {text}", markup=False, highlight=False, soft_wrap=True)
+
+    def into(folder: Path, lock: int) -> None:
+        began = time.monotonic()
+        say("making its environment (once, about two minutes) …")
+        python, _ = _python()
+        # Without pip in it: ours installs there.
+        _run([python, "-m", "venv", "--without-pip", str(folder)], lock)
+        own = folder / "bin" / "python"
+        pip = [sys.executable, "-m", "pip", "--python", str(own), "--quiet"]
+        pip += ["--disable-pip-version-check"]
+        exact = ["--require-hashes", "--no-deps", "--only-binary", ":all:", "--requirement"]
+        _run([*pip, "install", "--no-compile", *exact, str(pins / "requirements.lock")], lock)
+        (packages,) = folder.glob("lib/python*/site-packages")
+        with tempfile.TemporaryDirectory(dir=folder) as scratch:
+            _run(
+                [*pip, "download", "--dest", scratch, *exact, str(pins / "application.lock")], lock
+            )
+            (wheel,) = Path(scratch).glob("*.whl")
+            with zipfile.ZipFile(wheel) as archive:
+                names = [name for name in archive.namelist() if not LEFT_OUT.match(name)]
+                archive.extractall(packages, names)
+            # Shows that nothing is missing, and leaves compiled what a start needs.
+            _run([str(own), "-c", "import open_webui.main"], lock, folder=Path(scratch))
+        say(f"made in {time.monotonic() - began:.0f} s")
+
+    entry.make(into, say)
+
+
+def _run(command: Sequence[str], lock: int, *, folder: Path | None = None) -> None:
+    """Run a command; the lock is held for as long as it runs, whatever becomes of us.
+
+    With a `folder` it runs there, with what the application needs and nothing of ours.
+    """
+    environment: Mapping[str, str] = os.environ
+    if folder:
+        environment = {
+            **HERE,
+            "PATH": "/usr/bin:/bin",
+            "HOME": str(folder),
+            "DATA_DIR": str(folder),
+            "DATABASE_URL": f"sqlite:///{folder}/webui.db",
+            "STATIC_DIR": f"{folder}/static",
+            "WEBUI_SECRET_KEY": "none",
+            "ENABLE_OTEL": "true",
+        }
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        pass_fds=[lock],
+    )
+    if done.returncode:
+        tail = "\n".join((done.stderr or done.stdout).strip().splitlines()[-12:])
+        raise StackproofError(
+            f"the environment of {NAME} cannot be made\n{tail}",
+            where=" ".join(command[1:3]),
+            todo="Check the network and pip's settings, then run this again.",
+        )

@@ -1,0 +1,132 @@
+"""A tenant's real application, as its rendered Deployment and ConfigMap have it run.
+
+Its environment is that of the pod, by the same five rules as any other's (`pod`). Replaced besides
+is what does not run here: the database becomes SQLite, the vector store one that is not asked, and
+the provider of models is the application itself, so that it has somebody to call.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Self
+
+import urllib3
+
+from stackproof import application
+from stackproof.errors import StackproofError
+from stackproof.helm import Values
+from stackproof.stack.local import LocalStack
+from stackproof.stack.pod import LOOPBACK
+from stackproof.stack.ports import PortLeases
+from stackproof.stack.process import Process
+
+_READY_SECONDS = 180.0
+
+#: Its exporters' errors, and those of the gRPC library below them.
+_COMPLAINT = re.compile(r"(?:opentelemetry\.exporter\S+ - |ssl_transport_security\S+ )(.*)")
+
+
+class Application:
+    """One replica. Entering starts it, in the main thread; `wait` until it can be asked.
+
+    Args:
+        stack: Where its Alloy runs.
+        tenant: Whose it is.
+        replica: Which of the Deployment's pods.
+        values: Laid over the tenant's.
+    """
+
+    def __init__(
+        self, stack: LocalStack, tenant: str, *, replica: int = 0, values: Sequence[Values] = ()
+    ) -> None:
+        self.tenant = tenant
+        self.pod, rendered = stack.application(tenant, replica, values)
+        self._ports = PortLeases()
+        self._port = self._ports.lease()
+        self._pool = urllib3.PoolManager(timeout=20, retries=False)
+        data = self.pod.directory / "data"
+        self.environment: Mapping[str, str] = {
+            **rendered,
+            **application.HERE,
+            "DATA_DIR": str(data),
+            "DATABASE_URL": f"sqlite:///{data}/webui.db",
+            "OPENAI_API_BASE_URL": self.url,
+        }
+        self._process = Process(
+            f"{self.pod.name}",
+            [
+                *(str(application.find()), "-m", "uvicorn", "open_webui.main:app"),
+                *("--host", LOOPBACK, "--port", str(self._port)),
+            ],
+            self.environment,
+            self.pod.directory,
+            self.pod.directory / "log",
+        )
+
+    @property
+    def url(self) -> str:
+        """Base URL, without a slash at its end."""
+        return f"http://{LOOPBACK}:{self._port}"
+
+    @property
+    def attributes(self) -> Mapping[str, str]:
+        """What its telemetry must say of itself: the resource's attributes."""
+        return {
+            "service.name": self.environment["OTEL_SERVICE_NAME"],
+            "service.namespace": self.pod.namespace,
+            "service.instance.id": self.pod.pod_name,
+            "tenant.id": self.tenant,
+        }
+
+    def wait(self) -> None:
+        """Wait until its readiness probe succeeds.
+
+        Raises:
+            StackproofError: It ended before, or the time is up.
+        """
+        path = self.pod.container["readinessProbe"]["httpGet"]["path"]
+        ends = time.monotonic() + _READY_SECONDS
+        while (answered := self.ask("GET", path)[0]) != 200:
+            ended = self._process.ended()
+            if ended or time.monotonic() > ends:
+                raise StackproofError(
+                    f"{ended or f'not ready after {_READY_SECONDS:.0f} s'}; "
+                    f"{path} last answered {answered}\n{self._process.tail()}",
+                    where=self._process.name,
+                )
+            time.sleep(0.1)
+
+    def ask(
+        self, method: str, path: str, body: object = None, headers: Mapping[str, str] | None = None
+    ) -> tuple[int | None, str]:
+        """Send a request, as a user's browser does; return status (None: no answer) and body."""
+        try:
+            answer = self._pool.request(
+                method, f"{self.url}{path}", json=body, headers=dict(headers or {})
+            )
+        except urllib3.exceptions.HTTPError as error:
+            return None, str(error)
+        return answer.status, answer.data.decode(errors="replace")
+
+    def complaints(self) -> list[str]:
+        """Return what it has printed of telemetry that it could not send, each sentence once."""
+        text = self._process.log.read_text(errors="replace")
+        found = (match[1] for match in _COMPLAINT.finditer(text))
+        return list(dict.fromkeys(found))
+
+    def __enter__(self) -> Self:
+        self._process.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._process.kill()
+        self._pool.clear()
+        self._ports.release()
