@@ -90,6 +90,8 @@ from stackproof.deployment import Deployment
 from stackproof.stack.local import LocalStack
 import signal
 signal.signal(signal.SIGTERM, _terminated)
+# Whoever runs the tests in a shell's background has it ignored, and this process inherits that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 with LocalStack(Deployment.load(Checkout.find())) as stack:
     print(stack.directory, *(stack.process(n).pid for n in stack.components), flush=True)
     time.sleep(60)
