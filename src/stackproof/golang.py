@@ -192,8 +192,25 @@ def _run(
     lock: int,
     tick: Callable[[], None],
 ) -> int:
+    process = None
     try:
-        process = subprocess.Popen(
+        with _uninterrupted():
+            process = _start(command, folder, environment, output, lock)
+        while True:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                return process.wait(_TICK_SECONDS)
+            tick()
+    finally:
+        if process is not None and process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def _start(
+    command: Sequence[str], folder: Path, environment: Mapping[str, str], output: int, lock: int
+) -> subprocess.Popen[bytes]:
+    try:
+        return subprocess.Popen(
             command,
             cwd=folder,
             env=environment,
@@ -206,15 +223,25 @@ def _run(
         )
     except OSError as error:
         raise StackproofError(f"cannot be run: {error.strerror}", where=command[0]) from error
+
+
+@contextlib.contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Hold signals back: one between a child's start and the `try` that ends it would orphan it."""
+    held: list[int] = []
+    main = threading.current_thread() is threading.main_thread()
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if main else ()
+    usual = {number: signal.getsignal(number) for number in numbers}
+    caught = [number for number, handler in usual.items() if callable(handler)]
+    for number in caught:
+        signal.signal(number, lambda number, _: held.append(number))
     try:
-        while True:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                return process.wait(_TICK_SECONDS)
-            tick()
+        yield
     finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        for number in caught:
+            signal.signal(number, usual[number])
+        for late in held:
+            signal.raise_signal(late)
 
 
 @contextlib.contextmanager

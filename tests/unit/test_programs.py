@@ -229,6 +229,20 @@ def test_an_interrupted_build_leaves_nothing_and_goes_on_later(
     assert says(programs.find("hello", home)) == "hello"
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_no_signal_comes_between_a_build_and_who_ends_it(number: signal.Signals) -> None:
+    done: list[str] = []
+
+    def start() -> None:
+        with golang._terminable(), golang._uninterrupted():
+            signal.raise_signal(number)
+            done.append("started")
+
+    with pytest.raises((KeyboardInterrupt, SystemExit)):
+        start()
+    assert done
+
+
 def group_runs(group: int) -> bool:
     """Tell whether a process of this group is still at work (and no zombie)."""
     for stat in Path("/proc").glob("[0-9]*/stat"):
