@@ -461,9 +461,11 @@ def _dead_routes(cluster: Cluster) -> Iterator[Problem]:
 
 # --- Config files -----------------------------------------------------------------------------
 
-# ${NAME} of Mimir, Loki, Tempo; {$NAME} of Caddy; sys.env("NAME") of Alloy; none with a default.
+# ${NAME} of Mimir, Loki, Tempo; {$NAME} of Caddy; sys.env("NAME") of Alloy; $NAME of Grafana; none
+# with a default.
 _VARIABLE = re.compile(
     r"(?<!\$)\$\{([A-Z][A-Z0-9_]*)\}|\{\$([A-Z][A-Z0-9_]*)\}|sys\.env\(\"(\w+)\"\)"
+    r"|(?<![{$])\$([A-Z][A-Z0-9_]+)\b"
 )
 
 

@@ -262,6 +262,26 @@ FAULTS: list[tuple[str, str, Any, str]] = [
     ("probes-are-patient", f"{_WEB}|livenessProbe|periodSeconds", 5, "killed after 15 s"),
     ("variables-have-a-value", f"{_WEB}|env|1", {"name": "SITE"}, "SITE has no value"),
     ("variables-have-a-value", "web ConfigMap|data|ENABLE_X", "truex", "neither true nor false"),
+    ("variables-have-a-value", f"{_WEB}|env|2|value", "two", "DB_PASSWORD has no value, or two"),
+    (
+        "directories-are-in-volumes",
+        f"{_WEB}|env|1",
+        {"name": "DATA_DIR", "value": "/datax"},
+        "DATA_DIR is /datax, where no volume",
+    ),
+    (
+        "ports-are-what-variables-say",
+        f"{_WEB}|env|1",
+        {"name": "HTTP_PORT", "value": "80"},
+        "HTTP_PORT is 80, the port http is 8080",
+    ),
+    ("secrets-go-where-they-belong", f"{_WEB}|env|2|name", "PASSPHRASE", "is the secret password"),
+    (
+        "variables-are-read",
+        f"{_POD}|volumes|1",
+        {"name": "tmp", "configMap": {"name": "web"}},
+        "nothing reads SITE",
+    ),
     (
         "variables-have-a-value",
         f"{_WEB}|env|1",
@@ -370,6 +390,16 @@ FAULTS: list[tuple[str, str, Any, str]] = [
     ("what-policies-close-they-open", "db NetworkPolicy", DELETE, "and no ingress rule lets it"),
     ("what-policies-close-they-open", "web NetworkPolicy|spec|egress|0|ports|0|port", 5433, "5432"),
     ("policies-open-no-more", "web ConfigMap|data|DB_URL", "sqlite", "without a reason"),
+    (  # the other end is closed: still one lock is open
+        "policies-open-no-more",
+        "web NetworkPolicy|spec",
+        {
+            "podSelector": {"matchLabels": {"app.kubernetes.io/component": "web"}},
+            "policyTypes": ["Ingress"],
+            "ingress": [{"from": [{"podSelector": {}}], "ports": [{"port": 8080}]}],
+        },
+        r"db in here may call port 8080 of Deployment/web .*\(ingress of NetworkPolicy/web\)",
+    ),
     ("no-secret-in-clear-text", "web ConfigMap|data|ADMIN_PASSWORD", "admin", "ADMIN_PASSWORD"),
     (
         "no-secret-in-clear-text",

@@ -9,9 +9,12 @@ import pytest
 
 from stackproof import helm
 from stackproof.checkout import Checkout
+from stackproof.checks.alloy import alloy_settings
 from stackproof.checks.application import APPLICATION
 from stackproof.checks.deployment import Scene
-from stackproof.checks.settings import SETTINGS, alloy_settings, at, routes
+from stackproof.checks.gateway import routes
+from stackproof.checks.pods import at
+from stackproof.checks.settings import SETTINGS
 from stackproof.deployment import LGTM_RELEASE, TENANT_RELEASE, Deployment
 from stackproof.manifests import Release
 
@@ -59,33 +62,52 @@ class Altered(Deployment):
 LGTM, STACK = "lgtm", "open-webui-stack"
 FAULTS = [
     (LGTM, "mimir.yaml", "final_sleep: 0s", "final_sleep: 9s", "backends-are-set-as-one-process"),
+    (LGTM, "tempo.yaml", "${OTLP_HTTP_PORT}", "4319", "backends-listen-where-their-pods-say"),
     (LGTM, "tempo.yaml", "burst_size_bytes:", "burst_sizes:", "limits-are-those-of-the-registry"),
+    (LGTM, "loki.yaml", "retention_period: {{", "retention_period: 1{{", "limits-are-those-of-the"),
+    (LGTM, "mimir.yaml", "{{ .Values.mimir.outOfOrderWindow }}", "30m", "late-samples-are-taken"),
+    (LGTM, "mimir.yaml", "stripe_size: 1024", "stripe_size: 16384", "a-tenant-costs-little"),
     (LGTM, "gateway.yaml", "respond @ready 200", "", "the-gateway-decides-in-this-order"),
     (LGTM, "gateway.yaml", "uri strip_prefix {{ . }}", "", "the-gateway-lets-through-what"),
     (LGTM, "grafana-datasources.yaml", "prune: true", "prune: false", "data-sources-link-the-sig"),
-    (LGTM, "grafana.yaml", "/var/lib/grafana\n", "/var/lib\n", "variables-say-what-they-must"),
-    (LGTM, "_backend.tpl", "path: /ready", "path: /", "probes-ask-what-the-programs-answer"),
-    (LGTM, "_helpers.tpl", '"%s:%s" .repo', '"%s:x%s" .repo', "images-are-those-of-the-pins"),
-    (LGTM, "_backend.tpl", "$values.resources", "dict", "resources-are-those-of-the-plan"),
-    (LGTM, "_helpers.tpl", "runAsUser: {{", "runAsUser: 1{{", "pods-run-as-the-images-users"),
+    (
+        LGTM,
+        "grafana-datasources.yaml",
+        "datasourceUid: loki{{ .suffix }}",
+        "datasourceUid: loki",
+        "data-sources-link-the-signals",
+    ),
+    (LGTM, "grafana-dashboards.yaml", "path: /etc/grafana", "path: /var", "dashboards-are-found"),
+    (LGTM, "grafana.yaml", "GF_AUTH_ANONYMOUS", "GF_ANONYMOUS", "variables-say-what-they-must"),
+    (LGTM, "_backend.tpl", "path: /ready", "path: /", "pods-are-as-planned"),
+    (LGTM, "_helpers.tpl", '"%s:%s" .repo', '"%s:x%s" .repo', "pods-are-as-planned"),
+    (LGTM, "_backend.tpl", "$values.resources", "dict", "pods-are-as-planned"),
+    (LGTM, "_helpers.tpl", "runAsUser: {{", "runAsUser: 1{{", "pods-are-as-planned"),
     (LGTM, "gateway.yaml", "seconds: 5", "seconds: 1", "pods-end-in-peace"),
     (LGTM, "grafana.yaml", "port: 80\n", "port: 81\n", "services-keep-their-names-and-ports"),
-    (LGTM, "externalsecrets.yaml", "-grafana-admin-", "-grafana-", "secrets-come-from-the-store"),
+    (LGTM, "externalsecrets.yaml", "$values.refreshInterval", '"9h"', "secrets-come-from-the-s"),
     (LGTM, "networkpolicies.yaml", "k8s-app: kube-dns", "k8s-app: x", "everything-is-closed-but"),
+    (
+        LGTM,
+        "networkpolicies.yaml",
+        "component: alloy",
+        "component: open-webui",
+        "releases-reach-each-other",
+    ),
     (LGTM, "grafana.yaml", '"grafana" "grafana"', '"mimir" "grafana"', "labels-name-the-right"),
     (
         LGTM,
         "grafana.yaml",
         "/var/lib/grafana\n            - name: tmp",
         "/x\n            - name: tmp",
-        "volumes-are",
+        "volumes-are-where",
     ),
+    (LGTM, "_backend.tpl", "storageClassName:", "volumeName:", "volumes-are-of-one-class"),
     (STACK, "searxng.yaml", "[html, json]", "[html]", "the-search-answers-the-application"),
     (LGTM, "_helpers.tpl", "part-of: observability", "part-of: x", "labels-tell-what-belongs"),
-    (LGTM, "loki.yaml", "retention_period: {{", "retention_period: 1{{", "defaults-are-those-of"),
-    (LGTM, "grafana.yaml", "path: /\n", "path: /x\n", "people-find-grafana"),
-    (STACK, "alloy.yaml", '"propagate"', '"ignore"', "alloy-passes-everything-on-as-the-tenant"),
+    (LGTM, "grafana.yaml", "path: /\n", "path: /x\n", "people-come-in-by-https-only"),
     (STACK, "open-webui.yaml", "WEBUI_URL:", "WEBUI_URI:", "the-application-knows-its-address"),
+    (STACK, "alloy.yaml", "loki.source.kubernetes", "loki.source.podlogs", "pod-logs-are-collec"),
 ]
 
 
@@ -170,8 +192,37 @@ STACK_FAULTS = [
         "alloy.yaml",
         '"/v1/traces"',
         '"/v1/metrics"',
-        "without-a-gateway-each-signal-finds-its-backend",
+        "alloy-passes-everything-on-as-its-tenant",
     ),
+    (
+        "everything",
+        "alloy.yaml",
+        "traces  = [otelcol.processor.transform.tenant.input]",
+        "traces  = [otelcol.exporter.otlphttp.default.input]",
+        "alloy-passes-everything-on-as-its-tenant",
+    ),
+    (
+        "everything",
+        "open-webui.yaml",
+        "WEBUI_ADMIN_NAME:",
+        "WEBUI_ADMIN:",
+        "programs-get-variables-that-they-read",
+    ),
+    (
+        "everything",
+        "open-webui.yaml",
+        "WEB_LOADER_ENGINE: external",
+        "",
+        "programs-get-variables-that-they-read",
+    ),
+    (
+        "default",
+        "open-webui.yaml",
+        '"PGPASSWORD" "secrets" "postgres-password"',
+        '"PGPASSWORD" "secrets" "webui-secret-key"',
+        "the-database-is-the-one-that-runs",
+    ),
+    ("everything", "optional.yaml", "timeoutSeconds: 5", "", "pods-are-as-planned"),
 ]
 
 

@@ -9,8 +9,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from stackproof.checks import Checks
-from stackproof.checks.settings import alloy_settings
+from stackproof.checks import Checks, alloy
+from stackproof.checks.pods import answering, at, planned
 from stackproof.manifests import Manifest, Release, containers
 
 APPLICATION: Checks[Release] = Checks()
@@ -116,24 +116,184 @@ def _port(url: str) -> int | None:
     return int(port) if port.isdigit() else _PORTS.get(scheme)
 
 
-#: Without a gateway each signal goes to its own backend: attribute, variable, path behind it.
-_DIRECT = {
-    "otelcol.exporter.otlphttp.default.metrics_endpoint": ("MIMIR_URL", "/otlp/v1/metrics"),
-    "otelcol.exporter.otlphttp.default.logs_endpoint": ("LOKI_URL", "/otlp/v1/logs"),
-    "otelcol.exporter.otlphttp.default.traces_endpoint": ("TEMPO_URL", "/v1/traces"),
-    "loki.write.default.endpoint.url": ("LOKI_URL", "/loki/api/v1/push"),
+@APPLICATION.register
+def alloy_passes_everything_on_as_its_tenant(release: Release) -> Iterator[str]:
+    """All signals pass the tenant's Alloy, are marked as the tenant's and reach their backend."""
+    found = alloy.Alloy.of(release)
+    if found is not None:
+        yield from alloy.faults(found)
+    for workload in release.workloads():
+        if workload.labels.get(_COMPONENT) == "alloy" and found is not None:
+            reads_pods = "POD_NAMESPACE" in found.environment
+            if reads_pods != bool(found.components("loki.source.kubernetes")):
+                yield "pod logs are half switched on: the file and the rights belong together"
+            if reads_pods and at(workload, "spec.strategy.type") != "Recreate":
+                yield "two Alloys at once would collect each line twice (strategy)"
+
+
+def _names(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+#: What each program reads: the application's own (open_webui/env.py and config.py, 0.12.4), what
+#: its libraries read, and the variables of the other images (their documentation).
+READ: Mapping[str, frozenset[str]] = {
+    "open-webui": _names(
+        """
+        GLOBAL_LOG_LEVEL ENABLE_PERSISTENT_CONFIG WEBUI_URL CORS_ALLOW_ORIGIN ENABLE_SIGNUP
+        DEFAULT_USER_ROLE WEBUI_ADMIN_EMAIL WEBUI_ADMIN_NAME WEBUI_ADMIN_PASSWORD WEBUI_SECRET_KEY
+        STATIC_DIR DATABASE_URL ENABLE_DB_MIGRATIONS ENABLE_OLLAMA_API ENABLE_OPENAI_API
+        OPENAI_API_BASE_URL OPENAI_API_KEY RAG_EMBEDDING_ENGINE RAG_EMBEDDING_MODEL
+        RAG_OPENAI_API_BASE_URL RAG_OPENAI_API_KEY VECTOR_DB WEAVIATE_HTTP_HOST WEAVIATE_HTTP_PORT
+        WEAVIATE_GRPC_HOST WEAVIATE_GRPC_PORT ENABLE_RAG_HYBRID_SEARCH RAG_RERANKING_ENGINE
+        RAG_RERANKING_MODEL RAG_EXTERNAL_RERANKER_URL ENABLE_WEB_SEARCH WEB_SEARCH_ENGINE
+        SEARXNG_QUERY_URL CONTENT_EXTRACTION_ENGINE EXTERNAL_DOCUMENT_LOADER_URL
+        EXTERNAL_DOCUMENT_LOADER_API_KEY WEB_LOADER_ENGINE EXTERNAL_WEB_LOADER_URL
+        EXTERNAL_WEB_LOADER_API_KEY REDIS_URL WEBSOCKET_MANAGER ENABLE_OTEL ENABLE_OTEL_TRACES
+        ENABLE_OTEL_METRICS ENABLE_OTEL_LOGS OTEL_OTLP_SPAN_EXPORTER OTEL_EXPORTER_OTLP_ENDPOINT
+        OTEL_METRICS_EXPORTER_OTLP_ENDPOINT OTEL_LOGS_EXPORTER_OTLP_ENDPOINT
+        OTEL_EXPORTER_OTLP_INSECURE OTEL_SERVICE_NAME OTEL_METRICS_EXPORT_INTERVAL_MILLIS
+        OTEL_TRACES_SAMPLER OTEL_TRACES_SAMPLER_ARG OTEL_RESOURCE_ATTRIBUTES
+        OTEL_PYTHON_FASTAPI_EXCLUDED_URLS OTEL_PYTHON_LOG_AUTO_INSTRUMENTATION PGPASSWORD HOME
+        ANONYMIZED_TELEMETRY DO_NOT_TRACK SCARF_NO_ANALYTICS
+        """
+    ),
+    "postgres": frozenset({"POSTGRES_DB", "POSTGRES_USER", "POSTGRES_PASSWORD", "PGDATA"}),
+    "searxng": frozenset({"SEARXNG_SECRET"}),
+    "weaviate": _names(
+        """
+        PERSISTENCE_DATA_PATH CLUSTER_HOSTNAME DEFAULT_VECTORIZER_MODULE DISABLE_TELEMETRY
+        AUTHENTICATION_ANONYMOUS_ACCESS_ENABLED LIMIT_RESOURCES
+        """
+    ),
+    "gateway": _names(
+        """
+        GATEWAY_LOG_LEVEL GATEWAY_API_KEY GATEWAY_SEARXNG_URL GATEWAY_CRAWL4AI_URL CRAWL4AI_URL
+        CRAWL4AI_API_TOKEN
+        """
+    ),
+    "crawl4ai": frozenset({"CRAWL4AI_API_TOKEN"}),
+    "reranker": frozenset({"RERANKER_MODEL"}),
 }
+#: What a program lacks without: when the component beside it runs, it must know these.
+NEEDED = (
+    ("open-webui", "postgres", ("DATABASE_URL", "PGPASSWORD")),
+    ("open-webui", "weaviate", ("VECTOR_DB", "WEAVIATE_HTTP_HOST", "WEAVIATE_GRPC_HOST")),
+    ("open-webui", "searxng", ("WEB_SEARCH_ENGINE", "SEARXNG_QUERY_URL")),
+    ("open-webui", "gateway", ("CONTENT_EXTRACTION_ENGINE", "EXTERNAL_DOCUMENT_LOADER_URL")),
+    ("open-webui", "crawl4ai", ("WEB_LOADER_ENGINE", "EXTERNAL_WEB_LOADER_URL")),
+    (
+        "open-webui",
+        "reranker",
+        ("ENABLE_RAG_HYBRID_SEARCH", "RAG_RERANKING_ENGINE", "RAG_EXTERNAL_RERANKER_URL"),
+    ),
+    ("gateway", "gateway", ("GATEWAY_API_KEY",)),
+    ("gateway", "searxng", ("GATEWAY_SEARXNG_URL",)),
+    ("gateway", "crawl4ai", ("GATEWAY_CRAWL4AI_URL", "CRAWL4AI_URL", "CRAWL4AI_API_TOKEN")),
+    ("crawl4ai", "crawl4ai", ("CRAWL4AI_API_TOKEN",)),
+)
 
 
 @APPLICATION.register
-def without_a_gateway_each_signal_finds_its_backend(release: Release) -> Iterator[str]:
-    """An Alloy without credentials sends each signal to its own backend, not to a gateway."""
-    for file in release.config_files():
-        if not file.key.endswith(".alloy") or "GATEWAY_URL" in file.text:
-            continue
-        found = alloy_settings(file.text)
-        for path, (variable, behind) in _DIRECT.items():
-            wanted = f'sys.env("{variable}") + "{behind}"'
-            here = path.startswith("loki.") == (file.key == "pod-logs.alloy")
-            if here and found.get(path) != wanted:
-                yield f"{file.key}: {path} is {found.get(path)}, must be {wanted}"
+def programs_get_variables_that_they_read(release: Release) -> Iterator[str]:
+    """No variable is one that its program does not read, and each knows who runs beside it."""
+    given = {
+        container["name"]: release.env(container)
+        for workload in release.workloads()
+        for container in containers(workload)
+    }
+    extra = frozenset({"ENABLE_CHANNELS", "OAUTH_CLIENT_SECRET"})  # of the scenarios
+    for program, names in READ.items():
+        for name in sorted(given.get(program, {}).keys() - names - extra):
+            if not name.startswith("POD_"):  # for others above it
+                yield f"{program} reads no {name}"
+    for program, beside, needed in NEEDED:
+        for name in needed if program in given and beside in given else ():
+            if name not in given[program]:
+                yield f"{program} is not told of {beside} ({name})"
+    sampler = given.get("open-webui", {}).get("OTEL_TRACES_SAMPLER")
+    if sampler and "ratio" in (sampler.value or ""):
+        share = given["open-webui"].get("OTEL_TRACES_SAMPLER_ARG")
+        if share is None or not share.value:
+            yield "a sampler by ratio keeps everything without OTEL_TRACES_SAMPLER_ARG"
+
+
+@APPLICATION.register
+def the_database_is_the_one_that_runs(release: Release) -> Iterator[str]:
+    """The application opens the database that PostgreSQL makes, as its user, with its password."""
+    environments = {
+        container["name"]: release.env(container)
+        for workload in release.workloads()
+        for container in containers(workload)
+    }
+    if not {"postgres", "open-webui"} <= environments.keys():
+        return
+    made, opened = environments["postgres"], environments["open-webui"]
+    user, name = made["POSTGRES_USER"].value, made["POSTGRES_DB"].value
+    url = opened["DATABASE_URL"].value or ""
+    if not re.fullmatch(rf"postgresql://{user}@[^/@]+:5432/{name}", url):
+        yield f"DATABASE_URL is {url}, PostgreSQL makes {name} of {user}"
+    if made["POSTGRES_PASSWORD"].key != opened["PGPASSWORD"].key:
+        yield "PGPASSWORD and POSTGRES_PASSWORD are not the same key"
+    for workload in release.workloads():
+        for container in containers(workload):
+            asked = " ".join(map(str, at(container, "readinessProbe.exec.command") or ()))
+            wanted = f"--host=127.0.0.1 --username={user} --dbname={name}"
+            if container["name"] == "postgres" and not asked.endswith(wanted):
+                yield f"the probe asks {asked}, not for {wanted}"
+
+
+#: Requests and limits: the plan's for what it deploys (phase 3), else those of the chart that the
+#: plan changes (FORK@base, open-webui.md section 3.1).
+RESOURCES = {
+    "alloy": ("100m", "256Mi", "500m", "512Mi"),
+    "open-webui": ("200m", "512Mi", "1", "2Gi"),
+    "migrate": ("200m", "512Mi", "1", "2Gi"),
+    "postgres": ("100m", "256Mi", "500m", "1Gi"),
+    "weaviate": ("200m", "512Mi", "1", "4Gi"),
+    "searxng": ("50m", "128Mi", "300m", "512Mi"),
+    "gateway": ("100m", "256Mi", "500m", "1Gi"),
+    "crawl4ai": ("200m", "1Gi", "1", "4Gi"),
+    "reranker": ("200m", "1Gi", "1", "2Gi"),
+}
+#: Users that own the images' files (their Dockerfiles); the application's belong to the root group.
+USERS = {
+    "alloy": (473, 473),
+    "open-webui": (1000, 0),
+    "migrate": (1000, 0),
+    "postgres": (70, 70),
+    "searxng": (977, 977),
+    "crawl4ai": (999, 999),
+}
+#: What a program answers when it is ready, and when it lives (open-webui.md, sections 3.1 and 4).
+PROBES = {
+    "alloy": ("/-/ready", "/-/ready"),
+    "open-webui": ("/ready", "/health"),
+    "weaviate": ("/v1/.well-known/ready", "/v1/.well-known/live"),
+    "searxng": ("/healthz", "/healthz"),
+    "gateway": ("/health", "/health"),
+    "crawl4ai": ("/health", "/health"),
+    "reranker": ("/health", "/health"),
+}
+#: Least time for a start [s]: migrating, recovering, loading a model (the fork gives 300 to the
+#: first).
+STARTS = {"open-webui": 300, "postgres": 300, "weaviate": 300, "crawl4ai": 300, "reranker": 300}
+
+
+@APPLICATION.register
+def pods_are_as_planned(release: Release) -> Iterator[str]:
+    """Each component has its planned resources, its image's user, and probes that it answers."""
+    for workload in release.workloads():
+        for container in containers(workload):
+            name = container["name"]
+            yield from planned(workload, container, RESOURCES.get(name), USERS.get(name))
+            if workload.kind != "Job":
+                yield from answering(container, PROBES.get(name), STARTS.get(name, 0))
+            for probe in ("readinessProbe", "livenessProbe"):
+                patient = at(container, f"{probe}.timeoutSeconds") or 1
+                if name != "alloy" and workload.kind != "Job" and patient < _BUSY_S:
+                    yield f"container {name}: {probe} gives up after {patient} s, while it is busy"
+
+
+#: A Python process under load, or a database that writes, answers later than in a second.
+_BUSY_S = 5

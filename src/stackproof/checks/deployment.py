@@ -24,7 +24,7 @@ from stackproof.tenants import parse_duration
 
 _BACKENDS = ("mimir", "loki", "tempo")
 #: What neither chart makes: flux/infrastructure does, before anything that refers to it.
-_FROM_FLUX = references.Externals(objects=frozenset({("ClusterSecretStore", "gcp-secret-manager")}))
+FROM_FLUX = references.Externals(objects=frozenset({("ClusterSecretStore", "gcp-secret-manager")}))
 _COMPONENT = "app.kubernetes.io/component"
 _TENANT = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 
@@ -321,7 +321,7 @@ def a_tenant_and_the_gateway_mean_the_same_password(scene: Scene) -> Iterator[st
 @DEPLOYMENT.register
 def references_resolve(scene: Scene) -> Iterator[str]:
     """Every name in a manifest or a configuration leads to something that is rendered."""
-    for problem in references.check(scene.releases, _FROM_FLUX):
+    for problem in references.check(scene.releases, FROM_FLUX):
         yield str(problem)
 
 

@@ -427,8 +427,8 @@ def variables_have_a_value(m: Manifest) -> Iterator[str]:
     for container in _containers(_pod_spec(m) or {}):
         for variable in container.get("env") or ():
             name, source = variable["name"], variable.get("valueFrom")
-            if variable.get("value") is None and not source:
-                yield f"container {container['name']}: {name} has no value"
+            if (variable.get("value") is None) is (not source):
+                yield f"container {container['name']}: {name} has no value, or two"
             field = (source or {}).get("fieldRef")
             if field is not None and field.get("fieldPath") not in _FIELDS:
                 yield f"container {container['name']}: a pod has no field {field.get('fieldPath')}"
@@ -436,6 +436,66 @@ def variables_have_a_value(m: Manifest) -> Iterator[str]:
     if m.kind == "ConfigMap":
         for key, value in (m.get("data") or {}).items():
             yield from _odd_switch(key, value)
+
+
+_PATH = re.compile(r"(/[\w.-]+)+")
+_DIRECTORY = re.compile(r"\w*(DIR|PATH|HOME|PGDATA)|GF_PATHS_\w+")
+
+
+@INVARIANTS.register
+@_of_each_object
+def directories_are_in_volumes(m: Manifest) -> Iterator[str]:
+    """A variable that names a directory names one in a volume of the container, or above one."""
+    for container in _containers(_pod_spec(m) or {}):
+        mounts = [mount["mountPath"] for mount in container.get("volumeMounts") or ()]
+        for variable in container.get("env") or ():
+            path = str(variable.get("value") or "")
+            named = _DIRECTORY.fullmatch(variable["name"]) and _PATH.fullmatch(path)
+            if named and not any(
+                path == one or path.startswith(f"{one}/") or one.startswith(f"{path}/")
+                for one in mounts
+            ):
+                name = container["name"]
+                yield f"container {name}: {variable['name']} is {path}, where no volume is mounted"
+
+
+@INVARIANTS.register
+@_of_each_object
+def ports_are_what_variables_say(m: Manifest) -> Iterator[str]:
+    """A variable NAME_PORT is the number of the container's port of that name."""
+    for container in _containers(_pod_spec(m) or {}):
+        numbers = {v["name"]: v.get("value") for v in container.get("env") or ()}
+        for port in container.get("ports") or ():
+            name = str(port.get("name")).upper().replace("-", "_")
+            for variable, number in numbers.items():
+                if re.fullmatch(rf"(GF_SERVER_)?{name}_PORT", variable) and number != str(
+                    port["containerPort"]
+                ):
+                    named = f"the port {port['name']} is {port['containerPort']}"
+                    yield f"container {container['name']}: {variable} is {number}, {named}"
+
+
+#: Variables whose key is called otherwise, because their program or the key's maker says so.
+_CALLED = {
+    "PGPASSWORD": "postgres-password",
+    "SEARXNG_SECRET": "searxng-secret-key",
+    "EXTERNAL_DOCUMENT_LOADER_API_KEY": "gateway-api-key",
+    "EXTERNAL_WEB_LOADER_API_KEY": "gateway-api-key",
+    "WEBUI_ADMIN_PASSWORD": "admin-password",
+}
+
+
+@INVARIANTS.register
+@_of_each_object
+def secrets_go_where_they_belong(m: Manifest) -> Iterator[str]:
+    """A variable takes the key of a Secret that is called as it is: API_KEY takes api-key."""
+    for container in _containers(_pod_spec(m) or {}):
+        for variable in container.get("env") or ():
+            key = ((variable.get("valueFrom") or {}).get("secretKeyRef") or {}).get("key")
+            name = variable["name"]
+            own = _CALLED.get(name, name.lower().replace("_", "-"))
+            if key is not None and not f"-{own}".endswith(f"-{key}"):
+                yield f"container {container['name']}: {name} is the secret {key}, not {own}"
 
 
 @INVARIANTS.register
@@ -774,6 +834,41 @@ def _twice(what: str, names: Sequence[object]) -> Iterator[str]:
     for name, times in Counter(names).items():
         if times > 1:
             yield f"{what} {name} is given {times} times"
+
+
+#: Variables that a program reads by itself, whatever its files say.
+_BY_ITSELF = re.compile(r"GF_\w+|XDG_\w+|POD_\w+")
+
+
+@INVARIANTS.register
+def variables_are_read(rendered: Rendered) -> Iterator[str]:
+    """Where files expand variables, each variable of the container stands in one of them."""
+    for m in rendered.release.workloads():
+        found = (rendered.release.find(*used) for used in sorted(_uses(m)))
+        yield from _unread(m, tuple(made for made in found if made and made.kind == "ConfigMap"))
+
+
+_EXPANDED = re.compile(r"\$\{[A-Z]\w+[:}]|\{\$[A-Z]|sys\.env\(|\$[A-Z]{2,}_")
+
+
+@lru_cache(maxsize=20_000)
+def _unread(m: Manifest, config_maps: Sequence[Manifest]) -> tuple[str, ...]:
+    """Return where a workload has variables that none of its files, if they expand any, names."""
+    volumes = {v["name"]: v.get("configMap") for v in (_pod_spec(m) or {}).get("volumes") or ()}
+    by_name = {made.name: made for made in config_maps}
+    found: list[str] = []
+    for container in containers(m):
+        mounted = [volumes.get(one["name"]) for one in container.get("volumeMounts") or ()]
+        names = [one["name"] for one in mounted if one and one["name"] in by_name]
+        files = [text for name in names for text in (by_name[name].get("data") or {}).values()]
+        if not any(_EXPANDED.search(text) for text in files):
+            continue
+        words = [*(container.get("command") or ()), *(container.get("args") or ()), *files]
+        words += [str(variable.get("value") or "") for variable in container.get("env") or ()]
+        read = set(re.findall(r"\b[A-Z][A-Z0-9_]+\b", "\n".join(words)))
+        given = (variable["name"] for variable in container.get("env") or ())
+        found += [n for n in given if n not in read and not _BY_ITSELF.fullmatch(n)]
+    return tuple(f"{m.source}: {m.ref}: nothing reads {name}" for name in found)
 
 
 @INVARIANTS.register

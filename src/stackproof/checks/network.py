@@ -53,19 +53,31 @@ def blocked(releases: Iterable[Release], externals: Externals = NOTHING) -> Iter
 
 
 def unneeded(releases: Iterable[Release], externals: Externals = NOTHING) -> Iterator[str]:
-    """Yield each port of a pod that policies open to a pod which is not configured to call it."""
+    """Yield each port of a pod that a policy opens to a pod which is not configured to call it.
+
+    Each end is looked at by itself: that the other end is closed as well is its second lock.
+    """
     cluster = Cluster(releases, externals)
+    known = {call.key for call in _calls(cluster)}
+    for where, rule, caller, callee in _opened(cluster):
+        for port in sorted(set(callee.ports.values())):
+            key = (_id(caller), _id(callee), port)
+            if key not in known and _has_port(rule, callee, port):
+                known.add(key)
+                yield f"{key[0]} may call port {port} of {key[1]} without a reason ({where})"
+
+
+def _opened(cluster: Cluster) -> Iterator[tuple[str, Mapping[str, Any], Pod, Pod]]:
+    """Yield where a policy lets a pod call another: where, the rule, the caller and the callee."""
     policies = _Policies(cluster)
-    needed = {call.key for call in _calls(cluster)}
-    for callee in cluster.pods:
-        for caller in cluster.pods:
-            for port in sorted(set(callee.ports.values())) if caller is not callee else ():
-                through = all(
-                    policies.let_pass(*ends, callee, port)
-                    for ends in ((caller, callee, "egress"), (callee, caller, "ingress"))
-                )
-                if through and (_id(caller), _id(callee), port) not in needed:
-                    yield f"{_id(caller)} may call port {port} of {_id(callee)} without a reason"
+    for end in cluster.pods:
+        for direction, side in (("egress", "to"), ("ingress", "from")):
+            for policy in policies.ruling(end, direction):
+                for rule in policy["spec"].get(direction) or ():
+                    for other in cluster.pods:
+                        if other is not end and _names(rule.get(side), policy, other):
+                            caller, callee = (end, other) if side == "to" else (other, end)
+                            yield f"{direction} of {policy.ref}", rule, caller, callee
 
 
 class _Policies:
@@ -78,14 +90,15 @@ class _Policies:
     def let_pass(self, end: Pod, other: Pod, direction: str, callee: Pod, port: int) -> bool:
         """Tell whether those on one end of a call let it pass: none, or any that has a rule."""
         side = "from" if direction == "ingress" else "to"
-        ruling = self._of(end, direction)
+        ruling = self.ruling(end, direction)
         return not ruling or any(
             _has_port(rule, callee, port) and _names(rule.get(side), policy, other)
             for policy in ruling
             for rule in policy["spec"].get(direction) or ()
         )
 
-    def _of(self, pod: Pod, direction: str) -> list[Manifest]:
+    def ruling(self, pod: Pod, direction: str) -> list[Manifest]:
+        """Return those that rule a pod in one direction."""
         key = id(pod), direction
         if key not in self._ruling:
             self._ruling[key] = [p for p in self._all if _rules(p, pod, direction)]

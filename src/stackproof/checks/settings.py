@@ -1,7 +1,9 @@
-"""Settings whose value matters, each with the reason why it is this one and no other.
+"""Settings of the deployment whose value matters, each with the reason why it is this one.
 
-No snapshot: what is not in a table here may change freely. The tables hold for the deployment of
-this repository; what holds for any chart is in `invariants`.
+No snapshot: what is not in a table here may change freely. A value stands here only if it is a fact
+about a program, or what the plan asks for; what two places must agree on is compared, not repeated.
+The plan is the one that the deployment was built from; "tenancy" and "open-webui" are its notes of
+facts. What holds for any chart is in `invariants`, what holds for the application in `application`.
 """
 
 from __future__ import annotations
@@ -13,9 +15,13 @@ from typing import Any
 
 import yaml
 
-from stackproof.checks import Checks
-from stackproof.checks.deployment import Scene
+from stackproof.checks import Checks, gateway, network
+from stackproof.checks.alloy import Alloy
+from stackproof.checks.deployment import FROM_FLUX, Scene
+from stackproof.checks.pods import answering, at, planned
 from stackproof.manifests import Manifest, Release, containers, pod_template
+from stackproof.surroundings import read_values
+from stackproof.tenants import parse_duration
 from stackproof.versions import Versions
 
 SETTINGS: Checks[Scene] = Checks()
@@ -33,18 +39,6 @@ class Setting:
     why: str
 
 
-def at(data: Any, path: str) -> Any:
-    """Return what stands at a dotted path of maps and lists, None where nothing does."""
-    for key in path.split("."):
-        if isinstance(data, Mapping):
-            data = data.get(key)
-        elif isinstance(data, list) and key.isdigit() and int(key) < len(data):
-            data = data[int(key)]
-        else:
-            return None
-    return data
-
-
 def _differing(where: str, data: Any, settings: Sequence[Setting]) -> Iterator[str]:
     for one in settings:
         found = at(data, one.path)
@@ -55,127 +49,111 @@ def _differing(where: str, data: Any, settings: Sequence[Setting]) -> Iterator[s
 
 # --- Mimir, Loki, Tempo -------------------------------------------------------------------------
 
-_ALONE = "one process keeps its ring in memory, and finds itself on the loopback interface"
-_AT_ONCE = "a single replica waits for nobody"
-_PORT = "the pod's port, which a laptop replaces"
-_INSIDE = "only the process itself talks gRPC: nobody may from outside"
-
-
-def _server() -> tuple[Setting, ...]:
-    return (
-        Setting("target", "all", "one process is the whole backend"),
-        Setting("server.http_listen_address", "${LISTEN_ADDRESS}", _PORT),
-        Setting("server.http_listen_port", "${HTTP_PORT}", _PORT),
-        Setting("server.grpc_listen_address", "127.0.0.1", _INSIDE),
-        Setting("server.grpc_listen_port", "${GRPC_PORT}", _PORT),
-        Setting("memberlist.bind_addr", ["127.0.0.1"], "nobody to gossip with"),
-        Setting("memberlist.bind_port", 0, "a fixed port could be taken"),
-    )
-
-
-def _ring(path: str) -> tuple[Setting, ...]:
-    return (
-        Setting(f"{path}.kvstore.store", "inmemory", _ALONE),
-        Setting(f"{path}.instance_addr", "127.0.0.1", _ALONE),
-    )
-
-
-_MIMIR_RINGS = (
-    "compactor.sharding_ring",
-    "ruler.ring",
-    "distributor.ring",
-    "ingester.ring",
-    "store_gateway.sharding_ring",
-    "query_scheduler.ring",
-    "overrides_exporter.ring",
-)
+#: Where each backend as one process keeps what many would share (its configuration reference), and
+#: what these settings must be there: a single process waits for nobody and talks to itself.
+RINGS: Mapping[str, tuple[str, ...]] = {
+    "mimir": (
+        "compactor.sharding_ring",
+        "ruler.ring",
+        "distributor.ring",
+        "ingester.ring",
+        "store_gateway.sharding_ring",
+        "query_scheduler.ring",
+        "overrides_exporter.ring",
+    ),
+    "tempo": ("distributor.ring", "compactor.ring", "metrics_generator.ring"),
+    "loki": (),
+}
+_LOOPBACK = "127.0.0.1"
+#: Keys that mean the same wherever they stand.
+_ALONE: Mapping[str, tuple[object, str]] = {
+    "kvstore.store": ("inmemory", "one process keeps its ring in memory"),
+    "instance_addr": (_LOOPBACK, "it finds itself on the loopback interface"),
+    "address": (_LOOPBACK, "it finds itself on the loopback interface"),
+    "grpc_listen_address": (_LOOPBACK, "nobody may talk to its inside from outside"),
+    "bind_addr": ([_LOOPBACK], "there is nobody to gossip with"),
+    "bind_port": (0, "a fixed port could be taken"),
+    "replication_factor": (1, "a second copy has no place"),
+    "min_ready_duration": ("0s", "a single replica waits for nobody"),
+    "final_sleep": ("0s", "a single replica waits for nobody"),
+    "wait_stability_min_duration": ("0s", "a single replica waits for nobody"),
+    "scheduler_dns_lookup_period": ("500ms", "ready in 1 s, not 10 s (tenancy, finding 10)"),
+    "flush_check_period": ("500ms", "a trace is searchable at once (tenancy, finding 11)"),
+    "trace_idle_period": ("500ms", "a trace is searchable at once (tenancy, finding 11)"),
+    "reporting_enabled": (False, "a customer's deployment reports nothing home"),
+    "usage_stats.enabled": (False, "a customer's deployment reports nothing home"),
+    "target": ("all", "one process is the whole backend"),
+    "backend": ("filesystem", "the volume is the store"),
+    "object_store": ("filesystem", "the volume is the store"),
+}
+_SERVER = ("target", "server.grpc_listen_address", "memberlist.bind_addr", "memberlist.bind_port")
+#: Where they must stand, beside the rings'.
+_SET: Mapping[str, tuple[str, ...]] = {
+    "mimir": (
+        "usage_stats.enabled",
+        "blocks_storage.backend",
+        "ruler_storage.backend",
+        "ingester.ring.replication_factor",
+        "ingester.ring.min_ready_duration",
+        "ingester.ring.final_sleep",
+        "store_gateway.sharding_ring.replication_factor",
+        "store_gateway.sharding_ring.wait_stability_min_duration",
+        "frontend.address",
+        "frontend.scheduler_dns_lookup_period",
+    ),
+    "loki": (
+        "analytics.reporting_enabled",
+        "common.instance_addr",
+        "common.ring.kvstore.store",
+        "common.replication_factor",
+        "schema_config.configs.0.object_store",
+        "ingester.lifecycler.min_ready_duration",
+        "ingester.lifecycler.final_sleep",
+        "frontend.scheduler_dns_lookup_period",
+    ),
+    "tempo": (
+        "usage_report.reporting_enabled",
+        "ingester.lifecycler.address",
+        "ingester.lifecycler.ring.kvstore.store",
+        "ingester.lifecycler.ring.replication_factor",
+        "ingester.lifecycler.min_ready_duration",
+        "ingester.lifecycler.final_sleep",
+        "ingester.flush_check_period",
+        "ingester.trace_idle_period",
+        "compactor.ring.wait_stability_min_duration",
+    ),
+}
 _OVERRIDES = "limits of single tenants come from here, without a restart"
-_ONE_COPY = "there is one ingester: a second copy has no place"
-_EACH_TENANT = "memory of each tenant, however little it sends"
-_QUIET = "a deployment of a customer reports nothing home"
-
+_SCHEMA = "as the plan has it; OTLP needs tsdb and v13, and a change loses what is older"
 BACKENDS: Mapping[str, tuple[Setting, ...]] = {
     "mimir": (
-        *_server(),
-        *(part for ring in _MIMIR_RINGS for part in _ring(ring)),
-        Setting("usage_stats.enabled", False, _QUIET),
-        Setting("server.log_level", "${LOG_LEVEL:warn}", "each request would be a line"),
         Setting("runtime_config.file", "${CONFIG_DIR}/overrides.yaml", _OVERRIDES),
-        Setting("runtime_config.period", "${OVERRIDES_PERIOD:10s}", _OVERRIDES),
-        Setting("activity_tracker.filepath", "${DATA_DIR}/metrics-activity.log", "read-only root"),
-        Setting("blocks_storage.backend", "filesystem", "the volume is the store"),
-        Setting("ruler_storage.backend", "filesystem", "the volume is the store"),
-        Setting("blocks_storage.tsdb.stripe_size", 1024, _EACH_TENANT),
-        Setting("ingester.ring.replication_factor", 1, _ONE_COPY),
-        Setting("ingester.ring.min_ready_duration", "0s", _AT_ONCE),
-        Setting("ingester.ring.final_sleep", "0s", _AT_ONCE),
-        Setting("store_gateway.sharding_ring.replication_factor", 1, _ONE_COPY),
-        Setting("store_gateway.sharding_ring.wait_stability_min_duration", "0s", _AT_ONCE),
-        Setting("frontend.address", "127.0.0.1", _ALONE),
-        Setting("frontend.scheduler_dns_lookup_period", "500ms", "ready as soon as it is found"),
         Setting("limits.otel_metric_suffixes_enabled", True, "names as dashboards have them"),
     ),
     "loki": (
-        *_server(),
-        Setting("analytics.reporting_enabled", False, _QUIET),
-        Setting("server.log_level", "${LOG_LEVEL:-warn}", "each request would be a line"),
         Setting("runtime_config.file", "${CONFIG_DIR}/overrides.yaml", _OVERRIDES),
-        Setting("runtime_config.period", "${OVERRIDES_PERIOD:-10s}", _OVERRIDES),
-        Setting("common.instance_addr", "127.0.0.1", _ALONE),
-        Setting("common.ring.kvstore.store", "inmemory", _ALONE),
-        Setting("common.replication_factor", 1, _ONE_COPY),
-        Setting("common.path_prefix", "${DATA_DIR}", "on the volume"),
-        Setting("schema_config.configs.0.store", "tsdb", "OTLP needs tsdb and schema v13"),
-        Setting("schema_config.configs.0.schema", "v13", "OTLP needs tsdb and schema v13"),
-        Setting("schema_config.configs.0.object_store", "filesystem", "the volume is the store"),
-        Setting("schema_config.configs.0.from", "2024-01-01", "a later date loses what is older"),
-        Setting("schema_config.configs.0.index.period", "24h", "tsdb takes no other"),
-        Setting("schema_config.configs.0.index.prefix", "index_", "a change loses what is older"),
-        Setting("ingester.lifecycler.min_ready_duration", "0s", _AT_ONCE),
-        Setting("ingester.lifecycler.final_sleep", "0s", _AT_ONCE),
-        Setting("frontend.scheduler_dns_lookup_period", "500ms", "ready as soon as it is found"),
+        Setting("schema_config.configs.0.from", "2024-01-01", _SCHEMA),
+        Setting("schema_config.configs.0.store", "tsdb", _SCHEMA),
+        Setting("schema_config.configs.0.schema", "v13", _SCHEMA),
+        Setting("schema_config.configs.0.index", {"prefix": "index_", "period": "24h"}, _SCHEMA),
         Setting("query_scheduler.use_scheduler_ring", False, "there is no second scheduler"),
         Setting("limits_config.allow_structured_metadata", True, "it holds OTLP's trace_id"),
         Setting("limits_config.volume_enabled", True, "Grafana's log volume asks for it"),
+        Setting("limits_config.max_query_series", 500, "as the plan has it"),
+        Setting("limits_config.max_entries_limit_per_query", 5_000, "as the plan has it"),
     ),
     "tempo": (
-        *_server(),
-        *(part for ring in ("distributor.ring", "compactor.ring") for part in _ring(ring)),
-        *_ring("metrics_generator.ring"),
-        Setting("usage_report.reporting_enabled", False, _QUIET),
-        Setting("server.log_level", "${LOG_LEVEL:-warn}", "each request would be a line"),
-        Setting(
-            "distributor.receivers.otlp.protocols.http.endpoint",
-            "${LISTEN_ADDRESS}:${OTLP_HTTP_PORT}",
-            "where the gateway sends traces",
-        ),
-        Setting("ingester.lifecycler.address", "127.0.0.1", _ALONE),
-        Setting("ingester.lifecycler.ring.kvstore.store", "inmemory", _ALONE),
-        Setting("ingester.lifecycler.ring.replication_factor", 1, _ONE_COPY),
-        Setting("ingester.lifecycler.min_ready_duration", "0s", _AT_ONCE),
-        Setting("ingester.lifecycler.final_sleep", "0s", _AT_ONCE),
-        Setting("ingester.flush_check_period", "500ms", "a trace is searchable at once"),
-        Setting("ingester.trace_idle_period", "500ms", "a trace is searchable at once"),
-        Setting("compactor.ring.wait_stability_min_duration", "0s", _AT_ONCE),
         Setting("storage.trace.backend", "local", "the volume is the store"),
-        Setting(
-            "metrics_generator.registry.collection_interval",
-            "${COLLECTION_INTERVAL:-15s}",
-            "Grafana's default step",
-        ),
+        Setting("overrides.per_tenant_override_config", "${CONFIG_DIR}/overrides.yaml", _OVERRIDES),
         Setting(
             "metrics_generator.storage.remote_write.0.url", "${MIMIR_URL}/api/v1/push", "Mimir"
         ),
         Setting("metrics_generator.storage.remote_write.0.send_exemplars", True, "metric to trace"),
-        Setting("metrics_generator.storage.wal.stripe_size", 512, _EACH_TENANT),
         Setting(
-            "metrics_generator.storage.remote_write.0.queue_config",
-            {"capacity": 2000, "max_samples_per_send": 500},
-            _EACH_TENANT,
+            "overrides.defaults.metrics_generator.processors",
+            ["service-graphs", "span-metrics"],
+            "what the service map and the latencies are drawn from",
         ),
-        Setting("overrides.per_tenant_override_config", "${CONFIG_DIR}/overrides.yaml", _OVERRIDES),
-        Setting("overrides.per_tenant_override_period", "${OVERRIDES_PERIOD:-10s}", _OVERRIDES),
-        Setting("query_frontend.search.max_result_limit", 10000, "a test finds all its traces"),
     ),
 }
 
@@ -184,7 +162,42 @@ BACKENDS: Mapping[str, tuple[Setting, ...]] = {
 def backends_are_set_as_one_process_needs(scene: Scene) -> Iterator[str]:
     """Each backend runs as one process on its own volume, and nobody else reaches its inside."""
     for backend, settings in BACKENDS.items():
-        yield from _differing(f"{backend}.yaml", scene.config(backend), settings)
+        config = scene.config(backend)
+        yield from _differing(f"{backend}.yaml", config, settings)
+        rings = (f"{r}.{key}" for r in RINGS[backend] for key in ("kvstore.store", "instance_addr"))
+        for path in (*_SERVER, *_SET[backend], *rings):
+            last = path.split(".")
+            key = next(k for k in (".".join(last[-2:]), last[-1]) if k in _ALONE)
+            yield from _differing(f"{backend}.yaml", config, [Setting(path, *_ALONE[key])])
+
+
+@SETTINGS.register
+def backends_listen_where_their_pods_say(scene: Scene) -> Iterator[str]:
+    """A configuration takes every port and address from its pod, and every port of that is used."""
+    for backend in BACKENDS:
+        workload = scene.lgtm.get("StatefulSet", backend)
+        (container,) = containers(workload)
+        config = scene.config(backend)
+        given = {name: one.value or "" for name, one in scene.lgtm.env(container).items()}
+        server = config.get("server") or {}
+        listening = [f"{server.get('http_listen_address')}:{server.get('http_listen_port')}"]
+        otlp = at(config, "distributor.receivers.otlp.protocols")
+        listening += [one.get("endpoint") for one in (otlp or {}).values()]
+        found = {_expanded(str(one), given) for one in listening}
+        ports = {f"0.0.0.0:{port['containerPort']}" for port in container["ports"]}
+        if found != ports:
+            yield f"{backend}.yaml listens on {sorted(found)}, its container on {sorted(ports)}"
+        inside = _expanded(f"{server.get('grpc_listen_port')}", given)
+        if not inside.isdigit() or f"0.0.0.0:{inside}" in ports:
+            yield f"{backend}.yaml: its inside listens on {inside}, which must be a port of its own"
+        args = list(container.get("args") or ())
+        wanted = [f"-config.file=$(CONFIG_DIR)/{backend}.yaml", "-config.expand-env=true"]
+        if args != wanted:
+            yield f"{backend} is started with {args}: it must read its file, and expand variables"
+
+
+def _expanded(text: str, given: Mapping[str, str]) -> str:
+    return re.sub(r"\$\{(\w+)\}", lambda one: given.get(one[1], one[0]), text)
 
 
 #: Where each limit of a tenant stands: backend, path in its limits, and its place in the registry.
@@ -200,359 +213,299 @@ LIMITS = (
     ("tempo", "ingestion.max_traces_per_user", "traces.liveTraces"),
 )
 _DEFAULT_LIMITS = {"mimir": "limits", "loki": "limits_config", "tempo": "overrides.defaults"}
+_RETENTION = {
+    "mimir": "compactor_blocks_retention_period",
+    "loki": "retention_period",
+    "tempo": "compaction.block_retention",
+}
+#: The plan's own figures (phase 3); those that it leaves out are the backends' own defaults.
+PLANNED = {
+    "limits.metrics.activeSeries": 1_000_000,
+    "limits.metrics.samplesPerSecond": 100_000,
+    "limits.metrics.samplesBurst": 200_000,
+    "limits.logs.megabytesPerSecond": 4,
+    "limits.logs.streams": 5_000,
+    "limits.traces.bytesPerSecond": 15_000_000,
+    "limits.traces.burstBytes": 20_000_000,
+    "limits.traces.liveTraces": 10_000,
+    "retention": "744h",
+}
 
 
 @SETTINGS.register
 def limits_are_those_of_the_registry(scene: Scene) -> Iterator[str]:
-    """Each tenant has the limits that its entry names, and the defaults where it names none."""
+    """Each tenant has the limits that its entry names, and the plan's where it names none."""
+    defaults = read_values(scene.deployment.checkout.charts / "lgtm" / "values.yaml")["defaults"]
+    for place, value in PLANNED.items():
+        if at(defaults, place) != value:
+            yield f"defaults.{place} is {at(defaults, place)}, planned is {value}"
+    for kind, rate, burst in (
+        ("metrics", "samplesPerSecond", "samplesBurst"),
+        ("logs", "megabytesPerSecond", "megabytesBurst"),
+        ("traces", "bytesPerSecond", "burstBytes"),
+    ):
+        if at(defaults, f"limits.{kind}.{burst}") < at(defaults, f"limits.{kind}.{rate}"):
+            yield f"defaults.limits.{kind}: less at once ({burst}) than in a second ({rate})"
     for backend, path, place in LIMITS:
-        default = at(scene.config(backend), f"{_DEFAULT_LIMITS[backend]}.{path}")
-        if default is None:
-            yield f"{backend}.yaml: {path} is not limited for a tenant that nobody lists"
-        for tenant in scene.deployment.registry:
-            wanted = at(tenant.limits, place)
-            found = at(scene.overrides(backend).get(tenant.name), path)
-            if found != (default if wanted is None else wanted):
-                yield f"{backend}: {tenant.name}'s {path} is {found}, not its {place}"
+        for name, own, limits in _limited(scene, backend):
+            wanted = at(own, place) or at(defaults, f"limits.{place}")
+            if at(limits, path) != wanted:
+                yield f"{backend}: {name}'s {path} is {at(limits, path)}, not its {place}: {wanted}"
+    for backend, path in _RETENTION.items():
+        whole = at(scene.config(backend), _DEFAULT_LIMITS[backend])
+        if at(whole, path) != defaults["retention"]:
+            yield f"{backend} keeps an unlisted tenant's data {at(whole, path)}"
+    for name, _, limits in _limited(scene, "tempo"):
+        if at(limits, "ingestion.rate_strategy") != "local":
+            yield f"tempo: {name}'s ingestion.rate_strategy needs a ring with others"
+
+
+def _limited(scene: Scene, backend: str) -> Iterator[tuple[str, Any, Any]]:
+    """Yield whom a backend limits: name, limits in the registry, limits in the configuration."""
+    yield "an unlisted tenant", {}, at(scene.config(backend), _DEFAULT_LIMITS[backend])
     for tenant in scene.deployment.registry:
-        strategy = at(scene.overrides("tempo").get(tenant.name), "ingestion.rate_strategy")
-        if strategy != "local":
-            yield f"tempo: {tenant.name}'s ingestion.rate_strategy needs a ring with others"
+        yield tenant.name, tenant.limits, scene.overrides(backend).get(tenant.name)
+
+
+@SETTINGS.register
+def late_samples_are_taken_as_long_as_they_are_sent(scene: Scene) -> Iterator[str]:
+    """Mimir takes a sample as late as an Alloy may still send it, and keeps links to traces."""
+    limits = scene.config("mimir")["limits"]
+    window = parse_duration(str(limits.get("out_of_order_time_window") or "0h"))
+    for tenant, release in scene.tenants.items():
+        alloy = Alloy.of(release)
+        for name in alloy.components("otelcol.exporter.otlphttp") if alloy else ():
+            retry = f"{name}.retry_on_failure"
+            first, most, tries = (
+                (alloy.value(f"{retry}.{what}") if alloy else None) or "0s"
+                for what in ("initial_interval", "max_interval", "max_elapsed_time")
+            )
+            if not re.fullmatch(r"\d+h", tries) or parse_duration(tries) != window:
+                yield f"{tenant}'s Alloy tries for {tries}, Mimir takes what is {window} late"
+            if not 0 < _seconds(first) <= _seconds(most) <= 60:
+                yield f"{tenant}'s Alloy waits {first} to {most} between two tries"
+    if not limits.get("max_global_exemplars_per_user"):
+        yield "mimir.yaml: exemplars are dropped: no metric leads to its trace (tenancy, section 1)"
+    promoted = str(limits.get("promote_otel_resource_attributes")).split(",")
+    lacking = {"deployment.environment", "k8s.cluster.name", "tenant.id"} - set(promoted)
+    if lacking:
+        yield f"mimir.yaml: dashboards choose by {sorted(lacking)}, which are no labels"
+
+
+@SETTINGS.register
+def a_tenant_costs_little_before_it_sends(scene: Scene) -> Iterator[str]:
+    """What is made for each tenant at once is small: stripes of a head, buffers of a queue."""
+    generator = at(scene.config("tempo"), "metrics_generator.storage") or {}
+    for where, stripes in (
+        ("mimir.yaml", at(scene.config("mimir"), "blocks_storage.tsdb.stripe_size")),
+        ("tempo.yaml", at(generator, "wal.stripe_size")),
+    ):
+        # A power of two (tsdb.Options); 16384 by default, 2 MB of each tenant.
+        if not isinstance(stripes, int) or not 0 < stripes <= 1024 or stripes & (stripes - 1):
+            yield f"{where}: the stripe_size is {stripes}, must be a power of two up to 1024"
+    queue = at(generator, "remote_write.0.queue_config") or {}
+    if not 0 < queue.get("max_samples_per_send", 0) <= queue.get("capacity", 0) <= 2_500:
+        yield f"tempo.yaml: a queue of {queue} is made for each tenant; its default has 10000 places"
+
+
+def _seconds(text: str) -> float:
+    found = re.fullmatch(r"(\d+)(ms|s)", text)
+    return float(found[1]) / (1000 if found[2] == "ms" else 1) if found else -1.0
 
 
 # --- The gateway --------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Route:
-    """A route of the Caddyfile."""
-
-    methods: frozenset[str]
-    path: re.Pattern[str]
-    write: bool
-    """Not for the administrator."""
-    strip: str
-    upstream: str
-
-
-_ROUTE = re.compile(
-    r"@(?P<name>[\w-]+) \{\s*method (?P<methods>[A-Z ]+?)\s*"
-    r"vars_regexp \{http\.request\.uri\} \^\((?P<path>.*)\)\(\[\?\]\|\$\)\s*"
-    r"(?P<write>not vars \{http\.auth\.user\.id\} admin\s*)?\}\s*"
-    r"handle @(?P=name) \{\s*(?:uri strip_prefix (?P<strip>\S+)\s*)?"
-    r"import backend \{\$(?P<upstream>\w+)\}\s*\}"
-)
-
-
-def routes(caddyfile: str) -> list[Route]:
-    """Return the gateway's routes, in their order."""
-    return [
-        Route(
-            frozenset(one["methods"].split()),
-            re.compile(one["path"]),
-            bool(one["write"]),
-            one["strip"] or "",
-            one["upstream"],
-        )
-        for one in _ROUTE.finditer(caddyfile)
-    ]
-
-
-#: What Alloy, Tempo and Grafana send: method, path, the backend and its path, by an admin too.
-REQUESTS = (
-    ("POST", "/otlp/v1/metrics", "MIMIR_URL", "/otlp/v1/metrics", False),
-    ("POST", "/api/v1/push", "MIMIR_URL", "/api/v1/push", False),
-    ("POST", "/otlp/v1/logs", "LOKI_URL", "/otlp/v1/logs", False),
-    ("POST", "/loki/api/v1/push", "LOKI_URL", "/loki/api/v1/push", False),
-    ("POST", "/otlp/v1/traces", "TEMPO_OTLP_URL", "/v1/traces", False),
-    *(
-        (method, f"/prometheus/api/v1/{name}", "MIMIR_URL", f"/prometheus/api/v1/{name}", True)
-        for method in ("GET", "POST")
-        for name in ("query", "query_range", "series", "labels", "query_exemplars")
-    ),
-    *(
-        ("GET", f"/loki/api/v1/{name}", "LOKI_URL", f"/loki/api/v1/{name}", True)
-        for name in ("query", "query_range", "labels", "label/app/values", "series", "index/stats")
-    ),
-    ("POST", "/loki/api/v1/query_range", "LOKI_URL", "/loki/api/v1/query_range", True),
-    *(
-        ("GET", f"/tempo/api/{name}", "TEMPO_URL", f"/api/{name}", True)
-        for name in ("search", "traces/0af7651916cd43dd8448eb211c80319c", "v2/search/tags", "echo")
-    ),
-)
-#: What nobody may send.
-REFUSED = (
-    ("GET", "/config"),
-    ("GET", "/otlp/v1/metrics"),
-    ("GET", "/api/v1/push"),
-    ("GET", "/otlp/v1/traces"),
-    ("GET", "/otlp/v1/logs"),
-    ("DELETE", "/loki/api/v1/query"),
-    ("POST", "/tempo/api/search"),
-    ("POST", "/loki/api/v1/delete"),
-    ("POST", "/prometheus/config/v1/rules/x"),
-    ("POST", "/otlp/v1/metrics/../../ruler/delete_tenant"),
-)
-
-#: Statements of the Caddyfile in the order in which a request meets them, and why each is there.
-STATEMENTS = (
-    ("admin off", "its API would change the configuration"),
-    ("persist_config off", "a change would outlive the ConfigMap"),
-    ("auto_https off", "it would ask an authority for certificates"),
-    ("output stdout", "the kubelet collects it"),
-    ("level {$LOG_LEVEL:WARN}", "each request would be a line"),
-    ("protocols h1 h2c", "there is no TLS here"),
-    ("header_up X-Scope-OrgID {vars.tenant}", "the user is the tenant"),
-    ("header_up -Authorization", "backends never see a password"),
-    ("compression off", "what a client did not ask for it need not understand"),
-    ("http://:{$HTTP_PORT} {", "the pod's port"),
-    ("bind {$LISTEN_ADDRESS}", "the pod's address"),
-    ("vars {http.request.uri} /-/ready", "the kubelet asks without a password"),
-    ("respond @ready 200", "the kubelet asks without a password"),
-    ("basic_auth {", "nobody gets further without a password"),
-    ("import {$USERS_DIR}/users", "the users are in a Secret"),
-    ("max_size ", "a body must not fill the memory"),
-    ("@tenant not vars {http.auth.user.id} admin", "the administrator is no tenant"),
-    ("not vars {http.auth.user.id} admin", "the administrator is no tenant"),
-    (
-        'not vars {http.request.header.X-Scope-OrgID} "" {http.auth.user.id}',
-        "a header may repeat who the user is, and nothing else",
-    ),
-    ('error @foreign "X-Scope-OrgID names another tenant" 403', "a claim is refused, not dropped"),
-    ("vars @tenant tenant {http.auth.user.id}", "the user is the tenant"),
-    ("@admin vars {http.auth.user.id} admin", "the administrator names tenants"),
-    ("vars {http.auth.user.id} admin", "the administrator names tenants"),
-    ("not vars_regexp {http.request.header.X-Scope-OrgID} ^(", "only tenants that exist"),
-    ('error @unknown "X-Scope-OrgID is not a list of known tenants joined by |" 403', "as above"),
-    ("vars @admin tenant {http.request.header.X-Scope-OrgID}", "the administrator names tenants"),
-    ("error 404", "what is not listed is not there"),
-    ('respond "{err.status_code} {err.message}" {err.status_code}', "an error says what it is"),
-)
-
-
 @SETTINGS.register
 def the_gateway_lets_through_what_is_listed(scene: Scene) -> Iterator[str]:
     """Each request of Alloy and Grafana reaches its backend, and no other request reaches any."""
-    caddyfile = _caddyfile(scene)
-    if caddyfile is None:
-        return
-    known = routes(caddyfile)
-    for method, path, upstream, behind, admin in REQUESTS:
-        found = _first(known, method, path)
-        if found is None:
-            yield f"Caddyfile: {method} {path} is let through by no route"
-        elif (found.upstream, path.removeprefix(found.strip)) != (upstream, behind):
-            yield f"Caddyfile: {method} {path} goes to {found.upstream}, not {upstream}{behind}"
-        elif found.write is admin:
-            yield f"Caddyfile: {method} {path} {'is not' if admin else 'is'} for the administrator"
-    for method, path in REFUSED:
-        if _first(known, method, path):
-            yield f"Caddyfile: {method} {path} is let through"
-    if len(known) != caddyfile.count("handle @"):
-        yield "Caddyfile: a route has another shape than the others"
-
-
-def _first(known: Sequence[Route], method: str, path: str) -> Route | None:
-    return next((r for r in known if method in r.methods and r.path.fullmatch(path)), None)
-
-
-def _caddyfile(scene: Scene) -> str | None:
-    made = scene.lgtm.find("ConfigMap", "gateway")
-    return str(made["data"]["Caddyfile"]) if made else None
+    for text in _caddyfiles(scene):
+        yield from gateway.misrouted(text)
 
 
 @SETTINGS.register
 def the_gateway_decides_in_this_order(scene: Scene) -> Iterator[str]:
     """Who a request comes from is decided before anything looks at what it asks for."""
-    caddyfile = _caddyfile(scene)
-    position = 0
-    lines = [line.strip() for line in caddyfile.splitlines()] if caddyfile else []
-    for statement, why in STATEMENTS if lines else ():
-        later = (i for i, line in enumerate(lines) if i >= position and line.startswith(statement))
-        found = next(later, None)
-        if found is None:
-            yield f"Caddyfile: there is no {statement!r} after line {position}: {why}"
-        else:
-            position = found + 1
-    names = "|".join(scene.deployment.registry.names)
-    if lines and f"^({names})([|]({names}))*$" not in str(caddyfile):
-        yield "Caddyfile: the administrator's tenants are not exactly the registry's"
+    for text in _caddyfiles(scene):
+        yield from gateway.misordered(text, scene.deployment.registry.names)
+
+
+def _caddyfiles(scene: Scene) -> Iterator[str]:
+    made = scene.lgtm.find("ConfigMap", "gateway")
+    if made is not None:
+        yield str(made["data"]["Caddyfile"])
 
 
 # --- Grafana ------------------------------------------------------------------------------------
 
-_PROXY = "the browser has no password: Grafana asks"
-_LINKED = "a click leads from one signal to the next"
-_SHIFT = "logs and metrics of a span may be a little before and after it"
-
+#: What Grafana's plugins read (their documentation). Which source links to which is below.
 SOURCES: Mapping[str, tuple[Setting, ...]] = {
     "mimir": (
         Setting("type", "prometheus", "Mimir speaks PromQL"),
-        Setting("access", "proxy", _PROXY),
         Setting("url", "$GATEWAY_URL/prometheus", "Mimir's prefix"),
         Setting("jsonData.httpMethod", "POST", "long queries fit no URL"),
         Setting("jsonData.prometheusType", "Mimir", "Grafana asks what Mimir has"),
-        Setting("jsonData.exemplarTraceIdDestinations.0.name", "trace_id", _LINKED),
-        Setting("jsonData.exemplarTraceIdDestinations.0.datasourceUid", "tempo{suffix}", _LINKED),
+        Setting("jsonData.exemplarTraceIdDestinations.0.name", "trace_id", "OTLP's exemplars"),
     ),
     "loki": (
         Setting("type", "loki", "LogQL"),
-        Setting("access", "proxy", _PROXY),
         Setting("url", "$GATEWAY_URL", "Loki's paths start with /loki"),
-        Setting("jsonData.derivedFields.0.name", "Trace", _LINKED),
         Setting("jsonData.derivedFields.0.matcherType", "label", "it is structured metadata"),
-        Setting("jsonData.derivedFields.0.matcherRegex", "trace_id", _LINKED),
-        Setting("jsonData.derivedFields.0.datasourceUid", "tempo{suffix}", _LINKED),
-        Setting("jsonData.derivedFields.0.url", "$${__value.raw}", _LINKED),
+        Setting("jsonData.derivedFields.0.matcherRegex", "trace_id", "where OTLP logs have it"),
+        Setting("jsonData.derivedFields.0.url", "$${__value.raw}", "the whole value is the id"),
     ),
     "tempo": (
         Setting("type", "tempo", "TraceQL"),
-        Setting("access", "proxy", _PROXY),
         Setting("url", "$GATEWAY_URL/tempo", "the gateway's prefix"),
-        Setting("jsonData.tracesToLogsV2.datasourceUid", "loki{suffix}", _LINKED),
-        Setting("jsonData.tracesToLogsV2.spanStartTimeShift", "-5m", _SHIFT),
-        Setting("jsonData.tracesToLogsV2.spanEndTimeShift", "5m", _SHIFT),
         Setting("jsonData.tracesToLogsV2.customQuery", True, "the default looks for labels"),
         Setting(
             "jsonData.tracesToLogsV2.query",
             '{service_name="$${__span.tags["service.name"]}"} | trace_id="$${__trace.traceId}"',
             "as OTLP logs are stored",
         ),
-        Setting("jsonData.tracesToMetrics.datasourceUid", "mimir{suffix}", _LINKED),
-        Setting("jsonData.tracesToMetrics.spanStartTimeShift", "-5m", _SHIFT),
-        Setting("jsonData.tracesToMetrics.spanEndTimeShift", "5m", _SHIFT),
-        Setting("jsonData.tracesToMetrics.tags.0.key", "service.name", "as span metrics have it"),
-        Setting("jsonData.tracesToMetrics.tags.0.value", "service", "as span metrics have it"),
-        Setting("jsonData.tracesToMetrics.queries.0.name", "Requests per second", "what it shows"),
+        Setting(
+            "jsonData.tracesToMetrics.tags.0",
+            {"key": "service.name", "value": "service"},
+            "as span metrics have it",
+        ),
         Setting(
             "jsonData.tracesToMetrics.queries.0.query",
             "sum(rate(traces_spanmetrics_calls_total{$$__tags}[5m]))",
             "the metric that Tempo's generator makes",
         ),
-        Setting("jsonData.serviceMap.datasourceUid", "mimir{suffix}", _LINKED),
         Setting("jsonData.nodeGraph.enabled", True, "shows the service map"),
     ),
 }
-_CREDENTIAL = (
+_COMMON = (
+    Setting("access", "proxy", "the browser has no password: Grafana asks"),
     Setting("basicAuth", True, "the gateway asks for a password"),
     Setting("basicAuthUser", "admin", "who may read every tenant"),
     Setting("secureJsonData.basicAuthPassword", "$GATEWAY_ADMIN_PASSWORD", "from the Secret"),
 )
+#: From which source a click leads to which.
+_LINKS = {
+    ("mimir", "exemplarTraceIdDestinations"): "tempo",
+    ("loki", "derivedFields"): "tempo",
+    ("tempo", "tracesToLogsV2"): "loki",
+    ("tempo", "tracesToMetrics"): "mimir",
+    ("tempo", "serviceMap"): "mimir",
+}
 
 
 @SETTINGS.register
 def data_sources_link_the_signals(scene: Scene) -> Iterator[str]:
-    """Each reader's three data sources ask the gateway, and lead to each other."""
+    """Each reader's three data sources ask the gateway, and lead to each other's, nobody else's."""
     for source in scene.data_sources:
-        uid = str(source["uid"])
-        backend, _, tenant = uid.partition("-")
-        suffix = f"-{tenant}" if tenant else ""
-        wanted = [
-            Setting(s.path, s.value.format(suffix=suffix), s.why)
-            if isinstance(s.value, str) and "{suffix}" in s.value
-            else s
-            for s in (*SOURCES.get(backend, ()), *_CREDENTIAL)
-        ]
-        yield from _differing(f"data source {uid}", source, wanted)
+        uid = str(source.get("uid"))
+        backend, dash, tenant = uid.partition("-")
+        where = f"data source {uid}"
+        yield from _differing(where, source, (*SOURCES.get(backend, ()), *_COMMON))
+        named = [str(source.get("name")), *_shown_names(source.get("jsonData") or {})]
+        if not all(re.search(r"\w", name) and name != "None" for name in named):
+            yield f"{where}: what people see of it has no name"
+        if (tenant or "all tenants") not in named[0]:
+            yield f"{where} is called {named[0]}: it does not say whose data it shows"
         if bool(source.get("isDefault")) != (uid == "mimir"):
-            yield f"data source {uid}: one source is the default, that of all tenants' metrics"
+            yield f"{where}: one source is the default, that of all tenants' metrics"
+        for (of, key), to in _LINKS.items():
+            link = at(source, f"jsonData.{key}")
+            link = link[0] if isinstance(link, list) and link else link
+            if of == backend and at(link, "datasourceUid") != f"{to}{dash}{tenant}":
+                yield f"{where}: {key} leads to {at(link, 'datasourceUid')}, not to {to}'s"
+        for key in ("tracesToLogsV2", "tracesToMetrics") if backend == "tempo" else ():
+            shifts = [at(source, f"jsonData.{key}.span{end}TimeShift") for end in ("Start", "End")]
+            if shifts != ["-5m", "5m"]:
+                yield f"{where}: {key} looks from {shifts[0]} to {shifts[1]} around a span"
     text = scene.lgtm.get("ConfigMap", "grafana-datasources")["data"]["datasources.yaml"]
-    whole = yaml.load(text, Loader=yaml.CSafeLoader)
+    wanted = (
+        Setting("apiVersion", 1, "what Grafana reads"),
+        Setting("prune", True, "a tenant that is gone must not be shown"),
+    )
+    yield from _differing("datasources.yaml", yaml.load(text, yaml.CSafeLoader), wanted)
+
+
+def _shown_names(data: Mapping[str, Any]) -> Iterator[str]:
+    for key, inside in (("derivedFields", data), ("queries", data.get("tracesToMetrics") or {})):
+        for one in inside.get(key) or ():
+            yield str(one.get("name"))
+
+
+@SETTINGS.register
+def dashboards_are_found_and_stay_as_they_are(scene: Scene) -> Iterator[str]:
+    """Grafana provisions the dashboards from where they are mounted, and nobody changes them."""
+    text = scene.lgtm.get("ConfigMap", "grafana-dashboards")["data"]["dashboards.yaml"]
+    data = yaml.load(text, yaml.CSafeLoader)
     yield from _differing(
-        "datasources.yaml",
-        whole,
+        "dashboards.yaml",
+        data,
         (
             Setting("apiVersion", 1, "what Grafana reads"),
-            Setting("prune", True, "a tenant that is gone must not be shown"),
+            Setting("providers.0.type", "file", "they are files"),
+            Setting("providers.0.allowUiUpdates", False, "what is in the chart is what is shown"),
+            Setting("providers.0.disableDeletion", True, "what is in the chart is what is shown"),
         ),
     )
+    (container,) = containers(scene.lgtm.get("Deployment", "grafana"))
+    volumes = {m["mountPath"]: m["name"] for m in container["volumeMounts"]}
+    if volumes.get(at(data, "providers.0.options.path")) != "dashboards":
+        yield f"dashboards.yaml: no dashboard lies at {at(data, 'providers.0.options.path')}"
 
 
 #: Variables that decide something, by container: value and reason.
+_QUIET = "a customer's deployment reports nothing home"
+_CLOSED = "whoever is in sees every tenant (tenancy, section 5, row 24)"
+_SIGNALS = "the plan's three signals"
 VARIABLES: Mapping[str, tuple[Setting, ...]] = {
     "grafana": (
-        Setting("GF_SERVER_HTTP_PORT", "3000", "the container's port"),
-        Setting("GF_PATHS_DATA", "/var/lib/grafana", "the volume"),
-        Setting("GF_PATHS_PROVISIONING", "/etc/grafana/provisioning", "the data sources"),
         Setting("GF_ANALYTICS_REPORTING_ENABLED", "false", _QUIET),
         Setting("GF_ANALYTICS_CHECK_FOR_UPDATES", "false", _QUIET),
         Setting("GF_ANALYTICS_CHECK_FOR_PLUGIN_UPDATES", "false", _QUIET),
-        Setting("GF_USERS_ALLOW_SIGN_UP", "false", "whoever is in sees every tenant"),
-        Setting("GF_AUTH_ANONYMOUS_ENABLED", "false", "whoever is in sees every tenant"),
-    ),
-    "gateway": (
-        Setting("CONFIG_DIR", "/etc/gateway", "where the Caddyfile is"),
-        Setting("USERS_DIR", "/etc/gateway-users", "where the users are"),
-        Setting("LISTEN_ADDRESS", "0.0.0.0", "the pod's address"),  # noqa: S104
-        Setting("XDG_DATA_HOME", "/tmp", "the root file system is read-only"),  # noqa: S108
-        Setting("XDG_CONFIG_HOME", "/tmp", "the root file system is read-only"),  # noqa: S108
+        Setting("GF_USERS_ALLOW_SIGN_UP", "false", _CLOSED),
+        Setting("GF_AUTH_ANONYMOUS_ENABLED", "false", _CLOSED),
     ),
     "weaviate": (
-        Setting("PERSISTENCE_DATA_PATH", "/var/lib/weaviate", "the volume"),
         Setting("CLUSTER_HOSTNAME", "weaviate-0", "its name in its own consensus log"),
         Setting("DEFAULT_VECTORIZER_MODULE", "none", "the application brings its vectors"),
         Setting("AUTHENTICATION_ANONYMOUS_ACCESS_ENABLED", "true", "the policy keeps others out"),
         Setting("DISABLE_TELEMETRY", "true", _QUIET),
         Setting("LIMIT_RESOURCES", "true", "its heap stays below the container's limit"),
     ),
-    "postgres": (
-        Setting("POSTGRES_DB", "openwebui", "what DATABASE_URL names"),
-        Setting("POSTGRES_USER", "openwebui", "what DATABASE_URL names"),
-        Setting("PGDATA", "/var/lib/postgresql/data/pgdata", "lost+found would stop initdb"),
-    ),
-    "alloy": (
-        Setting("CONFIG_DIR", "/etc/alloy", "where its files are"),
-        Setting("DATA_DIR", "/var/lib/alloy/data", "the root file system is read-only"),
-        Setting("LISTEN_ADDRESS", "0.0.0.0", "the pod's address"),  # noqa: S104
-        Setting("OTLP_GRPC_PORT", "4317", "what OTLP clients expect"),
-        Setting("OTLP_HTTP_PORT", "4318", "what OTLP clients expect"),
-        Setting("HTTP_PORT", "12345", "probes and metrics"),
-    ),
     "open-webui": (
         Setting("ANONYMIZED_TELEMETRY", "false", _QUIET),
         Setting("DO_NOT_TRACK", "true", _QUIET),
         Setting("SCARF_NO_ANALYTICS", "true", _QUIET),
-        Setting("STATIC_DIR", "/tmp/static", "the root file system is read-only"),  # noqa: S108
-        Setting("HOME", "/tmp", "the root file system is read-only"),  # noqa: S108
         Setting("ENABLE_OLLAMA_API", "false", "there is none"),
         Setting("ENABLE_PERSISTENT_CONFIG", "false", "the values decide, not the database"),
         Setting("ENABLE_SIGNUP", "false", "whoever reaches the page could make an account"),
         Setting("DEFAULT_USER_ROLE", "pending", "an administrator lets people in"),
         Setting("GLOBAL_LOG_LEVEL", "INFO", "DEBUG prints what users write"),
         Setting("ENABLE_OPENAI_API", "true", "the provider of the models"),
-        Setting("OPENAI_API_BASE_URL", "https://api.openai.com/v1", "the provider of the models"),
         Setting("RAG_EMBEDDING_ENGINE", "openai", "the provider of the embeddings"),
         Setting("RAG_EMBEDDING_MODEL", "text-embedding-3-small", "stored vectors are of this one"),
-        Setting("RAG_OPENAI_API_BASE_URL", "https://api.openai.com/v1", "whose key it is"),
         Setting("VECTOR_DB", "weaviate", "what the chart runs"),
         Setting("ENABLE_WEB_SEARCH", "true", "what the chart runs"),
         Setting("WEB_SEARCH_ENGINE", "searxng", "what the chart runs"),
         Setting("OTEL_PYTHON_LOG_AUTO_INSTRUMENTATION", "false", "each line would be sent twice"),
         Setting("OTEL_PYTHON_FASTAPI_EXCLUDED_URLS", "/health$,/health/db$,/ready$", "probes"),
-        Setting("OTEL_METRICS_EXPORT_INTERVAL_MILLIS", "10000", "fresh without a flood"),
-        Setting("OTEL_TRACES_SAMPLER", "parentbased_always_on", "every trace is kept"),
-        Setting("OTEL_OTLP_SPAN_EXPORTER", "grpc", "the port that the endpoint names"),
-        Setting("ENABLE_OTEL", "true", "telemetry is what this deployment is for"),
-        Setting("ENABLE_OTEL_TRACES", "true", "the seed's three signals"),
-        Setting("ENABLE_OTEL_METRICS", "true", "the seed's three signals"),
-        Setting("ENABLE_OTEL_LOGS", "true", "the seed's three signals"),
+        Setting("OTEL_METRICS_EXPORT_INTERVAL_MILLIS", "10000", "the application's own default"),
+        Setting("OTEL_TRACES_SAMPLER", "parentbased_always_on", "as the plan has it"),
+        Setting("ENABLE_OTEL", "true", _SIGNALS),
+        Setting("ENABLE_OTEL_TRACES", "true", _SIGNALS),
+        Setting("ENABLE_OTEL_METRICS", "true", _SIGNALS),
+        Setting("ENABLE_OTEL_LOGS", "true", _SIGNALS),
     ),
 }
-_VARIABLES_FROM: Mapping[str, Mapping[str, tuple[str, str]]] = {
-    "grafana": {
-        "GF_SECURITY_ADMIN_USER": ("grafana-admin", "admin-user"),
-        "GF_SECURITY_ADMIN_PASSWORD": ("grafana-admin", "admin-password"),
-        "GATEWAY_ADMIN_PASSWORD": ("gateway-admin", "password"),
-    },
-    "open-webui": {
-        "WEBUI_SECRET_KEY": ("open-webui-secrets", "webui-secret-key"),
-        "PGPASSWORD": ("open-webui-secrets", "postgres-password"),
-        "OPENAI_API_KEY": ("open-webui-provider-secrets", "openai-api-key"),
-        "RAG_OPENAI_API_KEY": ("open-webui-provider-secrets", "rag-openai-api-key"),
-    },
-    "postgres": {"POSTGRES_PASSWORD": ("open-webui-secrets", "postgres-password")},
-    "searxng": {"SEARXNG_SECRET": ("open-webui-searxng-secrets", "searxng-secret-key")},
-    "alloy": {"GATEWAY_PASSWORD": ("open-webui-alloy-secrets", "gateway-password")},
+#: Arguments that decide something.
+_SHOWS = "it would show the password to whoever reaches the port"
+ARGUMENTS: Mapping[str, tuple[tuple[str, str], ...]] = {
+    "alloy": (
+        ("--disable-reporting", _QUIET),
+        ("--server.http.enable-pprof=false", _SHOWS),
+        ("--server.http.disable-support-bundle=true", _SHOWS),
+        ("--storage.path=$(DATA_DIR)", "the root file system is read-only"),
+        ("--server.http.listen-addr=$(LISTEN_ADDRESS):$(HTTP_PORT)", "probes and metrics"),
+    ),
+    "gateway": (("--watch", "a rotated password is in force without a restart"),),
 }
 
 
@@ -566,181 +519,17 @@ def _running(scene: Scene) -> Iterator[tuple[Release, Manifest, Mapping[str, Any
 
 @SETTINGS.register
 def variables_say_what_they_must(scene: Scene) -> Iterator[str]:
-    """Variables that decide about privacy, paths and providers have the values that they must."""
+    """Variables and arguments that decide about privacy, access and providers are as they must."""
     for release, _, container in _running(scene):
         name = container["name"]
-        variables = release.env(container)
-        plain = {key: one.value for key, one in variables.items()}
+        plain = {key: one.value for key, one in release.env(container).items()}
         yield from _differing(f"container {name}", plain, VARIABLES.get(name, ()))
-        for variable, (secret, key) in _VARIABLES_FROM.get(name, {}).items():
-            found = variables.get(variable)
-            if not found or not found.key or (found.key.name, found.key.key) != (secret, key):
-                yield f"container {name}: {variable} must come from {secret}, key {key}"
-
-
-# --- Alloy --------------------------------------------------------------------------------------
-
-_ON = "the tenant's signals pass each step, in this order"
-_POD_LABELS = "__meta_kubernetes_"
-ALLOY: Mapping[str, tuple[Setting, ...]] = {
-    "config.alloy": (
-        Setting(
-            "otelcol.receiver.otlp.default.grpc.endpoint",
-            'sys.env("LISTEN_ADDRESS") + ":" + sys.env("OTLP_GRPC_PORT")',
-            _PORT,
-        ),
-        Setting(
-            "otelcol.receiver.otlp.default.http.endpoint",
-            'sys.env("LISTEN_ADDRESS") + ":" + sys.env("OTLP_HTTP_PORT")',
-            _PORT,
-        ),
-        *(
-            Setting(f"{step}.output.{signal}", f"[{following}.input]", _ON)
-            for step, following in (
-                ("otelcol.receiver.otlp.default", "otelcol.processor.memory_limiter.default"),
-                ("otelcol.processor.memory_limiter.default", "otelcol.processor.transform.tenant"),
-            )
-            for signal in ("metrics", "logs", "traces")
-        ),
-        Setting("otelcol.processor.memory_limiter.default.check_interval", '"1s"', "as advised"),
-        Setting(
-            "otelcol.processor.memory_limiter.default.limit_percentage", "80", "below the limit"
-        ),
-        Setting(
-            "otelcol.processor.memory_limiter.default.spike_limit_percentage", "20", "as advised"
-        ),
-        Setting(
-            "otelcol.processor.transform.tenant.error_mode",
-            '"propagate"',
-            "rather lose than mislabel",
-        ),
-        *(
-            Setting(
-                f"otelcol.processor.transform.tenant.{signal}_statements.{key}",
-                value,
-                "who sends is this tenant",
-            )
-            for signal in ("metric", "log", "trace")
-            for key, value in (
-                ("context", '"resource"'),
-                (
-                    "statements",
-                    '[string.format(`set(attributes["tenant.id"], "%s")`, sys.env("TENANT_ID"))]',
-                ),
-            )
-        ),
-        Setting(
-            "otelcol.auth.basic.tenant.username", 'sys.env("TENANT_ID")', "the user is the tenant"
-        ),
-        Setting(
-            "otelcol.auth.basic.tenant.password", 'sys.env("GATEWAY_PASSWORD")', "from the Secret"
-        ),
-        Setting(
-            "otelcol.exporter.otlphttp.default.client.endpoint",
-            'sys.env("GATEWAY_URL") + "/otlp"',
-            "the gateway",
-        ),
-        Setting(
-            "otelcol.exporter.otlphttp.default.client.auth",
-            "otelcol.auth.basic.tenant.handler",
-            "the gateway asks",
-        ),
-        Setting(
-            "otelcol.exporter.otlphttp.default.client.headers",
-            '{ "X-Scope-OrgID" = sys.env("TENANT_ID"), }',
-            "a wrong password is a 403",
-        ),
-    ),
-    "pod-logs.alloy": (
-        Setting("discovery.kubernetes.pods.role", '"pod"', "what prints"),
-        Setting(
-            "discovery.kubernetes.pods.namespaces.names",
-            '[sys.env("POD_NAMESPACE")]',
-            "the role is of this one",
-        ),
-        Setting("discovery.relabel.pods.targets", "discovery.kubernetes.pods.targets", _ON),
-        Setting(
-            "discovery.relabel.pods.rule.source_labels", f'["{_POD_LABELS}namespace"]', "label"
-        ),
-        Setting("discovery.relabel.pods.rule.target_label", '"namespace"', "label"),
-        Setting(
-            "discovery.relabel.pods.rule#2.source_labels", f'["{_POD_LABELS}pod_name"]', "label"
-        ),
-        Setting("discovery.relabel.pods.rule#2.target_label", '"pod"', "label"),
-        Setting(
-            "discovery.relabel.pods.rule#3.source_labels",
-            f'["{_POD_LABELS}pod_container_name"]',
-            "label",
-        ),
-        Setting("discovery.relabel.pods.rule#3.target_label", '"container"', "label"),
-        Setting(
-            "discovery.relabel.pods.rule#4.source_labels",
-            f'["{_POD_LABELS}pod_label_app_kubernetes_io_component"]',
-            "label",
-        ),
-        Setting("discovery.relabel.pods.rule#4.target_label", '"component"', "label"),
-        Setting("loki.source.kubernetes.pods.targets", "discovery.relabel.pods.output", _ON),
-        Setting("loki.source.kubernetes.pods.forward_to", "[loki.process.tenant.receiver]", _ON),
-        Setting("loki.process.tenant.forward_to", "[loki.write.default.receiver]", _ON),
-        Setting(
-            "loki.process.tenant.stage.tenant.value", 'sys.env("TENANT_ID")', "no label decides"
-        ),
-        Setting(
-            "loki.write.default.endpoint.url",
-            'sys.env("GATEWAY_URL") + "/loki/api/v1/push"',
-            "the gateway",
-        ),
-        Setting(
-            "loki.write.default.endpoint.basic_auth.username",
-            'sys.env("TENANT_ID")',
-            "the user is the tenant",
-        ),
-        Setting(
-            "loki.write.default.endpoint.basic_auth.password",
-            'sys.env("GATEWAY_PASSWORD")',
-            "from the Secret",
-        ),
-    ),
-}
-
-
-def alloy_settings(text: str) -> dict[str, str]:
-    """Return an Alloy file's attributes by the dotted names and labels of their blocks.
-
-    A block that comes again gets a number: `rule`, `rule#2`. A map stays one value.
-    """
-    found: dict[str, str] = {}
-    times: dict[str, int] = {}
-    blocks: list[str] = []
-    lines = iter(text.splitlines())
-    for line in (line.strip() for line in lines):
-        attribute = re.match(r"([\w.]+)\s*=\s*(.*)", line)
-        if line.startswith("//") or not line:
-            continue
-        if line == "}":
-            blocks.pop()
-        elif attribute:
-            value = attribute[2]
-            while value.count("{") > value.count("}"):
-                value += f" {next(lines).strip()}"
-            found[".".join((*blocks, attribute[1]))] = re.sub(r"\s+=\s+", " = ", value)
-        elif line.endswith("{"):
-            name = ".".join(part.strip('"') for part in line[:-1].split())
-            place = ".".join((*blocks, name))
-            times[place] = times.get(place, 0) + 1
-            blocks.append(name if times[place] == 1 else f"{name}#{times[place]}")
-    return found
-
-
-@SETTINGS.register
-def alloy_passes_everything_on_as_the_tenant(scene: Scene) -> Iterator[str]:
-    """Each tenant's Alloy receives, limits, labels, batches and sends all three signals."""
-    for release in scene.tenants.values():
-        for file in release.config_files():
-            for one in ALLOY.get(file.key, ()):
-                found = alloy_settings(file.text).get(one.path, _ABSENT)
-                if found != one.value:
-                    yield f"{file.key}: {one.path} is {found}, must be {one.value}: {one.why}"
+        for argument, why in ARGUMENTS.get(name, ()):
+            if argument not in (container.get("args") or ()):
+                yield f"container {name}: has not the argument {argument}: {why}"
+        provider = plain.get("OPENAI_API_BASE_URL")
+        if plain.get("RAG_OPENAI_API_BASE_URL") != provider:
+            yield f"container {name}: embeddings are made elsewhere than at {provider}"
 
 
 @SETTINGS.register
@@ -748,131 +537,52 @@ def the_application_knows_its_address(scene: Scene) -> Iterator[str]:
     """What users type is what the application believes its address to be, and nobody else's."""
     for release in scene.tenants.values():
         for ingress in release.of_kind("Ingress"):
-            spec = ingress["spec"]
-            scheme = "https" if spec.get("tls") else "http"
-            wanted = f"{scheme}://{spec['rules'][0]['host']}"
             data = release.get("ConfigMap", "open-webui-config")["data"]
             for name in ("WEBUI_URL", "CORS_ALLOW_ORIGIN"):
-                if data.get(name) != wanted:
-                    yield f"{name} is {data.get(name)}, the Ingress says {wanted}"
+                if data.get(name) != f"https://{ingress['spec']['rules'][0]['host']}":
+                    yield f"{name} is {data.get(name)}, which is not what the Ingress serves"
 
 
 # --- Pods ---------------------------------------------------------------------------------------
 
-#: What a program answers when it is ready, and when it lives; None: only that its port is open.
+#: Of the observability release; the application's are in `application`. Resources are the plan's
+#: (phase 3), users those of the images, paths what the programs answer (tenancy, sections 1 to 3).
+RESOURCES = {
+    "mimir": ("100m", "512Mi", "1", "1Gi"),
+    "loki": ("100m", "256Mi", "500m", "512Mi"),
+    "tempo": ("100m", "256Mi", "500m", "512Mi"),
+    "grafana": ("100m", "256Mi", "500m", "512Mi"),
+}
+USERS = {
+    "mimir": (10001, 10001),
+    "loki": (10001, 10001),
+    "tempo": (10001, 10001),
+    "grafana": (472, 472),
+}
 PROBES: Mapping[str, tuple[str, str | None]] = {
     "mimir": ("/ready", None),
     "loki": ("/ready", None),
     "tempo": ("/ready", None),
     "grafana": ("/api/health", "/api/health"),
     "gateway": ("/-/ready", "/-/ready"),
-    "alloy": ("/-/ready", "/-/ready"),
-    "open-webui": ("/ready", "/health"),
-    "weaviate": ("/v1/.well-known/ready", "/v1/.well-known/live"),
-    "searxng": ("/healthz", "/healthz"),
 }
-#: How long a start may take [s], by what takes so long.
-STARTS = {
-    "mimir": (300, "replaying the write-ahead log"),
-    "loki": (300, "replaying the write-ahead log"),
-    "tempo": (300, "replaying the write-ahead log"),
-    "grafana": (180, "migrating its database"),
-    "open-webui": (600, "migrating its database"),
-    "postgres": (600, "recovering"),
-    "weaviate": (600, "loading its index"),
-    "searxng": (120, "loading its engines"),
-}
+#: Least time for a start [s]: replaying a write-ahead log, migrating a database.
+STARTS = {"mimir": 300, "loki": 300, "tempo": 300, "grafana": 120}
 
 
 @SETTINGS.register
-def probes_ask_what_the_programs_answer(scene: Scene) -> Iterator[str]:
-    """Each probe asks for the path that its program has, and waits as long as a start may take."""
-    for _, workload, container in _running(scene):
-        name = container["name"]
-        if name in PROBES and workload.kind != "Job":
-            ready, alive = PROBES[name]
-            for probe, path in (("readinessProbe", ready), ("livenessProbe", alive)):
-                found = at(container, f"{probe}.httpGet.path")
-                if found != path or at(container, f"{probe}.httpGet.port") not in ("http", None):
-                    yield f"container {name}: {probe} asks for {found}, must ask for {path}"
-            if alive is None and at(container, "livenessProbe.tcpSocket.port") != "http":
-                yield f"container {name}: a long query must not look like death: only the port"
-        if name in STARTS and workload.kind != "Job":
-            start = container.get("startupProbe") or {}
-            seconds = start.get("periodSeconds", 10) * start.get("failureThreshold", 3)
-            wanted, why = STARTS[name]
-            if seconds != wanted:
-                yield f"container {name}: a start may take {seconds} s, must {wanted} s: {why}"
-        for probe in ("readinessProbe", "livenessProbe"):
-            waits = at(container, f"{probe}.periodSeconds") or 10
-            fails = at(container, f"{probe}.failureThreshold") or 3
-            if probe == "readinessProbe" and waits * fails > 30:
-                yield f"container {name}: gets requests for {waits * fails} s after it is unready"
-            if probe == "livenessProbe" and not 60 <= waits * fails <= 180:
-                yield f"container {name}: is killed after {waits * fails} s, must be 60 to 180"
-
-
-@SETTINGS.register
-def images_are_those_of_the_pins(scene: Scene) -> Iterator[str]:
-    """Every image is the one that versions.yaml pins for it."""
+def pods_are_as_planned(scene: Scene) -> Iterator[str]:
+    """Each pod has the plan's resources, its image's user, and probes that its program answers."""
     pinned = {str(image) for image in Versions.load(scene.deployment.checkout).images.values()}
-    for _, workload, container in _running(scene):
+    for release, workload, container in _running(scene):
+        name = container["name"]
+        if release is scene.lgtm:
+            yield from planned(workload, container, RESOURCES.get(name), USERS.get(name))
+            yield from answering(container, PROBES.get(name), STARTS.get(name, 0))
         if container["image"] not in pinned:
             yield f"{workload.ref}: {container['image']} is not in versions.yaml"
         if container.get("imagePullPolicy") != "IfNotPresent":
             yield f"{workload.ref}: a pinned image is pulled only where it is absent"
-
-
-#: Requests and limits: what the plan gives its components; what it does not name, as measured.
-RESOURCES = {
-    "mimir": ("100m", "512Mi", "1", "1Gi"),
-    "loki": ("100m", "256Mi", "500m", "512Mi"),
-    "tempo": ("100m", "256Mi", "500m", "512Mi"),
-    "grafana": ("100m", "256Mi", "500m", "512Mi"),
-    "alloy": ("100m", "256Mi", "500m", "512Mi"),
-    "gateway": ("50m", "64Mi", "500m", "256Mi"),
-    "open-webui": ("200m", "512Mi", "1", "2Gi"),
-    "postgres": ("100m", "256Mi", "500m", "1Gi"),
-    "weaviate": ("200m", "512Mi", "1", "4Gi"),
-    "searxng": ("50m", "128Mi", "300m", "512Mi"),
-}
-
-
-@SETTINGS.register
-def resources_are_those_of_the_plan(scene: Scene) -> Iterator[str]:
-    """Every container has the requests and limits that its component is planned with."""
-    places = ("requests.cpu", "requests.memory", "limits.cpu", "limits.memory")
-    for _, workload, container in _running(scene):
-        wanted = RESOURCES.get(container["name"])
-        found = tuple(str(at(container["resources"], place)) for place in places)
-        if wanted and found != wanted:
-            yield f"{workload.ref}: resources are {found}, planned are {wanted}"
-
-
-#: Users that the images know: any other owns none of their files.
-USERS = {
-    "mimir": (10001, 10001),
-    "loki": (10001, 10001),
-    "tempo": (10001, 10001),
-    "gateway": (10001, 10001),
-    "grafana": (472, 472),
-    "alloy": (473, 473),
-    "open-webui": (1000, 0),
-    "postgres": (70, 70),
-    "weaviate": (1000, 1000),
-    "searxng": (977, 977),
-}
-
-
-@SETTINGS.register
-def pods_run_as_the_images_users(scene: Scene) -> Iterator[str]:
-    """Every pod runs as the user of its image, on a root file system that it cannot change."""
-    for _, workload, container in _running(scene):
-        security = at(pod_template(workload), "spec.securityContext") or {}
-        wanted = USERS.get(container["name"])
-        found = (security.get("runAsUser"), security.get("runAsGroup"))
-        if wanted and (found != wanted or security.get("fsGroup") != wanted[1]):
-            yield f"{workload.ref}: runs as {found}, its image's user and group are {wanted}"
         if at(container, "securityContext.readOnlyRootFilesystem") is not True:
             yield f"{workload.ref}: can change its own programs (readOnlyRootFilesystem)"
         added = at(container, "securityContext.capabilities.add") or []
@@ -885,159 +595,26 @@ def pods_end_in_peace(scene: Scene) -> Iterator[str]:
     """Stores have time to write what is in memory; the gateway serves until it is forgotten."""
     for _, workload, container in _running(scene):
         spec = pod_template(workload)["spec"]
-        if workload.kind == "StatefulSet" and spec.get("terminationGracePeriodSeconds") != 120:
-            yield f"{workload.ref}: has not 120 s to write what is in memory"
+        if workload.kind == "StatefulSet" and spec.get("terminationGracePeriodSeconds", 30) < 120:
+            yield f"{workload.ref}: has not two minutes to write what is in memory"
         if container["name"] == "gateway":
-            if at(container, "lifecycle.preStop.sleep.seconds") != 5:
+            if (at(container, "lifecycle.preStop.sleep.seconds") or 0) < 5:
                 yield f"{workload.ref}: stops before the endpoints forget it (preStop)"
             rolling = at(workload["spec"], "strategy.rollingUpdate") or {}
-            if rolling != {"maxUnavailable": 0, "maxSurge": 1}:
+            if rolling.get("maxUnavailable") != 0 or not rolling.get("maxSurge"):
                 yield f"{workload.ref}: senders see a gap while it is replaced"
+            if workload["spec"].get("replicas", 1) < 2:
+                yield f"{workload.ref}: one pod is no door while its node drains"
 
 
-# --- Names, store, network ----------------------------------------------------------------------
-
-#: Services that others know by name: name to port and the port's name. The contract of both charts.
-SERVICES = {
-    "lgtm": {
-        "mimir": {"http": 9009},
-        "loki": {"http": 3100},
-        "tempo": {"http": 3200, "otlp-http": 4318},
-        "gateway": {"http": 8080},
-        "grafana": {"http": 80},
-    },
-    "tenant": {
-        "open-webui": {"http": 8080},
-        "open-webui-alloy": {"otlp-grpc": 4317, "otlp-http": 4318, "http": 12345},
-        "open-webui-postgres": {"postgres": 5432},
-        "open-webui-weaviate": {"http": 8080, "grpc": 50051},
-        "open-webui-searxng": {"http": 8080},
-    },
-}
-#: What each Secret holds, and whose remote key it is.
-REMOTE = {
-    "gateway-admin": {"password": "lgtm-gateway-admin-password"},
-    "grafana-admin": {"admin-password": "lgtm-grafana-admin-password"},
-}
-
-
-@SETTINGS.register
-def services_keep_their_names_and_ports(scene: Scene) -> Iterator[str]:
-    """Services have the names and ports that charts, Flux and people use."""
-    first = next(iter(scene.tenants.values()), None)
-    for what, release in (("lgtm", scene.lgtm), ("tenant", first)):
-        for name, ports in SERVICES[what].items() if release else ():
-            made = release.find("Service", name) if release else None
-            found = {p["name"]: p["port"] for p in made["spec"]["ports"]} if made else None
-            if found != ports:
-                yield f"Service/{name} has {found}, must have {ports}"
-            if made and made["spec"].get("type", "ClusterIP") != "ClusterIP":
-                yield f"Service/{name} is open to the outside"
-
-
-@SETTINGS.register
-def secrets_come_from_the_store(scene: Scene) -> Iterator[str]:
-    """ExternalSecrets read the shared store every hour, and own the Secrets that they make."""
-    for release in scene.releases:
-        for external in release.of_kind("ExternalSecret"):
-            yield from _differing(
-                f"ExternalSecret/{external.name}",
-                external["spec"],
-                (
-                    Setting("refreshInterval", "1h", "a rotated secret arrives within the hour"),
-                    Setting("secretStoreRef.kind", "ClusterSecretStore", "one for the cluster"),
-                    Setting("secretStoreRef.name", "gcp-secret-manager", "as Flux makes it"),
-                    Setting("target.name", external.name, "one name for both"),
-                ),
-            )
-            if at(external["spec"], "target.creationPolicy") not in (None, "Owner"):
-                yield f"ExternalSecret/{external.name} does not own its Secret"
-    for name, wanted in REMOTE.items():
-        made = scene.lgtm.find("ExternalSecret", name)
-        data = made["spec"]["data"] if made else []
-        found = {entry["secretKey"]: entry["remoteRef"]["key"] for entry in data}
-        if made and found != wanted:
-            yield f"ExternalSecret/{name} reads {found}, must read {wanted}"
-
-
-@SETTINGS.register
-def everything_is_closed_but_dns(scene: Scene) -> Iterator[str]:
-    """In both namespaces nothing passes that no policy names; names are resolved."""
-    for release in scene.releases:
-        policies = release.of_kind("NetworkPolicy")
-        whole = [p["spec"] for p in policies if not p["spec"].get("podSelector")]
-        closed = [s for s in whole if set(s["policyTypes"]) == {"Ingress", "Egress"}]
-        if not any(not s.get("ingress") and not s.get("egress") for s in closed):
-            yield f"{release.namespace}: no policy closes both directions for all pods"
-        if not any(_resolves(rule) for s in whole for rule in s.get("egress") or ()):
-            yield f"{release.namespace}: no policy lets all pods ask kube-dns, by UDP and TCP"
-        for policy in policies:
-            yield from _half_open(policy)
-
-
-def _resolves(rule: Mapping[str, Any]) -> bool:
-    ports = {(p.get("protocol"), p.get("port")) for p in rule.get("ports") or ()}
-    peers = rule.get("to") or ()
-    return ports == {("UDP", 53), ("TCP", 53)} and any(
-        at(peer, "podSelector.matchLabels") == {"k8s-app": "kube-dns"}
-        and (at(peer, "namespaceSelector.matchLabels") or {}).get("kubernetes.io/metadata.name")
-        == "kube-system"
-        for peer in peers
-    )
-
-
-def _half_open(policy: Manifest) -> Iterator[str]:
-    """Find directions that a policy names without rules, though all is closed already."""
-    spec = policy["spec"]
-    types = list(spec.get("policyTypes") or ())
-    if len(types) != len(set(types)) or not types:
-        yield f"NetworkPolicy/{policy.name}: policyTypes {types} is not a list of directions"
-    for direction in ("ingress", "egress"):
-        for rule in spec.get(direction) or ():
-            for peer in rule.get("from") or rule.get("to") or ():
-                labels = at(peer, "namespaceSelector.matchLabels")
-                if "namespaceSelector" in peer and not labels:
-                    yield f"NetworkPolicy/{policy.name}: a peer is every namespace"
-
-
-@SETTINGS.register
-def labels_name_the_right_component(scene: Scene) -> Iterator[str]:
-    """What belongs to one component is labelled with it: selecting by label finds all of it."""
-    for release in scene.releases:
-        components = {
-            str(m.labels.get(_COMPONENT)): m.name for m in release.workloads() if m.kind != "Job"
-        }
-        for m in release:
-            own = m.labels.get(_COMPONENT)
-            named = [c for c, name in components.items() if m.name in (name, f"{name}-config")]
-            if named and m.kind != "NetworkPolicy" and own not in named:
-                yield f"{m.ref} is called as {named[0]} is, and labelled {own}"
-            selector = at(m.content, "spec.selector")
-            chosen: Mapping[str, Any] = (selector or {}).get("matchLabels", selector) or {}
-            selects = m.kind in {"Service", "PodDisruptionBudget"} and chosen
-            if selects and chosen.get(_COMPONENT) != own:
-                yield f"{m.ref} selects {chosen.get(_COMPONENT)}, and is labelled {own}"
-
-
-# --- Mounts, search, labels, defaults -----------------------------------------------------------
-
-#: Where each program looks for what: container to path to the kind of volume that must be there.
+#: Where a program looks, whatever its variables say: container to path to the kind of volume.
 MOUNTS: Mapping[str, Mapping[str, str]] = {
-    **{
-        name: {f"/etc/{name}": "configMap", "/data": "claim", "/tmp": "emptyDir"}  # noqa: S108
-        for name in ("mimir", "loki", "tempo")
-    },
-    "gateway": {"/etc/gateway": "configMap", "/etc/gateway-users": "secret"},
-    "grafana": {
-        "/etc/grafana/provisioning/datasources": "configMap",
-        "/etc/grafana/provisioning/dashboards": "configMap",
-        "/var/lib/grafana": "persistentVolumeClaim",
-    },
-    "alloy": {"/etc/alloy": "configMap", "/var/lib/alloy/data": "emptyDir"},
+    "grafana": {"/var/lib/grafana": "persistentVolumeClaim"},
     "open-webui": {"/app/backend/data": "persistentVolumeClaim"},
     "postgres": {"/var/lib/postgresql/data": "claim", "/var/run/postgresql": "emptyDir"},
     "weaviate": {"/var/lib/weaviate": "claim"},
     "searxng": {"/etc/searxng": "configMap", "/var/cache/searxng": "emptyDir"},
+    **{backend: {"/data": "claim"} for backend in ("mimir", "loki", "tempo")},
 }
 
 
@@ -1053,28 +630,114 @@ def volumes_are_where_programs_look(scene: Scene) -> Iterator[str]:
                 yield f"{workload.ref}: there is no {kind} at {path}"
 
 
-_JSON = "the application reads JSON"
-_SEARXNG = (
-    Setting("use_default_settings", True, "what is not said here is as SearXNG has it"),
-    Setting("search.formats", ["html", "json"], _JSON),
-    Setting("search.safe_search", 1, "moderate, as the plan has it"),
-    Setting("server.limiter", False, "it would refuse the application, its only client"),
-    Setting("general.instance_name", "SearXNG", "as the plan has it"),
-)
+@SETTINGS.register
+def volumes_are_of_one_class(scene: Scene) -> Iterator[str]:
+    """Every claim of the deployment names the same StorageClass, that of the plan's cluster."""
+    for release in scene.releases:
+        claims = [(m.ref, m["spec"]) for m in release.of_kind("PersistentVolumeClaim")]
+        for m in release.of_kind("StatefulSet"):
+            claims += [(m.ref, c["spec"]) for c in m["spec"].get("volumeClaimTemplates") or ()]
+        for ref, spec in claims:
+            if spec.get("storageClassName") != "standard-rwo":
+                yield f"{release.namespace}: {ref} is of class {spec.get('storageClassName')}"
+
+
+# --- Names, store, network ----------------------------------------------------------------------
+
+#: Services that the plan calls by name: name to port and the port's name.
+SERVICES = {
+    "lgtm": {
+        "mimir": {"http": 9009},
+        "loki": {"http": 3100},
+        "tempo": {"http": 3200, "otlp-http": 4318},
+        "gateway": {"http": 8080},
+        "grafana": {"http": 80},
+    },
+    "tenant": {
+        "open-webui": {"http": 8080},
+        "open-webui-alloy": {"otlp-grpc": 4317, "otlp-http": 4318, "http": 12345},
+    },
+}
 
 
 @SETTINGS.register
-def the_search_answers_the_application(scene: Scene) -> Iterator[str]:
-    """SearXNG answers in JSON, and does not take the application for an attacker."""
-    for release in scene.tenants.values():
-        made = release.find("ConfigMap", "open-webui-searxng")
-        if made:
-            text = made["data"]["settings.yml"]
-            yield from _differing("settings.yml", yaml.load(text, yaml.CSafeLoader), _SEARXNG)
-            application = release.get("ConfigMap", "open-webui-config")["data"]
-            url = f"http://open-webui-searxng.{release.namespace}.svc:8080/search"
-            if application.get("SEARXNG_QUERY_URL") != url:
-                yield f"SEARXNG_QUERY_URL is {application.get('SEARXNG_QUERY_URL')}, must be {url}"
+def services_keep_their_names_and_ports(scene: Scene) -> Iterator[str]:
+    """Services have the names and ports of the plan, and none is open to the outside."""
+    first = next(iter(scene.tenants.values()), None)
+    for what, release in (("lgtm", scene.lgtm), ("tenant", first)):
+        for name, ports in SERVICES[what].items() if release else ():
+            made = release.find("Service", name) if release else None
+            found = {p["name"]: p["port"] for p in made["spec"]["ports"]} if made else None
+            if found != ports:
+                yield f"Service/{name} has {found}, must have {ports}"
+        for made in release.services() if release else ():
+            if made["spec"].get("type", "ClusterIP") != "ClusterIP":
+                yield f"{made.ref} is open to the outside"
+
+
+@SETTINGS.register
+def secrets_come_from_the_store(scene: Scene) -> Iterator[str]:
+    """ExternalSecrets read the shared store every hour, and own the Secrets that they make."""
+    for release in scene.releases:
+        for external in release.of_kind("ExternalSecret"):
+            wanted = (
+                Setting("refreshInterval", "1h", "as the plan has it"),
+                Setting("secretStoreRef.kind", "ClusterSecretStore", "one for the cluster"),
+                Setting("target.name", external.name, "one name for both"),
+            )
+            yield from _differing(f"ExternalSecret/{external.name}", external["spec"], wanted)
+            if at(external["spec"], "target.creationPolicy") not in (None, "Owner"):
+                yield f"ExternalSecret/{external.name} does not own its Secret"
+
+
+@SETTINGS.register
+def everything_is_closed_but_dns(scene: Scene) -> Iterator[str]:
+    """In both namespaces nothing passes that no policy names; names are resolved."""
+    for release in scene.releases:
+        policies = release.of_kind("NetworkPolicy")
+        whole = [p["spec"] for p in policies if not p["spec"].get("podSelector")]
+        closed = [s for s in whole if set(s["policyTypes"]) == {"Ingress", "Egress"}]
+        if not any(not s.get("ingress") and not s.get("egress") for s in closed):
+            yield f"{release.namespace}: no policy closes both directions for all pods"
+        if not any(_resolves(rule) for s in whole for rule in s.get("egress") or ()):
+            yield f"{release.namespace}: no policy lets all pods ask kube-dns, by UDP and TCP"
+
+
+def _resolves(rule: Mapping[str, Any]) -> bool:
+    ports = {(p.get("protocol"), p.get("port")) for p in rule.get("ports") or ()}
+    peers = rule.get("to") or ()
+    return ports == {("UDP", 53), ("TCP", 53)} and any(
+        at(peer, "podSelector.matchLabels") == {"k8s-app": "kube-dns"}
+        and (at(peer, "namespaceSelector.matchLabels") or {}).get("kubernetes.io/metadata.name")
+        == "kube-system"
+        for peer in peers
+    )
+
+
+@SETTINGS.register
+def releases_reach_each_other_where_they_must(scene: Scene) -> Iterator[str]:
+    """Across namespaces each call that is configured passes both policies, and no other does."""
+    yield from network.blocked(scene.releases, FROM_FLUX)
+    yield from network.unneeded(scene.releases, FROM_FLUX)
+
+
+@SETTINGS.register
+def labels_name_the_right_component(scene: Scene) -> Iterator[str]:
+    """What belongs to one component is labelled with it: selecting by label finds all of it."""
+    for release in scene.releases:
+        components = {
+            str(m.labels.get(_COMPONENT)): m.name for m in release.workloads() if m.kind != "Job"
+        }
+        for m in release:
+            own = m.labels.get(_COMPONENT)
+            named = [c for c, name in components.items() if re.match(rf"{name}(-|$)", m.name)]
+            if named and m.kind not in {"NetworkPolicy", "ExternalSecret"} and own not in named:
+                yield f"{m.ref} is called as {named[0]} is, and labelled {own}"
+            selector = at(m.content, "spec.selector")
+            chosen: Mapping[str, Any] = (selector or {}).get("matchLabels", selector) or {}
+            selects = m.kind in {"Service", "PodDisruptionBudget"} and chosen
+            if selects and chosen.get(_COMPONENT) != own:
+                yield f"{m.ref} selects {chosen.get(_COMPONENT)}, and is labelled {own}"
 
 
 @SETTINGS.register
@@ -1092,68 +755,83 @@ def labels_tell_what_belongs_together(scene: Scene) -> Iterator[str]:
                 yield f"{m.ref} is labelled as {m.labels.get('tenant.id')}'s, is {tenant}'s"
 
 
-_PLAN = "what a tenant gets that the registry says nothing of"
-_DEFAULTS: Mapping[str, tuple[Setting, ...]] = {
-    "mimir": (
-        Setting("limits.max_global_series_per_user", 1_000_000, _PLAN),
-        Setting("limits.ingestion_rate", 100_000, _PLAN),
-        Setting("limits.ingestion_burst_size", 200_000, _PLAN),
-        Setting("limits.compactor_blocks_retention_period", "744h", "31 days, in every backend"),
-        Setting("limits.out_of_order_time_window", "1h", "as long as Alloy keeps trying"),
-        Setting("limits.max_global_exemplars_per_user", 10_000, "0 would link no trace"),
-        Setting(
-            "limits.promote_otel_resource_attributes",
-            "deployment.environment,k8s.cluster.name,tenant.id",
-            "labels that dashboards choose by",
-        ),
-    ),
-    "loki": (
-        Setting("limits_config.ingestion_rate_mb", 4, _PLAN),
-        Setting("limits_config.ingestion_burst_size_mb", 8, _PLAN),
-        Setting("limits_config.max_global_streams_per_user", 5_000, _PLAN),
-        Setting("limits_config.retention_period", "744h", "31 days, in every backend"),
-        Setting("limits_config.max_query_series", 500, "as the plan has it"),
-        Setting("limits_config.max_entries_limit_per_query", 5_000, "as the plan has it"),
-    ),
-    "tempo": (
-        Setting("overrides.defaults.ingestion.rate_limit_bytes", 15_000_000, _PLAN),
-        Setting("overrides.defaults.ingestion.burst_size_bytes", 20_000_000, _PLAN),
-        Setting("overrides.defaults.ingestion.max_traces_per_user", 10_000, _PLAN),
-        Setting("overrides.defaults.compaction.block_retention", "744h", "31 days, everywhere"),
-        Setting(
-            "overrides.defaults.metrics_generator.processors",
-            ["service-graphs", "span-metrics"],
-            "what the service map and the latencies are drawn from",
-        ),
+# --- Search, ways in ----------------------------------------------------------------------------
+
+_SEARXNG = (
+    Setting("use_default_settings", True, "what is not said here is as SearXNG has it"),
+    Setting("search.formats", ["html", "json"], "the application reads JSON"),
+    Setting("search.safe_search", 1, "moderate, as the chart that the plan changes has it"),
+    Setting("server.limiter", False, "it would refuse the application, its only client"),
+)
+
+
+@SETTINGS.register
+def the_search_answers_the_application(scene: Scene) -> Iterator[str]:
+    """SearXNG answers in JSON, and does not take the application for an attacker."""
+    for release in scene.tenants.values():
+        made = release.find("ConfigMap", "open-webui-searxng")
+        if made:
+            text = made["data"]["settings.yml"]
+            yield from _differing("settings.yml", yaml.load(text, yaml.CSafeLoader), _SEARXNG)
+            url = release.get("ConfigMap", "open-webui-config")["data"].get("SEARXNG_QUERY_URL", "")
+            if not url.endswith("/search"):
+                yield f"SEARXNG_QUERY_URL is {url}: SearXNG searches at /search"
+
+
+_NGINX = "nginx.ingress.kubernetes.io/"
+_ISSUED = Setting("cert-manager.io/cluster-issuer", "letsencrypt-prod", "the plan's issuer")
+_SAFE = Setting(f"{_NGINX}ssl-redirect", "true", "nobody types a password in clear text")
+#: Annotations by the Service that the Ingress leads to (the plan, phases 3 and 5).
+INGRESSES: Mapping[str, tuple[Setting, ...]] = {
+    "grafana": (_ISSUED, _SAFE),
+    "open-webui": (
+        _ISSUED,
+        _SAFE,
+        Setting(f"{_NGINX}proxy-body-size", "100m", "documents are uploaded"),
+        Setting(f"{_NGINX}proxy-read-timeout", "600", "an answer takes its time"),
+        Setting(f"{_NGINX}proxy-send-timeout", "600", "an answer takes its time"),
+        Setting(f"{_NGINX}proxy-buffering", "off", "answers are streamed"),
     ),
 }
 
 
 @SETTINGS.register
-def defaults_are_those_of_the_plan(scene: Scene) -> Iterator[str]:
-    """A tenant that the registry says nothing of has the plan's limits and retention."""
-    for backend, settings in _DEFAULTS.items():
-        yield from _differing(f"{backend}.yaml", scene.config(backend), settings)
+def people_come_in_by_https_only(scene: Scene) -> Iterator[str]:
+    """Each Ingress leads everywhere to its Service, with a certificate, through one controller."""
+    for release, name in ((scene.lgtm, "grafana"), *((r, "open-webui") for r in _tenants(scene))):
+        ingress = release.find("Ingress", name)
+        if ingress is None:
+            yield f"{release.namespace}: nothing leads people to {name} (Ingress)"
+            continue
+        spec, where = ingress["spec"], f"{release.namespace}: Ingress/{name}"
+        path = {"path": "/", "pathType": "Prefix"}
+        backend = {"service": {"name": name, "port": {"name": "http"}}}
+        wanted = (
+            Setting("ingressClassName", "nginx", "the plan's controller"),
+            Setting("rules.0.http.paths", [{**path, "backend": backend}], "all of it"),
+        )
+        yield from _differing(where, spec, wanted)
+        for one in INGRESSES[name]:
+            if ingress.annotations.get(one.path) != one.value:
+                found = ingress.annotations.get(one.path)
+                yield f"{where}: {one.path} is {found}, must be {one.value}: {one.why}"
+        if not spec.get("tls"):
+            yield f"{where} serves passwords in clear text"
+        policy = release.get("NetworkPolicy", name)["spec"]
+        peers = [peer for rule in policy.get("ingress") or () for peer in rule["from"]]
+        spaces = [at(peer, "namespaceSelector.matchLabels") for peer in peers]
+        if {"kubernetes.io/metadata.name": "ingress-nginx"} not in spaces:
+            yield f"{where}: its controller is kept out (NetworkPolicy/{name})"
+
+
+def _tenants(scene: Scene) -> tuple[Release, ...]:
+    return tuple(scene.tenants.values())
 
 
 @SETTINGS.register
-def people_find_grafana(scene: Scene) -> Iterator[str]:
-    """Grafana's Ingress leads everywhere to Grafana, and only its controller may come in."""
-    ingress = scene.lgtm.find("Ingress", "grafana")
-    if ingress is None:
-        return
-    yield from _differing(
-        "Ingress/grafana",
-        ingress["spec"],
-        (
-            Setting("rules.0.http.paths.0.path", "/", "all of Grafana"),
-            Setting("rules.0.http.paths.0.pathType", "Prefix", "all of Grafana"),
-            Setting("rules.0.http.paths.0.backend.service.name", "grafana", "all of Grafana"),
-        ),
-    )
-    policy = scene.lgtm.get("NetworkPolicy", "grafana")["spec"]
-    name = at(policy, "ingress.0.from.0.namespaceSelector.matchLabels") or {}
-    if name != {"kubernetes.io/metadata.name": "ingress-nginx"}:
-        yield f"NetworkPolicy/grafana lets in {name or 'nobody'}, must let in the controller"
-    if scene.lgtm.get("Deployment", "gateway")["spec"].get("replicas") != 2:
-        yield "Deployment/gateway: one pod is no door while its node drains"
+def pod_logs_are_collected(scene: Scene) -> Iterator[str]:
+    """Each tenant's Alloy also collects what the tenant's pods print, as the plan has it."""
+    for tenant, release in scene.tenants.items():
+        alloy = Alloy.of(release)
+        if alloy is None or not alloy.components("loki.source.kubernetes"):
+            yield f"{tenant}: nobody collects what its pods print"

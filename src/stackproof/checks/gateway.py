@@ -1,0 +1,190 @@
+"""The gateway's Caddyfile: who a request comes from, before what it asks for, and where it goes.
+
+That Caddy does what is read off here is proven by asking it (tests/e2e: refusals, fuzz).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from string import Template
+
+from stackproof.backends import READ_APIS
+from stackproof.checks.alloy import DIRECT, SIGNALS
+from stackproof.stack.base import Backend
+
+
+@dataclass(frozen=True)
+class Route:
+    """A route of the Caddyfile."""
+
+    methods: frozenset[str]
+    path: re.Pattern[str]
+    write: bool
+    """Not for the administrator."""
+    strip: str
+    upstream: str
+
+
+_ROUTE = re.compile(
+    r"@(?P<name>[\w-]+) \{\s*method (?P<methods>[A-Z ]+?)\s*"
+    r"vars_regexp \{http\.request\.uri\} \^\((?P<path>.*)\)\(\[\?\]\|\$\)\s*"
+    r"(?P<write>not vars \{http\.auth\.user\.id\} admin\s*)?\}\s*"
+    r"handle @(?P=name) \{\s*(?:uri strip_prefix (?P<strip>\S+)\s*)?"
+    r"import backend \{\$(?P<upstream>\w+)\}\s*\}"
+)
+
+
+def routes(caddyfile: str) -> list[Route]:
+    """Return the gateway's routes, in their order."""
+    return [
+        Route(
+            frozenset(one["methods"].split()),
+            re.compile(one["path"]),
+            bool(one["write"]),
+            one["strip"] or "",
+            one["upstream"],
+        )
+        for one in _ROUTE.finditer(caddyfile)
+    ]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A request that must pass: to which backend, under which path there, by an admin too."""
+
+    method: str
+    path: str
+    upstream: str
+    behind: str
+    admin: bool
+
+
+#: Path of a backend behind the gateway, and of its API behind that (tenancy.md, sections 1 to 3).
+_PREFIX = {Backend.MIMIR: "/prometheus", Backend.LOKI: "", Backend.TEMPO: "/tempo"}
+_OWN = {Backend.MIMIR: "/prometheus", Backend.LOKI: "", Backend.TEMPO: ""}
+_PLACES = {"trace_id": "0af7651916cd43dd8448eb211c80319c"}
+
+
+def wanted() -> Iterator[Wanted]:
+    """Yield what Alloy sends, and every read API that this suite, or Grafana, asks."""
+    for signal in SIGNALS:
+        upstream, behind = DIRECT[signal]
+        upstream = "TEMPO_OTLP_URL" if signal == "traces" else upstream
+        yield Wanted("POST", f"/otlp/v1/{signal}", upstream, behind, admin=False)
+    yield Wanted("POST", DIRECT["pod logs"][1], *DIRECT["pod logs"], admin=False)
+    yield Wanted("POST", "/api/v1/push", "MIMIR_URL", "/api/v1/push", admin=False)
+    for api in READ_APIS:
+        if api.excluded.startswith(("not passed", "TraceQL metrics")):
+            continue
+        path = Template(api.path).substitute(_PLACES)
+        yield Wanted(
+            api.method,
+            f"{_PREFIX[api.backend]}{path}",
+            f"{api.backend.name}_URL",
+            f"{_OWN[api.backend]}{path}",
+            admin=True,
+        )
+
+
+#: What nobody may send: reads of every tenant, changes, and writes by another method
+#: (tenancy.md, sections 1 to 3, "unauthenticated, cross-tenant", and section 5).
+REFUSED = (
+    ("GET", "/config"),
+    ("GET", "/metrics"),
+    ("GET", "/ingester/tenants"),
+    ("GET", "/distributor/all_user_stats"),
+    ("GET", "/ruler/rule_groups"),
+    ("GET", "/status/config"),
+    ("POST", "/ingester/shutdown"),
+    ("POST", "/ingester/flush"),
+    ("POST", "/flush"),
+    ("POST", "/compactor/delete_tenant"),
+    ("POST", "/loki/api/v1/delete"),
+    ("POST", "/prometheus/config/v1/rules/x"),
+    ("POST", "/otlp/v1/metrics/../../ruler/delete_tenant"),
+    *(("GET", one.path) for one in wanted() if not one.admin),
+    ("DELETE", "/loki/api/v1/query"),
+    ("POST", "/tempo/api/search"),
+)
+
+_CHEAP = "a name that is nobody's costs no hash"
+#: Statements of the Caddyfile in the order in which a request meets them, and why each is there.
+STATEMENTS = (
+    ("admin off", "its API would change the configuration"),
+    ("persist_config off", "a change would outlive the ConfigMap"),
+    ("auto_https off", "it would ask an authority for certificates"),
+    ("level {$LOG_LEVEL:WARN}", "each request would be a line"),
+    ("reverse_proxy {args[0]} {", "what `import backend` names"),
+    ("header_up X-Scope-OrgID {vars.tenant}", "the user is the tenant"),
+    ("header_up -Authorization", "backends never see a password"),
+    ("compression off", "what a client did not ask for it need not understand"),
+    ("http://:{$HTTP_PORT} {", "the pod's port"),
+    ("bind {$LISTEN_ADDRESS}", "the pod's address"),
+    ("method GET", "the kubelet asks so, and nobody else may ask otherwise"),
+    ("vars {http.request.uri} /-/ready", "the kubelet asks without a password"),
+    ("respond @ready 200", "the kubelet asks without a password"),
+    ("@nobody not vars_regexp {http.request.header.Authorization} ", _CHEAP),
+    ("route @nobody {", _CHEAP),
+    ('error "not authenticated" 401', _CHEAP),
+    ("basic_auth {", "nobody gets further without a password"),
+    ("import {$USERS_DIR}/users", "the users are in a Secret"),
+    ("max_size ", "a body must not fill the memory"),
+    ("@tenant not vars {http.auth.user.id} admin", "the administrator is no tenant"),
+    ("@foreign {", "a header may repeat who the user is, and nothing else"),
+    ("not vars {http.auth.user.id} admin", "the administrator is no tenant"),
+    (
+        'not vars {http.request.header.X-Scope-OrgID} "" {http.auth.user.id}',
+        "a header may repeat who the user is, and nothing else",
+    ),
+    ('error @foreign "X-Scope-OrgID names another tenant" 403', "a claim is refused, not dropped"),
+    ("vars @tenant tenant {http.auth.user.id}", "the user is the tenant"),
+    ("@admin vars {http.auth.user.id} admin", "the administrator names tenants"),
+    ("@unknown {", "only tenants that exist"),
+    ("vars {http.auth.user.id} admin", "the administrator names tenants"),
+    ("not vars_regexp {http.request.header.X-Scope-OrgID} ^(", "only tenants that exist"),
+    ('error @unknown "X-Scope-OrgID is not a list of known tenants joined by |" 403', "as above"),
+    ("vars @admin tenant {http.request.header.X-Scope-OrgID}", "the administrator names tenants"),
+    ("error 404", "what is not listed is not there"),
+    ('respond "{err.status_code} {err.message}" {err.status_code}', "an error says what it is"),
+)
+
+
+def misrouted(caddyfile: str) -> Iterator[str]:
+    """Yield the requests that do not get where they must, or get where they must not."""
+    known = routes(caddyfile)
+    for one in wanted():
+        found = _first(known, one.method, one.path)
+        asked = f"Caddyfile: {one.method} {one.path}"
+        if found is None:
+            yield f"{asked} is let through by no route"
+        elif (found.upstream, one.path.removeprefix(found.strip)) != (one.upstream, one.behind):
+            yield f"{asked} goes to {found.upstream}, not {one.upstream}{one.behind}"
+        elif found.write is one.admin:
+            yield f"{asked} {'is not' if one.admin else 'is'} for the administrator"
+    for method, path in REFUSED:
+        if _first(known, method, path):
+            yield f"Caddyfile: {method} {path} is let through"
+    if len(known) != caddyfile.count("handle @"):
+        yield "Caddyfile: a route has another shape than the others"
+
+
+def _first(known: Sequence[Route], method: str, path: str) -> Route | None:
+    return next((r for r in known if method in r.methods and r.path.fullmatch(path)), None)
+
+
+def misordered(caddyfile: str, tenants: Sequence[str]) -> Iterator[str]:
+    """Yield statements that are missing, or come later than they must."""
+    position = 0
+    lines = [line.strip() for line in caddyfile.splitlines()]
+    for statement, why in STATEMENTS:
+        later = (i for i, line in enumerate(lines) if i >= position and line.startswith(statement))
+        found = next(later, None)
+        if found is None:
+            yield f"Caddyfile: there is no {statement!r} after line {position}: {why}"
+        else:
+            position = found + 1
+    names = "|".join(tenants)
+    if f"^({names})([|]({names}))*$" not in caddyfile:
+        yield "Caddyfile: the administrator's tenants are not exactly the registry's"

@@ -1,0 +1,79 @@
+"""Rules of one pod that hold for both charts, given what is known of its program."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from stackproof.manifests import Manifest, pod_template
+
+Resources = tuple[str, str, str, str]
+"""Requests of cpu and memory, limits of cpu and memory."""
+
+_PLACES = ("requests.cpu", "requests.memory", "limits.cpu", "limits.memory")
+
+
+def at(data: Any, path: str) -> Any:
+    """Return what stands at a dotted path of maps and lists, None where nothing does."""
+    for key in path.split("."):
+        if isinstance(data, Mapping):
+            data = data.get(key)
+        elif isinstance(data, list) and key.isdigit() and int(key) < len(data):
+            data = data[int(key)]
+        else:
+            return None
+    return data
+
+
+def planned(
+    workload: Manifest,
+    container: Mapping[str, Any],
+    resources: Resources | None,
+    user: tuple[int, int] | None,
+) -> Iterator[str]:
+    """Yield where a pod differs from its planned resources, or is not its image's user."""
+    found = tuple(str(at(container["resources"], place)) for place in _PLACES)
+    if resources and found != resources:
+        yield f"{workload.ref}: resources are {found}, planned are {resources}"
+    security = at(pod_template(workload), "spec.securityContext") or {}
+    own = (security.get("runAsUser"), security.get("runAsGroup"))
+    if user and own != user:
+        yield f"{workload.ref}: runs as {own}, its image's user and group are {user}"
+    if security.get("fsGroup") != security.get("runAsGroup"):
+        yield f"{workload.ref}: its volumes belong to another group than its own (fsGroup)"
+
+
+def answering(
+    container: Mapping[str, Any], paths: tuple[str, str | None] | None, start_s: int
+) -> Iterator[str]:
+    """Yield where probes ask for what the program does not answer, or in too little time.
+
+    Args:
+        container: The container.
+        paths: What it answers when it is ready, and when it lives; None: only its port is open.
+        start_s: How long a start may take at least [s]; 0 without a startup probe.
+    """
+    name = container["name"]
+    ready, alive = paths or (None, None)
+    for probe, path in (("readinessProbe", ready), ("livenessProbe", alive)):
+        found = at(container, f"{probe}.httpGet.path")
+        port = at(container, f"{probe}.httpGet.port")
+        if paths and (found != path or port not in ("http", None)):
+            yield f"container {name}: {probe} asks port {port} for {found}, must ask for {path}"
+    if paths and alive is None and at(container, "livenessProbe.tcpSocket.port") != "http":
+        yield f"container {name}: a long query must not look like death: only the port"
+    if start_s > _lasting(container.get("startupProbe")):
+        yield f"container {name}: a start may take less than {start_s} s"
+    if _lasting(container.get("readinessProbe")) > _UNREADY_S:
+        yield f"container {name}: gets requests for more than {_UNREADY_S} s after it is unready"
+    if not _DEAD_S[0] <= _lasting(container.get("livenessProbe")) <= _DEAD_S[1]:
+        yield f"container {name}: is not killed after {_DEAD_S[0]} to {_DEAD_S[1]} s of silence"
+
+
+_UNREADY_S = 30
+_DEAD_S = (60, 180)
+
+
+def _lasting(probe: Mapping[str, Any] | None) -> int:
+    """Return how long a probe fails until it counts [s]."""
+    return probe.get("periodSeconds", 10) * probe.get("failureThreshold", 3) if probe else 0
