@@ -305,7 +305,7 @@ def a_tenant_costs_little_before_it_sends(scene: Scene) -> Iterator[str]:
             yield f"{where}: the stripe_size is {stripes}, must be a power of two up to 1024"
     queue = at(generator, "remote_write.0.queue_config") or {}
     if not 0 < queue.get("max_samples_per_send", 0) <= queue.get("capacity", 0) <= 2_500:
-        yield f"tempo.yaml: a queue of {queue} is made for each tenant; its default has 10000 places"
+        yield f"tempo.yaml: a queue of {queue} is made for each tenant (by default of 10000)"
 
 
 def _seconds(text: str) -> float:
