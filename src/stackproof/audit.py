@@ -1,4 +1,4 @@
-"""Values that do nothing: keys at a wrong place, and keys that no template reads.
+"""What does nothing: values at a wrong place or that no template reads, changes that roll no pod.
 
 A leaf of a values file is in force if the chart renders something else without it, or if it says
 what the chart's default says anyway, or if a later file says the same key again. Everything else is
@@ -7,14 +7,15 @@ a mistake: of the place, of the name, or a switch beside it is off.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from stackproof import helm
 from stackproof.helm import HelmError, Render, Values, ValueUse
-from stackproof.manifests import Release
+from stackproof.manifests import Release, pod_template
 from stackproof.permutations import Keys, value_at
 from stackproof.surroundings import as_mapping, merged, read_values
 
@@ -120,3 +121,100 @@ def _covers(use: ValueUse, path: Keys) -> bool:
     reach = len(use.path)
     alike = all(a in {b, "*"} for a, b in zip(use.path, path, strict=False))
     return alike and (reach == len(path) or (reach < len(path) and use.how == "read"))
+
+
+# --- Changes that must reach running pods -------------------------------------------------------
+
+#: Files that their program reads again by itself (tenancy limits, dashboards).
+RELOADED = re.compile(r"overrides\.yaml|dashboards\.yaml|.*\.json")
+#: Secrets that a pod must not follow at once: PostgreSQL reads its own only when its directory is
+#: empty, and a new key of the sessions logs everybody out and loses stored credentials.
+STAYS = frozenset({"webui-secret-key", "postgres-password", "admin-password"})
+
+
+def unrolled(
+    chart: Path, values: Sequence[Values], overlay: Mapping[str, str] | None = None
+) -> list[str]:
+    """Return the changes of a ConfigMap or Secret after which a pod would run with the old one.
+
+    Each is tried: a line of a configuration is changed in its template, a secret in the values; the
+    pods that use it must get another template, or else must stay.
+
+    Args:
+        chart: The chart's folder.
+        values: What the chart is given, in Helm's order.
+        overlay: Files of the chart with other texts.
+
+    Raises:
+        HelmError: The chart does not render with these values.
+    """
+    first = replace(_request(chart, [as_mapping(v) for v in values]), overlay=overlay or {})
+    (before,) = helm.render_many([first])
+    if isinstance(before, HelmError):
+        raise before
+    tries = [*_touched(chart, first, before), *_rotated(first, before)]
+    outcomes = helm.render_many(request for _, _, request in tries)
+    return [
+        f"{what}: {name} goes on with the old one"
+        if stays is False
+        else f"{what}: {name} is rolled, and must not be"
+        for (what, stays, _), after in zip(tries, outcomes, strict=True)
+        if isinstance(after, Release)
+        for name in _wrong(before, after, stays)
+    ]
+
+
+def _touched(chart: Path, first: Render, before: Release) -> Iterator[tuple[str, bool, Render]]:
+    """Yield a change of one line of each configuration, in the template that it comes from."""
+    for made in before.of_kind("ConfigMap"):
+        file = made.source.partition("/")[2]
+        text = first.overlay.get(file) or (chart / file).read_text(encoding="utf-8")
+        for key, value in (made.get("data") or {}).items():
+            lines = (
+                value.splitlines() if "\n" in value else [f"{key}: {value}", f'{key}: "{value}"']
+            )
+            line = next((n for n in map(str.strip, lines) if n[:1] and text.count(n) == 1), None)
+            if line and not RELOADED.fullmatch(key):
+                changed = text.replace(line, f'{line[:-1]}x"' if line[-1] == '"' else f"{line}x")
+                overlay = {**first.overlay, file: changed}
+                yield f"{made.ref}, {key}: {line}", False, replace(first, overlay=overlay)
+
+
+def _rotated(first: Render, before: Release) -> Iterator[tuple[str, bool, Render]]:
+    """Yield a change of each secret that the values give, and whether pods must stay."""
+    given = merged(*(as_mapping(part) for part in first.values))
+    for made in before.of_kind("Secret"):
+        for key in made.get("stringData") or {}:
+            camel = re.sub(r"-(\w)", lambda one: one[1].upper(), key)
+            here = given.get("secrets") or {}
+            part = {"extra": {key: "new"}} if key in (here.get("extra") or {}) else {camel: "new"}
+            values = [*first.values, {"secrets": part}]
+            yield f"{made.ref}, {key}", key in STAYS, replace(first, values=values)
+
+
+def _wrong(before: Release, after: Release, stays: bool) -> Iterator[str]:
+    """Yield the workloads that use what changed and are as before, or changed though they stay."""
+    old = {(m.kind, m.name): m.digest for m in before}
+    changed = {key for m in after if old.get(key := (m.kind, m.name)) != m.digest}
+    for m in after.workloads():
+        template, then = pod_template(m), before.find(m.kind, m.name)
+        rolled = then is None or pod_template(then) != template
+        if m.kind != "Job" and rolled is stays and changed & set(_used(template["spec"])):
+            yield m.ref
+
+
+def _used(spec: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield the ConfigMaps and Secrets that a pod's spec names."""
+    for volume in spec.get("volumes") or ():
+        if volume.get("configMap"):
+            yield "ConfigMap", volume["configMap"]["name"]
+    for container in (*(spec.get("initContainers") or ()), *spec["containers"]):
+        sources = [one.get("valueFrom") or {} for one in container.get("env") or ()]
+        for source in (*sources, *(container.get("envFrom") or ())):
+            for kind, names in (
+                ("ConfigMap", ("configMapKeyRef", "configMapRef")),
+                ("Secret", ("secretKeyRef", "secretRef")),
+            ):
+                for name in names:
+                    if source.get(name):
+                        yield kind, source[name]["name"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -103,3 +104,60 @@ def test_leaves_and_what_is_left_without_one() -> None:
     assert list(audit.leaves(values)) == [(("a", "b"), 1), (("a", "c"), []), (("d",), {})]
     assert audit.without(values, ("a", "b")) == {"a": {"c": []}, "d": {}}
     assert read_values(CHARTS[0] / "values.yaml")
+
+
+# --- Changes that must reach running pods -------------------------------------------------------
+
+ROLLED = [("lgtm", "production"), ("open-webui-stack", "default-values")]
+
+
+@pytest.mark.parametrize(("chart", "scenario"), ROLLED)
+def test_every_change_reaches_its_pods(chart: str, scenario: str) -> None:
+    file = CHECKOUT.charts / chart / "ci" / f"{scenario}.yaml"
+    assert audit.unrolled(CHECKOUT.charts / chart, [file]) == []
+
+
+@pytest.mark.parametrize(
+    ("chart", "scenario", "file", "old", "new", "found"),
+    [
+        (*ROLLED[0], "_backend.tpl", "checksum/config", "sum/config", None),
+        (
+            *ROLLED[0],
+            "_backend.tpl",
+            'checksum/config: {{ include (printf "lgtm.%s.config" $name) $root | sha256sum }}',
+            'checksum/config: "0"',
+            r"ConfigMap/loki, loki.yaml: .*: StatefulSet/loki goes on with the old one",
+        ),
+        (
+            *ROLLED[1],
+            "searxng.yaml",
+            '"checksums" (dict "config" $config)',
+            '"checksums" (dict)',
+            r"ConfigMap/.*searxng, settings.yml: .*searxng goes on with the old one",
+        ),
+        (
+            *ROLLED[1],
+            "open-webui.yaml",
+            '"secrets" (list "provider-secrets")',
+            '"secrets" (list)',
+            r"Secret/.*provider-secrets, openai-api-key: .* goes on with the old one",
+        ),
+        (
+            *ROLLED[1],
+            "open-webui.yaml",
+            '"secrets" (list "provider-secrets")',
+            '"secrets" (list "provider-secrets" "secrets")',
+            r"Secret/.*, webui-secret-key: .* is rolled, and must not be",
+        ),
+    ],
+)
+def test_a_change_that_reaches_no_pod_is_found(
+    chart: str, scenario: str, file: str, old: str, new: str, found: str | None
+) -> None:
+    root = CHECKOUT.charts / chart
+    text = (root / "templates" / file).read_text(encoding="utf-8")
+    assert old in text
+    overlay = {f"templates/{file}": text.replace(old, new)}
+    problems = audit.unrolled(root, [root / "ci" / f"{scenario}.yaml"], overlay)
+    assert bool(problems) is (found is not None)
+    assert found is None or any(re.search(found, problem) for problem in problems)

@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from stackproof import references
+from stackproof import audit, references
 from stackproof.checks import Checks
 from stackproof.deployment import Deployment
 from stackproof.manifests import Release, containers, pod_template
@@ -424,7 +424,6 @@ def rotation_rolls_what_may_roll(scene: Scene) -> Iterator[str]:
 
 
 _RELOAD = "secret.reloader.stakater.com/reload"
-_STAYS = {"webui-secret-key", "postgres-password"}
 
 
 def _list(text: str) -> list[str]:
@@ -442,5 +441,5 @@ def _must_stay(release: Release, secret: str) -> bool:
     for external in release.of_kind("ExternalSecret"):
         target = external["spec"].get("target", {}).get("name") or external.name
         if target == secret:
-            return bool(_STAYS & {entry["secretKey"] for entry in external["spec"]["data"]})
+            return bool(audit.STAYS & {entry["secretKey"] for entry in external["spec"]["data"]})
     return False

@@ -132,7 +132,7 @@ class Judge:
         if not changed:
             return Judgement(Verdict.EQUIVALENT)
         if chart is not None:
-            # Last: a value that does nothing any more is found by trying each of them.
+            # Last, by trying each: a value that does nothing, a change that reaches no pod.
             for one in sorted(self._idle(chart) - self._idle_before[chart]):
                 return Judgement(Verdict.KILLED, "audit", one)
         return Judgement(Verdict.SURVIVED, seen_in=tuple(changed))
@@ -163,7 +163,8 @@ class Judge:
         files_ = [case.values[0] for case in self._cases(chart) if not case.must_fail]
         rich = [file for file in files_ if isinstance(file, Path)][:_RICH]
         found = [one for file in rich for one in audit.idle(chart, [file], 0, file.name)]
-        return frozenset(map(str, found)) | frozenset(audit.unread(chart))
+        stale = [one for file in files_ for one in audit.unrolled(chart, [file])]
+        return frozenset(map(str, found)) | frozenset(audit.unread(chart)) | frozenset(stale)
 
     def _outcomes(self, chart: Path) -> Iterator[tuple[_Case, Release | HelmError]]:
         """Render the cases, the richest first: most mutants are killed there."""
