@@ -129,7 +129,7 @@ def _covers(use: ValueUse, path: Keys) -> bool:
 RELOADED = re.compile(r"overrides\.yaml|dashboards\.yaml|.*\.json")
 #: Secrets that a pod must not follow at once: PostgreSQL reads its own only when its directory is
 #: empty, and a new key of the sessions logs everybody out and loses stored credentials.
-STAYS = frozenset({"webui-secret-key", "postgres-password", "admin-password"})
+STAYS = frozenset({"webui-secret-key", "postgres-password"})
 
 
 def unrolled(
@@ -184,12 +184,13 @@ def _rotated(first: Render, before: Release) -> Iterator[tuple[str, bool, Render
     """Yield a change of each secret that the values give, and whether pods must stay."""
     given = merged(*(as_mapping(part) for part in first.values))
     for made in before.of_kind("Secret"):
-        for key in made.get("stringData") or {}:
+        keys = made.get("stringData") or {}
+        for key in keys:
             camel = re.sub(r"-(\w)", lambda one: one[1].upper(), key)
             here = given.get("secrets") or {}
             part = {"extra": {key: "new"}} if key in (here.get("extra") or {}) else {camel: "new"}
             values = [*first.values, {"secrets": part}]
-            yield f"{made.ref}, {key}", key in STAYS, replace(first, values=values)
+            yield f"{made.ref}, {key}", bool(STAYS & set(keys)), replace(first, values=values)
 
 
 def _wrong(before: Release, after: Release, stays: bool) -> Iterator[str]:

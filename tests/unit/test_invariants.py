@@ -389,6 +389,12 @@ FAULTS: list[tuple[str, str, Any, str]] = [
     ("what-policies-close-they-open", "web NetworkPolicy", DELETE, "and no egress rule lets it"),
     ("what-policies-close-they-open", "db NetworkPolicy", DELETE, "and no ingress rule lets it"),
     ("what-policies-close-they-open", "web NetworkPolicy|spec|egress|0|ports|0|port", 5433, "5432"),
+    (
+        "what-policies-close-they-open",
+        "web ConfigMap|data|OTHER_URL",
+        "http://web.elsewhere.svc:80/",
+        "calls web.elsewhere.svc .*no egress rule lets it",
+    ),
     ("policies-open-no-more", "web ConfigMap|data|DB_URL", "sqlite", "without a reason"),
     (  # the other end is closed: still one lock is open
         "policies-open-no-more",

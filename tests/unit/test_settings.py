@@ -13,6 +13,7 @@ from stackproof.checks.alloy import alloy_settings
 from stackproof.checks.application import APPLICATION
 from stackproof.checks.deployment import Scene
 from stackproof.checks.gateway import routes
+from stackproof.checks.observability import OBSERVABILITY
 from stackproof.checks.pods import at
 from stackproof.checks.settings import SETTINGS
 from stackproof.deployment import LGTM_RELEASE, TENANT_RELEASE, Deployment
@@ -160,6 +161,76 @@ def test_routes_are_read_off_the_caddyfile() -> None:
     assert (set(route.methods), route.write, route.strip) == ({"POST"}, True, "/a")
     assert route.upstream == "LOKI_URL"
     assert route.path.fullmatch("/b")
+
+
+# --- The observability chart ------------------------------------------------------------------
+
+
+def _observability(name: str, file: str = "", old: str = "", new: str = "") -> Release:
+    chart = CHECKOUT.charts / LGTM
+    overlay = {}
+    if file:
+        text = (chart / "templates" / file).read_text(encoding="utf-8")
+        assert old in text
+        overlay = {f"templates/{file}": text.replace(old, new)}
+    values = [chart / "ci" / f"{name}.yaml"]
+    return helm.render(chart, values, release="one", namespace="here", overlay=overlay)
+
+
+LGTM_FAULTS = [
+    (
+        "no-tenants",
+        "gateway.yaml",
+        'error @admin "there',
+        '# "there',
+        "the-gateway-decides-who-it-is",
+    ),
+    (
+        "production",
+        "gateway.yaml",
+        "error @foreign",
+        "vars @foreign",
+        "the-gateway-decides-who-it-is",
+    ),
+    (
+        "no-gateway",
+        "grafana-datasources.yaml",
+        "httpHeaderValue1",
+        "httpHeaderValue2",
+        "data-sources-say-for-whom-they-ask",
+    ),
+    (
+        "no-gateway",
+        "networkpolicies.yaml",
+        '{{- include "lgtm.tenantPeers" . }}\n{{- end',
+        "{{- end",
+        "every-part-knows-the-same-tenants",
+    ),
+    (
+        "no-tenants",
+        "loki.yaml",
+        "\noverrides: {}",
+        "",
+        "every-part-knows-the-same-tenants",
+    ),
+]
+
+
+@pytest.mark.parametrize("values", sorted((CHECKOUT.charts / LGTM / "ci").glob("*.yaml")), ids=str)
+def test_the_scenarios_of_observability_are_sound(values: Path) -> None:
+    release = _observability(values.stem)
+    assert [p for check in OBSERVABILITY for p in check.find(release)] == []
+
+
+@pytest.mark.parametrize(("name", "file", "old", "new", "check"), LGTM_FAULTS)
+def test_a_fault_of_observability_is_noticed(
+    name: str, file: str, old: str, new: str, check: str
+) -> None:
+    assert list(OBSERVABILITY[check].find(_observability(name, file, old, new)))
+
+
+def test_each_check_of_observability_has_a_fault() -> None:
+    assert {check for *_, check in LGTM_FAULTS} == set(OBSERVABILITY.names)
 
 
 # --- The application's chart --------------------------------------------------------------------

@@ -699,6 +699,7 @@ def policies_name_their_peers(m: Manifest) -> Iterator[str]:
 def what_policies_close_they_open(rendered: Rendered) -> Iterator[str]:
     """What a pod is configured to call is let out by policies, and let in there."""
     yield from network.blocked([rendered.release], rendered.externals)
+    yield from network.cut_off([rendered.release], rendered.externals)
 
 
 @INVARIANTS.register

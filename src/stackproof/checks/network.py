@@ -67,6 +67,24 @@ def unneeded(releases: Iterable[Release], externals: Externals = NOTHING) -> Ite
                 yield f"{key[0]} may call port {port} of {key[1]} without a reason ({where})"
 
 
+def cut_off(releases: Iterable[Release], externals: Externals = NOTHING) -> Iterator[str]:
+    """Yield each call into a namespace that these releases do not know, and no policy names."""
+    cluster = Cluster(releases, externals)
+    policies = _Policies(cluster)
+    for pod in cluster.pods:
+        ruling = policies.ruling(pod, "egress")
+        rules = [rule for one in ruling for rule in one["spec"].get("egress") or ()]
+        for where, endpoint in _endpoints(cluster, pod) if ruling else ():
+            namespace, _ = endpoint.service(pod.namespace, cluster.namespaces) or ("", "")
+            if not namespace or namespace in cluster.namespaces:
+                continue
+            labels = {"kubernetes.io/metadata.name": namespace}
+            peers = (peer for rule in rules for peer in rule.get("to") or ())
+            spaces = (peer.get("namespaceSelector") for peer in peers)
+            if not any(space is not None and matches(space, labels) for space in spaces):
+                yield f"{_id(pod)} calls {endpoint.host} ({where}), and no egress rule lets it"
+
+
 def _opened(cluster: Cluster) -> Iterator[tuple[str, Mapping[str, Any], Pod, Pod]]:
     """Yield where a policy lets a pod call another: where, the rule, the caller and the callee."""
     policies = _Policies(cluster)

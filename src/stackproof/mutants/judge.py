@@ -17,6 +17,7 @@ from stackproof.checks.configs import refused
 from stackproof.checks.delivered import differing
 from stackproof.checks.deployment import DEPLOYMENT, Scene
 from stackproof.checks.invariants import broken
+from stackproof.checks.observability import OBSERVABILITY
 from stackproof.checks.settings import SETTINGS
 from stackproof.deployment import Deployment
 from stackproof.errors import StackproofError
@@ -277,8 +278,9 @@ class Judge:
 
 
 def _unfit(chart: Path, release: Release) -> tuple[str, str] | None:
-    """Return the first check of the application's chart that does not hold, and its message."""
-    for check in APPLICATION if chart.name == "open-webui-stack" else ():
+    """Return the first check of one of our own charts that does not hold, and its message."""
+    own = {"open-webui-stack": APPLICATION, "lgtm": OBSERVABILITY}.get(chart.name, ())
+    for check in own:
         for problem in check.find(release):
             return check.name, problem
     return None
