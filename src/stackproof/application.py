@@ -123,18 +123,25 @@ def pinned(lock: str) -> str:
     return found[1]
 
 
+def unavailable() -> str:
+    """Return why the application cannot run on this machine, "" if it can."""
+    if _pythons():
+        return ""
+    return f"{NAME} needs Python {' or '.join(_PYTHONS)} on PATH, this one is {_OWN}"
+
+
+def _pythons() -> list[tuple[str, str]]:
+    """Return the Pythons that the application fits, ours first, each with its version `3.N`."""
+    own = [(sys.executable, _OWN)] if _OWN in _PYTHONS else []
+    others = ((shutil.which(f"python{number}"), number) for number in _PYTHONS)
+    return own + [(path, number) for path, number in others if path]
+
+
 def _python() -> tuple[str, str]:
-    """Return a Python that the application fits, and its version `3.N`."""
-    if _OWN in _PYTHONS:
-        return sys.executable, _OWN
-    for number in _PYTHONS:
-        if found := shutil.which(f"python{number}"):
-            return found, number
-    raise StackproofError(
-        f"{NAME} needs Python {' or '.join(_PYTHONS)}, this one is {_OWN}",
-        where=sys.executable,
-        todo=f"Install Python {_PYTHONS[0]} and put it on PATH.",
-    )
+    if why := unavailable():
+        todo = f"Install Python {_PYTHONS[0]} and put it on PATH."
+        raise StackproofError(why, where=sys.executable, todo=todo)
+    return _pythons()[0]
 
 
 def _make(entry: Entry, pins: Path, console: Console, what: str) -> None:

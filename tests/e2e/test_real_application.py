@@ -42,6 +42,8 @@ def applications(stack: Stack, client: Client) -> Iterator[Mapping[str, Running]
     """The applications, by protocol; the third tenant has none."""
     if not isinstance(stack, LocalStack):
         pytest.skip("a cluster runs the application's own image")
+    if why := application.unavailable():
+        pytest.skip(why)
     by_grpc, by_http, *_ = stack.tenants
     with ExitStack() as life:
         yield {

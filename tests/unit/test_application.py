@@ -18,6 +18,7 @@ from stackproof.versions import Versions
 def pins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Checkout:
     """A checkout that pins version 1.2.3, and an empty cache."""
     monkeypatch.setenv("STACKPROOF_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(application, "_OWN", "3.12")
     folder = tmp_path / "tools" / "open-webui"
     folder.mkdir(parents=True)
     (folder / "application.lock").write_text("# Made.\nopen-webui==1.2.3 \\\n    --hash=x\n")
@@ -85,9 +86,11 @@ def test_a_python_that_is_too_new(
     """One that fits is looked for on PATH."""
     monkeypatch.setattr(application, "_OWN", "3.99")
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(StackproofError, match=r"needs Python 3.12 or 3.11, this one is 3.99"):
+    with pytest.raises(StackproofError, match=r"needs Python 3.12 or 3.11 on PATH, .* 3.99"):
         application.locate(pins, build=False)
+    assert "on PATH" in application.unavailable()
     (tmp_path / "python3.11").symlink_to(sys.executable)
+    assert not application.unavailable()
     assert application.locate(pins, build=False).how == "not built yet"
 
 
