@@ -17,9 +17,11 @@ from stackproof.activity import EMITTED_TWICE, SERIES
 from stackproof.backends.grafana import BACKENDS
 from stackproof.errors import StackproofError
 from stackproof.manifests import Release
-from stackproof.stack.base import Backend
+from stackproof.stack.base import STACK_TENANT, Backend
 
 CONFIG_MAP = "grafana-dashboards"
+#: The data source of the stack's own metrics.
+STACK_SOURCE = f"{Backend.MIMIR}-{STACK_TENANT}"
 
 #: What Grafana puts in by itself, and what it is for an hour's dashboard.
 BUILT_IN: Mapping[str, str] = {
@@ -37,6 +39,7 @@ _NO_METRIC = (
 )
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
 _NAME = re.compile(r"(?<![\w:.])[A-Za-z_:][\w:]*(?!\s*\(|[\w:])")
+_KEPT = re.compile(r'\["__name__"\]\s+regex\s+= "([^"]+)"')
 _KEYWORDS = frozenset({"and", "or", "unless", "bool", "offset", "inf", "nan"})
 
 
@@ -123,6 +126,13 @@ def read(release: Release) -> tuple[Dashboard, ...]:
     return tuple(found)
 
 
+def kept(release: Release) -> frozenset[str]:
+    """Return the metrics of the stack itself that the monitor keeps; none where there is none."""
+    monitor = release.find("ConfigMap", "monitor")
+    found = _KEPT.search(monitor["data"]["config.alloy"]) if monitor else None
+    return frozenset(found[1].split("|")) if found else frozenset()
+
+
 def expand(text: str, values: Mapping[str, str]) -> str:
     """Return a query with its variables put in, as Grafana does before it asks.
 
@@ -149,7 +159,10 @@ def metrics(promql: str) -> frozenset[str]:
 
 
 def problems(
-    dashboards: Sequence[Dashboard], uids: Collection[str], tenants: Collection[str]
+    dashboards: Sequence[Dashboard],
+    uids: Collection[str],
+    tenants: Collection[str],
+    stack: Collection[str] = (),
 ) -> list[str]:
     """Return what is wrong with the dashboards themselves; empty when all is well.
 
@@ -157,6 +170,7 @@ def problems(
         dashboards: All that are provisioned.
         uids: Of the provisioned data sources.
         tenants: Names that no dashboard may hold.
+        stack: Metrics that there are of the stack itself (:func:`kept`).
     """
     found = []
     for number, dashboard in enumerate(dashboards):
@@ -164,11 +178,15 @@ def problems(
             found.append(f"{dashboard.name}: has no uid")
         if dashboard.uid in {each.uid for each in dashboards[:number]}:
             found.append(f"{dashboard.name}: its uid {dashboard.uid} is taken")
-        found += [f"{dashboard.name}: {each}" for each in _of_one(dashboard, uids, tenants)]
+        found += [f"{dashboard.name}: {each}" for each in _of_one(dashboard, uids, tenants, stack)]
+    asked = {name for each in dashboards for query in each.queries for name in metrics(query.text)}
+    found += [f"the monitor keeps {name}, which no panel asks" for name in sorted({*stack} - asked)]
     return found
 
 
-def _of_one(dashboard: Dashboard, uids: Collection[str], tenants: Collection[str]) -> Iterator[str]:
+def _of_one(
+    dashboard: Dashboard, uids: Collection[str], tenants: Collection[str], stack: Collection[str]
+) -> Iterator[str]:
     text = json.dumps(dashboard.record)
     yield from (f"names the tenant {each}" for each in tenants if re.search(rf"\b{each}\b", text))
     ids = [panel["id"] for panel in dashboard.panels]
@@ -188,7 +206,8 @@ def _of_one(dashboard: Dashboard, uids: Collection[str], tenants: Collection[str
             yield f"{where}: asks nothing"
         if query.backend is Backend.MIMIR:
             names = metrics(expanded)
-            yield from (f"{where}: nothing emits the metric {n}" for n in sorted(names - SERIES))
+            unknown = names.difference(stack if query.source == STACK_SOURCE else SERIES)
+            yield from (f"{where}: nothing emits the metric {name}" for name in sorted(unknown))
             for name in sorted(names & EMITTED_TWICE.keys()):
                 if f'{EMITTED_TWICE[name]}!=""' not in expanded:
                     yield f"{where}: {name} is there twice, ask for one by {EMITTED_TWICE[name]}"

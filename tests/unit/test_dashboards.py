@@ -46,9 +46,10 @@ def test_grafana_gets_every_file(
 
 
 def test_they_are_sound(
-    checkout: Checkout, provisioned: tuple[Dashboard, ...], uids: list[str]
+    checkout: Checkout, release: Release, provisioned: tuple[Dashboard, ...], uids: list[str]
 ) -> None:
-    assert problems(provisioned, uids, Deployment.load(checkout).registry.names) == []
+    names = Deployment.load(checkout).registry.names
+    assert problems(provisioned, uids, names, dashboards.kept(release)) == []
 
 
 def _query(record: dict[str, Any], text: str) -> None:
@@ -84,7 +85,11 @@ FAULTS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_is_found(
-    fault: str, checkout: Checkout, provisioned: tuple[Dashboard, ...], uids: list[str]
+    fault: str,
+    checkout: Checkout,
+    release: Release,
+    provisioned: tuple[Dashboard, ...],
+    uids: list[str],
 ) -> None:
     spoil, expected = FAULTS[fault]
     others = [each for each in provisioned if each.uid != "open-webui"]
@@ -92,9 +97,31 @@ def test_a_fault_is_found(
     record = copy.deepcopy(dict(own.record))
     spoil(record)
     names = Deployment.load(checkout).registry.names
-    found = problems([*others, Dashboard("open-webui.json", record)], uids, names)
+    spoilt = [*others, Dashboard("open-webui.json", record)]
+    found = problems(spoilt, uids, names, dashboards.kept(release))
     assert len(found) == 1
     assert expected in found[0]
+
+
+def test_what_is_kept_of_the_stack_is_what_its_dashboard_asks(
+    checkout: Checkout, release: Release, provisioned: tuple[Dashboard, ...], uids: list[str]
+) -> None:
+    names = Deployment.load(checkout).registry.names
+    stack = dashboards.kept(release)
+    assert problems(provisioned, uids, names, {*stack, "go_threads"}) == [
+        "the monitor keeps go_threads, which no panel asks"
+    ]
+    (missing,) = problems(provisioned, uids, names, stack - {"cortex_ingester_memory_series"})
+    assert missing.endswith("nothing emits the metric cortex_ingester_memory_series")
+
+
+def test_without_the_monitor_its_dashboard_is_not_there(checkout: Checkout) -> None:
+    off = {"monitor": {"enabled": False}}
+    bare = Deployment.load(checkout).with_values(lgtm=[off]).lgtm()
+    assert "stack.json" not in {each.name for each in dashboards.read(bare)}
+    assert len(dashboards.read(bare)) == 4
+    assert dashboards.kept(bare) == frozenset()
+    assert "observability" not in bare.get("ConfigMap", "gateway")["data"]["Caddyfile"]
 
 
 @pytest.mark.parametrize(

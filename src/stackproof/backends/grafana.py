@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from stackproof.errors import StackproofError
-from stackproof.stack.base import TENANT_HEADER, Access, Backend
+from stackproof.stack.base import STACK_TENANT, TENANT_HEADER, Access, Backend
 
 #: Grafana's plugin ids of the three backends.
 BACKENDS: Mapping[str, Backend] = {
@@ -34,8 +34,11 @@ class DataSource:
         """Return whose data it has to show: one tenant's if it names exactly that, else all.
 
         A list or anything else in the header is meant to be everybody: what it really shows is for
-        the backend to say (`soev|enterprise-.*` is no pattern but a tenant of that name).
+        the backend to say (`soev|enterprise-.*` is no pattern but a tenant of that name). The
+        stack's own metrics are no tenant's: that source must show nobody's.
         """
+        if self.header == STACK_TENANT:
+            return frozenset()
         return frozenset({self.header}) if self.header in tenants else frozenset(tenants)
 
 

@@ -20,6 +20,7 @@ from stackproof import audit, references
 from stackproof.checks import Checks
 from stackproof.deployment import Deployment
 from stackproof.manifests import Release, containers, pod_template
+from stackproof.stack.base import STACK_TENANT
 from stackproof.tenants import parse_duration
 
 _BACKENDS = ("mimir", "loki", "tempo")
@@ -161,7 +162,7 @@ def every_tenant_is_known_everywhere(scene: Scene) -> Iterator[str]:
         yield from _differs("the gateway's users", keys, wanted | {"admin"})
     uids = {str(source.get("uid")) for source in scene.data_sources}
     sources = {f"{b}{s}" for b in _BACKENDS for s in ("", *(f"-{n}" for n in wanted))}
-    yield from _differs("Grafana's data sources", uids, sources)
+    yield from _differs("Grafana's data sources", uids, sources | {f"mimir-{STACK_TENANT}"})
     namespaces = {tenant.namespace for tenant in registry}
     yield from _differs("the gateway's NetworkPolicy", _admitted(scene.lgtm), namespaces)
 
@@ -199,14 +200,14 @@ def data_sources_name_known_tenants(scene: Scene) -> Iterator[str]:
 
 @DEPLOYMENT.register
 def only_the_gateway_reaches_a_backend(scene: Scene) -> Iterator[str]:
-    """A backend's policy lets the gateway in, Tempo into Mimir, and nobody else.
+    """A backend's policy lets the gateway and the monitor in, Tempo into Mimir, and nobody else.
 
     The backends believe the header: whoever reaches one of them is any tenant.
     """
     if not scene.lgtm.find("Deployment", "gateway"):
         return
     for backend in _BACKENDS:
-        allowed = {"gateway", "tempo"} if backend == "mimir" else {"gateway"}
+        allowed = {"gateway", "monitor", *(["tempo"] if backend == "mimir" else [])}
         for rule in scene.lgtm.get("NetworkPolicy", backend)["spec"].get("ingress") or ():
             for peer in rule.get("from") or [{}]:
                 component = _at(peer, "podSelector.matchLabels") or {}

@@ -20,6 +20,7 @@ from stackproof.checks.alloy import Alloy
 from stackproof.checks.deployment import FROM_FLUX, Scene
 from stackproof.checks.pods import answering, at, planned
 from stackproof.manifests import Manifest, Release, containers, pod_template
+from stackproof.stack.base import STACK_TENANT
 from stackproof.surroundings import read_values
 from stackproof.tenants import parse_duration
 from stackproof.versions import Versions
@@ -258,6 +259,8 @@ def limits_are_those_of_the_registry(scene: Scene) -> Iterator[str]:
     for name, _, limits in _limited(scene, "tempo"):
         if at(limits, "ingestion.rate_strategy") != "local":
             yield f"tempo: {name}'s ingestion.rate_strategy needs a ring with others"
+        if at(limits, "global.max_bytes_per_trace") != 5_000_000:
+            yield f"tempo: {name} may send a trace of any size (global.max_bytes_per_trace)"
 
 
 def _limited(scene: Scene, backend: str) -> Iterator[tuple[str, Any, Any]]:
@@ -327,7 +330,7 @@ def the_gateway_lets_through_what_is_listed(scene: Scene) -> Iterator[str]:
 def the_gateway_decides_in_this_order(scene: Scene) -> Iterator[str]:
     """Who a request comes from is decided before anything looks at what it asks for."""
     for text in _caddyfiles(scene):
-        yield from gateway.misordered(text, scene.deployment.registry.names)
+        yield from gateway.misordered(text, (*scene.deployment.registry.names, STACK_TENANT))
 
 
 def _caddyfiles(scene: Scene) -> Iterator[str]:
@@ -410,7 +413,12 @@ def data_sources_link_the_signals(scene: Scene) -> Iterator[str]:
         for (of, key), to in _LINKS.items():
             link = at(source, f"jsonData.{key}")
             link = link[0] if isinstance(link, list) and link else link
-            if of == backend and at(link, "datasourceUid") != f"{to}{dash}{tenant}":
+            # The stack's own metrics have nothing to lead to.
+            if (
+                tenant != STACK_TENANT
+                and of == backend
+                and at(link, "datasourceUid") != f"{to}{dash}{tenant}"
+            ):
                 yield f"{where}: {key} leads to {at(link, 'datasourceUid')}, not to {to}'s"
         for key in ("tracesToLogsV2", "tracesToMetrics") if backend == "tempo" else ():
             shifts = [at(source, f"jsonData.{key}.span{end}TimeShift") for end in ("Start", "End")]
@@ -506,6 +514,12 @@ ARGUMENTS: Mapping[str, tuple[tuple[str, str], ...]] = {
         ("--server.http.listen-addr=$(LISTEN_ADDRESS):$(HTTP_PORT)", "probes and metrics"),
     ),
     "gateway": (("--watch", "a rotated password is in force without a restart"),),
+    "monitor": (
+        ("--disable-reporting", _QUIET),
+        ("--server.http.enable-pprof=false", "whoever reaches the port would see its memory"),
+        ("--server.http.disable-support-bundle=true", "it would show the configuration"),
+        ("--storage.path=$(DATA_DIR)", "the root file system is read-only"),
+    ),
 }
 
 
@@ -552,12 +566,14 @@ RESOURCES = {
     "loki": ("100m", "256Mi", "500m", "512Mi"),
     "tempo": ("100m", "256Mi", "500m", "512Mi"),
     "grafana": ("100m", "256Mi", "500m", "512Mi"),
+    "monitor": ("50m", "128Mi", "200m", "256Mi"),
 }
 USERS = {
     "mimir": (10001, 10001),
     "loki": (10001, 10001),
     "tempo": (10001, 10001),
     "grafana": (472, 472),
+    "monitor": (473, 473),
 }
 PROBES: Mapping[str, tuple[str, str | None]] = {
     "mimir": ("/ready", None),
@@ -565,6 +581,7 @@ PROBES: Mapping[str, tuple[str, str | None]] = {
     "tempo": ("/ready", None),
     "grafana": ("/api/health", "/api/health"),
     "gateway": ("/-/ready", "/-/ready"),
+    "monitor": ("/-/ready", "/-/ready"),
 }
 #: Least time for a start [s]: replaying a write-ahead log, migrating a database.
 STARTS = {"mimir": 300, "loki": 300, "tempo": 300, "grafana": 120}

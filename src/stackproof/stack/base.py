@@ -15,6 +15,9 @@ from typing import Protocol, Self
 #: The header by which Mimir, Loki and Tempo tell tenants apart.
 TENANT_HEADER = "X-Scope-OrgID"
 
+#: Under which the stack keeps metrics of itself (charts/lgtm, templates/monitor.yaml).
+STACK_TENANT = "observability"
+
 #: What the backends call a tenant that nobody named; no tenant may have such a name.
 STRAY_TENANTS = ("anonymous", "fake", "single-tenant", "")
 

@@ -79,15 +79,24 @@ class LocalStack:
         keep: Leave the directory (configurations, logs, data) when it ends.
         alloys: Run each tenant's Alloy. Without them a tenant writes straight to the gateway, with
             the password that its Alloy would have: for more tenants than a machine has room for.
+        monitor: Run what scrapes the stack itself; no proof needs it.
     """
 
     provider = "local"
     disposable = True
 
-    def __init__(self, deployment: Deployment, *, keep: bool = False, alloys: bool = True) -> None:
+    def __init__(
+        self,
+        deployment: Deployment,
+        *,
+        keep: bool = False,
+        alloys: bool = True,
+        monitor: bool = False,
+    ) -> None:
         self.deployment = deployment.with_values(tenant=[_NO_KUBERNETES_API])
         self.keep = keep
         self.alloys = alloys
+        self.monitor = monitor
         self.started_s = 0.0
         """From the start of the first program until all were ready."""
         self._store = SecretStore()
@@ -135,6 +144,7 @@ class LocalStack:
             pod.name: pod
             for release in self._releases
             for pod in pods(release, self.directory, lambda _: self._ports.lease())
+            if self.monitor or pod.name != "monitor"
         }
         self._services = service_ports(self._releases, self._pods.values())
         for pod in self._pods.values():

@@ -1,0 +1,177 @@
+"""The stack's own health: every panel shows the administrator something, and nobody else reads it.
+
+The monitor runs as rendered: it scrapes the backends and the gateway and writes to Mimir. What can
+go wrong is made to go wrong, so that the panels of refusals and errors have something to show.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+
+from stackproof import dashboards, telemetry
+from stackproof.backends import PROVABLE, Client, grafana, poll
+from stackproof.backends.base import Request
+from stackproof.checkout import Checkout
+from stackproof.counted import numbered
+from stackproof.dashboards import STACK_SOURCE, Query
+from stackproof.deployment import Deployment
+from stackproof.isolation import Door, sender
+from stackproof.load import make
+from stackproof.stack.base import STACK_TENANT, TENANT_HEADER, Backend, Signal
+from stackproof.stack.local import LocalStack
+from stackproof.telemetry import ExportError
+
+pytestmark = [pytest.mark.needs_restart, pytest.mark.xdist_group("monitor")]
+
+DEPLOYMENT = Deployment.load(Checkout.find())
+(DASHBOARD,) = (each for each in dashboards.read(DEPLOYMENT.lgtm()) if each.uid == "stack")
+KEPT = dashboards.kept(DEPLOYMENT.lgtm())
+#: Rates need two scrapes, 15 s apart; Tempo's generator writes after 15 s; some are slower.
+PATIENCE_S = 120
+_ANY_API = PROVABLE[0]
+_HOUR_NS = 3600 * 10**9
+
+
+@pytest.fixture(scope="module")
+def monitored(client: Client) -> Iterator[LocalStack]:
+    with LocalStack(DEPLOYMENT, alloys=False, monitor=True) as stack:
+        _use(stack, client)
+        # What a counter held when it was first seen is no rate: only what comes after it.
+        source = _source(stack)
+        poll(lambda: _seen(client, source, "up == 1", 5), PATIENCE_S, "the first scrape")
+        for _ in range(2):
+            _use(stack, client)
+            time.sleep(8)
+        yield stack
+
+
+def _use(stack: LocalStack, client: Client) -> None:
+    """Send what is taken, what is refused, and traces that are too large to be kept."""
+    for tenant in stack.tenants:
+        with sender(stack, tenant, Door.GATEWAY, client) as door:
+            for signal in Signal:
+                door.send(signal, make(tenant, signal, 5, 5.0, 1)[0])
+            for signal in (Signal.METRICS, Signal.LOGS):
+                late = numbered(
+                    signal, tenant, telemetry.new_run(), 1, time.time_ns() - 200 * 24 * _HOUR_NS
+                )
+                with pytest.raises(ExportError):
+                    door.send(signal, late)
+            big = telemetry.make(telemetry.new_emission(tenant, "big"), Signal.TRACES)
+            _swell(big)
+            door.send(Signal.TRACES, big)
+
+
+def _swell(message: Any) -> None:
+    """Make a trace larger than Tempo keeps (5 MB): many spans of full-length attributes."""
+    (scope, *_) = message.resource_spans[0].scope_spans
+    span = scope.spans[0]
+    for number in range(4000):
+        copy = scope.spans.add()
+        copy.CopyFrom(span)
+        copy.span_id = number.to_bytes(8, "big")
+        copy.attributes.add(key="filler").value.string_value = "x" * 1500
+
+
+def _source(stack: LocalStack) -> grafana.DataSource:
+    (source,) = (s for s in grafana.sources(stack.data_sources()) if s.uid == STACK_SOURCE)
+    return source
+
+
+def _ask(client: Client, source: grafana.DataSource, path: str, **params: str) -> Any:
+    url = f"{source.access.urls[source.backend]}/api/v1/{path}?{urlencode(params)}"
+    answer = client.send(_ANY_API, source.access, Request("GET", url, source.access.headers))
+    assert answer.status == 200, f"{url}: {answer.describe()}"
+    return json.loads(answer.body)["data"]
+
+
+def _seen(
+    client: Client, source: grafana.DataSource, query: str, least: int
+) -> tuple[list[Mapping[str, str]] | None, str]:
+    now = str(int(time.time()) + 1)
+    result = _ask(client, source, "query", query=query, time=now)["result"]
+    drawn = [each["metric"] for each in result if each["value"][1] not in {"NaN", "0"}]
+    return (drawn if len(drawn) >= least else None), json.dumps(result)[:300]
+
+
+#: What is nothing where all is well: the expression must be answered, with whatever it is.
+MAY_BE_ZERO = {"Share of server errors"}
+
+
+@pytest.mark.parametrize("query", DASHBOARD.queries, ids=lambda q: f"{q.panel}: {q.text}"[:60])
+def test_no_panel_is_empty(query: Query, monitored: LocalStack, client: Client) -> None:
+    source = _source(monitored)
+    assert query.source == source.uid
+    text = dashboards.expand(query.text, {})
+    if query.panel in MAY_BE_ZERO:
+        text = f"({text}) + 1"
+    by_tenant = "by (user" in text or "by (tenant" in text
+    least = len(monitored.tenants) if by_tenant else 1
+    shown = poll(lambda: _seen(client, source, text, least), PATIENCE_S, f"{query.panel}: {text}")
+    if by_tenant:
+        found = {each.get("user") or each.get("tenant") for each in shown}
+        assert found >= set(monitored.tenants)
+
+
+def test_everything_that_runs_is_seen(monitored: LocalStack, client: Client) -> None:
+    shown = poll(lambda: _seen(client, _source(monitored), "up == 1", 5), PATIENCE_S, "what is up")
+    assert {each["instance"] for each in shown} == {*monitored.components}
+
+
+def test_nothing_else_is_kept(monitored: LocalStack, client: Client) -> None:
+    names = _ask(client, _source(monitored), "label/__name__/values")
+    assert set(names) <= KEPT, sorted(set(names) - KEPT)
+
+
+def test_a_dead_backend_is_shown_as_down(monitored: LocalStack, client: Client) -> None:
+    monitored.process("loki").kill()
+    try:
+        down = poll(
+            lambda: _seen(client, _source(monitored), '(up{instance="loki"} == 0) + 1', 1),
+            PATIENCE_S,
+            "Loki down",
+        )
+        assert [each["instance"] for each in down] == ["loki"]
+    finally:
+        monitored.restart("loki")
+
+
+@pytest.mark.parametrize("backend", list(Backend))
+def test_no_tenant_reads_it(backend: Backend, monitored: LocalStack, client: Client) -> None:
+    tenant = monitored.tenants[0]
+    reader = monitored.reader(tenant)
+    asked = replace(reader, headers={TENANT_HEADER: STACK_TENANT})
+    api = next(a for a in PROVABLE if a.backend is backend)
+    answer = client.send(_ANY_API, asked, Request("GET", _url(api, reader), asked.headers))
+    assert answer.status == 403
+    # Nobody has its name and a password.
+    stranger = replace(reader, auth=(STACK_TENANT, "x"), headers={})
+    assert client.send(_ANY_API, stranger, Request("GET", _url(api, reader))).status == 401
+
+
+def _url(api: Any, reader: Any) -> str:
+    return f"{reader.urls[api.backend]}{api.path.replace('$trace_id', 'ab')}"
+
+
+@pytest.mark.parametrize("signal", list(Signal))
+def test_nobody_writes_into_it_through_the_gateway(
+    signal: Signal, monitored: LocalStack, client: Client
+) -> None:
+    reader = monitored.reader(monitored.tenants[0])
+    with (
+        telemetry.HttpSender(
+            f"{monitored.gateway_url}/otlp",
+            auth=reader.auth,
+            headers={TENANT_HEADER: STACK_TENANT},
+            pool=client.pool,
+        ) as door,
+        pytest.raises(ExportError, match="HTTP 403"),
+    ):
+        door.send(signal, numbered(signal, STACK_TENANT, telemetry.new_run(), 1))
