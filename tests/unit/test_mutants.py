@@ -118,6 +118,9 @@ def test_samples_are_fixed_by_their_seed(chart: Path) -> None:
     assert mutants.sample(every, 5, 1) == mutants.sample(every, 5, 1)
     assert mutants.sample(every, 5, 1) != mutants.sample(every, 5, 2)
     assert mutants.sample(every, len(every) + 1) == every
+    without = [one for one in every if one.line != every[0].line]
+    kept = [one for one in mutants.sample(every, 5, 1) if one in without]
+    assert set(kept) <= set(mutants.sample(without, 5, 1))
 
 
 def test_only_changed_lines_are_mutated(chart: Path) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import multiprocessing
 import os
-import random
 import subprocess
 import tempfile
 from collections import defaultdict
@@ -102,11 +102,17 @@ def generate(root: Path) -> list[Mutant]:
 
 
 def sample(of: Sequence[Mutant], most: int, seed: int = 0) -> list[Mutant]:
-    """Return at most so many mutants, chosen by chance, in the order of the files."""
-    if len(of) <= most:
-        return list(of)
-    chosen = set(random.Random(seed).sample(range(len(of)), most))  # noqa: S311 (no secret)
-    return [mutant for i, mutant in enumerate(of) if i in chosen]
+    """Return at most so many mutants, chosen by chance, in the order of the files.
+
+    Each is drawn by its own name: a change of one file leaves the choice in the others as it is.
+    """
+    drawn: list[tuple[str, int]] = []
+    times: dict[str, int] = defaultdict(int)
+    for i, mutant in enumerate(of):
+        times[mutant.id] += 1
+        name = f"{seed}\0{mutant.id}\0{times[mutant.id]}"
+        drawn.append((hashlib.sha256(name.encode()).hexdigest(), i))
+    return [of[i] for i in sorted(i for _, i in sorted(drawn)[:most])]
 
 
 def since(of: Sequence[Mutant], root: Path, revision: str) -> list[Mutant]:
