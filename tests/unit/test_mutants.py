@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from stackproof import mutants
+from stackproof.checkout import Checkout
 from stackproof.errors import StackproofError
 from stackproof.mutants import Judge, Mutant, Verdict, operators
 from stackproof.mutants.run import allowed, generate
@@ -147,3 +149,18 @@ def test_an_explanation_needs_all_its_parts(chart: Path) -> None:
     file.write_text("- {file: a.yaml, operator: number}\n")
     with pytest.raises(StackproofError, match="lacks line, reason"):
         allowed(chart)
+
+
+def test_a_checkout_that_is_wrong_already_is_refused(tmp_path: Path) -> None:
+    """Else a check that never holds would seem to kill every mutant."""
+    root = tmp_path / "copy"
+    checkout = Checkout.find().root
+    for name in ("charts", "observability", "flux", "schemas", ".github"):
+        shutil.copytree(checkout / name, root / name)
+    shutil.copy2(checkout / "versions.yaml", root)
+    values = root / "observability" / "gateway-values.yaml"
+    values.write_text(values.read_text().replace("refreshInterval: 1h", "refreshInterval: 9h"))
+    workplace = tmp_path / "work"
+    workplace.mkdir()
+    with pytest.raises(StackproofError, match=r"secrets-come-from-the-store: .*9h, must be 1h"):
+        Judge(root, workplace)

@@ -175,22 +175,23 @@ READ: Mapping[str, frozenset[str]] = {
     "crawl4ai": frozenset({"CRAWL4AI_API_TOKEN"}),
     "reranker": frozenset({"RERANKER_MODEL"}),
 }
-#: What a program lacks without: when the component beside it runs, it must know these.
+#: What a program must know when all of these run, each by its component.
 NEEDED = (
-    ("open-webui", "postgres", ("DATABASE_URL", "PGPASSWORD")),
-    ("open-webui", "weaviate", ("VECTOR_DB", "WEAVIATE_HTTP_HOST", "WEAVIATE_GRPC_HOST")),
-    ("open-webui", "searxng", ("WEB_SEARCH_ENGINE", "SEARXNG_QUERY_URL")),
-    ("open-webui", "gateway", ("CONTENT_EXTRACTION_ENGINE", "EXTERNAL_DOCUMENT_LOADER_URL")),
-    ("open-webui", "crawl4ai", ("WEB_LOADER_ENGINE", "EXTERNAL_WEB_LOADER_URL")),
+    ("open-webui", ("postgres",), ("DATABASE_URL", "PGPASSWORD")),
+    ("open-webui", ("weaviate",), ("VECTOR_DB", "WEAVIATE_HTTP_HOST", "WEAVIATE_GRPC_HOST")),
+    ("open-webui", ("searxng",), ("WEB_SEARCH_ENGINE", "SEARXNG_QUERY_URL")),
+    ("open-webui", ("gateway",), ("CONTENT_EXTRACTION_ENGINE", "EXTERNAL_DOCUMENT_LOADER_URL")),
+    ("open-webui", ("gateway", "crawl4ai"), ("WEB_LOADER_ENGINE", "EXTERNAL_WEB_LOADER_URL")),
     (
         "open-webui",
-        "reranker",
+        ("reranker",),
         ("ENABLE_RAG_HYBRID_SEARCH", "RAG_RERANKING_ENGINE", "RAG_EXTERNAL_RERANKER_URL"),
     ),
-    ("gateway", "gateway", ("GATEWAY_API_KEY",)),
-    ("gateway", "searxng", ("GATEWAY_SEARXNG_URL",)),
-    ("gateway", "crawl4ai", ("GATEWAY_CRAWL4AI_URL", "CRAWL4AI_URL", "CRAWL4AI_API_TOKEN")),
-    ("crawl4ai", "crawl4ai", ("CRAWL4AI_API_TOKEN",)),
+    ("gateway", (), ("GATEWAY_API_KEY",)),
+    ("gateway", ("searxng",), ("GATEWAY_SEARXNG_URL",)),
+    ("gateway", ("crawl4ai",), ("GATEWAY_CRAWL4AI_URL", "CRAWL4AI_URL", "CRAWL4AI_API_TOKEN")),
+    ("crawl4ai", (), ("CRAWL4AI_API_TOKEN",)),
+    ("reranker", (), ("RERANKER_MODEL",)),
 )
 
 
@@ -208,9 +209,9 @@ def programs_get_variables_that_they_read(release: Release) -> Iterator[str]:
             if not name.startswith("POD_"):  # for others above it
                 yield f"{program} reads no {name}"
     for program, beside, needed in NEEDED:
-        for name in needed if program in given and beside in given else ():
+        for name in needed if {program, *beside} <= given.keys() else ():
             if name not in given[program]:
-                yield f"{program} is not told of {beside} ({name})"
+                yield f"{program} is not told of {' and '.join(beside) or 'its own'} ({name})"
     sampler = given.get("open-webui", {}).get("OTEL_TRACES_SAMPLER")
     if sampler and "ratio" in (sampler.value or ""):
         share = given["open-webui"].get("OTEL_TRACES_SAMPLER_ARG")

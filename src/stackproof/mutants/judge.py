@@ -89,6 +89,17 @@ class Judge:
         self._idle_before: dict[Path, frozenset[str]] = {}
         self._flux_before = self._flux() if self._whole else ()
         self._deployed_before = self._deployed() if self._whole else ()
+        self._refuse_unsound()
+
+    def _refuse_unsound(self) -> None:
+        """Raise where a check objects to the checkout itself: it would seem to kill them all."""
+        found = (self._judged_deployment() or self._judged_flux()) if self._whole else None
+        if found is not None:
+            raise StackproofError(
+                f"{found.by}: {found.message}",
+                where=self._root.name,
+                todo="Mutants are judged by checks that hold: put this right first.",
+            )
 
     def judge(self, mutant: Mutant) -> Judgement:
         """Return what becomes of a mutant. The copy is as before afterwards."""
@@ -290,7 +301,8 @@ def _is_sound(case: _Case, outcome: Release | HelmError, surroundings: Surroundi
     """Tell whether a case is as it should be without a mutant: only then it can kill one."""
     if isinstance(outcome, HelmError) or case.must_fail:
         return isinstance(outcome, HelmError) and case.must_fail
-    return broken(surroundings.around(outcome, case.values)) is None
+    around = surroundings.around(outcome, case.values)
+    return broken(around) is None and _unfit(surroundings.chart, outcome) is None
 
 
 #: What the API server, or the operator, puts where nothing is said: saying it changes nothing.
