@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,29 @@ def test_rendering_in_process_is_measured_beside_helm(
     monkeypatch.setattr(rendering, "_HELM_RUNS", 2)
     figures = bench.BENCHMARKS["renders"](checkout)
     assert figures["renders_per_s_in_process"] > figures["renders_per_s_helm_program"] > 0
+
+
+def test_the_renders_that_the_unit_suite_counted_are_this_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Running the suite in itself would take as long as the suite: only its end is acted out."""
+    report = tmp_path / "build" / "report" / "renders.json"
+    report.parent.mkdir(parents=True)
+    code, counted = 0, '{"distinct": 7, "seconds": 0.5}'
+
+    def suite(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+        if counted:
+            report.write_text(counted, encoding="utf-8")
+        return subprocess.CompletedProcess(command, code, "assert 0", "")
+
+    monkeypatch.setattr(subprocess, "run", suite)
+    measure, checkout = bench.BENCHMARKS["unit-suite"], Checkout(tmp_path)
+    assert {"renders_checked": 7, "renders_checked_s": 0.5}.items() <= measure(checkout).items()
+    counted = ""  # what an earlier run counted is not this one's
+    assert measure(checkout).keys() == {"unit_suite_s"}
+    code = 1
+    with pytest.raises(StackproofError, match=r"(?s)the unit tests: failed:.*assert 0"):
+        measure(checkout)
 
 
 def test_growth_is_told_from_quadratic() -> None:

@@ -296,6 +296,12 @@ FAULTS: list[tuple[str, str, Any, str]] = [
     ),
     (
         "volumes-are-what-they-can-be",
+        "web PersistentVolumeClaim|spec|resources",
+        {"limits": {"storage": "1Gi"}},
+        "asks for no storage",
+    ),
+    (
+        "volumes-are-what-they-can-be",
         f"{_POD}|volumes|1|emptyDir",
         {"medium": "Memory"},
         "all the memory",

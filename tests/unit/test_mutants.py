@@ -11,7 +11,9 @@ import pytest
 from stackproof import mutants
 from stackproof.checkout import Checkout
 from stackproof.errors import StackproofError
+from stackproof.manifests import Manifest, Release, freeze
 from stackproof.mutants import Judge, Mutant, Verdict, operators
+from stackproof.mutants.judge import Fingerprint, alike, fingerprint
 from stackproof.mutants.run import allowed, generate
 
 TEMPLATE = """\
@@ -113,6 +115,27 @@ def test_what_becomes_of_mutants_of_any_chart(chart: Path, tmp_path: Path) -> No
         assert equivalent.verdict is Verdict.EQUIVALENT, line
     # The copy is as it was.
     assert (workplace / "small" / "templates" / "a.yaml").read_text() == TEMPLATE
+
+
+def test_a_configuration_written_otherwise_is_the_same() -> None:
+    def prints(text: str, checksum: str) -> Fingerprint:
+        annotations = {"checksum/config": checksum * 64}
+        contents = (
+            {"kind": "ConfigMap", "data": {"a.yaml": text}},
+            {"kind": "Deployment", "metadata": {"annotations": annotations}},
+        )
+        made = (
+            Manifest(freeze(one), source="a", index=i, digest=str(one), release_namespace="here")
+            for i, one in enumerate(contents)
+        )
+        return fingerprint(Release("one", "here", "1.37.0", tuple(made)))
+
+    before = prints("a:\n  b: 1\n", "a")
+    assert alike(before, before)
+    assert alike(before, prints("a:\n    b: 1\n", "b"))
+    assert not alike(before, prints("a:\n  b: 2\n", "b"))
+    assert not alike(before, prints("a:\n  b: 1\n", "b"))  # rolls pods for nothing
+    assert not alike(before, None)
 
 
 def test_samples_are_fixed_by_their_seed(chart: Path) -> None:

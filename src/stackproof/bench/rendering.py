@@ -68,7 +68,9 @@ def _helm_template(chart: Path, values: Path, home: str) -> None:
 
 @benchmark
 def unit_suite(checkout: Checkout) -> Figures:
-    """Run the unit tests as `make test-unit` does."""
+    """Run the unit tests as `make test-unit` does, and read off how many renders they checked."""
+    checked = checkout.root / "build" / "report" / "renders.json"
+    checked.unlink(missing_ok=True)  # an earlier run's
     began = time.perf_counter()
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "tests/unit", "-q", "-n", "logical", "--dist=loadgroup"],
@@ -79,10 +81,11 @@ def unit_suite(checkout: Checkout) -> Figures:
     )
     if done.returncode:
         raise StackproofError(
-            f"failed:\n{done.stdout[-1500:]}", where="the unit tests", todo="Run make test-unit."
+            f"failed:\n{(done.stdout + done.stderr)[-1500:]}",
+            where="the unit tests",
+            todo="Run make test-unit.",
         )
     figures = {"unit_suite_s": round(time.perf_counter() - began, 1)}
-    checked = checkout.root / "build" / "report" / "renders.json"
     if checked.exists():
         found = json.loads(checked.read_text(encoding="utf-8"))
         figures |= {"renders_checked": found["distinct"], "renders_checked_s": found["seconds"]}

@@ -6,6 +6,7 @@ That Caddy does what is read off here is proven by asking it (tests/e2e: refusal
 from __future__ import annotations
 
 import re
+from base64 import b64encode
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from string import Template
@@ -188,3 +189,26 @@ def misordered(caddyfile: str, tenants: Sequence[str]) -> Iterator[str]:
     names = "|".join(tenants)
     if f"^({names})([|]({names}))*$" not in caddyfile:
         yield "Caddyfile: the administrator's tenants are not exactly the registry's"
+
+
+_KNOWN = re.compile(r'@nobody not vars_regexp \{http\.request\.header\.Authorization\} "(.*)"')
+
+
+def mistaken(caddyfile: str, tenants: Sequence[str]) -> Iterator[str]:
+    """Yield accounts that the gateway refuses unasked, and names that it asks for a password."""
+    found = _KNOWN.search(caddyfile)
+    if found is None:
+        yield "Caddyfile: whoever has no account keeps a core busy with hashes"
+        return
+    known = re.compile(found[1])
+    for name in (*tenants, "admin"):
+        for password in ("", "x", "\x00secret", "zzzzzz"):
+            if not known.match(_basic(name, password)):
+                yield f"Caddyfile: {name} is not asked for the password"
+        for other in (f"{name}x", name[:-1], f"x{name}"):
+            if other not in tenants and known.match(_basic(other, "x")):
+                yield f"Caddyfile: {other}, who is nobody, is asked for a password"
+
+
+def _basic(name: str, password: str) -> str:
+    return f"Basic {b64encode(f'{name}:{password}'.encode()).decode()}"

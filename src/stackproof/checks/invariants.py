@@ -527,6 +527,8 @@ def volumes_are_what_they_can_be(m: Manifest) -> Iterator[str]:
     for claim in claims:
         if not claim["spec"].get("accessModes"):
             yield "a claim has no accessModes"
+        if not ((claim["spec"].get("resources") or {}).get("requests") or {}).get("storage"):
+            yield "a claim asks for no storage"
     spec = _pod_spec(m) or {}
     fixed = {v["name"] for v in spec.get("volumes") or () if {"configMap", "secret"} & v.keys()}
     for volume in spec.get("volumes") or ():
@@ -838,7 +840,7 @@ def _twice(what: str, names: Sequence[object]) -> Iterator[str]:
 
 
 #: Variables that a program reads by itself, whatever its files say.
-_BY_ITSELF = re.compile(r"GF_\w+|XDG_\w+|POD_\w+")
+_BY_ITSELF = re.compile(r"GF_\w+|XDG_(DATA|CONFIG)_HOME|POD_\w+")
 
 
 @INVARIANTS.register

@@ -25,8 +25,10 @@ def the_gateway_decides_who_it_is(release: Release) -> Iterator[str]:
     text = str(made["data"]["Caddyfile"])
     yield from gateway.misrouted(text)
     found = re.search(r"\^\(([^()]*)\)\(\[\|\]", text)
-    if found:
-        yield from gateway.misordered(text, found[1].split("|"))
+    tenants = found[1].split("|") if found else []
+    yield from gateway.mistaken(text, tenants)
+    if tenants:
+        yield from gateway.misordered(text, tenants)
     elif _NOBODY not in text or text.index(_NOBODY) > text.index("vars @admin tenant"):
         yield "Caddyfile: without tenants the administrator may name any"
 

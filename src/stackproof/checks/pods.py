@@ -62,14 +62,16 @@ def answering(
             yield f"container {name}: {probe} asks port {port} for {found}, must ask for {path}"
     if paths and alive is None and at(container, "livenessProbe.tcpSocket.port") != "http":
         yield f"container {name}: a long query must not look like death: only the port"
-    if start_s > _lasting(container.get("startupProbe")):
-        yield f"container {name}: a start may take less than {start_s} s"
+    if start_s and not start_s <= _lasting(container.get("startupProbe")) <= _STARTED_S:
+        yield f"container {name}: a start may not take {start_s} to {_STARTED_S} s"
     if _lasting(container.get("readinessProbe")) > _UNREADY_S:
         yield f"container {name}: gets requests for more than {_UNREADY_S} s after it is unready"
     if not _DEAD_S[0] <= _lasting(container.get("livenessProbe")) <= _DEAD_S[1]:
         yield f"container {name}: is not killed after {_DEAD_S[0]} to {_DEAD_S[1]} s of silence"
 
 
+#: Longer than that, and Flux takes the release for failed (flux: everybody-waits-long-enough).
+_STARTED_S = 600
 _UNREADY_S = 30
 _DEAD_S = (60, 180)
 

@@ -476,6 +476,10 @@ VARIABLES: Mapping[str, tuple[Setting, ...]] = {
         Setting("GF_USERS_ALLOW_SIGN_UP", "false", _CLOSED),
         Setting("GF_AUTH_ANONYMOUS_ENABLED", "false", _CLOSED),
     ),
+    "gateway": (
+        Setting("XDG_DATA_HOME", "/tmp", "the root file system is read-only"),  # noqa: S108
+        Setting("XDG_CONFIG_HOME", "/tmp", "the root file system is read-only"),  # noqa: S108
+    ),
     "weaviate": (
         Setting("CLUSTER_HOSTNAME", "weaviate-0", "its name in its own consensus log"),
         Setting("DEFAULT_VECTORIZER_MODULE", "none", "the application brings its vectors"),

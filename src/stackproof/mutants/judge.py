@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property, lru_cache
 from pathlib import Path
+
+import yaml
 
 from stackproof import audit, helm
 from stackproof.checkout import Checkout
@@ -52,7 +55,8 @@ class Judgement:
     """Scenarios in which a survivor changes an object."""
 
 
-Fingerprint = tuple[tuple[str, str], ...]
+Fingerprint = tuple[tuple[str, str, str], ...]
+"""Of each object: where it is from, what it says, and what that means."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +135,7 @@ class Judge:
         changed: list[str] = []
         if chart is not None and not mutant.file.endswith("values-prod.yaml"):
             for name, print_, judged in self._renders(chart):
-                if print_ == self._before[chart][name]:
+                if alike(self._before[chart][name], print_):
                     continue
                 changed.append(name)
                 if judged is not None:
@@ -172,7 +176,7 @@ class Judge:
 
     def _idle(self, chart: Path) -> frozenset[str]:
         """Return the values of the richest scenario files that do nothing."""
-        files_ = [case.values[0] for case in self._cases(chart) if not case.must_fail]
+        files_ = [c.values[0] for c in self._cases(chart) if c.values and not c.must_fail]
         rich = [file for file in files_ if isinstance(file, Path)][:_RICH]
         found = [one for file in rich for one in audit.idle(chart, [file], 0, file.name)]
         stale = [one for file in files_ for one in audit.unrolled(chart, [file])]
@@ -229,11 +233,11 @@ class Judge:
     def _deployment(self, mutant: Mutant) -> Iterator[tuple[str, Judgement | None]]:
         if not mutant.file.startswith("flux/"):
             now = self._deployed()
-            if now != self._deployed_before:
+            if not all(map(alike, self._deployed_before, now)):
                 yield "the deployment", self._judged_deployment()
         if mutant.file.startswith("flux/") or mutant.file.endswith("values-prod.yaml"):
             flux = self._flux()
-            if flux != self._flux_before:
+            if not alike(self._flux_before, flux):
                 yield "the Flux tree", self._judged_flux()
 
     def _scene(self) -> Scene:
@@ -271,10 +275,11 @@ class Judge:
 
         built = tree.build(Checkout(self._root))
         steps = [
-            (step.name, f"{step.folder} {step.depends_on} {step.problems}") for step in built.steps
+            (step.name, said := f"{step.folder} {step.depends_on} {step.problems}", said)
+            for step in built.steps
         ]
-        objects = [(m.source, _said(m)) for step in built.steps for m in step.objects]
-        return (*steps, *objects)
+        objects = [m for step in built.steps for m in step.objects]
+        return (*steps, *((m.source, _said(m), _meant(m)) for m in objects))
 
     def _judged_flux(self) -> Judgement | None:
         from stackproof.flux.checks import FLUX, Subject
@@ -326,12 +331,47 @@ _DEFAULTS: Mapping[str, object] = {
 
 def fingerprint(release: Release) -> Fingerprint:
     """Return what tells one render from another: its objects without what is said needlessly."""
-    return tuple((m.source, _said(m)) for m in release)
+    return tuple((m.source, _said(m), _meant(m)) for m in release)
+
+
+def alike(before: Fingerprint | None, now: Fingerprint | None) -> bool:
+    """Tell whether two renders are the same, or differ only in how a configuration is written."""
+    if before is None or now is None or len(before) != len(now):
+        return before is now
+    same = all(a[0] == b[0] and a[2] == b[2] for a, b in zip(before, now, strict=True))
+    # A checksum that changes by itself is no matter of writing.
+    written = any(a[1] != b[1] and _CONFIG_MAP in a[1] for a, b in zip(before, now, strict=True))
+    return before == now or (same and written)
+
+
+_CONFIG_MAP = '"kind": "ConfigMap"'
 
 
 @lru_cache(maxsize=50_000)
 def _said(m: Manifest) -> str:
     return json.dumps(_plain(m.content), sort_keys=True)
+
+
+@lru_cache(maxsize=50_000)
+def _meant(m: Manifest) -> str:
+    """Return what an object means: YAML as data, and no checksums of how it is written."""
+    said = re.sub(r'("checksum/[^"]*": )"[0-9a-f]{64}"', r"\1", _said(m))
+    if m.kind != "ConfigMap":
+        return said
+    data = {key: _parsed(key, text) for key, text in (m.get("data") or {}).items()}
+    return json.dumps({**_plain_map(m.content), "data": data}, sort_keys=True, default=str)
+
+
+def _parsed(key: str, text: str) -> object:
+    try:
+        return yaml.load(text, yaml.CSafeLoader) if key.endswith((".yaml", ".yml")) else text
+    except yaml.YAMLError:
+        return text
+
+
+def _plain_map(value: Mapping[str, object]) -> dict[str, object]:
+    plain = _plain(value)
+    return dict(plain) if isinstance(plain, Mapping) else {}
 
 
 def _plain(value: object) -> object:
