@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import platform
 import re
@@ -139,6 +140,35 @@ def _install(lock: Path, into: Path) -> None:
             where=str(lock),
             todo=f"Install Go >= {OLDEST} yourself and put it on PATH.",
         )
+
+
+def module_folder(go: Path, pin: Path, module: str) -> Path:
+    """Return the folder of a module's source, downloaded where it must be and checked by go.sum.
+
+    Args:
+        go: The command.
+        pin: Folder of the go.mod that requires the module.
+        module: MODULE@VERSION.
+
+    Raises:
+        StackproofError: It cannot be had.
+    """
+    done = subprocess.run(
+        [go, "mod", "download", "-json", module],
+        cwd=pin,
+        env=_environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    found = json.loads(done.stdout or "{}")
+    if done.returncode or "Dir" not in found:
+        raise StackproofError(
+            f"the source of {module} cannot be had: {found.get('Error') or done.stderr.strip()}",
+            where=str(pin),
+            todo="Check the network and GOPROXY.",
+        )
+    return Path(found["Dir"])
 
 
 def build(

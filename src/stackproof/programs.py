@@ -62,13 +62,16 @@ RECIPES: Final[Mapping[str, Recipe]] = {
     "caddy": Recipe(
         1, {"github.com/caddyserver/caddy/v2.CustomVersion": "v{version}"}, ["version"]
     ),
+    "external-secrets": Recipe(3),
     "helm": Recipe(
         1,
         {f"{_HELM}/internal/version.version": "v{version}", **_KUBERNETES},
         ["version", "--short"],
     ),
+    "helm-controller": Recipe(2),
     "kind": Recipe(1, {}, ["version"]),
     "kustomize": Recipe(1, {}, ["version"]),
+    "kustomize-controller": Recipe(2),
     "loki": Recipe(
         4, {"github.com/grafana/loki/v3/pkg/util/build.Version": "{version}"}, ["-version"]
     ),
@@ -76,6 +79,8 @@ RECIPES: Final[Mapping[str, Recipe]] = {
         2, {"github.com/grafana/mimir/pkg/util/version.Version": "{version}"}, ["-version"]
     ),
     "render": Recipe(1, _KUBERNETES),
+    "source-controller": Recipe(2),
+    "standin": Recipe(1),
     "tempo": Recipe(2, {"main.Version": "{version}"}, ["-version"]),
 }
 
@@ -147,6 +152,20 @@ def locate(
     return Program(name, pin.version, entry.path, "built here")
 
 
+def source(name: str, checkout: Checkout | None = None) -> Path:
+    """Return the folder of a program's own source, as its module was released.
+
+    Raises:
+        StackproofError: It is a program of ours, or its module cannot be had.
+    """
+    checkout = checkout or Checkout.find()
+    pin = _Pin.read(checkout, name)
+    if not pin.module or not pin.module_version:
+        raise StackproofError("is no released module", where=checkout.show(pin.folder))
+    go = golang.find_go(checkout, pin.go, lambda _: None)
+    return golang.module_folder(go, pin.folder, f"{pin.module}@{pin.module_version}")
+
+
 def _overridden(variable: str, value: str) -> Path:
     path = Path(value).expanduser().absolute()
     if not (path.is_file() and os.access(path, os.X_OK)):
@@ -168,6 +187,7 @@ class _Pin:
     checkout: Checkout
     name: str
     package: str
+    module: str | None
     module_version: str | None
     go: str
     kubernetes: str
@@ -189,11 +209,13 @@ class _Pin:
         package = "." if (folder / "main.go").exists() or not tool else tool[1]
         go = re.search(r"^go\s+(\S+)", text, re.MULTILINE)
         client = re.match(r"v0\.(\d+)\.", modules.get("k8s.io/client-go", ""))
+        module = _module(name, package, modules)
         return cls(
             checkout=checkout,
             name=name,
             package=package,
-            module_version=_module_version(name, package, modules),
+            module=module,
+            module_version=modules[module] if module else None,
             go=go[1] if go else golang.OLDEST,
             kubernetes=client[1] if client else "",
         )
@@ -239,12 +261,12 @@ class _Pin:
         return Entry(cache_root() / "programs" / self.name, self.key, self.name)
 
 
-def _module_version(name: str, package: str, modules: Mapping[str, str]) -> str | None:
-    """Return the version of the module that a program comes from; None where it is our own."""
+def _module(name: str, package: str, modules: Mapping[str, str]) -> str | None:
+    """Return the module that a program comes from; None where it is our own."""
     for module in sorted(modules, key=len, reverse=True):
         own_name = re.sub(r"/v\d+$", "", module).rsplit("/", 1)[-1]
         if f"{package}/".startswith(f"{module}/") or (package == "." and own_name == name):
-            return modules[module]
+            return module
     return None
 
 
