@@ -98,3 +98,16 @@ http://{{ index . 1 }}.{{ (index . 0).Release.Namespace }}.svc:{{ index . 2 }}
 {{- define "lgtm.tenant" -}}
 {{- toYaml (mergeOverwrite (deepCopy (index . 0).Values.defaults) (index . 1)) -}}
 {{- end }}
+
+{{/* Whether the canary runs: without tenants, or a gateway that asks who they are, it has nothing to prove. */}}
+{{- define "lgtm.canary" -}}
+{{- if and .Values.canary.enabled .Values.gateway.enabled .Values.tenants }}true{{ end -}}
+{{- end }}
+
+{{/* Each tenant's password, as the data of an ExternalSecret. */}}
+{{- define "lgtm.tenantPasswords" -}}
+{{- range .Values.tenants }}
+- secretKey: {{ .name | quote }}
+  remoteRef: {key: {{ .secretPrefix }}-gateway-password}
+{{- end }}
+{{- end }}

@@ -7,10 +7,20 @@ from pathlib import Path
 from stackproof.errors import StackproofError
 from stackproof.isolation import Proof
 from stackproof.report.data import Extras, evidence_json, isolation_json, read_extras, write_json
+from stackproof.report.metrics import send_metrics
 from stackproof.report.page import page
 from stackproof.report.terminal import show
 
-__all__ = ["Extras", "evidence_json", "isolation_json", "page", "read_extras", "show", "write"]
+__all__ = [
+    "Extras",
+    "evidence_json",
+    "isolation_json",
+    "page",
+    "read_extras",
+    "send_metrics",
+    "show",
+    "write",
+]
 
 
 def write(proof: Proof, directory: Path, extras: Extras | None = None) -> Path:

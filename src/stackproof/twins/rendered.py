@@ -499,7 +499,7 @@ _APPLICATION: tuple[Twin, ...] = (
         "deployment.a-tenant-and-the-gateway-mean-the-same-password",
         r"soev sends \['open-webui-gateway-password'\], the gateway expects",
         Edit(
-            f"{_LGTM}/externalsecrets.yaml",
+            f"{_LGTM}/_helpers.tpl",
             "remoteRef: {key: {{ .secretPrefix }}-gateway-password}",
             "remoteRef: {key: {{ .name }}-password}",
         ),

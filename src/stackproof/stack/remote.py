@@ -1,0 +1,140 @@
+"""A deployment of which one knows its gateway and some tenants' passwords, and nothing else.
+
+That is what a canary in the cluster has. The passwords are in the environment,
+STACKPROOF_PASSWORD_TENANT (upper case, `-` is `_`); telemetry goes in through the gateway.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Self
+from urllib.parse import urlsplit
+
+from stackproof.errors import StackproofError
+from stackproof.stack.base import READS, TENANT_HEADER, Access, Backend
+
+_PREFIX = "STACKPROOF_PASSWORD_"
+
+
+def variable(tenant: str) -> str:
+    """Return the variable that a tenant's password is in."""
+    return f"{_PREFIX}{tenant.upper().replace('-', '_')}"
+
+
+class RemoteStack:
+    """A `Stack` behind a gateway's URL.
+
+    Args:
+        gateway_url: Where it is.
+        tenants: Whom to prove.
+        environment: Has their passwords.
+
+    Raises:
+        StackproofError: The URL is none, or a password is missing.
+    """
+
+    provider = "cluster"
+    disposable = False
+
+    def __init__(
+        self,
+        gateway_url: str,
+        tenants: Sequence[str],
+        environment: Mapping[str, str] = os.environ,
+    ) -> None:
+        if urlsplit(gateway_url).scheme not in {"http", "https"}:
+            raise StackproofError(
+                f"{gateway_url!r} is no URL", where="--gateway-url", todo="Say http://HOST:PORT."
+            )
+        missing = [variable(tenant) for tenant in tenants if variable(tenant) not in environment]
+        if missing:
+            raise StackproofError(
+                f"not set: {', '.join(missing)}",
+                where="environment",
+                todo="Each tenant's own password at the gateway is needed.",
+            )
+        self.gateway_url: str | None = gateway_url.rstrip("/")
+        self.tenants = tuple(tenants)
+        self._passwords = {tenant: environment[variable(tenant)] for tenant in tenants}
+
+    @property
+    def name(self) -> str:
+        """The gateway's URL."""
+        return str(self.gateway_url)
+
+    @property
+    def versions(self) -> Mapping[str, str]:
+        """Nothing: the gateway does not say."""
+        return {}
+
+    def otlp_grpc(self, tenant: str) -> str:
+        """Refuse: telemetry goes in through the gateway."""
+        raise self._gateway_only(tenant)
+
+    def otlp_http(self, tenant: str) -> str:
+        """Refuse: telemetry goes in through the gateway."""
+        raise self._gateway_only(tenant)
+
+    def _gateway_only(self, what: str) -> StackproofError:
+        return StackproofError(
+            f"{what} is reached through the gateway only",
+            where=self.name,
+            todo="Prove with the door `gateway`.",
+        )
+
+    def reader(self, tenant: str) -> Access:
+        """The tenant with its own password.
+
+        Raises:
+            StackproofError: It is none of those whose passwords are known.
+        """
+        if tenant not in self._passwords:
+            raise StackproofError(
+                f"the password of {tenant} is not known",
+                where=self.name,
+                todo=f"There are: {', '.join(self.tenants)}.",
+            )
+        return Access(tenant, self._urls(), (tenant, self._passwords[tenant]))
+
+    def admin_reader(self, tenants: Sequence[str]) -> Access:
+        """The administrator, whose password is looked for like a tenant's."""
+        password = os.environ.get(variable("admin"), "")
+        return Access(
+            "admin", self._urls(), ("admin", password), {TENANT_HEADER: "|".join(tenants)}
+        )
+
+    def _urls(self) -> dict[Backend, str]:
+        return {backend: f"{self.gateway_url}{read.prefix}" for backend, read in READS.items()}
+
+    def backend_url(self, backend: Backend) -> str:
+        """Refuse: behind the gateway is somebody else's data."""
+        raise self._gateway_only(backend)
+
+    def data_sources(self) -> Sequence[Mapping[str, object]]:
+        """None: Grafana is not reached."""
+        return ()
+
+    def health(self) -> Sequence[str]:
+        """Nothing: what is not well shows as missing telemetry."""
+        return ()
+
+    def memory(self) -> Mapping[str, int]:
+        """Nothing: it is not measured here."""
+        return {}
+
+    def complaints(self) -> Sequence[str]:
+        """None: there are no logs to read."""
+        return ()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Nothing was started."""
