@@ -46,6 +46,28 @@ BACKEND_OF: Mapping[Signal, Backend] = {
 
 
 @dataclass(frozen=True, slots=True)
+class Read:
+    """Where a backend's API is: behind the gateway, or at its own Service.
+
+    Args:
+        prefix: Path behind the gateway.
+        port: Port of its Service.
+        direct: Path there.
+    """
+
+    prefix: str
+    port: int
+    direct: str
+
+
+READS: Mapping[Backend, Read] = {
+    Backend.MIMIR: Read(prefix="/prometheus", port=9009, direct="/prometheus"),
+    Backend.LOKI: Read(prefix="", port=3100, direct=""),
+    Backend.TEMPO: Read(prefix="/tempo", port=3200, direct=""),
+}
+
+
+@dataclass(frozen=True, slots=True)
 class Access:
     """How one reader reaches the backends.
 

@@ -16,7 +16,6 @@ import signal
 import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -27,16 +26,16 @@ from stackproof.errors import StackproofError
 from stackproof.helm import Values
 from stackproof.manifests import Release, containers
 from stackproof.stack import provisioning
-from stackproof.stack.base import TENANT_HEADER, Access, Backend
+from stackproof.stack.base import READS, TENANT_HEADER, Access, Backend
 from stackproof.stack.pod import LOOPBACK, Pod, ServicePort, pods, service_ports
 from stackproof.stack.ports import PortLeases
-from stackproof.stack.process import Process
+from stackproof.stack.process import Process, Running
 from stackproof.stack.secrets import SecretStore, materialize, synced_values
 from stackproof.tenants import OBSERVABILITY_NAMESPACE
 
 #: What a laptop wants sooner than a cluster does, with few tenants. The configurations name these
 #: variables.
-_LAPTOP = {"COLLECTION_INTERVAL": "1s"}
+LAPTOP = {"COLLECTION_INTERVAL": "1s"}
 
 #: A laptop has no Kubernetes API to read pod logs from.
 _NO_KUBERNETES_API: Mapping[str, object] = {"alloy": {"podLogs": {"enabled": False}}}
@@ -53,22 +52,6 @@ _USERS = "gateway-users"
 #: Data is thrown away with the stack, so it may as well be in memory, where there is this much.
 _ROOM_BYTES = 4 * 2**30
 _ATTEMPTS = 3
-
-
-@dataclass(frozen=True, slots=True)
-class _Read:
-    """Where a backend's API is: behind the gateway, or straight."""
-
-    prefix: str
-    port: int
-    direct: str
-
-
-_READS: Mapping[Backend, _Read] = {
-    Backend.MIMIR: _Read(prefix="/prometheus", port=9009, direct="/prometheus"),
-    Backend.LOKI: _Read(prefix="", port=3100, direct=""),
-    Backend.TEMPO: _Read(prefix="/tempo", port=3200, direct=""),
-}
 
 
 class LocalStack:
@@ -106,7 +89,7 @@ class LocalStack:
         self._passwords: dict[str, str] = {}
         self._services: dict[ServicePort, int] = {}
         self._pods: dict[str, Pod] = {}
-        self._processes: dict[str, Process] = {}
+        self._processes: dict[str, Running] = {}
         self.directory = Path()
 
     # --- life ---
@@ -157,24 +140,30 @@ class LocalStack:
         self.started_s = time.monotonic() - began
 
     def _end(self) -> None:
+        self._end_all()
+        self._ports.release()
+        if not self.keep and self.directory != Path():
+            shutil.rmtree(self.directory, ignore_errors=True)
+
+    def _end_all(self) -> None:
         # The data goes with the directory, so nothing needs to be written in peace.
         for process in self._processes.values():
             process.signal(signal.SIGKILL)
         for process in self._processes.values():
             process.kill()
         self._processes.clear()
-        self._ports.release()
-        if not self.keep and self.directory != Path():
-            shutil.rmtree(self.directory, ignore_errors=True)
 
-    def _process(self, pod: Pod) -> Process:
+    def _process(self, pod: Pod) -> Running:
         environment = pod.environment(self._services, self._secrets[pod.namespace])
         if self.alloys:
-            environment |= _LAPTOP
+            environment |= LAPTOP
         argv = [str(programs.find(pod.program)), *pod.arguments(environment)]
+        return Process(pod.name, argv, environment, pod.directory, self._log(pod))
+
+    def _log(self, pod: Pod) -> Path:
         logs = self.directory / "logs"
         logs.mkdir(exist_ok=True)
-        return Process(pod.name, argv, environment, pod.directory, logs / f"{pod.name}.log")
+        return logs / f"{pod.name}.log"
 
     def _wait_until_ready(self, starting: Iterable[Pod]) -> None:
         waiting = {pod.name: pod for pod in starting}
@@ -196,7 +185,7 @@ class LocalStack:
                 )
             time.sleep(0.01)
 
-    def _refuse_ended(self, process: Process) -> None:
+    def _refuse_ended(self, process: Running) -> None:
         ended = process.ended()
         if ended is None:
             return
@@ -259,7 +248,7 @@ class LocalStack:
 
     def backend_url(self, backend: Backend) -> str:
         """Base URL of a backend itself, past the gateway."""
-        read = _READS[backend]
+        read = READS[backend]
         port = self._services[ServicePort(OBSERVABILITY_NAMESPACE, backend.value, read.port)]
         return f"http://{LOOPBACK}:{port}{read.direct}"
 
@@ -312,7 +301,7 @@ class LocalStack:
         """Names of all processes, such as `mimir` and `open-webui-alloy.enterprise-a`."""
         return tuple(self._processes)
 
-    def process(self, component: str) -> Process:
+    def process(self, component: str) -> Running:
         """Return one process, to look at or to harm."""
         return self._processes[component]
 
@@ -340,7 +329,7 @@ class LocalStack:
         return pod.environment(self._services, self._secrets[namespace])["GATEWAY_PASSWORD"]
 
     def _through_gateway(self, user: str, password: str, headers: Mapping[str, str]) -> Access:
-        urls = {backend: f"{self.gateway_url}{read.prefix}" for backend, read in _READS.items()}
+        urls = {backend: f"{self.gateway_url}{read.prefix}" for backend, read in READS.items()}
         return Access(user, urls, auth=(user, password), headers=headers)
 
     def _direct(self, name: str, tenant: str) -> Access:
@@ -360,7 +349,7 @@ class _PortTakenError(StackproofError):
     """Another program was faster: worth another try with other ports."""
 
 
-def _bad(process: Process) -> list[str]:
+def _bad(process: Running) -> list[str]:
     lines = process.log.read_text(errors="replace").splitlines() if process.log.exists() else []
     return [line for line in lines if _COMPLAINT.search(line)][-_COMPLAINTS:]
 

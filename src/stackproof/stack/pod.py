@@ -97,7 +97,7 @@ class Pod:
 
     def mount(self, secrets: Mapping[str, Mapping[str, str]]) -> None:
         """Write the volumes' files; an emptyDir and a claim become empty directories."""
-        for name, volume in self._volumes().items():
+        for name, volume in self.volumes().items():
             folder = self.directory / name
             folder.mkdir(parents=True, exist_ok=True)
             for path, text in self._files(volume, secrets).items():
@@ -107,12 +107,16 @@ class Pod:
         self, services: Mapping[ServicePort, int], secrets: Mapping[str, Mapping[str, str]]
     ) -> dict[str, str]:
         """Return the whole environment of the process, by the five rules."""
-        resolved = {
+        resolved = self.resolved(secrets)
+        local = {name: self._localize(name, value, services) for name, value in resolved.items()}
+        return {"PATH": "/usr/bin:/bin", "HOME": str(self.directory), **local}
+
+    def resolved(self, secrets: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+        """Return the container's environment as the kubelet makes it: by the fifth rule alone."""
+        return {
             name: self._resolve(variable, secrets)
             for name, variable in self.release.env(self.container, self._fields()).items()
         }
-        local = {name: self._localize(name, value, services) for name, value in resolved.items()}
-        return {"PATH": "/usr/bin:/bin", "HOME": str(self.directory), **local}
 
     def arguments(self, environment: Mapping[str, str]) -> list[str]:
         """Return the container's arguments, with `$(NAME)` expanded as the kubelet does."""
@@ -152,7 +156,7 @@ class Pod:
         local = services.get(ServicePort(namespace, found["name"], int(found["port"])))
         return found[0] if local is None else f"{LOOPBACK}:{local}"
 
-    def _volumes(self) -> dict[str, Mapping[str, Any]]:
+    def volumes(self) -> dict[str, Mapping[str, Any]]:
         """Return the volumes that the container mounts, by name."""
         spec = pod_template(self.workload)["spec"]
         named = {volume["name"]: volume for volume in spec.get("volumes") or ()}

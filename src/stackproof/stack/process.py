@@ -12,6 +12,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from stackproof.errors import StackproofError
 
@@ -34,8 +35,49 @@ def peak_bytes(pid: int | str = "self") -> int:
     return int(found[1]) * 1024 if found else 0
 
 
+class Running(Protocol):
+    """A program that was started, on this machine or in a container."""
+
+    name: str
+    env: Mapping[str, str]
+    """Its environment, with addresses as this machine reaches them."""
+    log: Path
+
+    def start(self) -> None:
+        """Start it; it may have run before."""
+
+    @property
+    def pid(self) -> int | None:
+        """Of the running or ended program, as this machine sees it; None before `start`."""
+
+    def ended(self) -> str | None:
+        """How it ended ("killed by SIGKILL", "exited with 1"), None while it runs."""
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal; nothing happens where it has ended."""
+
+    def kill(self) -> None:
+        """End it at once, and wait until it is gone."""
+
+    def tail(self, lines: int = 15) -> str:
+        """The end of its log."""
+
+    def peak_bytes(self) -> int:
+        """The most resident memory that it had so far (`VmHWM`); 0 where the kernel says none."""
+        return peak_bytes(self.pid) if self.pid and self.ended() is None else 0
+
+    def cpu_s(self) -> float:
+        """Processor time that it has used, of user and kernel; 0 where the kernel says none."""
+        stat = Path(f"/proc/{self.pid}/stat")
+        if self.ended() is not None or not stat.exists():
+            return 0.0
+        # proc(5): utime and stime are fields 14 and 15; the name before them may hold blanks.
+        fields = stat.read_text().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 @dataclass
-class Process:
+class Process(Running):
     """One program. Start it from the main thread: Linux ties it to the thread that started it."""
 
     name: str
@@ -74,19 +116,6 @@ class Process:
     def pid(self) -> int | None:
         """Of the running or ended program; None before `start`."""
         return self._child.pid if self._child else None
-
-    def peak_bytes(self) -> int:
-        """The most resident memory that it had so far (`VmHWM`); 0 where the kernel says none."""
-        return peak_bytes(self.pid) if self.pid and self.ended() is None else 0
-
-    def cpu_s(self) -> float:
-        """Processor time that it has used, of user and kernel; 0 where the kernel says none."""
-        stat = Path(f"/proc/{self.pid}/stat")
-        if self.ended() is not None or not stat.exists():
-            return 0.0
-        # proc(5): utime and stime are fields 14 and 15; the name before them may hold blanks.
-        fields = stat.read_text().rsplit(")", 1)[1].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def ended(self) -> str | None:
         """How it ended ("killed by SIGKILL", "exited with 1"), None while it runs."""
