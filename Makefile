@@ -17,7 +17,7 @@ SHELL := bash
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-builtin-rules
 
-.PHONY: help setup demo test test-unit test-e2e lint fmt tools programs twins mutants coverage bench lock clean clean-all
+.PHONY: help setup demo test test-unit test-e2e lint fmt tools programs twins mutants coverage bench kind-up kind-down evidence lock clean clean-all
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -81,6 +81,15 @@ coverage: $(READY) ## Show which branches of the chart templates the scenarios r
 
 bench: $(READY) ## Measure rendering, the proof, scale and load; write build/bench.json and bench.html
 	@$(BIN)/stackproof bench $(ARGS)
+
+kind-up: $(READY) ## Make a kind cluster with the deployment in it (needs Docker), and leave it running
+	@$(BIN)/stackproof kind up $(ARGS)
+
+kind-down: $(READY) ## Delete that cluster
+	@$(BIN)/stackproof kind down $(ARGS)
+
+evidence: $(READY) ## Collect objects, events and logs of that cluster, or ARGS=--context=NAME, without secrets
+	@$(BIN)/stackproof evidence $(ARGS)
 
 # Not $(READY): that checks the very packages which are about to be locked.
 lock: $(LOCKED) ## Bring requirements.lock up to pyproject.toml (ARGS=--upgrade: to the newest releases)

@@ -33,6 +33,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="use the stack that an earlier --keep left, if it still runs",
     )
     group.addoption(
+        "--context",
+        default=None,
+        metavar="NAME",
+        help="with --stack cluster: the cluster's context in the kubeconfig (default: the current)",
+    )
+    group.addoption(
         "--evidence-dir",
         type=Path,
         default=None,

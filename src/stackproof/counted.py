@@ -181,6 +181,23 @@ def arrived(
     return found
 
 
+def lines(client: Client, access: Access, text: str, *, window_s: float = 600) -> Counter[str]:
+    """Return how often each log line with this text is there for this reader, in any stream.
+
+    Raises:
+        StackproofError: Loki did not answer.
+    """
+    now = time.time()
+    params = {
+        "query": f'{{service_name=~".+"}} |= "{text}"',
+        "start": str(int(now - window_s)),
+        "end": str(int(now) + 60),
+        "limit": "1000",
+    }
+    answer = _ask(client, access, Backend.LOKI, "/loki/api/v1/query_range", params)
+    return Counter(line for stream in answer["data"]["result"] for _, line, *_ in stream["values"])
+
+
 def _number(text: str) -> tuple[str, int]:
     found = _NUMBER.search(text)
     if found is None:

@@ -23,6 +23,8 @@ LAYERS = (
     {"surroundings", "deployment", "flux", "capacity"},
     {"permutations"},
     {"audit", "strategies"},
+    {"images", "kube"},
+    {"evidence", "probes"},
     {"stack", "scale_out"},
     {"telemetry", "schedule", "activity"},
     {"backends"},

@@ -17,10 +17,34 @@ from stackproof.errors import StackproofError
 if TYPE_CHECKING:
     from stackproof.isolation import Proof
 
+LEFT = (
+    "left behind: each tenant's own synthetic telemetry of this run (the token in it begins with\n"
+    "`stackproof`), until it is older than the tenant's retention; no backend deletes it sooner"
+)
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options that say what is proven, and where."""
-    parser.add_argument("--stack", default="local", help="where it runs (default: local)")
+    parser.add_argument(
+        "--stack",
+        default=None,
+        help="where it runs: local (default), docker, kind, cluster (an existing one), or gateway "
+        "(nothing is known but its URL and the tenants' passwords)",
+    )
+    parser.add_argument(
+        "--context", metavar="NAME", help="an existing cluster's context in the kubeconfig"
+    )
+    parser.add_argument("--kubeconfig", type=Path, metavar="FILE", help="another kubeconfig")
+    parser.add_argument(
+        "--in-cluster", action="store_true", help="this runs in a pod of the cluster"
+    )
+    parser.add_argument(
+        "--gateway-url", metavar="URL", help="the gateway, if its port is not to be forwarded"
+    )
+    parser.add_argument("--reuse", action="store_true", help="use the kind cluster if there is one")
+    parser.add_argument(
+        "--flux", action="store_true", help="let Flux install it in the kind cluster, not Helm"
+    )
     parser.add_argument("--tenants", metavar="A,B", help="only these (default: all)")
     parser.add_argument(
         "--deadline",
@@ -44,6 +68,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--keep", action="store_true", help="leave configurations, logs and data behind"
     )
     parser.add_argument(
+        "--metrics-as",
+        metavar="TENANT",
+        help="also send the verdict as metrics, as this tenant",
+    )
+    parser.add_argument(
         "--report",
         type=Path,
         default=None,
@@ -63,23 +92,40 @@ def run(args: argparse.Namespace) -> int:
     many = bool(args.synthetic)
     apis = session.read_apis(args.apis.split(",")) if args.apis else ESSENTIAL if many else PROVABLE
     deployment = Deployment.load(checkout).with_synthetic(args.synthetic)
+    existing = args.context or args.kubeconfig or args.in_cluster
+    known = "gateway" if args.gateway_url else "local"
+    provider = args.stack or ("cluster" if existing else known)
+    tenants = args.tenants.split(",") if args.tenants else None
     if many:
-        _refuse_elsewhere(args.stack)
+        _refuse_elsewhere(provider)
     console = session.console()
-    session.prepare(args.stack, console, alloys=not many)
-    options = {"alloys": False} if many else {}
-    stack = session.make_stack(args.stack, deployment, keep=args.keep, **options)
+    session.prepare(provider, console, alloys=not many)
+    options = session.Options(
+        keep=args.keep,
+        reuse=args.reuse,
+        flux=args.flux,
+        context=args.context,
+        kubeconfig=args.kubeconfig,
+        in_cluster=args.in_cluster,
+        gateway_url=args.gateway_url,
+        tenants=tenants or deployment.registry.names,
+        alloys=not many,
+        say=lambda text: console.print(text, style="dim", soft_wrap=True, markup=False),
+    )
+    stack = session.make_stack(provider, deployment, options)
     began = time.monotonic()
     with stack:
         ready = time.monotonic()
         proof = session.prove(
             stack,
             console,
-            tenants=args.tenants.split(",") if args.tenants else None,
+            tenants=tenants,
             apis=apis,
             deadline_s=args.deadline,
-            door=Door.GATEWAY if many else Door.ALLOY_GRPC,
+            door=Door.GATEWAY if many or provider == "gateway" else Door.ALLOY_GRPC,
         )
+        if args.metrics_as:
+            report.send_metrics(proof, stack, args.metrics_as)
         decided = time.monotonic()
     report.show(proof, console)
     page = report.write(proof, args.report or checkout.root / "build" / "report")
@@ -89,6 +135,8 @@ def run(args: argparse.Namespace) -> int:
         style="dim",
         soft_wrap=True,
     )
+    if provider in {"cluster", "gateway"}:
+        console.print(LEFT, style="dim", soft_wrap=True)
     if args.keep:
         console.print(f"kept: {stack.name}", style="dim", soft_wrap=True)
     return proof.verdict.exit_code

@@ -1,0 +1,56 @@
+"""Collect what one wants to see of a cluster that failed, without its secrets.
+
+Objects, events, logs (with those before a restart), Helm's and Flux' status, and configurations.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from stackproof.checkout import Checkout
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add which cluster, and where the archive goes."""
+    parser.add_argument(
+        "--context", metavar="NAME", help="the cluster's context (default: the kind cluster)"
+    )
+    parser.add_argument("--kubeconfig", type=Path, metavar="FILE", help="another kubeconfig")
+    parser.add_argument(
+        "--evidence-dir",
+        type=Path,
+        metavar="DIR",
+        help="where it goes (default: build/evidence)",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write the archive and say where it is."""
+    import time
+
+    from stackproof import evidence
+    from stackproof.kube import Kube
+    from stackproof.tenants import OBSERVABILITY_NAMESPACE, load_registry
+
+    checkout = Checkout.find()
+    registry = load_registry(checkout)
+    if args.context or args.kubeconfig:
+        kube = Kube(args.context, args.kubeconfig)
+    else:
+        from stackproof.stack.kind import Kind, cluster_name
+
+        cluster = Kind(checkout, cluster_name())
+        cluster.adopt()
+        kube = cluster.kube()
+    folder = args.evidence_dir or checkout.root / "build" / "evidence"
+    namespaces = [
+        "flux-system",
+        "external-secrets",
+        OBSERVABILITY_NAMESPACE,
+        *(tenant.namespace for tenant in registry),
+    ]
+    path = folder / f"{time.strftime('%Y%m%d-%H%M%S')}.tar.gz"
+    evidence.of_cluster(kube, namespaces, path, users=[*registry.names, "admin"])
+    print(path)
+    return 0

@@ -1,0 +1,54 @@
+"""Make the kind cluster with the deployment in it, or delete it.
+
+`kind up` leaves it running for `--reuse`; `kind down` deletes it if this suite made it.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from stackproof.checkout import Checkout
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add up or down, and how it is installed."""
+    parser.add_argument("what", choices=["up", "down"], help="make it, or delete it")
+    parser.add_argument(
+        "--reuse", action="store_true", help="up: bring the cluster that there is up to date"
+    )
+    parser.add_argument(
+        "--flux", action="store_true", help="up: let Flux install it instead of Helm"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Do it, and say how to go on."""
+    from stackproof import session
+    from stackproof.deployment import Deployment
+    from stackproof.stack import kind
+
+    checkout = Checkout.find()
+    console = session.console()
+    if args.what == "down":
+        gone = kind.down(checkout)
+        console.print("deleted" if gone else "there is none")
+        return 0
+    session.prepare("kind", console)
+    stack = kind.KindStack(
+        Deployment.load(checkout),
+        keep=True,
+        reuse=args.reuse,
+        flux=args.flux,
+        say=lambda text: console.print(text, style="dim", soft_wrap=True, markup=False),
+    )
+    with stack:
+        standing_in = [each.component for each in stack.choices.values() if each.how == "stand-in"]
+    console.print(f"\nall pods are ready after {sum(stack.steps.values()):.0f} s", soft_wrap=True)
+    if standing_in:
+        console.print(f"stand-ins, for want of an image: {', '.join(sorted(standing_in))}")
+    console.print(
+        f"\nexport KUBECONFIG={stack.cluster.kubeconfig_path}\n"
+        "stackproof prove --stack kind --reuse\nmake test-e2e STACK=kind ARGS=--reuse",
+        soft_wrap=True,
+    )
+    return 0

@@ -1,0 +1,284 @@
+"""Let Flux install the repository's own tree in a test cluster, from a Git server in the cluster.
+
+What is pushed is the checkout's charts, values and Flux tree as they are, and one folder beside
+`flux/clusters/production`: the same steps, with patches for what a test cluster cannot have. Those
+are the Helm repository of External Secrets (the operator is installed already), Google's Secret
+Manager (the Fake provider stands for it), registries (images are in the node) and the controllers
+for alerts and new images.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from stackproof.errors import StackproofError
+from stackproof.evidence import condition
+from stackproof.flux.tree import BOOTSTRAP, FLUX_NAMESPACE, KUSTOMIZE_GROUP
+from stackproof.kube import Kube, Object
+from stackproof.stack.forward import Forward
+from stackproof.stack.install import CONTROLLERS, Installer, crds, objects, values
+
+SOURCE = "source.toolkit.fluxcd.io/v1"
+KUSTOMIZE = f"{KUSTOMIZE_GROUP}/v1"
+HELM = "helm.toolkit.fluxcd.io/v2"
+
+#: The folder in flux/clusters that is pushed for the test cluster.
+CLUSTER = "test"
+
+_PUSHED = ("charts", "flux", "observability")
+#: Steps of production whose controllers a test cluster has not.
+_LEFT_OUT = {"flux-extras"}
+
+_CONTROLLERS_S = 120.0
+_READY_S = 300.0
+_SOURCE_S = 60.0
+
+
+class Repository:
+    """The files that Flux reads: a working copy that is committed and pushed.
+
+    Args:
+        root: Whose charts, values and Flux tree are copied.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="stackproof-git-")
+        self.path = Path(self._folder.name)
+        for name in _PUSHED:
+            shutil.copytree(root / name, self.path / name)
+        self._git("init", "--quiet", "--initial-branch=main")
+
+    def close(self) -> None:
+        """Remove the working copy."""
+        self._folder.cleanup()
+
+    def write(self, file: str, documents: Sequence[Object]) -> None:
+        """Write a YAML file."""
+        path = self.path / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(yaml.safe_dump_all(documents, sort_keys=False), encoding="utf-8")
+
+    def edit(self, file: str, old: str, new: str) -> None:
+        """Replace a text that must be in a file.
+
+        Raises:
+            StackproofError: It is not.
+        """
+        path = self.path / file
+        text = path.read_text(encoding="utf-8")
+        if old not in text:
+            raise StackproofError(f"has no {old!r}", where=file)
+        path.write_text(text.replace(old, new), encoding="utf-8")
+
+    def push(self, url: str, message: str) -> str:
+        """Commit everything, push it, return the commit."""
+        self._git("add", "--all")
+        self._git("commit", "--quiet", "--allow-empty", "--message", message)
+        self._git("push", "--quiet", "--force", url, "main")
+        return self._git("rev-parse", "HEAD").strip()
+
+    def _git(self, *arguments: str) -> str:
+        who = {"NAME": "stackproof", "EMAIL": "stackproof@example.com"}
+        identity = {f"GIT_{r}_{k}": v for r in ("AUTHOR", "COMMITTER") for k, v in who.items()}
+        done = subprocess.run(
+            ["git", *arguments],
+            cwd=self.path,
+            # Nobody's own settings: hooks, signatures, line endings.
+            env={**os.environ, **identity, "GIT_CONFIG_GLOBAL": "", "GIT_CONFIG_NOSYSTEM": "1"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise StackproofError(done.stderr.strip(), where=f"git {arguments[0]}")
+        return done.stdout
+
+
+class Flux:
+    """Flux in a test cluster, and the repository that it follows.
+
+    Args:
+        installer: What made the prerequisites.
+    """
+
+    def __init__(self, installer: Installer) -> None:
+        self._installer = installer
+        self.kube: Kube = installer.kube
+        self.repository = Repository(installer.deployment.checkout.root)
+        self._overlay()
+
+    def close(self) -> None:
+        """Remove the working copy."""
+        self.repository.close()
+
+    # --- what is pushed ---
+
+    def _overlay(self) -> None:
+        """Write the test cluster's folder: production's steps with patches."""
+        production = self.repository.path / "flux" / "clusters" / "production"
+        for file in sorted(production.glob("*.yaml")):
+            documents = list(yaml.load_all(file.read_bytes(), Loader=yaml.CSafeLoader))
+            steps = [self._adapted(one) for one in documents if _name(one) not in _LEFT_OUT]
+            if steps:
+                self.repository.write(f"flux/clusters/{CLUSTER}/{file.name}", steps)
+
+    def _adapted(self, step: dict[str, Any]) -> dict[str, Any]:
+        patches = self._patches(_name(step)) if step["kind"] == "Kustomization" else []
+        return {**step, "spec": {**step["spec"], "patches": patches}} if patches else step
+
+    def _patches(self, step: str) -> list[dict[str, Any]]:
+        lgtm, tenant = values(self._installer.choices)
+        if step == "infrastructure":
+            return [
+                {"target": {"kind": kind}, "patch": yaml.safe_dump(_nothing(kind, api))}
+                for kind, api in (("HelmRelease", HELM), ("HelmRepository", SOURCE))
+            ]
+        if step == "secret-store":
+            (store,) = self._installer.step_objects("ClusterSecretStore")
+            provider = self._installer.store.faked(store)["spec"]["provider"]
+            replaced = [{"op": "replace", "path": "/spec/provider", "value": provider}]
+            return [{"target": {"kind": "ClusterSecretStore"}, "patch": yaml.safe_dump(replaced)}]
+        if step == "observability":
+            return [_release_values(lgtm)]
+        if step == "tenants":
+            change = {"op": "add", "path": "/spec/patches", "value": [_release_values(tenant)]}
+            return [{"target": {"kind": "Kustomization"}, "patch": yaml.safe_dump([change])}]
+        return []
+
+    # --- installing ---
+
+    def install(self) -> None:
+        """Install the controllers, push the repository, and wait until all of it is applied."""
+        choices = self._installer.choices
+        for controller in CONTROLLERS:
+            self.kube.apply_all(crds(controller, self._installer.deployment))
+        images = {n.upper().replace("-", "_"): choices[n].reference for n in CONTROLLERS}
+        self.kube.apply_all(objects("flux", STANDIN=choices["standin"].reference, **images))
+        self.kube.rolled_out([FLUX_NAMESPACE], within_s=_CONTROLLERS_S)
+        commit = self.push("The repository as it is")
+        self.kube.apply_all(_bootstrap())
+        self.fetched(commit)
+        self.ready()
+
+    def push(self, message: str) -> str:
+        """Push what is in the working copy, and let Flux know; return the commit."""
+        forward = Forward(self.kube, FLUX_NAMESPACE, 8080, self._git_pod)
+        try:
+            url = f"http://127.0.0.1:{forward.local_port}/repository"
+            commit = self.repository.push(url, message)
+        finally:
+            forward.close()
+        self.reconcile(SOURCE, "GitRepository", BOOTSTRAP, FLUX_NAMESPACE)
+        return commit
+
+    def _git_pod(self) -> str:
+        (pod,) = self.kube.pods(FLUX_NAMESPACE, "app=git")
+        return str(pod["metadata"]["name"])
+
+    def reconcile(self, api_version: str, kind: str, name: str, namespace: str) -> None:
+        """Ask a controller to look at an object now; nothing happens where it is not there."""
+        found = self.kube.find(api_version, kind, name, namespace)
+        if found:
+            mark = {"reconcile.fluxcd.io/requestedAt": str(time.time_ns())}
+            self.kube.patch(found, {"metadata": {"annotations": mark}})
+
+    def fetched(self, commit: str) -> None:
+        """Wait until Flux has fetched a commit."""
+
+        def source() -> str:
+            found = self.kube.get(SOURCE, "GitRepository", BOOTSTRAP, FLUX_NAMESPACE)
+            artifact = (found.get("status") or {}).get("artifact") or {}
+            return f"{artifact.get('revision')}; {condition(found)}"
+
+        self.kube.until(
+            lambda: commit in source(),
+            within_s=_SOURCE_S,
+            what=f"commit {commit[:8]} is fetched",
+            seen=source,
+        )
+
+    def ready(self, *, within_s: float = _READY_S) -> None:
+        """Wait until every Kustomization has applied the newest commit and every HelmRelease is up.
+
+        Raises:
+            StackproofError: One is not; it says which, and why.
+        """
+        self.kube.until(
+            lambda: not list(self.waiting()),
+            within_s=within_s,
+            what="every Kustomization and HelmRelease is ready",
+            seen=lambda: "\n".join(self.waiting()),
+        )
+
+    def waiting(self) -> Iterator[str]:
+        """Yield a line for each step and release that is not ready at the newest commit."""
+        source = self.kube.get(SOURCE, "GitRepository", BOOTSTRAP, FLUX_NAMESPACE)
+        newest = ((source.get("status") or {}).get("artifact") or {}).get("revision")
+        for step in self.kube.listed(KUSTOMIZE, "Kustomization"):
+            said = condition(step)
+            applied = (step.get("status") or {}).get("lastAppliedRevision")
+            if not said.startswith("True") or applied != newest:
+                yield f"Kustomization {_name(step)} at {applied}: {said}"
+        for release in self.kube.listed(HELM, "HelmRelease"):
+            said = condition(release)
+            seen = (release.get("status") or {}).get("observedGeneration")
+            if not said.startswith("True") or seen != release["metadata"]["generation"]:
+                yield f"HelmRelease {release['metadata']['namespace']}/{_name(release)}: {said}"
+
+
+def _name(found: Object) -> str:
+    return str(found["metadata"]["name"])
+
+
+def _nothing(kind: str, api_version: str) -> dict[str, Any]:
+    """Return the patch that takes an object out."""
+    head = {"apiVersion": api_version, "kind": kind, "metadata": {"name": "external-secrets"}}
+    return {**head, "$patch": "delete"}
+
+
+def _release_values(wanted: Any) -> dict[str, Any]:
+    """Return the patch that lays values over a HelmRelease's."""
+    patch: Mapping[str, Any] = {
+        "apiVersion": HELM,
+        "kind": "HelmRelease",
+        "metadata": {"name": "any"},
+        "spec": {"values": wanted},
+    }
+    return {"target": {"kind": "HelmRelease"}, "patch": yaml.safe_dump(dict(patch))}
+
+
+def _bootstrap() -> list[dict[str, Any]]:
+    """Return what `flux bootstrap` makes: the source, and the step that applies the cluster."""
+    metadata = {"name": BOOTSTRAP, "namespace": FLUX_NAMESPACE}
+    return [
+        {
+            "apiVersion": SOURCE,
+            "kind": "GitRepository",
+            "metadata": metadata,
+            "spec": {
+                "interval": "1m",
+                "url": f"http://git.{FLUX_NAMESPACE}.svc/repository",
+                "ref": {"branch": "main"},
+            },
+        },
+        {
+            "apiVersion": KUSTOMIZE,
+            "kind": "Kustomization",
+            "metadata": metadata,
+            "spec": {
+                "interval": "10m",
+                "path": f"./flux/clusters/{CLUSTER}",
+                "prune": True,
+                "sourceRef": {"kind": "GitRepository", "name": BOOTSTRAP},
+            },
+        },
+    ]
