@@ -1,0 +1,262 @@
+"""What only a cluster shows of the deployment as it is installed: pods, volumes, names, logs."""
+
+from __future__ import annotations
+
+import base64
+import secrets
+import tarfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from stackproof import evidence
+from stackproof.backends import PROVABLE, Client
+from stackproof.checkout import Checkout
+from stackproof.counted import lines
+from stackproof.endpoints import Endpoint, in_text, in_value
+from stackproof.evidence import kinds
+from stackproof.images import How
+from stackproof.isolation import Marks, Proof, prove, question
+from stackproof.kube import ApiError, Kube
+from stackproof.manifests import containers
+from stackproof.probes import beside, component, dial, probe_pod, running
+from stackproof.stack.base import Backend
+from stackproof.stack.cluster import ClusterStack
+from stackproof.stack.kind import KindStack
+from stackproof.tenants import OBSERVABILITY_NAMESPACE, load_registry
+from stackproof.verdict import Verdict
+
+pytestmark = pytest.mark.needs_cluster
+
+REGISTRY = load_registry(Checkout.find())
+TENANTS = REGISTRY.names
+NAMESPACES = [OBSERVABILITY_NAMESPACE, *(tenant.namespace for tenant in REGISTRY)]
+SOON_S = 60.0
+
+
+# --- pods ---
+
+
+@pytest.mark.parametrize("namespace", NAMESPACES)
+def test_every_pod_is_ready_under_restricted_pod_security(
+    namespace: str, cluster: ClusterStack
+) -> None:
+    kube = cluster.kube
+    labels = kube.get("v1", "Namespace", namespace)["metadata"]["labels"]
+    assert labels["pod-security.kubernetes.io/enforce"] == "restricted"
+    assert kube.waiting([namespace]) == []
+    pods = kube.pods(namespace)
+    assert pods
+    for pod in pods:
+        restarts = sum(each["restartCount"] for each in pod["status"]["containerStatuses"])
+        assert restarts == 0, f"{pod['metadata']['name']} was restarted"
+    # The control: what is not restricted is refused.
+    careless = probe_pod("any", namespace)
+    careless["spec"]["containers"][0].pop("securityContext")
+    path = f"/api/v1/namespaces/{namespace}/pods"
+    with pytest.raises(ApiError, match="violates PodSecurity"):
+        kube.request("POST", path, careless, query={"dryRun": "All"})
+    kube.request("POST", path, probe_pod("any", namespace), query={"dryRun": "All"})
+
+
+@pytest.mark.parametrize("namespace", NAMESPACES)
+def test_every_volume_is_bound(namespace: str, cluster: ClusterStack) -> None:
+    claims = cluster.kube.listed("v1", "PersistentVolumeClaim", namespace)
+    assert claims
+    assert {c["metadata"]["name"]: c["status"]["phase"] for c in claims} == {
+        c["metadata"]["name"]: "Bound" for c in claims
+    }
+
+
+def test_what_stands_in_for_an_image_is_told(kind: KindStack) -> None:
+    """Programs that the proof rests on are the real ones, whatever else had no image."""
+    real = {"mimir", "loki", "tempo", "alloy", "gateway", "external-secrets"}
+    assert {name for name in real if kind.choices[name].how is How.STAND_IN} == set()
+    print({name: f"{each.how}: {each.reference}" for name, each in kind.choices.items()})
+
+
+# --- data ---
+
+
+def _shown(stack: ClusterStack, client: Client, proof: Proof, backend: Backend) -> dict[str, bool]:
+    """Tell for each tenant whether it sees its own telemetry of the proof, through any read API."""
+    marks = Marks(proof.emissions)
+    found = {}
+    for tenant in TENANTS:
+        asked = question(proof.emissions[tenant])
+        apis = [api for api in PROVABLE if api.backend is backend]
+        bodies = [client.ask(api, stack.reader(tenant), asked).body for api in apis]
+        owners = {owner for body in bodies for owner, _ in marks.find(body).values()}
+        assert owners <= {tenant}, f"{tenant} sees {owners}"
+        found[tenant] = owners == {tenant}
+    return found
+
+
+@pytest.fixture(scope="module")
+def replaced(kind: KindStack, proof: Proof) -> dict[str, tuple[str, str]]:
+    """Delete the pod of each backend; give the ids of the old and the new one."""
+    kube = kind.kube
+    assert proof.verdict is Verdict.ISOLATED, "\n".join(map(str, proof.violations))
+    old = {b.value: component(kube, OBSERVABILITY_NAMESPACE, b.value) for b in Backend}
+    for pod in old.values():
+        kube.delete(pod)
+    ids = {name: pod["metadata"]["uid"] for name, pod in old.items()}
+
+    def all_new() -> dict[str, tuple[str, str]] | None:
+        pods = {name: kube.pods(OBSERVABILITY_NAMESPACE, _labels(name)) for name in old}
+        new = {name: found[0]["metadata"]["uid"] for name, found in pods.items() if found}
+        done = len(new) == len(ids) and not set(new.values()) & set(ids.values())
+        return {name: (ids[name], new[name]) for name in ids} if done else None
+
+    made = kube.until(all_new, within_s=SOON_S * 3, what="each backend has a new pod")
+    kube.rolled_out([OBSERVABILITY_NAMESPACE], within_s=SOON_S * 3)
+    return made
+
+
+def _labels(name: str) -> str:
+    return f"app.kubernetes.io/component={name}"
+
+
+@pytest.mark.parametrize("backend", list(Backend))
+def test_data_outlives_the_pod(
+    backend: Backend,
+    replaced: dict[str, tuple[str, str]],
+    kind: KindStack,
+    client: Client,
+    proof: Proof,
+) -> None:
+    before, after = replaced[backend]
+    assert before != after
+    last: dict[str, bool] = {}
+
+    def all_see() -> bool:
+        last.update(_shown(kind, client, proof, backend))
+        return all(last.values())
+
+    kind.kube.until(
+        all_see, within_s=SOON_S, what="each tenant sees its own", seen=lambda: str(last)
+    )
+
+
+# --- names ---
+
+
+def _named(kind: KindStack) -> Iterator[tuple[str, Endpoint, str]]:
+    """Yield what names a Service: where, the endpoint, and the namespace that it is in."""
+    for release in kind.installer.deployment.releases():
+        for file in release.config_files():
+            for endpoint in in_text(file.text):
+                yield f"{file.config_map.ref} {file.key}", endpoint, release.namespace
+        for workload in release.workloads():
+            for container in containers(workload):
+                for name, variable in release.env(container).items():
+                    for endpoint in in_value(variable.value or ""):
+                        yield f"{workload.ref} {name}", endpoint, release.namespace
+
+
+def test_every_service_that_a_configuration_names_is_known_to_dns(kind: KindStack) -> None:
+    spaces = set(NAMESPACES)
+    asked: dict[str, set[str]] = {}
+    for where, endpoint, namespace in _named(kind):
+        service = endpoint.service(namespace, spaces)
+        if service and service[0] in spaces and endpoint.port:
+            name = endpoint.host if "." in endpoint.host else f"{endpoint.host}.{namespace}.svc"
+            asked.setdefault(f"{name}:{endpoint.port}", set()).add(where)
+    assert len(asked) > 5
+    image = kind.choices["standin"].reference
+    inside = beside(kind.kube, component(kind.kube, OBSERVABILITY_NAMESPACE, "gateway"), image)
+    wrong = f"nobody.{OBSERVABILITY_NAMESPACE}.svc:80"
+    said = dial(kind.kube, *inside, [*asked, wrong])
+    assert said.pop(wrong).startswith("unknown"), "the control: this name is wrong"
+    unknown = {address: asked[address] for address, text in said.items() if "unknown" in text}
+    assert unknown == {}
+
+
+# --- pod logs ---
+
+
+def test_pod_logs_are_collected_once_for_their_own_tenant(kind: KindStack, client: Client) -> None:
+    image = kind.choices["standin"].reference
+    texts = {tenant: f"{tenant}-{secrets.token_hex(8)}" for tenant in TENANTS}
+    for tenant, text in texts.items():
+        namespace = REGISTRY.get(tenant).namespace
+        with running(kind.kube, probe_pod(image, namespace, SAY=text)):
+            kind.kube.until(
+                lambda: lines(client, kind.reader(tenant), text),  # noqa: B023
+                within_s=SOON_S,
+                what=f"{tenant} sees what its pod printed",
+            )
+    # What would be there twice, or with somebody else, has had as long as what is there.
+    ends = time.monotonic() + 5
+    while time.monotonic() < ends:
+        for reader in TENANTS:
+            for owner, text in texts.items():
+                expected = {text: 1} if reader == owner else {}
+                there = lines(client, kind.reader(reader), text).items()
+                assert {line.strip(): times for line, times in there} == expected, f"as {reader}"
+        time.sleep(1)
+
+
+# --- as somebody's production ---
+
+
+def _inventory(kube: Kube) -> dict[str, str]:
+    """Return every object of the cluster: what it is, and its generation or content's version."""
+    found = {}
+    for namespaced in (True, False):
+        for version, name in kinds(kube, namespaced=namespaced):
+            for each in kube.listed(version, name):
+                metadata = each["metadata"]
+                key = f"{name}/{metadata.get('namespace', '')}/{metadata['name']}/{metadata['uid']}"
+                found[key] = str(metadata.get("generation") or each.get("data"))
+    return found
+
+
+def test_a_proof_of_an_existing_cluster_leaves_nothing_behind(kind: KindStack) -> None:
+    before = _inventory(kind.kube)
+    assert any(key.startswith("Secret/") for key in before)
+    with ClusterStack(Kube(kind.cluster.context, kind.cluster.kubeconfig_path)) as foreign:
+        assert foreign.tenants == tuple(sorted(TENANTS))
+        assert not foreign.disposable
+        found = prove(foreign)
+        ports = [forward.local_port for forward in foreign._forwards.values()]
+    assert found.verdict is Verdict.ISOLATED, "\n".join(map(str, found.violations))
+    assert ports
+    after = _inventory(kind.kube)
+    assert set(before.keys() ^ after.keys()) == set()
+    assert {key for key in before if before[key] != after[key]} == set()
+
+
+# --- evidence ---
+
+
+def test_evidence_says_much_and_no_secret(kind: KindStack, tmp_path: Path) -> None:
+    namespaces = ["external-secrets", *kind.namespaces]
+    path = evidence.of_cluster(
+        kind.kube, namespaces, tmp_path / "evidence.tar.gz", users=[*TENANTS, "admin"]
+    )
+    with tarfile.open(path) as archive:
+        files = {m.name: archive.extractfile(m).read() for m in archive if m.isfile()}  # type: ignore[union-attr]
+    text = b"\n".join(files.values())
+    # It is worth something:
+    for file in (
+        "summary.txt",
+        "events/observability.txt",
+        "helm/observability.yaml",
+        "configs/observability/mimir/mimir.yaml",
+        "objects/observability/StatefulSet.yaml",
+    ):
+        assert files[file], file
+    assert any(name.startswith("logs/observability/mimir-0") for name in files)
+    # And no known value is in it, in whatever form.
+    known = [kind.installer.store[f"{t.secret_prefix}-gateway-password"] for t in REGISTRY]
+    known += list(
+        kind.kube.secret("open-webui-secrets", REGISTRY.get(TENANTS[0]).namespace).values()
+    )
+    hashed = kind.kube.secret("gateway-users", OBSERVABILITY_NAMESPACE)["users"].split()[1::2]
+    for value in [*known, *hashed]:
+        assert len(value) > 8
+        for form in (value, base64.b64encode(value.encode()).decode()):
+            assert form.encode() not in text
