@@ -52,3 +52,22 @@ def test_a_route_more_is_its_series_more(routes: int) -> None:
         for p in requests.sum.data_points
     }
     assert len(told) == 2 * routes
+
+
+def test_a_batch_sent_again_has_other_ids_and_the_same_size() -> None:
+    message, _ = load.make("soev", Signal.TRACES, 3, 5.0, 1)
+    batch = load.Batch(message)
+    seen: set[bytes] = set()
+    for turn in range(1, 4):
+        again = type(message)()
+        again.ParseFromString(batch.SerializeToString())
+        assert again.ByteSize() == message.ByteSize() == batch.ByteSize()
+        spans = _spans(again)
+        roots = {span.span_id for span in spans if not span.parent_span_id}
+        assert {s.parent_span_id for s in spans if s.parent_span_id} == roots
+        seen |= {span.trace_id for span in spans}
+        assert len(seen) == 3 * turn
+    lines, _ = load.make("soev", Signal.LOGS, 3, 5.0, 1)
+    one, other = load.Batch(lines).SerializeToString(), load.Batch(lines).SerializeToString()
+    assert one != other
+    assert len(one) == len(other)

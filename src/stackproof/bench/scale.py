@@ -38,7 +38,7 @@ def tenants(checkout: Checkout) -> Figures:
         with LocalStack(deployed, alloys=False) as running:
             names = running.tenants[:size]
             proof = isolation.prove(
-                running, names, apis=ESSENTIAL, door=Door.GATEWAY, deadline_s=60
+                running, names, apis=ESSENTIAL, door=Door.GATEWAY, deadline_s=180
             )
             cpu = {name: running.process(name).cpu_s() for name in running.components}
         _must_be_isolated(proof, size)

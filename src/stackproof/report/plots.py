@@ -115,7 +115,7 @@ def lines(
         places = [(x_at(x), y_at(y)) for x, y in each.points]
         way = "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in places)
         parts += [
-            Markup('<g class="s{}">').format(number % 4),
+            Markup('<g class="s{}">').format(number % 5),
             _path("line", way),
             *(_dot("mark", x, y) for x, y in places),
             Markup("</g>"),

@@ -36,6 +36,8 @@ from stackproof.tenants import OBSERVABILITY_NAMESPACE
 #: What a laptop wants sooner than a cluster does, with few tenants. The configurations name these
 #: variables.
 LAPTOP = {"COLLECTION_INTERVAL": "1s"}
+#: With many tenants Tempo would do little else, and no proof reads what it makes of spans.
+_CROWD = {"COLLECTION_INTERVAL": "60s"}
 
 #: A laptop has no Kubernetes API to read pod logs from.
 _NO_KUBERNETES_API: Mapping[str, object] = {"alloy": {"podLogs": {"enabled": False}}}
@@ -155,8 +157,7 @@ class LocalStack:
 
     def _process(self, pod: Pod) -> Running:
         environment = pod.environment(self._services, self._secrets[pod.namespace])
-        if self.alloys:
-            environment |= LAPTOP
+        environment |= LAPTOP if self.alloys else _CROWD
         argv = [str(programs.find(pod.program)), *pod.arguments(environment)]
         return Process(pod.name, argv, environment, pod.directory, self._log(pod))
 
