@@ -68,7 +68,7 @@ tools: $(READY) ## Build the Go programs now, and show where they are
 
 # Before the tests, each of which has five minutes at most.
 programs: $(READY)
-	@$(BIN)/stackproof tools --build >/dev/null
+	@$(BIN)/stackproof tools --build --local >/dev/null
 
 twins: $(READY) ## Put every known fault back, one at a time: each must be caught
 	@$(BIN)/stackproof twins $(ARGS)

@@ -40,11 +40,13 @@ class Recipe:
             `{version}` is the pinned one without `v`, `{kubernetes}` the minor version of the
             pinned k8s.io/client-go.
         ask: Arguments that make the program print its version; None where it cannot.
+        cluster: Whether nothing needs it but a cluster.
     """
 
     minutes: float = 1
     variables: Mapping[str, str] = field(default_factory=dict)
     ask: Sequence[str] | None = None
+    cluster: bool = False
 
 
 _HELM = "helm.sh/helm/v3"
@@ -62,16 +64,16 @@ RECIPES: Final[Mapping[str, Recipe]] = {
     "caddy": Recipe(
         1, {"github.com/caddyserver/caddy/v2.CustomVersion": "v{version}"}, ["version"]
     ),
-    "external-secrets": Recipe(3),
+    "external-secrets": Recipe(3, cluster=True),
     "helm": Recipe(
         1,
         {f"{_HELM}/internal/version.version": "v{version}", **_KUBERNETES},
         ["version", "--short"],
     ),
-    "helm-controller": Recipe(2),
-    "kind": Recipe(1, {}, ["version"]),
+    "helm-controller": Recipe(2, cluster=True),
+    "kind": Recipe(1, {}, ["version"], cluster=True),
     "kustomize": Recipe(1, {}, ["version"]),
-    "kustomize-controller": Recipe(2),
+    "kustomize-controller": Recipe(2, cluster=True),
     "loki": Recipe(
         4, {"github.com/grafana/loki/v3/pkg/util/build.Version": "{version}"}, ["-version"]
     ),
@@ -79,8 +81,8 @@ RECIPES: Final[Mapping[str, Recipe]] = {
         2, {"github.com/grafana/mimir/pkg/util/version.Version": "{version}"}, ["-version"]
     ),
     "render": Recipe(1, _KUBERNETES),
-    "source-controller": Recipe(2),
-    "standin": Recipe(1),
+    "source-controller": Recipe(2, cluster=True),
+    "standin": Recipe(1, cluster=True),
     "tempo": Recipe(2, {"main.Version": "{version}"}, ["-version"]),
 }
 
@@ -102,11 +104,18 @@ class Program:
     how: str
 
 
-def names(checkout: Checkout | None = None) -> tuple[str, ...]:
-    """Return the programs that tools/ pins, those first that take the least time to build."""
+def names(checkout: Checkout | None = None, *, cluster: bool = True) -> tuple[str, ...]:
+    """Return the programs that tools/ pins, those first that take the least time to build.
+
+    Args:
+        checkout: Whose pins count; that of the working directory if not given.
+        cluster: Whether to name those too that only a cluster needs.
+    """
     checkout = checkout or Checkout.find()
-    found = [path.parent.name for path in checkout.tools.glob("*/go.mod")]
-    return tuple(sorted(found, key=lambda name: (RECIPES.get(name, Recipe()).minutes, name)))
+    found = (path.parent.name for path in checkout.tools.glob("*/go.mod"))
+    recipes = {name: RECIPES.get(name, Recipe()) for name in found}
+    wanted = [name for name, recipe in recipes.items() if cluster or not recipe.cluster]
+    return tuple(sorted(wanted, key=lambda name: (recipes[name].minutes, name)))
 
 
 def find(name: str, checkout: Checkout | None = None) -> Path:

@@ -19,6 +19,7 @@ from rich.console import Console
 from stackproof import golang, programs
 from stackproof.checkout import Checkout
 from stackproof.errors import StackproofError
+from stackproof.stack.pod import PROGRAMS
 
 MAIN = 'package main\n\nfunc main() { println("hello") }\n'
 VERSIONED = 'package main\n\nvar Version = "none"\n\nfunc main() { println(Version) }\n'
@@ -434,6 +435,13 @@ def test_a_pinned_version_is_that_of_the_programs_module(checkout: Checkout) -> 
             assert pin.module_version is None
         else:
             assert re.match(r"v\d+\.\d+\.\d+", pin.module_version or ""), name
+
+
+def test_the_local_stack_builds_nothing_for_a_cluster(checkout: Checkout) -> None:
+    local = set(programs.names(checkout, cluster=False))
+    assert {*PROGRAMS, "helm", "kustomize", "render"} <= local
+    assert {"kind", "source-controller", "external-secrets"} & local == set()
+    assert local < set(programs.names(checkout))
 
 
 def test_helm_and_our_renderer_are_the_same_version(checkout: Checkout) -> None:

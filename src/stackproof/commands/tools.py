@@ -8,11 +8,12 @@ from stackproof.checkout import Checkout
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the names and --build."""
+    """Add the names, --build and --local."""
     parser.add_argument("names", nargs="*", metavar="NAME", help="a program (default: all)")
     parser.add_argument(
         "--build", action="store_true", help="build what is neither cached nor on PATH"
     )
+    parser.add_argument("--local", action="store_true", help="leave out what only a cluster needs")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -21,7 +22,7 @@ def run(args: argparse.Namespace) -> int:
 
     checkout = Checkout.find()
     rows = [("PROGRAM", "VERSION", "FOUND", "PATH")]
-    for name in args.names or (*programs.names(checkout), application.NAME):
+    for name in args.names or (*programs.names(checkout, cluster=not args.local), application.NAME):
         if name == application.NAME and name not in args.names and application.unavailable():
             continue  # tests that need it say so; nothing else does
         if name == application.NAME:
