@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 
 from stackproof.checkout import Checkout
 from stackproof.deployment import Deployment
-from stackproof.stack import process
+from stackproof.stack import process, scratch
 from stackproof.stack.secrets import SecretStore, materialize, synced_values
 
 
@@ -49,3 +50,47 @@ def test_memory_and_processor_time_of_a_process(tmp_path: Path) -> None:
         child.kill()
     assert (child.peak_bytes(), child.cpu_s()) == (0, 0.0)
     assert process.peak_bytes() > 10**6
+
+
+_HOLD = """
+import sys, time
+from pathlib import Path
+from stackproof.stack import scratch
+scratch._ROOM_BYTES = 0
+held = scratch.Scratch(memory=Path(sys.argv[1]))
+print(held.path, flush=True)
+time.sleep(60)
+"""
+
+
+def test_what_a_killed_stack_left_in_memory_goes_with_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TMPDIR", raising=False)
+    monkeypatch.setattr(scratch, "_ROOM_BYTES", 0)
+    environment = {key: value for key, value in os.environ.items() if key != "TMPDIR"}
+    argv = [sys.executable, "-c", _HOLD, str(tmp_path)]
+    (tmp_path / "stackproof-foreign").mkdir()  # nobody says whose it is
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, env=environment) as holder:
+        assert holder.stdout
+        held = Path(holder.stdout.readline().strip())
+        one = scratch.Scratch(memory=tmp_path)
+        assert held.is_dir(), "its process lives"
+        holder.kill()
+    other = scratch.Scratch(memory=tmp_path)
+    assert not held.exists()
+    assert one.path.is_dir()
+    assert (tmp_path / "stackproof-foreign").is_dir()
+    one.remove()
+    other.remove()
+    assert [path.name for path in tmp_path.iterdir()] == ["stackproof-foreign"]
+
+
+def test_what_is_kept_is_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scratch, "_ROOM_BYTES", 0)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    kept = scratch.Scratch(keep=True, memory=tmp_path / "memory")
+    kept.remove()
+    assert kept.path.parent == tmp_path
+    assert kept.path.is_dir()

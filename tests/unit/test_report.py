@@ -282,7 +282,7 @@ def test_a_block_shows_the_worst_of_its_cells() -> None:
 def test_an_axis_names_few_tenants() -> None:
     assert ticks(THREE) == list(enumerate(THREE))
     assert len(ticks(THOUSAND)) == 5
-    assert ticks(("a-tenant-with-a-long-name",)) == [(0, "a-tenant-wi…")]
+    assert ticks(("a-tenant-with-a-long-name",)) == [(0, "a-ten…g-name")]
 
 
 def _terminal(proof: Proof) -> str:

@@ -142,6 +142,7 @@ def ticks(tenants: Sequence[str], most: int = 5, length: int = 12) -> list[tuple
     """Return at most `most` places, evenly spread, at which an axis names the tenant in short."""
     step = max(1, -(-len(tenants) // most))
     return [
-        (index, name if len(name) <= length else f"{name[: length - 1]}…")
+        # What tells names apart is as often at their end.
+        (index, name if len(name) <= length else f"{name[:5]}…{name[6 - length :]}")
         for index, name in list(enumerate(tenants))[::step]
     ]

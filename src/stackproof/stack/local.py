@@ -9,11 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import os
 import re
-import shutil
 import signal
-import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -30,6 +27,7 @@ from stackproof.stack.base import READS, TENANT_HEADER, Access, Backend
 from stackproof.stack.pod import LOOPBACK, Pod, ServicePort, pods, service_ports
 from stackproof.stack.ports import PortLeases
 from stackproof.stack.process import Process, Running
+from stackproof.stack.scratch import Scratch
 from stackproof.stack.secrets import SecretStore, materialize, synced_values
 from stackproof.tenants import OBSERVABILITY_NAMESPACE
 
@@ -50,9 +48,6 @@ _READY_SECONDS = 90.0
 
 #: The Secret that the gateway's users come from.
 _USERS = "gateway-users"
-
-#: Data is thrown away with the stack, so it may as well be in memory, where there is this much.
-_ROOM_BYTES = 4 * 2**30
 _ATTEMPTS = 3
 
 
@@ -93,6 +88,7 @@ class LocalStack:
         self._pods: dict[str, Pod] = {}
         self._processes: dict[str, Running] = {}
         self.directory = Path()
+        self._scratch: Scratch | None = None
 
     # --- life ---
 
@@ -124,7 +120,8 @@ class LocalStack:
         self._end()
 
     def _start(self) -> None:
-        self.directory = Path(tempfile.mkdtemp(prefix="stackproof-", dir=_memory()))
+        self._scratch = Scratch(keep=self.keep)
+        self.directory = self._scratch.path
         self._pods = {
             pod.name: pod
             for release in self._releases
@@ -144,8 +141,8 @@ class LocalStack:
     def _end(self) -> None:
         self._end_all()
         self._ports.release()
-        if not self.keep and self.directory != Path():
-            shutil.rmtree(self.directory, ignore_errors=True)
+        if self._scratch:
+            self._scratch.remove()
 
     def _end_all(self) -> None:
         # The data goes with the directory, so nothing needs to be written in peace.
@@ -336,14 +333,6 @@ class LocalStack:
     def _direct(self, name: str, tenant: str) -> Access:
         urls = {backend: self.backend_url(backend) for backend in Backend}
         return Access(name, urls, headers={TENANT_HEADER: tenant})
-
-
-def _memory() -> str | None:
-    """Return a directory in memory that has room, None for the usual temporary directory."""
-    shared = Path("/dev/shm")  # noqa: S108 - mkdtemp makes a directory of its own there
-    if "TMPDIR" in os.environ or not os.access(shared, os.W_OK):
-        return None
-    return str(shared) if shutil.disk_usage(shared).free >= _ROOM_BYTES else None
 
 
 class _PortTakenError(StackproofError):

@@ -1,0 +1,64 @@
+"""A stack's directory: in memory where there is room, and never left there for long.
+
+A stack that is killed cannot clean up. So each directory in memory is locked by the process that
+made it, and the next stack removes those whose lock nobody holds: the kernel drops a lock with its
+process, however that ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import IO
+
+_MEMORY = Path("/dev/shm")  # noqa: S108 - mkdtemp makes a directory of its own there
+_PREFIX = "stackproof-"
+_LOCK = ".lock"
+#: Data is thrown away with the stack, so it may as well be in memory, where there is this much.
+_ROOM_BYTES = 4 * 2**30
+
+
+class Scratch:
+    """A new directory; `keep` is for one that is to be looked at later, and so is on disk.
+
+    Args:
+        keep: Leave it there.
+        memory: Where directories in memory are; a `TMPDIR` in the environment wins.
+    """
+
+    def __init__(self, *, keep: bool = False, memory: Path = _MEMORY) -> None:
+        self._keep = keep
+        self._lock: IO[str] | None = None
+        inside = not keep and _has_room(memory)
+        if inside:
+            sweep(memory)
+        self.path = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=memory if inside else None))
+        if inside:
+            self._lock = (self.path / _LOCK).open("w")
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    def remove(self) -> None:
+        """Remove the directory with all that is in it, but for one that is kept."""
+        if not self._keep:
+            shutil.rmtree(self.path, ignore_errors=True)
+        if self._lock:
+            self._lock.close()
+
+
+def _has_room(memory: Path) -> bool:
+    if "TMPDIR" in os.environ or not os.access(memory, os.W_OK):
+        return False
+    return shutil.disk_usage(memory).free >= _ROOM_BYTES
+
+
+def sweep(memory: Path) -> None:
+    """Remove this user's directories whose process is gone; the others are left alone."""
+    for lock in memory.glob(f"{_PREFIX}*/{_LOCK}"):
+        with contextlib.suppress(OSError), lock.open("r+") as held:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if lock.stat().st_uid == os.getuid():
+                shutil.rmtree(lock.parent, ignore_errors=True)
