@@ -13,8 +13,8 @@ from stackproof.checkout import Checkout
 from stackproof.errors import StackproofError
 from stackproof.manifests import Manifest, Release, freeze
 from stackproof.mutants import Judge, Mutant, Verdict, operators
-from stackproof.mutants.judge import Fingerprint, alike, fingerprint
-from stackproof.mutants.run import allowed, generate
+from stackproof.mutants.judge import Fingerprint, Judgement, alike, fingerprint
+from stackproof.mutants.run import Result, Summary, allowed, generate
 
 TEMPLATE = """\
 {{- /* A comment: false */ -}}
@@ -187,3 +187,27 @@ def test_a_checkout_that_is_wrong_already_is_refused(tmp_path: Path) -> None:
     workplace.mkdir()
     with pytest.raises(StackproofError, match=r"secrets-come-from-the-store: .*9h, must be 1h"):
         Judge(root, workplace)
+
+
+def test_an_explanation_of_what_is_noticed_is_stale(chart: Path) -> None:
+    every = generate(chart)
+    one, two, three = every[:3]
+    judged = {
+        one: Judgement(Verdict.SURVIVED),
+        two: Judgement(Verdict.KILLED),
+        three: Judgement(Verdict.SURVIVED),
+    }
+    results = [Result(mutant, judgement) for mutant, judgement in judged.items()]
+    reasons = {one.id: "drawn", two.id: "noticed", three.id: "not drawn", "gone": "no more"}
+    summary = Summary(tuple(results[:2]), reasons, tuple(results[2:]))
+    assert summary.stale == tuple(sorted(["gone", two.id]))
+    assert summary.unexplained == ()
+    assert summary.share == 0.5
+
+
+def test_every_explained_mutant_is_there() -> None:
+    """That it survives, `make mutants` sees."""
+    root = Checkout.find().root
+    known = {mutant.id for mutant in generate(root)}
+    assert [name for name in allowed(root) if name not in known] == []
+    assert all(len(reason) > 20 for reason in allowed(root).values())

@@ -208,6 +208,13 @@ LGTM_FAULTS = [
         "every-part-knows-the-same-tenants",
     ),
     (
+        "production",
+        "monitor.yaml",
+        'join "|" }}',
+        'join "|" | replace "up" "down" }}',
+        "the-monitor-keeps-what-is-shown",
+    ),
+    (
         "no-tenants",
         "loki.yaml",
         "\noverrides: {}",

@@ -82,3 +82,23 @@ def every_part_knows_the_same_tenants(release: Release) -> Iterator[str]:
         spaces = {str(p["namespaceSelector"]) for r in rules for p in r["from"] if len(p) == 2}
         if policy and known and len(spaces) != len(everybody):
             yield f"NetworkPolicy/{door} lets in {len(spaces)} of {len(everybody)} tenants"
+
+
+@OBSERVABILITY.register
+def the_monitor_keeps_what_is_shown(release: Release) -> Iterator[str]:
+    """Of the stack's own metrics those are kept that its dashboard shows, and no others."""
+    made = release.find("ConfigMap", "monitor")
+    shown = release.find("ConfigMap", "grafana-dashboards")
+    board = shown["data"].get("stack.json") if shown else None
+    if made is None or board is None:
+        return
+    found = re.search(r'regex\s*=\s*"([^"]*)"', made["data"]["config.alloy"])
+    kept = set(found[1].split("|")) if found else set()
+    queries = " ".join(re.findall(r'"expr": ("(?:[^"\\]|\\.)*")', board))
+    for name in sorted(kept):
+        if not re.search(rf"\b{name}\b", queries):
+            yield f"the monitor keeps {name}, which no panel shows"
+    for name in sorted(
+        set(re.findall(r"\b(?:cortex|loki|tempo|process)_\w+|\bup\b", queries)) - kept
+    ):
+        yield f"a panel shows {name}, which the monitor does not keep"

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from stackproof.mutants.judge import Judge, Verdict
 from stackproof.mutants.operators import Mutant, files, mutants
-from stackproof.mutants.run import Result, Summary, run, sample, since
+from stackproof.mutants.run import Result, Summary, allowed, run, sample, since
 
 __all__ = [
     "Judge",
@@ -19,6 +19,7 @@ __all__ = [
     "Result",
     "Summary",
     "Verdict",
+    "allowed",
     "files",
     "mutants",
     "run",

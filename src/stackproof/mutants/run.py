@@ -44,6 +44,8 @@ class Summary:
     results: tuple[Result, ...]
     allowed: Mapping[str, str]
     """Id of each survivor that has an explanation, and the explanation."""
+    others: tuple[Result, ...] = ()
+    """Of mutants that were not drawn, but are explained: they count for `stale` only."""
 
     def count(self, verdict: Verdict) -> int:
         """Return how many mutants ended so."""
@@ -64,6 +66,16 @@ class Summary:
     def unexplained(self) -> tuple[Result, ...]:
         """Survivors that mutants-allowed.yaml says nothing of."""
         return tuple(one for one in self.survivors if one.mutant.id not in self.allowed)
+
+    @property
+    def stale(self) -> tuple[str, ...]:
+        """Explanations of mutants that there are no more, or that are noticed: to be deleted."""
+        alive = {
+            one.mutant.id
+            for one in (*self.results, *self.others)
+            if one.verdict is Verdict.SURVIVED
+        }
+        return tuple(sorted(self.allowed.keys() - alive))
 
     def record(self) -> dict[str, object]:
         """The run as build/report/mutants.json has it."""
@@ -149,6 +161,7 @@ def _changed_lines(root: Path, revision: str) -> Mapping[str, set[int]]:
 def run(
     root: Path,
     chosen: Sequence[Mutant],
+    others: Sequence[Mutant] = (),
     *,
     jobs: int | None = None,
     on_result: Callable[[Result], None] | None = None,
@@ -158,14 +171,13 @@ def run(
     Args:
         root: A checkout, or a chart's folder.
         chosen: Which mutants.
+        others: Further ones, whose results do not count: explained, and not drawn.
         jobs: Processes; as many as there are cores by default.
         on_result: Told of each result as it comes.
     """
     results: dict[int, Result] = {}
-    batches = [
-        [(i, chosen[i]) for i in range(start, min(start + _BATCH, len(chosen)))]
-        for start in range(0, len(chosen), _BATCH)
-    ]
+    every = list(enumerate((*chosen, *others)))
+    batches = [every[start : start + _BATCH] for start in range(0, len(every), _BATCH)]
     context = multiprocessing.get_context("spawn")
     with (
         tempfile.TemporaryDirectory(prefix="stackproof-mutants-") as folder,
@@ -176,7 +188,8 @@ def run(
                 results[i] = result
                 if on_result:
                     on_result(result)
-    return Summary(tuple(results[i] for i in sorted(results)), allowed(root))
+    ordered = tuple(results[i] for i in sorted(results))
+    return Summary(ordered[: len(chosen)], allowed(root), ordered[len(chosen) :])
 
 
 @cache
