@@ -348,7 +348,7 @@ FAULTS: list[tuple[str, str, Any, str]] = [
     ("variables-refer-to-earlier-ones", f"{_WEB}|env|1|value", "a-$(POD_NAME)", "needs POD_NAME"),
     ("probes-ask-in-one-way", f"{_WEB}|livenessProbe", {"periodSeconds": 20}, "asks in 0 ways"),
     ("services-name-their-target", "web Service|spec|ports|0|targetPort", 8080, "to a number"),
-    ("services-name-their-target", "web Service|spec|ports|0|protocol", "TCPs", "no protocol TCPs"),
+    ("protocols-exist", "web Service|spec|ports|0|protocol", "TCPs", "no protocol TCPs"),
     ("services-name-their-target", "web Service|spec|type", "ClusterIPs", "no type ClusterIPs"),
     ("images-pinned", f"{_WEB}|image", "web", "web is not pinned"),
     ("images-pinned", f"{_INIT}|image", "registry:5000/web:latest", "is not pinned"),
@@ -401,6 +401,9 @@ FAULTS: list[tuple[str, str, Any, str]] = [
         "http://web.elsewhere.svc:80/",
         "calls web.elsewhere.svc .*no egress rule lets it",
     ),
+    ("protocols-exist", f"{_WEB}|ports|0|protocol", "TCPx", "no protocol TCPx"),
+    ("protocols-exist", "web NetworkPolicy|spec|egress|0|ports|0|protocol", "ICMP", "ICMP"),
+    ("nothing-is-left-empty", f"{_POD}|imagePullSecrets", None, "imagePullSecrets has no value"),
     ("policies-open-no-more", "web ConfigMap|data|DB_URL", "sqlite", "without a reason"),
     (  # the other end is closed: still one lock is open
         "policies-open-no-more",

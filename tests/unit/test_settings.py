@@ -302,6 +302,14 @@ STACK_FAULTS = [
         "the-database-is-the-one-that-runs",
     ),
     ("everything", "optional.yaml", "timeoutSeconds: 5", "", "pods-are-as-planned"),
+    ("everything", "_helpers.tpl", '"http" 11235', '"http" 11236', "pods-are-as-planned"),
+    (
+        "everything",
+        "networkpolicies.yaml",
+        "172.16.0.0/12, ",
+        "",
+        "the-internet-is-not-the-cluster",
+    ),
 ]
 
 

@@ -100,6 +100,45 @@ def providers_outside_can_be_reached(release: Release) -> Iterator[str]:
                 yield f"{name} is {url}, and no policy lets the application reach {cluster[1]}"
 
 
+#: What is not the internet: private networks, and where nodes and their metadata are.
+_PRIVATE = {
+    "0.0.0.0/0": {
+        "10.0.0.0/8",
+        "100.64.0.0/10",
+        "169.254.0.0/16",
+        "172.16.0.0/12",
+        "192.168.0.0/16",
+    },
+    "::/0": {"fc00::/7", "fe80::/10"},
+}
+#: The Kubernetes API: its Service's port, and its own, which a policy sees on some networks.
+_API = {443, 6443}
+
+
+@APPLICATION.register
+def the_internet_is_not_the_cluster(release: Release) -> Iterator[str]:
+    """Who may call the internet may not call private addresses; who needs the API may call it."""
+    with_token = {
+        m.name for m in release.workloads() if at(m, "spec.template.spec").get(_TOKEN) is True
+    }
+    for policy in release.of_kind("NetworkPolicy"):
+        rules = policy["spec"].get("egress") or ()
+        to_api = [r for r in rules if {port["port"] for port in r["ports"]} == _API]
+        if policy.name in with_token and not any(_to_addresses(rule) for rule in to_api):
+            yield f"{policy.ref} does not let out to the Kubernetes API, on ports {sorted(_API)}"
+        for rule in rules:
+            for peer in rule.get("to") or () if rule not in to_api else ():
+                block = peer.get("ipBlock") or {}
+                lacking = _PRIVATE.get(block.get("cidr", ""), set()) - set(
+                    block.get("except") or ()
+                )
+                if lacking:
+                    yield f"{policy.ref} lets out to {sorted(lacking)}, which is not the internet"
+
+
+_TOKEN = "automountServiceAccountToken"
+
+
 def _to_addresses(rule: Mapping[str, Any]) -> bool:
     return any("ipBlock" in peer for peer in rule.get("to") or ())
 
@@ -195,6 +234,16 @@ NEEDED = (
 )
 
 
+#: What the application calls the engines that this chart runs for it (config.py).
+ENGINES = {
+    "VECTOR_DB": "weaviate",
+    "WEB_SEARCH_ENGINE": "searxng",
+    "WEB_LOADER_ENGINE": "external",
+    "CONTENT_EXTRACTION_ENGINE": "external",
+    "RAG_RERANKING_ENGINE": "external",
+}
+
+
 @APPLICATION.register
 def programs_get_variables_that_they_read(release: Release) -> Iterator[str]:
     """No variable is one that its program does not read, and each knows who runs beside it."""
@@ -212,6 +261,10 @@ def programs_get_variables_that_they_read(release: Release) -> Iterator[str]:
         for name in needed if {program, *beside} <= given.keys() else ():
             if name not in given[program]:
                 yield f"{program} is not told of {' and '.join(beside) or 'its own'} ({name})"
+    for name, value in ENGINES.items():
+        found = given.get("open-webui", {}).get(name)
+        if found is not None and found.value != value:
+            yield f"open-webui: {name} is {found.value}, what this chart runs is {value}"
     sampler = given.get("open-webui", {}).get("OTEL_TRACES_SAMPLER")
     if sampler and "ratio" in (sampler.value or ""):
         share = given["open-webui"].get("OTEL_TRACES_SAMPLER_ARG")
@@ -276,6 +329,16 @@ PROBES = {
     "crawl4ai": ("/health", "/health"),
     "reranker": ("/health", "/health"),
 }
+#: Ports that the programs listen on, whatever the chart says (open-webui.md, section 3.1).
+PORTS = {
+    "open-webui": {8080},
+    "postgres": {5432},
+    "weaviate": {8080, 50051},
+    "searxng": {8080},
+    "gateway": {8000},
+    "crawl4ai": {11235},
+    "reranker": {8000},
+}
 #: Least time for a start [s]: migrating, recovering, loading a model (the fork gives 300 to the
 #: first).
 STARTS = {"open-webui": 300, "postgres": 300, "weaviate": 300, "crawl4ai": 300, "reranker": 300}
@@ -288,6 +351,9 @@ def pods_are_as_planned(release: Release) -> Iterator[str]:
         for container in containers(workload):
             name = container["name"]
             yield from planned(workload, container, RESOURCES.get(name), USERS.get(name))
+            ports = {port["containerPort"] for port in container.get("ports") or ()}
+            if ports != PORTS.get(name, ports):
+                yield f"container {name}: its program listens on {PORTS[name]}, not {ports}"
             if workload.kind != "Job":
                 yield from answering(container, PROBES.get(name), STARTS.get(name, 0))
             for probe in ("readinessProbe", "livenessProbe"):

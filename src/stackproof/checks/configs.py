@@ -29,11 +29,17 @@ def _add(flag: str) -> Callable[[Sequence[str]], list[str]]:
 def _validate_alloy(arguments: Sequence[str]) -> list[str]:
     # `alloy run [flags] PATH`: the flags are not those of `validate`, but for this one.
     stability = [a for a in arguments[1:] if a.startswith("--stability.level=")]
-    return ["validate", *stability, next(a for a in arguments[1:] if not a.startswith("-"))]
+    path = next(a for a in arguments[1:] if not a.startswith("-"))
+    return [_instead(arguments[0]), *stability, path]
 
 
 def _validate_caddy(arguments: Sequence[str]) -> list[str]:
-    return ["validate", *(a for a in arguments[1:] if a != "--watch")]
+    return [_instead(arguments[0]), *(a for a in arguments[1:] if a != "--watch")]
+
+
+def _instead(command: str) -> str:
+    """Return what is asked instead of `run`; any other command is left, and refused."""
+    return "validate" if command == "run" else command
 
 
 #: From the container's arguments to those that make the program check its configuration and end.
@@ -71,7 +77,8 @@ def _ask(pod: Pod, environment: Mapping[str, str], arguments: Sequence[str]) -> 
         # None of the checks reads the overrides; the users are hashes of random passwords.
         if file.name not in {"overrides.yaml", "users"}:
             key.update(f"{file.name}\0{file.read_text(encoding='utf-8')}\0".encode())
-    key.update(repr((pod.program, sorted(_stable(pod, environment).items()))).encode())
+    asked = [word.replace(str(pod.directory), "") for word in arguments]
+    key.update(repr((pod.program, asked, sorted(_stable(pod, environment).items()))).encode())
     known = _answers()
     if key.hexdigest() not in known:
         known[key.hexdigest()] = _run(pod, environment, arguments)

@@ -401,10 +401,46 @@ def services_name_their_target(m: Manifest) -> Iterator[str]:
     if m["spec"].get("type", "ClusterIP") not in _SERVICE_TYPES:
         yield f"there is no type {m['spec']['type']}"
     for port in m["spec"].get("ports") or ():
-        if port.get("protocol", "TCP") not in {"TCP", "UDP", "SCTP"}:
-            yield f"port {port['port']}: there is no protocol {port['protocol']}"
         if not isinstance(port.get("targetPort"), str):
             yield f"port {port['port']} leads to a number: it breaks when the container's changes"
+
+
+_PROTOCOLS = {"TCP", "UDP", "SCTP"}
+
+
+@INVARIANTS.register
+@_of_each_object
+def protocols_exist(m: Manifest) -> Iterator[str]:
+    """Every port of a Service, a container or a policy is of a protocol that there is."""
+    spec = m.get("spec") or {}
+    ports = list(spec.get("ports") or ()) if m.kind == "Service" else []
+    for container in _containers(_pod_spec(m) or {}):
+        ports += container.get("ports") or ()
+    for direction in ("ingress", "egress") if m.kind == "NetworkPolicy" else ():
+        for rule in spec.get(direction) or ():
+            ports += rule.get("ports") or ()
+    for port in ports:
+        if port.get("protocol", "TCP") not in _PROTOCOLS:
+            yield f"there is no protocol {port['protocol']}"
+
+
+@INVARIANTS.register
+@_of_each_object
+def nothing_is_left_empty(m: Manifest) -> Iterator[str]:
+    """No key of an object is without a value: the template that was to fill it gave nothing."""
+    if m.kind != "CustomResourceDefinition":
+        yield from (f"{path} has no value" for path in _empty(m.content, ""))
+
+
+def _empty(value: object, path: str) -> Iterator[str]:
+    if value is None:
+        yield path
+    elif isinstance(value, Mapping):
+        for key, below in value.items():
+            yield from _empty(below, f"{path}.{key}".lstrip("."))
+    elif isinstance(value, list):
+        for i, below in enumerate(value):
+            yield from _empty(below, f"{path}[{i}]")
 
 
 _FIELDS = {

@@ -92,6 +92,16 @@ def the_monitor_keeps_what_is_shown(release: Release) -> Iterator[str]:
     board = shown["data"].get("stack.json") if shown else None
     if made is None or board is None:
         return
+    running = {m.name for m in release.workloads()} & {
+        "mimir",
+        "loki",
+        "tempo",
+        "gateway",
+        "monitor",
+    }
+    asked = set(re.findall(r'"instance" = "(\w+)"', made["data"]["config.alloy"]))
+    for name in sorted(running ^ asked):
+        yield f"the monitor asks {name}, which is not there, or does not ask it"
     found = re.search(r'regex\s*=\s*"([^"]*)"', made["data"]["config.alloy"])
     kept = set(found[1].split("|")) if found else set()
     queries = " ".join(re.findall(r'"expr": ("(?:[^"\\]|\\.)*")', board))

@@ -130,6 +130,7 @@ BACKENDS: Mapping[str, tuple[Setting, ...]] = {
     "mimir": (
         Setting("runtime_config.file", "${CONFIG_DIR}/overrides.yaml", _OVERRIDES),
         Setting("limits.otel_metric_suffixes_enabled", True, "names as dashboards have them"),
+        Setting("activity_tracker.filepath", "${DATA_DIR}/metrics-activity.log", "read-only root"),
     ),
     "loki": (
         Setting("runtime_config.file", "${CONFIG_DIR}/overrides.yaml", _OVERRIDES),
@@ -182,8 +183,10 @@ def backends_listen_where_their_pods_say(scene: Scene) -> Iterator[str]:
         given = {name: one.value or "" for name, one in scene.lgtm.env(container).items()}
         server = config.get("server") or {}
         listening = [f"{server.get('http_listen_address')}:{server.get('http_listen_port')}"]
-        otlp = at(config, "distributor.receivers.otlp.protocols")
-        listening += [one.get("endpoint") for one in (otlp or {}).values()]
+        otlp = at(config, "distributor.receivers.otlp.protocols") or {}
+        listening += [one.get("endpoint") for one in otlp.values()]
+        if otlp.keys() - {"http"}:
+            yield f"{backend}.yaml: the gateway sends OTLP over http, not over {list(otlp)}"
         found = {_expanded(str(one), given) for one in listening}
         ports = {f"0.0.0.0:{port['containerPort']}" for port in container["ports"]}
         if found != ports:
