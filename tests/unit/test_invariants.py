@@ -303,6 +303,12 @@ FAULTS: list[tuple[str, str, Any, str]] = [
     (
         "volumes-are-what-they-can-be",
         f"{_POD}|volumes|1|emptyDir",
+        {"medium": "memory", "sizeLimit": "1Gi"},
+        "no medium that there is: memory",
+    ),
+    (
+        "volumes-are-what-they-can-be",
+        f"{_POD}|volumes|1|emptyDir",
         {"medium": "Memory"},
         "all the memory",
     ),

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from stackproof import helm
 from stackproof.checkout import Checkout
+from stackproof.checks import settings
 from stackproof.checks.alloy import alloy_settings
 from stackproof.checks.application import APPLICATION
 from stackproof.checks.deployment import Scene
@@ -18,6 +21,7 @@ from stackproof.checks.pods import at
 from stackproof.checks.settings import SETTINGS
 from stackproof.deployment import LGTM_RELEASE, TENANT_RELEASE, Deployment
 from stackproof.manifests import Release
+from stackproof.surroundings import read_values
 
 CHECKOUT = Checkout.find()
 
@@ -133,9 +137,25 @@ def test_a_fault_is_noticed(chart: str, file: str, old: str, new: str, check: st
     assert list(SETTINGS[name].find(Scene(altered)))
 
 
+def test_a_default_that_leads_nowhere_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def read(file: Path) -> Mapping[str, Any]:
+        if file.parent.name != STACK:
+            return dict(read_values(file))
+        backends = {"loki": "http://loki.observability.svc:3101"}
+        return {"alloy": {"backends": backends, "image": {"repository": "alloy", "tag": "0"}}}
+
+    monkeypatch.setattr(settings, "read_values", read)
+    scene = Scene(Deployment.load(CHECKOUT))
+    assert list(SETTINGS["defaults-are-of-this-deployment"].find(scene)) == [
+        "open-webui-stack/values.yaml: alloy.backends.loki is "
+        "http://loki.observability.svc:3101, where there is no Service",
+        "open-webui-stack/values.yaml: alloy.image is alloy:0, which is not in versions.yaml",
+    ]
+
+
 def test_each_check_has_a_fault() -> None:
     proven = {name for name in SETTINGS.names for *_, check in FAULTS if name.startswith(check)}
-    assert proven == set(SETTINGS.names)
+    assert {*proven, "defaults-are-of-this-deployment"} == set(SETTINGS.names)
 
 
 def test_paths_lead_through_maps_and_lists() -> None:

@@ -48,6 +48,9 @@ def each_signal_goes_to_its_own_path(release: Release) -> Iterator[str]:
             yield f"{variable} is {given.get(variable)}, its path must be /v1/{signal}"
 
 
+_STRATEGY = "spec.strategy.type"
+
+
 @APPLICATION.register
 def replicas_share_what_they_must(release: Release) -> Iterator[str]:
     """Replicas talk through Redis, and one Job migrates the database for all of them."""
@@ -57,6 +60,8 @@ def replicas_share_what_they_must(release: Release) -> Iterator[str]:
     given = _environment(release, application)
     if (given.get("WEBSOCKET_MANAGER") == "redis") != ("REDIS_URL" in given):
         yield "WEBSOCKET_MANAGER must be redis exactly where there is a REDIS_URL"
+    if application["spec"]["replicas"] > 1 and at(application, _STRATEGY) != "RollingUpdate":
+        yield "several replicas stop all at once for a new version (strategy)"
     jobs = release.of_kind("Job")
     if (application["spec"]["replicas"] > 1) != bool(jobs):
         yield "several replicas need a Job that migrates the database, one replica needs none"
@@ -90,6 +95,12 @@ def providers_outside_can_be_reached(release: Release) -> Iterator[str]:
     given = _environment(release, application)
     blocks = [r for r in policy["spec"].get("egress") or () if _to_addresses(r)]
     open_ports = {port["port"] for rule in blocks for port in rule["ports"]}
+    if (
+        given.get("WEB_SEARCH_ENGINE")
+        and not given.get("WEB_LOADER_ENGINE")
+        and 443 not in open_ports
+    ):
+        yield "the application reads what a search finds, and no policy lets it reach port 443"
     for name in _URLS:
         url = given.get(name)
         if url and not _CLUSTER.match(url) and _port(url) not in open_ports:
@@ -123,6 +134,10 @@ def the_internet_is_not_the_cluster(release: Release) -> Iterator[str]:
     }
     for policy in release.of_kind("NetworkPolicy"):
         rules = policy["spec"].get("egress") or ()
+        component = str(policy.labels.get(_COMPONENT))
+        world = {p["port"] for r in rules if _to_world(r) for p in r["ports"]}
+        if component in _SEARCHING and world != _SEARCHING[component]:
+            yield f"{policy.ref} lets out to the internet on ports {sorted(world)}"
         to_api = [r for r in rules if {port["port"] for port in r["ports"]} == _API]
         if policy.name in with_token and not any(_to_addresses(rule) for rule in to_api):
             yield f"{policy.ref} does not let out to the Kubernetes API, on ports {sorted(_API)}"
@@ -134,6 +149,21 @@ def the_internet_is_not_the_cluster(release: Release) -> Iterator[str]:
                 )
                 if lacking:
                     yield f"{policy.ref} lets out to {sorted(lacking)}, which is not the internet"
+
+
+#: Ports of the internet that a component needs: search engines, pages, models; stores need none.
+_SEARCHING: Mapping[str, set[int]] = {
+    "searxng": {443},
+    "crawl4ai": {80, 443},
+    "reranker": {443},
+    "gateway": set(),
+    "postgres": set(),
+    "weaviate": set(),
+}
+
+
+def _to_world(rule: Mapping[str, Any]) -> bool:
+    return any((peer.get("ipBlock") or {}).get("cidr") in _PRIVATE for peer in rule["to"])
 
 
 _TOKEN = "automountServiceAccountToken"
@@ -216,6 +246,7 @@ READ: Mapping[str, frozenset[str]] = {
 }
 #: What a program must know when all of these run, each by its component.
 NEEDED = (
+    ("open-webui", (), ("WEBUI_SECRET_KEY", "STATIC_DIR", "HOME", "DEFAULT_USER_ROLE")),
     ("open-webui", ("postgres",), ("DATABASE_URL", "PGPASSWORD")),
     ("open-webui", ("weaviate",), ("VECTOR_DB", "WEAVIATE_HTTP_HOST", "WEAVIATE_GRPC_HOST")),
     ("open-webui", ("searxng",), ("WEB_SEARCH_ENGINE", "SEARXNG_QUERY_URL")),

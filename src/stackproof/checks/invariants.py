@@ -569,6 +569,8 @@ def volumes_are_what_they_can_be(m: Manifest) -> Iterator[str]:
     fixed = {v["name"] for v in spec.get("volumes") or () if {"configMap", "secret"} & v.keys()}
     for volume in spec.get("volumes") or ():
         disk = volume.get("emptyDir") or {}
+        if disk.get("medium", "") not in {"", "Memory"}:
+            yield f"the volume {volume['name']} is of no medium that there is: {disk['medium']}"
         if disk.get("medium") == "Memory" and not disk.get("sizeLimit"):
             yield f"the volume {volume['name']} may take all the memory (sizeLimit)"
     for container in _containers(spec):

@@ -15,6 +15,7 @@ from typing import Any
 
 import yaml
 
+from stackproof import endpoints, references
 from stackproof.checks import Checks, gateway, network
 from stackproof.checks.alloy import Alloy
 from stackproof.checks.deployment import FROM_FLUX, Scene
@@ -782,6 +783,33 @@ def labels_tell_what_belongs_together(scene: Scene) -> Iterator[str]:
                 yield f"{m.ref} does not say which version of the chart it is (helm.sh/chart)"
             if m.labels.get("tenant.id") != tenant:
                 yield f"{m.ref} is labelled as {m.labels.get('tenant.id')}'s, is {tenant}'s"
+
+
+@SETTINGS.register
+def defaults_are_of_this_deployment(scene: Scene) -> Iterator[str]:
+    """What the charts' values name by default is there: addresses of Services, pinned images."""
+    known = references.Cluster(scene.releases)
+    pinned = {str(image) for image in Versions.load(scene.deployment.checkout).images.values()}
+    for chart in ("lgtm", "open-webui-stack"):
+        values = read_values(scene.deployment.checkout.charts / chart / "values.yaml")
+        for path, image in _maps(values, "values.yaml"):
+            name = f"{image.get('repository')}:{image.get('tag')}"
+            if image.get("tag") and "repository" in image and name not in pinned:
+                yield f"{chart}/{path} is {name}, which is not in versions.yaml"
+            for key, text in image.items():
+                for one in endpoints.in_value(text) if isinstance(text, str) else ():
+                    service = one.service("", known.namespaces)
+                    ports = known.service_ports(service) if service else {}
+                    if service and str(one.port) not in (ports or {}):
+                        yield f"{chart}/{path}.{key} is {text}, where there is no Service"
+
+
+def _maps(values: Mapping[str, Any], path: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield every map of values, with where it is."""
+    yield path, values
+    for key, below in values.items():
+        if isinstance(below, Mapping):
+            yield from _maps(below, f"{path}: {key}" if path.endswith(".yaml") else f"{path}.{key}")
 
 
 # --- Search, ways in ----------------------------------------------------------------------------
