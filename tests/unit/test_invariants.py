@@ -339,6 +339,19 @@ FAULTS: list[tuple[str, str, Any, str]] = [
         "jobs-can-end",
         "web Deployment",
         {
+            "kind": "CronJob",
+            "metadata": {"name": "web"},
+            "spec": {
+                "concurrencyPolicy": "Never",
+                "jobTemplate": {"spec": {"template": {"spec": {"restartPolicy": "Never"}}}},
+            },
+        },
+        "no concurrencyPolicy Never",
+    ),
+    (
+        "jobs-can-end",
+        "web Deployment",
+        {
             "kind": "Job",
             "metadata": {"name": "job"},
             "spec": {"template": {"spec": {"restartPolicy": "Always", "containers": []}}},

@@ -307,6 +307,11 @@ def jobs_can_end(m: Manifest) -> Iterator[str]:
         policy = (_pod_spec(m) or {}).get("restartPolicy")
         if policy not in {"OnFailure", "Never"}:
             yield f"restartPolicy is {policy}, must be OnFailure or Never"
+    together = (
+        (m.get("spec") or {}).get("concurrencyPolicy", "Allow") if m.kind == "CronJob" else ""
+    )
+    if together not in {"", "Allow", "Forbid", "Replace"}:
+        yield f"there is no concurrencyPolicy {together}"
 
 
 @INVARIANTS.register
@@ -878,18 +883,18 @@ def _twice(what: str, names: Sequence[object]) -> Iterator[str]:
 
 
 #: Variables that a program reads by itself, whatever its files say.
-_BY_ITSELF = re.compile(r"GF_\w+|XDG_(DATA|CONFIG)_HOME|POD_\w+")
+_BY_ITSELF = re.compile(r"GF_\w+|XDG_(DATA|CONFIG)_HOME|POD_\w+|STACKPROOF_\w+")
 
 
 @INVARIANTS.register
 def variables_are_read(rendered: Rendered) -> Iterator[str]:
-    """Where files expand variables, each variable of the container stands in one of them."""
+    """Where files or arguments expand variables, each variable of the container is among them."""
     for m in rendered.release.workloads():
         found = (rendered.release.find(*used) for used in sorted(_uses(m)))
         yield from _unread(m, tuple(made for made in found if made and made.kind == "ConfigMap"))
 
 
-_EXPANDED = re.compile(r"\$\{[A-Z]\w+[:}]|\{\$[A-Z]|sys\.env\(|\$[A-Z]{2,}_")
+_EXPANDED = re.compile(r"\$\(|\$\{[A-Z]\w+[:}]|\{\$[A-Z]|sys\.env\(|\$[A-Z]{2,}_")
 
 
 @lru_cache(maxsize=20_000)
@@ -902,9 +907,9 @@ def _unread(m: Manifest, config_maps: Sequence[Manifest]) -> tuple[str, ...]:
         mounted = [volumes.get(one["name"]) for one in container.get("volumeMounts") or ()]
         names = [one["name"] for one in mounted if one and one["name"] in by_name]
         files = [text for name in names for text in (by_name[name].get("data") or {}).values()]
-        if not any(_EXPANDED.search(text) for text in files):
-            continue
         words = [*(container.get("command") or ()), *(container.get("args") or ()), *files]
+        if not any(_EXPANDED.search(str(text)) for text in words):
+            continue
         words += [str(variable.get("value") or "") for variable in container.get("env") or ()]
         read = set(re.findall(r"\b[A-Z][A-Z0-9_]+\b", "\n".join(words)))
         given = (variable["name"] for variable in container.get("env") or ())

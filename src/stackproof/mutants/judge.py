@@ -235,6 +235,11 @@ class Judge:
             now = self._deployed()
             if not all(map(alike, self._deployed_before, now)):
                 yield "the deployment", self._judged_deployment()
+            elif mutant.file.endswith("/values.yaml"):
+                # What the deployment does not take may still lead nowhere.
+                judged = self._judged_deployment()
+                if judged is not None:
+                    yield "the deployment", judged
         if mutant.file.startswith("flux/") or mutant.file.endswith("values-prod.yaml"):
             flux = self._flux()
             if not alike(self._flux_before, flux):
