@@ -161,7 +161,7 @@ def nobody_else_sees_it(run: Running) -> Iterator[str]:
     application = run.replicas[0]
     token = run.token(application)
     for signal in Signal:
-        mark = run.job if signal is Signal.METRICS else _mark(run, application, signal)
+        mark = _mark(run, application, signal)
         if mark is None:
             yield f"{signal}: unproven, their own tenant does not see them"
             continue
@@ -321,13 +321,20 @@ def _of_trace(run: Running, reader: Access, body: Mapping[str, Any]) -> Mapping[
 
 
 def _mark(run: Running, application: Application, signal: Signal) -> str | None:
-    """Return what an answer holds if it holds the application's spans or lines."""
-    token = run.token(application)
-    if signal is Signal.LOGS:
-        return f"probe={token}"
-    answer = run.find(run.stack.reader(run.tenant), signal, token)
-    traces = json.loads(answer.body).get("traces") if answer.status == 200 else None
-    return str(traces[0]["traceID"]) if traces else None
+    """Return what an answer holds if it holds its spans, lines or series; None where none come."""
+    ends = time.monotonic() + run.waited_s
+    while (mark := _shown(run, application, signal)) is None and time.monotonic() < ends:
+        time.sleep(0.1)
+    return mark
+
+
+def _shown(run: Running, application: Application, signal: Signal) -> str | None:
+    answer = run.find(run.stack.reader(run.tenant), signal, run.token(application))
+    if signal is Signal.TRACES:
+        traces = json.loads(answer.body).get("traces") if answer.status == 200 else None
+        return str(traces[0]["traceID"]) if traces else None
+    mark = run.job if signal is Signal.METRICS else f"probe={run.token(application)}"
+    return mark if mark.encode() in answer.body else None
 
 
 def _not_emitted(run: Running) -> list[str]:

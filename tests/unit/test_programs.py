@@ -95,9 +95,14 @@ def start(checkout: Checkout) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        # Whoever runs the tests in a shell's background has it ignored, which is inherited.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=usual_signals,
     )
+
+
+def usual_signals() -> None:
+    """Undo what is inherited: a shell's background ignores SIGINT, and nohup SIGHUP."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def wait_for(true: Callable[[], object], what: str) -> None:
@@ -233,14 +238,19 @@ def test_an_interrupted_build_leaves_nothing_and_goes_on_later(
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_no_signal_comes_between_a_build_and_who_ends_it(number: signal.Signals) -> None:
     done: list[str] = []
+    interrupts = number is signal.SIGINT
+    before = signal.signal(number, signal.default_int_handler if interrupts else signal.SIG_DFL)
 
     def start() -> None:
         with golang._terminable(), golang._uninterrupted():
             signal.raise_signal(number)
             done.append("started")
 
-    with pytest.raises((KeyboardInterrupt, SystemExit)):
-        start()
+    try:
+        with pytest.raises((KeyboardInterrupt, SystemExit)):
+            start()
+    finally:
+        signal.signal(number, before)
     assert done
 
 
