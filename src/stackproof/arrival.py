@@ -259,7 +259,8 @@ def _arrives(run: Running, application: Application, signal: Signal) -> Iterator
             break
         time.sleep(0.1)
     if found is None:
-        told = "; ".join(complaints[-6:]) or "nothing"
+        # The first say why, the last what became of it; between them it tries again and again.
+        told = "; ".join(dict.fromkeys([*complaints[:6], *complaints[-6:]])) or "nothing"
         yield f"{name} do not arrive: the application says: {told}; the backend: {said}"
         return
     for key, value in application.attributes.items():
