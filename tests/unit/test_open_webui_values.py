@@ -13,7 +13,8 @@ from stackproof.helm import HelmError
 from stackproof.manifests import Release
 from stackproof.versions import Versions
 
-OTEL = "openWebui.config.telemetry.otel"
+CONFIG = "openWebui.config"
+OTEL = f"{CONFIG}.telemetry.otel"
 
 
 def nested(path: str, value: object) -> dict[str, Any]:
@@ -67,6 +68,16 @@ def otel(**settings: object) -> dict[str, Any]:
         (otel(insecure=True, endpoint="https://otlp:4317"), f"{OTEL}.insecure"),
         (otel(endpoint="otlp:4317"), f"{OTEL}.endpoint"),
         (otel(endpoint="http://otlp:4318/", protocol="http"), f"{OTEL}.endpoint"),
+        # URLs that no client could open, or that no NetworkPolicy could be made of.
+        (otel(endpoint="http://otlp:70000"), f"{OTEL}.endpoint"),
+        (nested("openWebui.config.openaiApiBaseUrl", "http://%"), f"{CONFIG}.openaiApiBaseUrl"),
+        (nested("openWebui.config.openaiApiBaseUrl", "http://a/%2"), f"{CONFIG}.openaiApiBaseUrl"),
+        (nested("openWebui.config.openaiApiBaseUrl", "http://[::1]"), f"{CONFIG}.openaiApiBaseUrl"),
+        (
+            nested("openWebui.config.ragOpenaiApiBaseUrl", "http://a:b"),
+            f"{CONFIG}.ragOpenaiApiBaseUrl",
+        ),
+        (nested("openWebui.config.redisUrl", "redis://:6379"), f"{CONFIG}.redisUrl"),
         (otel(sampler="bogus"), f"{OTEL}.sampler"),
         (otel(sampler="traceidratio"), f"{OTEL}.samplerArg"),
         (otel(sampler="parentbased_traceidratio"), f"{OTEL}.samplerArg"),
@@ -108,6 +119,7 @@ def test_refused_with_its_path(checkout: Checkout, values: Mapping[str, Any], pa
         otel(protocol="http", insecure=False),
         otel(endpoint="https://otlp:4317", insecure=False),
         otel(endpoint="https://otlp/base", protocol="http"),
+        nested("openWebui.config.openaiApiBaseUrl", "https://models.example:65535/a%20b/v1"),
         otel(sampler="traceidratio", samplerArg=0),
         otel(tenantId="a"),
         otel(tenantId="a" * 63),
