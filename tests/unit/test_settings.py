@@ -11,7 +11,7 @@ import pytest
 
 from stackproof import helm
 from stackproof.checkout import Checkout
-from stackproof.checks import settings
+from stackproof.checks import observability, settings
 from stackproof.checks.alloy import alloy_settings
 from stackproof.checks.application import APPLICATION
 from stackproof.checks.deployment import Scene
@@ -108,6 +108,13 @@ FAULTS = [
         "volumes-are-where",
     ),
     (LGTM, "_backend.tpl", "storageClassName:", "volumeName:", "volumes-are-of-one-class"),
+    (
+        STACK,
+        "networkpolicies.yaml",
+        "- ipBlock: {cidr: {{ . | quote }}}\n        {{- end }}\n      ports:",
+        "- ipBlock: {cidr: 8.8.8.8/32}\n        {{- end }}\n      ports:",
+        "everything-is-closed-but",
+    ),
     (STACK, "searxng.yaml", "[html, json]", "[html]", "the-search-answers-the-application"),
     (LGTM, "_helpers.tpl", "part-of: observability", "part-of: x", "labels-tell-what-belongs"),
     (LGTM, "grafana.yaml", "path: /\n", "path: /x\n", "people-come-in-by-https-only"),
@@ -241,6 +248,25 @@ LGTM_FAULTS = [
         "",
         "every-part-knows-the-same-tenants",
     ),
+    (
+        "production",
+        "monitor.yaml",
+        'scrape_interval          = "15s"',
+        "",
+        "rates-have-samples-enough",
+    ),
+    *(
+        ("production", "canary.yaml", old, new, "the-canary-tells-what-it-finds")
+        for old, new in (
+            ("- --gateway-url=$(GATEWAY_URL)", ""),
+            ('--tenants={{ include "lgtm.allTenants" . | replace "|" "," }}', "--tenants=soev"),
+            ("--metrics-as={{ .Values.canary.metricsTenant }}", "--metrics-as=nobody"),
+            ("--report=/tmp/report", "--report=/report"),
+            ("backoffLimit: 0", ""),
+            ("restartPolicy: Never", "restartPolicy: OnFailure"),
+            ("(list . 65532)", "(list . 65533)"),
+        )
+    ),
 ]
 
 
@@ -255,6 +281,11 @@ def test_a_fault_of_observability_is_noticed(
     name: str, file: str, old: str, new: str, check: str
 ) -> None:
     assert list(OBSERVABILITY[check].find(_observability(name, file, old, new)))
+
+
+def test_the_canary_is_the_user_of_its_image() -> None:
+    dockerfile = (CHECKOUT.root / "Dockerfile").read_text(encoding="utf-8")
+    assert f"\nUSER {':'.join(map(str, observability.CANARY_USER))}\n" in dockerfile
 
 
 def test_each_check_of_observability_has_a_fault() -> None:
@@ -320,6 +351,13 @@ STACK_FAULTS = [
         '"PGPASSWORD" "secrets" "postgres-password"',
         '"PGPASSWORD" "secrets" "webui-secret-key"',
         "the-database-is-the-one-that-runs",
+    ),
+    (
+        "everything",
+        "alloy.yaml",
+        'check_interval         = "1s"',
+        'check_interval         = "10s"',
+        "alloy-passes-everything-on-as-its-tenant",
     ),
     ("everything", "optional.yaml", "timeoutSeconds: 5", "", "pods-are-as-planned"),
     ("everything", "_helpers.tpl", '"http" 11235', '"http" 11236', "pods-are-as-planned"),

@@ -21,6 +21,8 @@ DIRECT = {
     "pod logs": ("LOKI_URL", "/loki/api/v1/push"),
 }
 _RECEIVER = "otelcol.receiver.otlp.default"
+#: What the memory limiter's documentation recommends at most: a peak fits between two looks.
+_MEMORY_S = 1.0
 #: Labels of pod logs, and what Kubernetes says that becomes each.
 _LABELS = {
     "namespace": "namespace",
@@ -119,6 +121,12 @@ def alloy_settings(text: str) -> dict[str, str]:
     return found
 
 
+def seconds(text: str) -> float:
+    """Return a short duration of Alloy [s], -1 if the text is none."""
+    found = re.fullmatch(r"(\d+)(ms|s)", text)
+    return float(found[1]) / (1000 if found[2] == "ms" else 1) if found else -1.0
+
+
 def faults(alloy: Alloy) -> Iterator[str]:
     """Yield what keeps an Alloy from taking all signals and sending them on as its tenant."""
     for protocol in ("grpc", "http"):
@@ -167,6 +175,9 @@ def _step(alloy: Alloy, name: str, signal: str) -> Iterator[str]:
         )
         if not 0 < spike < limit < 100:
             yield f"{name} limits at {limit} % less {spike} %"
+        pause = alloy.value(f"{name}.check_interval") or ""
+        if not 0 < seconds(pause) <= _MEMORY_S:
+            yield f"{name} looks at the memory every {pause or '?'}: it is full before"
     elif ".exporter.otlphttp." in name:
         yield from _exporter(alloy, name, signal)
 

@@ -8,8 +8,11 @@ from typing import Any
 
 import yaml
 
+from stackproof import endpoints
 from stackproof.checks import Checks, gateway
-from stackproof.manifests import Release
+from stackproof.checks.alloy import alloy_settings, seconds
+from stackproof.checks.pods import planned
+from stackproof.manifests import Manifest, Release, containers, expand
 
 OBSERVABILITY: Checks[Release] = Checks()
 
@@ -112,3 +115,69 @@ def the_monitor_keeps_what_is_shown(release: Release) -> Iterator[str]:
         set(re.findall(r"\b(?:cortex|loki|tempo|process)_\w+|\bup\b", queries)) - kept
     ):
         yield f"a panel shows {name}, which the monitor does not keep"
+
+
+#: What Grafana takes for the time between two samples where a data source has no timeInterval.
+_ASSUMED = "15s"
+
+
+@OBSERVABILITY.register
+def rates_have_samples_enough(release: Release) -> Iterator[str]:
+    """The stack's own metrics come as often as their data source says.
+
+    Grafana's $__rate_interval is four times that: with fewer samples a rate is empty.
+    """
+    made = release.find("ConfigMap", "monitor")
+    shown = release.find("ConfigMap", "grafana-datasources")
+    if made is None or shown is None:
+        return
+    scrape = "prometheus.scrape.stack.scrape_interval"
+    every = alloy_settings(made["data"]["config.alloy"]).get(scrape, '"60s"').strip('"')
+    sources = yaml.load(shown["data"]["datasources.yaml"], yaml.CSafeLoader).get("datasources")
+    for source in sources or ():
+        assumed = str((source.get("jsonData") or {}).get("timeInterval", _ASSUMED))
+        if source.get("type") == "prometheus" and not 0 < seconds(every) <= seconds(assumed):
+            yield f"data source {source.get('uid')}: a sample in {every}, Grafana takes {assumed}"
+
+
+#: The Dockerfile's USER.
+CANARY_USER = (65532, 65532)
+
+
+@OBSERVABILITY.register
+def the_canary_tells_what_it_finds(release: Release) -> Iterator[str]:
+    """The canary asks the gateway, as each tenant whose password it has, and is not asked again."""
+    job = release.find("CronJob", "canary")
+    if job is None:
+        return
+    (container,) = containers(job)
+    given = {name: one.value or "" for name, one in release.env(container).items()}
+    words = [expand(str(word), given).removeprefix("--") for word in container["args"]]
+    options = dict(word.partition("=")[::2] for word in words)
+    url = options.get("gateway-url", "")
+    asked = {one.host.partition(".")[0] for one in endpoints.in_value(url)}
+    if asked != {"gateway"}:
+        yield f"the canary asks {sorted(asked) or 'nobody'}, must ask the gateway (--gateway-url)"
+    tenants = options.get("tenants", "").split(",")
+    known = {name for name in given if name.startswith(_PASSWORD)}
+    if {_PASSWORD + name.upper().replace("-", "_") for name in tenants} != known:
+        yield f"the canary asks as {tenants}, and has {sorted(known)}"
+    if options.get("metrics-as") not in tenants:
+        yield f"the canary's verdict is nobody's: {options.get('metrics-as')} (--metrics-as)"
+    places = [mount["mountPath"] for mount in container["volumeMounts"]]
+    if not any(options.get("report", "").startswith(f"{place}/") for place in places):
+        yield f"the canary can write no report to {options.get('report')} (--report)"
+    yield from _once(job)
+    yield from planned(job, container, None, CANARY_USER)
+
+
+_PASSWORD = "STACKPROOF_PASSWORD_"
+
+
+def _once(job: Manifest) -> Iterator[str]:
+    """Yield where a proof that failed is done again: the second may pass, the first was true."""
+    spec: Mapping[str, Any] = job["spec"]["jobTemplate"]["spec"]
+    if spec.get("backoffLimit") != 0:
+        yield f"{job.ref} tries again what was found (backoffLimit)"
+    if spec["template"]["spec"].get("restartPolicy") != "Never":
+        yield f"{job.ref} tries again what was found (restartPolicy)"

@@ -11,13 +11,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from ipaddress import ip_network
 from typing import Any
 
 import yaml
 
 from stackproof import endpoints, references
 from stackproof.checks import Checks, gateway, network
-from stackproof.checks.alloy import Alloy
+from stackproof.checks.alloy import Alloy, seconds
 from stackproof.checks.deployment import FROM_FLUX, Scene
 from stackproof.checks.pods import answering, at, planned
 from stackproof.manifests import Manifest, Release, containers, pod_template
@@ -289,7 +290,7 @@ def late_samples_are_taken_as_long_as_they_are_sent(scene: Scene) -> Iterator[st
             )
             if not re.fullmatch(r"\d+h", tries) or parse_duration(tries) != window:
                 yield f"{tenant}'s Alloy tries for {tries}, Mimir takes what is {window} late"
-            if not 0 < _seconds(first) <= _seconds(most) <= 60:
+            if not 0 < seconds(first) <= seconds(most) <= 60:
                 yield f"{tenant}'s Alloy waits {first} to {most} between two tries"
     if not limits.get("max_global_exemplars_per_user"):
         yield "mimir.yaml: exemplars are dropped: no metric leads to its trace (tenancy, section 1)"
@@ -313,11 +314,6 @@ def a_tenant_costs_little_before_it_sends(scene: Scene) -> Iterator[str]:
     queue = at(generator, "remote_write.0.queue_config") or {}
     if not 0 < queue.get("max_samples_per_send", 0) <= queue.get("capacity", 0) <= 2_500:
         yield f"tempo.yaml: a queue of {queue} is made for each tenant (by default of 10000)"
-
-
-def _seconds(text: str) -> float:
-    found = re.fullmatch(r"(\d+)(ms|s)", text)
-    return float(found[1]) / (1000 if found[2] == "ms" else 1) if found else -1.0
 
 
 # --- The gateway --------------------------------------------------------------------------------
@@ -722,7 +718,7 @@ def secrets_come_from_the_store(scene: Scene) -> Iterator[str]:
 
 @SETTINGS.register
 def everything_is_closed_but_dns(scene: Scene) -> Iterator[str]:
-    """In both namespaces nothing passes that no policy names; names are resolved."""
+    """In both namespaces nothing passes that no policy names; names are resolved, near by."""
     for release in scene.releases:
         policies = release.of_kind("NetworkPolicy")
         whole = [p["spec"] for p in policies if not p["spec"].get("podSelector")]
@@ -731,6 +727,14 @@ def everything_is_closed_but_dns(scene: Scene) -> Iterator[str]:
             yield f"{release.namespace}: no policy closes both directions for all pods"
         if not any(_resolves(rule) for s in whole for rule in s.get("egress") or ()):
             yield f"{release.namespace}: no policy lets all pods ask kube-dns, by UDP and TCP"
+        for block in (b for s in whole for rule in s.get("egress") or () for b in _blocks(rule)):
+            # A name carries data as well: a resolver outside is a way out for every pod.
+            if not ip_network(block, strict=False).is_private:
+                yield f"{release.namespace}: all pods may call {block}, which is no resolver here"
+
+
+def _blocks(rule: Mapping[str, Any]) -> Iterator[str]:
+    return (peer["ipBlock"]["cidr"] for peer in rule.get("to") or () if peer.get("ipBlock"))
 
 
 def _resolves(rule: Mapping[str, Any]) -> bool:

@@ -326,6 +326,8 @@ def branches_are_proven(subject: Subject) -> Iterator[str]:
         message = git["commit"].get("messageTemplate", "")
         if not {".OldValue", ".NewValue"} <= set(re.findall(r"\.\w+", message)):
             yield f"{of(step, m)}: its message does not say from what to what"
+        if {"name", "email"} - git["commit"]["author"].keys():
+            yield f"{of(step, m)}: its commits do not say by whom they are (name, email)"
     for step, m in _sources(subject):
         if (m["spec"].get("ref") or {}).get("branch") != deployed:
             yield f"{of(step, m)}: is not the branch {deployed}, which is proven and deployed"
