@@ -21,6 +21,13 @@ FAULTS = [
         "branches-are-proven",
         "do not say by whom they are",
     ),
+    (
+        "tenants/enterprise-b/tenant.yaml",
+        "interval: 10m",
+        "interval: 60m",
+        "tenants-match",
+        "step tenant-enterprise-b: interval is 60m",
+    ),
 ]
 
 

@@ -363,7 +363,7 @@ def objects_have_one_owner(subject: Subject) -> Iterator[str]:
 
 @FLUX.register
 def tenants_match(subject: Subject) -> Iterator[str]:
-    """The tenants in the tree are those of the registry, with the same names and prefixes."""
+    """The tenants in the tree are those of the registry, by their names and prefixes, and alike."""
     where = subject.checkout.show(subject.checkout.tenants_file)
     by_namespace = {r.manifest.namespace: r for r in subject.tenant_releases}
     for tenant in subject.registry:
@@ -374,6 +374,24 @@ def tenants_match(subject: Subject) -> Iterator[str]:
             yield from _mismatches(subject, tenant, release)
     for namespace, release in by_namespace.items():
         yield f"{release.manifest.ref} in {namespace}: no tenant in {where} has this namespace"
+    yield from _unlike(subject)
+
+
+def _unlike(subject: Subject) -> Iterator[str]:
+    """Yield the tenants whose step has more of its own than the values that it puts in."""
+    names = {f"tenant-{tenant.name}" for tenant in subject.registry}
+    steps = [(m.name, _shared(m)) for _, m in own(subject, "Kustomization") if m.name in names]
+    for name, spec in steps[1:]:
+        first, usual = steps[0]
+        for key in sorted(spec.keys() | usual.keys()):
+            if spec.get(key) != usual.get(key):
+                yield f"step {name}: {key} is {spec.get(key)}, {first} has {usual.get(key)}"
+
+
+def _shared(step: Manifest) -> Mapping[str, Any]:
+    spec: Mapping[str, Any] = step["spec"]
+    post = spec.get("postBuild") or {}
+    return {**spec, "postBuild": {**post, "substitute": sorted(post.get("substitute") or ())}}
 
 
 def _mismatches(subject: Subject, tenant: Tenant, release: HelmRelease) -> Iterator[str]:
