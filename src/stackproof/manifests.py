@@ -90,7 +90,17 @@ class Manifest(Mapping[str, Any]):
     Two manifests are equal when their contents are. `digest` is that content's.
     """
 
-    __slots__ = ("_object", "digest", "index", "release_namespace", "source")
+    __slots__ = (
+        "_object",
+        "digest",
+        "index",
+        "kind",
+        "metadata",
+        "name",
+        "namespace",
+        "release_namespace",
+        "source",
+    )
 
     def __init__(
         self,
@@ -108,6 +118,17 @@ class Manifest(Mapping[str, Any]):
         """Which document of that file, from 0, as rendered."""
         self.digest = digest
         self.release_namespace = release_namespace
+        # Attributes, not properties: checks of thousands of renders ask them millions of times.
+        self.kind = str(content.get("kind") or "")
+        """`kind`, or "" where there is none."""
+        found = content.get("metadata")
+        self.metadata: Mapping[str, Any] = found if isinstance(found, dict) else FrozenDict()
+        """`metadata`, empty where there is none."""
+        self.name = str(self.metadata.get("name") or "")
+        """`metadata.name`, or "" where there is none."""
+        own_namespace: str | None = self.metadata.get("namespace") or release_namespace
+        self.namespace = None if self.kind in CLUSTER_KINDS else own_namespace
+        """Where the object ends up: its own namespace or the release's; None for cluster kinds."""
 
     def __getitem__(self, key: str) -> Any:
         return self._object[key]
@@ -138,29 +159,6 @@ class Manifest(Mapping[str, Any]):
     def api_version(self) -> str:
         """`apiVersion`, or "" where there is none."""
         return str(self._object.get("apiVersion") or "")
-
-    @property
-    def kind(self) -> str:
-        """`kind`, or "" where there is none."""
-        return str(self._object.get("kind") or "")
-
-    @property
-    def metadata(self) -> Mapping[str, Any]:
-        """`metadata`, empty where there is none."""
-        found = self._object.get("metadata")
-        return found if isinstance(found, dict) else FrozenDict()
-
-    @property
-    def name(self) -> str:
-        """`metadata.name`, or "" where there is none."""
-        return str(self.metadata.get("name") or "")
-
-    @property
-    def namespace(self) -> str | None:
-        """Where the object ends up: its own namespace or the release's; None for cluster kinds."""
-        if self.kind in CLUSTER_KINDS:
-            return None
-        return self.metadata.get("namespace") or self.release_namespace
 
     @property
     def labels(self) -> Mapping[str, str]:
