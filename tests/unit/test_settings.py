@@ -89,6 +89,8 @@ FAULTS = [
     (LGTM, "_backend.tpl", "$values.resources", "dict", "pods-are-as-planned"),
     (LGTM, "_helpers.tpl", "runAsUser: {{", "runAsUser: 1{{", "pods-are-as-planned"),
     (LGTM, "gateway.yaml", "seconds: 5", "seconds: 1", "pods-end-in-peace"),
+    (LGTM, "tempo.yaml", '"grace" 30', '"grace" 120', "pods-end-in-peace"),
+    (LGTM, "_backend.tpl", "default 120", "default 60", "pods-end-in-peace"),
     (LGTM, "grafana.yaml", "port: 80\n", "port: 81\n", "services-keep-their-names-and-ports"),
     (LGTM, "externalsecrets.yaml", "$values.refreshInterval", '"9h"', "secrets-come-from-the-s"),
     (LGTM, "networkpolicies.yaml", "k8s-app: kube-dns", "k8s-app: x", "everything-is-closed-but"),

@@ -5,6 +5,7 @@ its configuration. Call with a dict:
   name    mimir, loki or tempo: the name of everything, and the key of its values
   ports   list of {name, port}: each is a container port, a Service port and the variable NAME_PORT
   env     list of further {name, value}
+  grace   seconds to end in, where two minutes are of no use
 */}}
 {{- define "lgtm.backend" -}}
 {{- $root := .root -}}
@@ -52,7 +53,7 @@ spec:
       serviceAccountName: {{ $name }}
       {{- include "lgtm.podDefaults" (list $root 10001) | nindent 6 }}
       # Time to write what is in memory.
-      terminationGracePeriodSeconds: 120
+      terminationGracePeriodSeconds: {{ .grace | default 120 }}
       containers:
         - name: {{ $name }}
           {{- include "lgtm.image" $values.image | nindent 10 }}
