@@ -28,6 +28,20 @@ FAULTS = [
         "tenants-match",
         "step tenant-enterprise-b: interval is 60m",
     ),
+    (
+        "tenants/enterprise-b/tenant.yaml",
+        "name: tenant-enterprise-b",
+        "name: enterprise-b",
+        "tenants-match",
+        "there is no step tenant-enterprise-b",
+    ),
+    (
+        "secret-store/tenant-secrets.yaml",
+        "failurePolicy: Fail",
+        "failurePolicy: Refuse",
+        "kinds-served",
+        "no failurePolicy Refuse",
+    ),
 ]
 
 

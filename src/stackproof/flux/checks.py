@@ -31,6 +31,7 @@ _BOOTSTRAP_CRDS = "toolkit.fluxcd.io"
 _DEPRECATED = {
     "https://grafana.github.io/helm-charts": ("grafana", "tempo", "lgtm-distributed"),
 }
+_FAILURE_POLICIES = frozenset({"Fail", "Ignore"})
 _EXACT_VERSION = re.compile(r"v?\d+\.\d+\.\d+([-+][0-9A-Za-z.-]+)?")
 _MARKER = re.compile(r'^(?P<at>[^#]*?):.*#\s*\{"\$imagepolicy":\s*"(?P<ns>[^:"]+):(?P<name>[^:"]+)')
 #: What a commit message template may name: the controller's TemplateData, v1.
@@ -84,7 +85,7 @@ def files_referenced(subject: Subject) -> Iterator[str]:
 
 @FLUX.register
 def kinds_served(subject: Subject) -> Iterator[str]:
-    """Every object is of a kind and version that is served, and has only fields that it knows."""
+    """Every object is of a kind that is served, with only fields and choices that it knows."""
     kubernetes = Versions.load(subject.checkout).kubernetes
     custom = subject.checkout.root / "schemas"
     for version in (kubernetes.oldest, kubernetes.newest):
@@ -94,6 +95,10 @@ def kinds_served(subject: Subject) -> Iterator[str]:
                 continue  # bootstrap's
             for problem in schemas.check(manifest):
                 yield f"step {step.name}: {problem} (Kubernetes {version})"
+    for step, manifest in own(subject, "ValidatingAdmissionPolicy"):
+        # The published schemas name the choices in words only.
+        if manifest["spec"].get("failurePolicy", "Fail") not in _FAILURE_POLICIES:
+            yield f"{of(step, manifest)}: no failurePolicy {manifest['spec']['failurePolicy']}"
 
 
 @FLUX.register
@@ -378,9 +383,11 @@ def tenants_match(subject: Subject) -> Iterator[str]:
 
 
 def _unlike(subject: Subject) -> Iterator[str]:
-    """Yield the tenants whose step has more of its own than the values that it puts in."""
+    """Yield the tenants whose step has another name, or more of its own than what it puts in."""
     names = {f"tenant-{tenant.name}" for tenant in subject.registry}
     steps = [(m.name, _shared(m)) for _, m in own(subject, "Kustomization") if m.name in names]
+    for name in sorted(names - {name for name, _ in steps}):
+        yield f"there is no step {name}, by which flux/README.md has people suspend a tenant"
     for name, spec in steps[1:]:
         first, usual = steps[0]
         for key in sorted(spec.keys() | usual.keys()):
