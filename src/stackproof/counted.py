@@ -198,6 +198,22 @@ def lines(client: Client, access: Access, text: str, *, window_s: float = 600) -
     return Counter(line for stream in answer["data"]["result"] for _, line, *_ in stream["values"])
 
 
+_RECEIVED = re.compile(
+    r'^loki_distributor_lines_received_total\{.*\btenant="([^"]+)".*\} (\S+)$', re.MULTILINE
+)
+
+
+def lines_received(stack: Stack, client: Client, tenant: str) -> float:
+    """Return how many lines Loki has been sent as a tenant, those that it had already included.
+
+    Of lines that are the same in text, time and labels Loki keeps one: what is read back does not
+    show that a line was sent twice.
+    """
+    url = f"{stack.backend_url(Backend.LOKI)}/metrics"
+    text = client.pool.request("GET", url, timeout=10, retries=False).data.decode()
+    return sum(float(count) for owner, count in _RECEIVED.findall(text) if owner == tenant)
+
+
 def _number(text: str) -> tuple[str, int]:
     found = _NUMBER.search(text)
     if found is None:

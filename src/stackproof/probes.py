@@ -56,6 +56,11 @@ def probe_pod(
     }
 
 
+def saying(image: str, namespace: str, text: str, times: int) -> dict[str, Any]:
+    """Return a pod that prints so many different lines with a text."""
+    return probe_pod(image, namespace, SAY="\n".join(f"{text} {n}" for n in range(times)))
+
+
 @contextmanager
 def running(kube: Kube, pod: Object) -> Iterator[str]:
     """Run a pod for as long as the block lasts; give its name."""

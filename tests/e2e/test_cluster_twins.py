@@ -21,11 +21,11 @@ import yaml
 from stackproof import telemetry
 from stackproof.backends import Client
 from stackproof.checkout import Checkout
-from stackproof.counted import lines
+from stackproof.counted import lines, lines_received
 from stackproof.deployment import TENANT_RELEASE
 from stackproof.errors import StackproofError
 from stackproof.kube import Kube, Object
-from stackproof.probes import component, dial, probe_pod, running
+from stackproof.probes import component, dial, probe_pod, running, saying
 from stackproof.stack.install import Installer
 from stackproof.stack.kind import KindStack
 from stackproof.tenants import OBSERVABILITY_NAMESPACE, load_registry
@@ -38,6 +38,7 @@ VICTIM = REGISTRY.get(REGISTRY.names[1])
 REASONS = {twin.name: twin.reason for twin in CLUSTER}
 SOON_S = 60.0
 ROLLED_S = 180.0
+SAID = 100
 
 Noticed = Callable[[KindStack, Client, Path], Iterator[str]]
 FAULTS: dict[str, Noticed] = {}
@@ -173,16 +174,21 @@ def _twice(kind: KindStack, client: Client, __: Path) -> Iterator[str]:
     kube.patch(alloy, {"spec": {"replicas": 2}})
     kube.rolled_out([VICTIM.namespace], within_s=ROLLED_S)
     text = f"once-{secrets.token_hex(8)}"
-    pod = probe_pod(kind.choices["standin"].reference, VICTIM.namespace, SAY=text)
-    access = kind.reader(VICTIM.name)
-    with running(kube, pod):
-        found = kube.until(
-            lambda: [n for n in lines(client, access, text).values() if n > 1],
+    access, before = kind.reader(VICTIM.name), lines_received(kind, client, VICTIM.name)
+    image = kind.choices["standin"].reference
+    with running(kube, saying(image, VICTIM.namespace, text, SAID)):
+        kube.until(
+            lambda: len(lines(client, access, text)) == SAID,
             within_s=SOON_S,
-            what="the line is there twice",
-            seen=lambda: str(lines(client, access, text)),
+            what="the lines are there",
         )
-    yield f"a line is stored more than once: {found}"
+        received = kube.until(
+            lambda: (n := lines_received(kind, client, VICTIM.name) - before) >= 2 * SAID and n,
+            within_s=SOON_S,
+            what="the lines were sent twice",
+            seen=lambda: str(lines_received(kind, client, VICTIM.name) - before),
+        )
+    yield f"{SAID} lines were sent {received:.0f} times"
 
 
 @pytest.mark.parametrize("name", FAULTS)
