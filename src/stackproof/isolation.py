@@ -65,6 +65,9 @@ _LANES = 8
 _POLL_S = (0.025, 0.1)  # first and longest pause between two looks at the same thing
 #: A first look is taken no sooner than this share of the shortest wait that the API has shown.
 _PATIENT = 0.8
+#: What is asked once is asked again for this long while there is no answer at all: a forwarded port
+#: loses a connection now and then, and silence proves nothing.
+_UNANSWERED_S = 5.0
 _HEALTH_S = 0.25
 #: Telemetry that a busy receiver refuses is sent again for this long, and how often.
 _RESEND_S, _RESEND_PAUSE_S = 5.0, 0.2
@@ -466,6 +469,15 @@ class _Run:
         self.requests += 1
         return self.client.ask(api, access, question(emission))
 
+    def _ask_once(self, api: ReadApi, access: Access, owner: str) -> Answer:
+        """Ask for a check that takes the first answer, whatever it is."""
+        ends = time.monotonic() + min(_UNANSWERED_S, self.deadline_s)
+        while True:
+            answer = self._ask(api, access, owner)
+            if not answer.error or self._cut_short or time.monotonic() > ends:
+                return answer
+            time.sleep(_POLL_S[1])
+
     def _look(self, api: ReadApi, reader: str, asked: str) -> Look:
         answer = self._ask(api, self.readers[reader], asked)
         since = time.monotonic() - self.emissions[reader].taken[api.signal]
@@ -565,7 +577,7 @@ class _Run:
 
     def _refusal(self, api: ReadApi, tenant: str, other: str, name: str, access: Access) -> Task:
         def ask() -> None:
-            answer = self._ask(api, access, other)
+            answer = self._ask_once(api, access, other)
             about = f"{api.id} as {tenant}"
             shown = self.marks.find(answer.body, api.mark)
             refused = not answer.error and answer.status in {401, 403}
@@ -619,8 +631,8 @@ class _Run:
         def ask() -> None:
             about = f"{api.backend} as {stray!r}"
             # The same way shows the owner's data under the owner's name: it would show it here.
-            control = self.marks.find(self._ask(api, self._direct(api, owner), owner).body)
-            answer = self._ask(api, self._direct(api, stray), owner)
+            control = self.marks.find(self._ask_once(api, self._direct(api, owner), owner).body)
+            answer = self._ask_once(api, self._direct(api, stray), owner)
             shown = self.marks.find(answer.body, api.mark)
             owners = tuple(sorted({each for each, _ in shown.values()}))
             name = "stray tenant"
@@ -681,7 +693,7 @@ class _Run:
             answer: Answer | None = None
             shown: frozenset[str] = frozenset()
             for _ in range(repeats):
-                answer = self._ask(api, source.access, self.tenants[0])
+                answer = self._ask_once(api, source.access, self.tenants[0])
                 found = self.marks.find(answer.body, api.mark).values()
                 shown = frozenset(owner for owner, _ in found)
                 if shown != expected:

@@ -12,7 +12,7 @@ import pytest
 from stackproof import telemetry
 from stackproof.backends import PROVABLE
 from stackproof.backends.base import Answer, Mark, Request
-from stackproof.isolation import Marks, intruders, look, pairs
+from stackproof.isolation import Marks, _Run, intruders, look, pairs
 from stackproof.schedule import Schedule
 from stackproof.stack.base import TENANT_HEADER, Access, Signal
 from stackproof.verdict import (
@@ -310,6 +310,22 @@ def test_tokens_of_another_run_are_not_this_runs() -> None:
 )
 def test_what_counts_as_an_answer(answer: Answer, answered: bool) -> None:
     assert look(BY_ID["tempo.trace"], "soev", "soev", answer, MARKS).answered is answered
+
+
+@pytest.mark.parametrize(
+    ("deadline_s", "dead", "asked"),
+    [(5.0, False, 3), (5.0, True, 1), (0.0, False, 1)],
+)
+def test_silence_is_asked_again(
+    deadline_s: float, dead: bool, asked: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A forwarded port loses a connection now and then; a refusal by nobody refuses nothing."""
+    run = object.__new__(_Run)
+    run.deadline_s, run.health = deadline_s, {"mimir is dead": None} if dead else {}
+    answers = [_answer(b"", error="reset"), _answer(b"", error="reset"), _answer(b"there", 403)]
+    told = iter(answers)
+    monkeypatch.setattr(run, "_ask", lambda *_: next(told), raising=False)
+    assert run._ask_once(PROVABLE[0], Access("any", {}), TENANTS[0]) is answers[asked - 1]
 
 
 def test_intruders_have_something_wrong_each() -> None:
