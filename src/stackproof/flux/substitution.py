@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -38,7 +39,10 @@ def substitute(
             missing.append(name)
         return variables.get(name, default or "")
 
-    text = yaml.safe_dump(thaw(manifest.content), width=10**6)
+    content = thaw(manifest.content)
+    if "${" not in json.dumps(content):  # most objects: spares writing and comparing YAML
+        return manifest, ()
+    text = yaml.dump(content, Dumper=yaml.CSafeDumper, width=10**6)
     changed = _VARIABLE.sub(value, text)
     if changed == text:
         return manifest, ()
