@@ -122,11 +122,12 @@ def test_what_somebody_changed_by_hand_is_put_back(flux: Flux, kind: KindStack) 
         "networking.k8s.io/v1", "NetworkPolicy", "default-deny", OBSERVABILITY_NAMESPACE
     )
     space = kube.get("v1", "Namespace", ONE.namespace)
+    external = kube.listed("external-secrets.io/v1", "ExternalSecret", ONE.namespace)[0]
     kube.patch(gateway, {"spec": {"replicas": 1}})
     kube.delete(policy)
-    kube.patch(space, {"metadata": {"labels": {"secret-prefix": "somebody-else"}}})
-    external = kube.listed("external-secrets.io/v1", "ExternalSecret", ONE.namespace)[0]
     kube.patch(external, {"spec": {"refreshInterval": "9h"}})
+    # Last: with another label no ExternalSecret of this namespace may be changed any more.
+    kube.patch(space, {"metadata": {"labels": {"secret-prefix": "somebody-else"}}})
     flux.reconcile(HELM, "HelmRelease", "lgtm", OBSERVABILITY_NAMESPACE)
     flux.reconcile(HELM, "HelmRelease", "open-webui", ONE.namespace)
     flux.reconcile(KUSTOMIZE, "Kustomization", f"tenant-{ONE.name}", FLUX_NAMESPACE)

@@ -83,7 +83,8 @@ class Repository:
         """Commit everything, push it, return the commit."""
         self._git("add", "--all")
         self._git("commit", "--quiet", "--allow-empty", "--message", message)
-        self._git("push", "--quiet", "--force", url, "main")
+        # The stand-in's server knows no object by what it had before.
+        self._git("push", "--quiet", "--force", "--no-thin", url, "main")
         return self._git("rev-parse", "HEAD").strip()
 
     def _git(self, *arguments: str) -> str:
