@@ -132,7 +132,9 @@ BACKENDS: Mapping[str, tuple[Setting, ...]] = {
     "mimir": (
         Setting("runtime_config.file", "${CONFIG_DIR}/overrides.yaml", _OVERRIDES),
         Setting("limits.otel_metric_suffixes_enabled", True, "names as dashboards have them"),
-        Setting("activity_tracker.filepath", "${DATA_DIR}/metrics-activity.log", "read-only root"),
+        Setting(
+            "activity_tracker.filepath", "", "read-only root; on a full disk its file kills Mimir"
+        ),
     ),
     "loki": (
         Setting("runtime_config.file", "${CONFIG_DIR}/overrides.yaml", _OVERRIDES),

@@ -83,8 +83,8 @@ class Repository:
         """Commit everything, push it, return the commit."""
         self._git("add", "--all")
         self._git("commit", "--quiet", "--allow-empty", "--message", message)
-        # The stand-in's server knows no object by what it had before.
-        self._git("push", "--quiet", "--force", "--no-thin", url, "main")
+        # Whole objects: the stand-in's server finds none that differs from one of an earlier push.
+        self._git("-c", "pack.window=0", "push", "--quiet", "--force", url, "main")
         return self._git("rev-parse", "HEAD").strip()
 
     def _git(self, *arguments: str) -> str:
