@@ -76,8 +76,14 @@ def test_what_flux_installed_is_isolated(flux: Flux, kind: KindStack) -> None:
     assert found.verdict is Verdict.ISOLATED, "\n".join(map(str, found.violations))
 
 
+def _pods(kind: KindStack, component: str) -> set[str]:
+    found = kind.kube.pods(OBSERVABILITY_NAMESPACE, f"app.kubernetes.io/component={component}")
+    return {pod["metadata"]["uid"] for pod in found}
+
+
 def test_a_commit_is_deployed(flux: Flux, kind: KindStack) -> None:
     assert "max_query_series: 500" in _loki(kind)
+    before = {name: _pods(kind, name) for name in ("loki", "mimir", "tempo", "gateway")}
     flux.repository.edit(LOKI_VALUES, "maxQuerySeries: 500", "maxQuerySeries: 501")
     flux.fetched(flux.push("Loki may return one series more"))
     kind.kube.until(
@@ -85,12 +91,15 @@ def test_a_commit_is_deployed(flux: Flux, kind: KindStack) -> None:
     )
     flux.ready()
     kind.kube.rolled_out([OBSERVABILITY_NAMESPACE], within_s=SOON_S)
+    # It replaces what it changes, and nothing else.
+    assert [name for name in before if _pods(kind, name) != before[name]] == ["loki"]
 
 
 def test_a_broken_commit_is_refused_and_the_old_release_goes_on(
     flux: Flux, kind: KindStack
 ) -> None:
     kube = kind.kube
+    kube.rolled_out([OBSERVABILITY_NAMESPACE], within_s=SOON_S)
     pods = {p["metadata"]["uid"] for p in kube.pods(OBSERVABILITY_NAMESPACE)}
     flux.repository.edit(LOKI_VALUES, "maxQuerySeries: 501", "maxQuerySeries: many")
     flux.fetched(flux.push("A value that the chart's schema refuses"))
@@ -218,6 +227,7 @@ def test_a_fault_of_the_tree_is_noticed(
         steps = kube.listed(KUSTOMIZE, "Kustomization")
         return "\n".join(condition(each) for each in steps)
 
+    kube.rolled_out([OBSERVABILITY_NAMESPACE], within_s=SOON_S)
     flux.repository.edit(file, *fault)
     flux.fetched(flux.push(f"The fault {name}"))
     try:

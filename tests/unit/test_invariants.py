@@ -254,6 +254,12 @@ FAULTS: list[tuple[str, str, Any, str]] = [
         DELETE,
         "every file",
     ),
+    (
+        "pods-do-not-name-the-charts-version",
+        "web Deployment|spec|template|metadata|labels|helm.sh/chart",
+        "small-1.0",
+        "each version of the chart replaces them",
+    ),
     ("resources-set", f"{_WEB}|resources", DELETE, "resources.limits.memory"),
     ("resources-set", f"{_INIT}|resources|requests|cpu", DELETE, "init.*requests.cpu"),
     ("resources-set", f"{_WEB}|resources|requests|memory", "2Gi", "more memory than its limit"),

@@ -46,7 +46,7 @@ spec:
   template:
     metadata:
       labels:
-        {{- include "lgtm.labels" (list $root $name) | nindent 8 }}
+        {{- include "lgtm.selectorLabels" (list $root $name) | nindent 8 }}
       annotations:
         checksum/config: {{ include (printf "lgtm.%s.config" $name) $root | sha256sum }}
     spec:

@@ -282,6 +282,14 @@ def volumes_of_the_pod_can_be_written(m: Manifest) -> Iterator[str]:
 
 @INVARIANTS.register
 @_of_each_object
+def pods_do_not_name_the_charts_version(m: Manifest) -> Iterator[str]:
+    """A new version of the chart alone replaces no pod: where Flux deploys, each commit is one."""
+    if m.kind in WORKLOAD_KINDS and "helm.sh/chart" in _pod_labels(m):
+        yield "its pods are labelled helm.sh/chart: each version of the chart replaces them"
+
+
+@INVARIANTS.register
+@_of_each_object
 def resources_set(m: Manifest) -> Iterator[str]:
     """Every container asks for cpu and memory and has a memory limit, no less than it asks for."""
     for container in _containers(_pod_spec(m) or {}):
