@@ -9,6 +9,8 @@ BIN := $(VENV)/bin
 LOCKED := $(VENV)/.locked
 READY := $(VENV)/.ready
 PYTEST := $(BIN)/pytest
+# Twice as many as there are cores, up to eight: end-to-end tests mostly wait.
+WORKERS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN); echo $$(( n < 4 ? 2 * n : 8 )))
 CODE := src tests tools conftest.py
 
 SHELL := bash
@@ -44,7 +46,7 @@ demo: $(READY) ## Start the stack from the charts, prove that tenants are isolat
 	@$(BIN)/stackproof demo --stack $(STACK) $(ARGS)
 
 test: programs ## Run all tests that need neither Docker nor a cluster
-	@$(PYTEST) tests/unit tests/e2e --stack local -n logical --dist loadgroup $(ARGS)
+	@$(PYTEST) tests/e2e tests/unit --stack local -n $(WORKERS) --dist loadgroup --no-loadscope-reorder $(ARGS)
 
 test-unit: programs ## Run the unit tests: no network, seconds
 	@$(PYTEST) tests/unit -n logical --dist loadgroup $(ARGS)
