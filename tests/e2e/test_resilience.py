@@ -7,13 +7,19 @@ with the numbers that are asserted here.
 
 from __future__ import annotations
 
+import shutil
 import signal as signals
+import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
+from itertools import chain, repeat
+from pathlib import Path
 from typing import Any
 
 import pytest
+from urllib3.exceptions import ReadTimeoutError
 
 from stackproof import counted, telemetry
 from stackproof.backends import Client
@@ -30,12 +36,17 @@ from stackproof.tenants import load_registry
 pytestmark = [pytest.mark.needs_restart, pytest.mark.xdist_group("resilience")]
 
 TENANTS = load_registry(Checkout.find()).names
-BACKENDS = ("mimir", "loki", "tempo")
+SIGNALS = {"mimir": Signal.METRICS, "loki": Signal.LOGS, "tempo": Signal.TRACES}
+BACKENDS = tuple(SIGNALS)
 VICTIM = TENANTS[1]
 #: Tempo acknowledges a span when it is in memory, and writes it when its trace has been idle for
 #: 0.5 s, which it checks each 0.5 s: a killed Tempo loses what it was given since.
 TEMPO_LOSS_S = 1.5
+#: A Tempo that is told to end writes once, and then takes what it never writes for as long.
+TEMPO_ENDS_S = 3.0
 PATIENCE_S = 90.0
+#: How soon what is sent must be visible while something else is out of order.
+SOON_S = 10.0
 
 
 @pytest.fixture(scope="module")
@@ -125,6 +136,80 @@ def test_alloy_keeps_what_no_backend_takes_even_if_it_is_killed(
     _all_is_there(running, client, sources)
     # All of it was acknowledged, also while nobody was there to take it.
     assert all(len(s.taken[Signal.LOGS]) > 40 for t, s in sources.items() if t != VICTIM)
+
+
+def _go_on(stack: LocalStack, client: Client, sources: Mapping[str, Source], but: Signal) -> None:
+    """What is acknowledged from now on must be visible soon, of all signals but one."""
+    since = time.monotonic()
+    waiting = {(source, each) for source in sources for each in Signal if each is not but}
+    while waiting := {
+        (tenant, signal)
+        for tenant, signal in waiting
+        if not _visible(stack, client, sources[tenant], signal, since)
+    }:
+        assert time.monotonic() < since + SOON_S, waiting
+        time.sleep(0.2)
+
+
+def _visible(
+    stack: LocalStack, client: Client, source: Source, signal: Signal, since: float
+) -> bool:
+    there = arrived(client, stack.reader(source.tenant), signal, source.run)
+    # A copy: the source goes on meanwhile.
+    taken = source.taken[signal].copy()
+    return any(taken.get(number, 0) > since for _, number in there)
+
+
+@contextmanager
+def _stopped(stack: LocalStack, client: Client, component: str) -> Iterator[None]:
+    """Stop a backend for ten seconds at least: it is there, and answers nothing."""
+    stopped = time.monotonic()
+    try:
+        stack.process(component).signal(signals.SIGSTOP)
+        url = f"{stack.backend_url(Backend(component))}/ready"
+        with pytest.raises(ReadTimeoutError):
+            client.pool.request("GET", url, timeout=1, retries=False)
+        yield
+        time.sleep(max(0, stopped + 10 - time.monotonic()))
+    finally:
+        stack.process(component).signal(signals.SIGCONT)
+
+
+@pytest.mark.parametrize("component", BACKENDS)
+def test_what_is_slow_loses_nothing_and_harms_no_other(
+    component: str, running: LocalStack, client: Client
+) -> None:
+    with sending(running, client, TENANTS) as sources:
+        time.sleep(1)
+        with _stopped(running, client, component):
+            _go_on(running, client, sources, SIGNALS[component])
+        continued = time.monotonic()
+        time.sleep(1)
+    _all_is_there(running, client, sources)
+    # It was acknowledged all the while: Alloy keeps it.
+    for source in sources.values():
+        times = source.taken[SIGNALS[component]].values()
+        assert any(continued - 3 < taken < continued for taken in times), source.refused
+
+
+def test_tempo_is_told_to_end(running: LocalStack, client: Client) -> None:
+    """A known loss: it takes traces while it ends, and writes them no more."""
+    with sending(running, client, TENANTS, pause_s=0.03) as sources:
+        time.sleep(2)
+        # Once queried, it does not end by itself (grafana/tempo#5733).
+        for tenant, source in sources.items():
+            arrived(client, running.reader(tenant), Signal.TRACES, source.run)
+        told = time.monotonic()
+        running.process("tempo").signal(signals.SIGTERM)
+        time.sleep(5)
+        _kill(running, "tempo")
+        running.restart("tempo")
+        time.sleep(1)
+
+    def may_lack(signal: Signal, taken: float) -> bool:
+        return signal is Signal.TRACES and told - TEMPO_LOSS_S < taken < told + TEMPO_ENDS_S
+
+    _all_is_there(running, client, sources, may_lack)
 
 
 def _garbage(message: bytes) -> bytes:
@@ -328,3 +413,144 @@ def test_tempo_takes_more_live_traces_than_it_keeps(limited: LocalStack, client:
         assert time.monotonic() < ends, there
         time.sleep(0.2)
     assert there == kept
+
+
+# --- a full disk ---
+
+DISK_BYTES = 8 * 2**20
+#: Loki looks at its disk every 10 s.
+REFUSED_WITHIN_S = 15.0
+#: What was acknowledged so long before may not have been sent on yet.
+BATCH_S = 0.5
+
+
+@contextmanager
+def _small_disk(stack: LocalStack, component: str) -> Iterator[Path]:
+    """Run a backend on an empty small disk, and on its own again when the block ends."""
+    data = stack.directory / component / "data"
+    if shutil.which("mount") is None:
+        pytest.skip("a small disk must be mounted, and there is no `mount`")
+    command = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "small", str(data)]
+    mounted = subprocess.run(command, capture_output=True, text=True, check=False)
+    if mounted.returncode:
+        pytest.skip(f"a small disk must be mounted, which takes root: {mounted.stderr.strip()}")
+    try:
+        stack.restart(component)
+        yield data
+    finally:
+        stack.process(component).kill()
+        subprocess.run(["umount", str(data)], check=True)
+        stack.restart(component)
+
+
+@contextmanager
+def _filled(disk: Path) -> Iterator[float]:
+    """Take all that is left of a disk until the block ends; gives since when."""
+    filler = disk / "filler"
+    try:
+        with suppress(OSError), filler.open("wb", 0) as file:
+            while True:
+                file.write(b"x" * 4096)
+        assert shutil.disk_usage(disk).free == 0
+        yield time.monotonic()
+    finally:
+        filler.unlink()
+
+
+def _told(stack: LocalStack, client: Client, signal: Signal, patience_s: float) -> int:
+    """Return the status of the first refusal at the gateway, or the last one if there is none."""
+    headers = telemetry.basic_auth(stack.reader(VICTIM).auth)
+    headers["Content-Type"] = "application/x-protobuf"
+    url = f"{stack.gateway_url}/otlp/v1/{signal}"
+    ends = time.monotonic() + patience_s
+    # At first more than a page of a write-ahead log (32 KiB): what does not fit is cut off.
+    for count in chain([200], repeat(1)):
+        body = _flood(signal, count).SerializeToString()
+        answer = client.pool.request("POST", url, body=body, headers=headers, retries=False)
+        if answer.status >= 300 or time.monotonic() > ends:
+            break
+        time.sleep(0.5)
+    return answer.status
+
+
+def _write_out(stack: LocalStack, client: Client, component: str, disk: Path) -> None:
+    """Let a backend write what it has in memory to where no damaged log matters."""
+    if component == "mimir":
+        # Its answer is the same where it cannot: a block takes 512 MiB until it is written.
+        subprocess.run(["mount", "-o", "remount,size=1g", str(disk)], check=True)
+        url = stack.backend_url(Backend.MIMIR).removesuffix("/prometheus")
+        answer = client.pool.request("POST", f"{url}/ingester/flush?wait=true", timeout=30)
+        assert answer.status == 204, answer.data
+    else:
+        # Loki has noticed that its log is not whole, and writes all when it is told to end.
+        stack.process(component).signal(signals.SIGTERM)
+        ends = time.monotonic() + PATIENCE_S
+        while stack.process(component).ended() is None:
+            assert time.monotonic() < ends, f"{component} does not end"
+            time.sleep(0.1)
+
+
+@pytest.mark.xdist_group("disks")
+@pytest.mark.parametrize(
+    ("component", "status", "written_out"),
+    [("mimir", 503, True), ("mimir", 503, False), ("loki", 503, True), ("tempo", 200, False)],
+)
+def test_a_full_disk(
+    component: str, status: int, written_out: bool, running: LocalStack, client: Client
+) -> None:
+    """Mimir and Loki refuse, and Alloy keeps. What they took meanwhile is lost if they are killed.
+
+    A known loss: Tempo takes all and keeps nothing, until it is started again.
+    """
+    signal = SIGNALS[component]
+    with _small_disk(running, component) as disk:
+        with sending(running, client, TENANTS) as sources:
+            time.sleep(2)
+            with _filled(disk) as filled:
+                assert (
+                    _told(running, client, signal, 2 if status < 300 else REFUSED_WITHIN_S)
+                    == status
+                )
+                _go_on(running, client, sources, signal)
+            time.sleep(1)
+        early = TEMPO_LOSS_S if component == "tempo" else BATCH_S
+
+        def may_lack(what: Signal, taken: float) -> bool:
+            return what is signal and taken > filled - early
+
+        if component == "tempo":
+            _all_is_there(running, client, sources, may_lack)
+        else:
+            assert running.process(component).ended() is None
+            _all_is_there(running, client, sources)
+        if written_out:
+            _write_out(running, client, component, disk)
+        _kill(running, component)
+        running.restart(component)
+        if written_out:
+            _all_is_there(running, client, sources)
+        else:
+            _all_is_there(running, client, sources, may_lack)
+        with sending(running, client, TENANTS) as sources:
+            time.sleep(1)
+        _all_is_there(running, client, sources)
+
+
+@pytest.mark.xdist_group("disks")
+def test_mimir_is_started_on_a_full_disk(running: LocalStack, client: Client) -> None:
+    """A known loss: it repairs its log when it starts, finds no room for that, and has no log."""
+    with _small_disk(running, "mimir") as disk:
+        with sending(running, client, TENANTS) as sources:
+            time.sleep(2)
+            with _filled(disk):
+                assert _told(running, client, Signal.METRICS, REFUSED_WITHIN_S) == 503
+                killed = _kill(running, "mimir")
+                with pytest.raises(StackproofError, match="exited with 1"):
+                    running.restart("mimir")
+            running.restart("mimir")
+            time.sleep(1)
+
+        def may_lack(signal: Signal, taken: float) -> bool:
+            return signal is Signal.METRICS and taken < killed
+
+        _all_is_there(running, client, sources, may_lack)
