@@ -7,6 +7,7 @@ with the numbers that are asserted here.
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal as signals
 import subprocess
@@ -163,16 +164,18 @@ def _visible(
 @contextmanager
 def _stopped(stack: LocalStack, client: Client, component: str) -> Iterator[None]:
     """Stop a backend for ten seconds at least: it is there, and answers nothing."""
-    stopped = time.monotonic()
+    stopped, process = time.monotonic(), stack.process(component)
+    assert process.pid
     try:
-        stack.process(component).signal(signals.SIGSTOP)
+        process.signal(signals.SIGSTOP)
+        os.waitpid(process.pid, os.WUNTRACED)  # until the last of its threads has stopped
         url = f"{stack.backend_url(Backend(component))}/ready"
         with pytest.raises(ReadTimeoutError):
             client.pool.request("GET", url, timeout=1, retries=False)
         yield
         time.sleep(max(0, stopped + 10 - time.monotonic()))
     finally:
-        stack.process(component).signal(signals.SIGCONT)
+        process.signal(signals.SIGCONT)
 
 
 @pytest.mark.parametrize("component", BACKENDS)
