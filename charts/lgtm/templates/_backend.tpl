@@ -67,6 +67,8 @@ spec:
               value: /data
             - name: LISTEN_ADDRESS
               value: 0.0.0.0
+            - name: GOMEMLIMIT
+              value: {{ include "lgtm.goMemory" $values.resources.limits.memory | quote }}
             # The rings inside the process talk to each other: never from outside.
             - name: GRPC_PORT
               value: "9095"

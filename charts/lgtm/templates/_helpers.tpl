@@ -26,6 +26,16 @@ image: {{ printf "%s:%s" .repository .tag | quote }}
 imagePullPolicy: {{ .pullPolicy }}
 {{- end }}
 
+{{/*
+Nine tenths of a quantity of memory, as Go takes it: its collector knows nothing of the container's
+limit, and would let garbage grow beyond it.
+*/}}
+{{- define "lgtm.goMemory" -}}
+{{- $units := dict "" 1 "m" 0.001 "k" 1e3 "M" 1e6 "G" 1e9 "T" 1e12 "Ki" 1024 "Mi" 1048576 "Gi" 1073741824 "Ti" 1099511627776 -}}
+{{- $number := regexFind "^[0-9.]+" (toString .) | float64 -}}
+{{- mulf $number (get $units (regexFind "[A-Za-z]*$" (toString .))) 0.9 | int64 -}}
+{{- end }}
+
 {{/* What every pod of the chart has. Call with (list $ uid). */}}
 {{- define "lgtm.podDefaults" -}}
 {{- $root := index . 0 -}}

@@ -21,8 +21,8 @@ from stackproof.checks import Checks, gateway, network
 from stackproof.checks.alloy import Alloy, seconds
 from stackproof.checks.deployment import FROM_FLUX, Scene
 from stackproof.checks.pods import answering, at, planned
-from stackproof.manifests import Manifest, Release, containers, pod_template
-from stackproof.stack.base import STACK_TENANT
+from stackproof.manifests import Manifest, Release, amount, containers, pod_template
+from stackproof.stack.base import STACK_TENANT, Backend
 from stackproof.surroundings import read_values
 from stackproof.tenants import parse_duration
 from stackproof.versions import Versions
@@ -616,6 +616,19 @@ def pods_are_as_planned(scene: Scene) -> Iterator[str]:
         added = at(container, "securityContext.capabilities.add") or []
         if added != (["NET_BIND_SERVICE"] if "caddy:" in container["image"] else []):
             yield f"{workload.ref}: adds {added}; only Caddy's file has a capability and needs it"
+
+
+@SETTINGS.register
+def heaps_fit_their_limits(scene: Scene) -> Iterator[str]:
+    """The backends' garbage collectors know the container's limit: Tempo was killed at it."""
+    for _, workload, container in _running(scene):
+        if container["name"] not in {backend.value for backend in Backend}:
+            continue
+        limit = amount(at(container, "resources.limits.memory"))
+        values = {each["name"]: each.get("value") for each in container["env"]}
+        share = float(values.get("GOMEMLIMIT") or "inf") / limit
+        if not 0.8 <= share <= 0.95:
+            yield f"{workload.ref}: GOMEMLIMIT is {share:.0%} of its limit"
 
 
 @SETTINGS.register

@@ -34,8 +34,9 @@ from stackproof.tenants import OBSERVABILITY_NAMESPACE
 #: What a laptop wants sooner than a cluster does, with few tenants. The configurations name these
 #: variables.
 LAPTOP = {"COLLECTION_INTERVAL": "1s"}
-#: With many tenants Tempo would do little else, and no proof reads what it makes of spans.
-_CROWD = {"COLLECTION_INTERVAL": "60s"}
+#: With many tenants Tempo would do little else, and no proof reads what it makes of spans; and the
+#: pods' limits, which are not enough for so many, do not hold here.
+_CROWD = {"COLLECTION_INTERVAL": "60s", "GOMEMLIMIT": "off"}
 
 #: A laptop has no Kubernetes API to read pod logs from.
 _NO_KUBERNETES_API: Mapping[str, object] = {"alloy": {"podLogs": {"enabled": False}}}
