@@ -27,6 +27,9 @@ _CLUSTERS = {"kind", "cluster"}
 #: A cluster takes minutes to be made, and the test that first needs it waits for it.
 _TIMEOUT_S = 1200
 
+#: Tests marked so run after the others, those with the first of the marks last.
+_LATER = ("needs_restart", "needs_cluster")
+
 _HERE = Path(__file__).parent
 
 #: Evidence of the first failures; those after them mostly have the same cause.
@@ -36,6 +39,9 @@ _EVIDENCE = 3
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Skip what the chosen stack cannot show, with the reason."""
     provider = config.getoption("stack")
+    if provider != "local":
+        # One proof is looked at by many tests: before it is old, and before anything is changed.
+        items.sort(key=lambda item: [bool(item.get_closest_marker(name)) for name in _LATER])
     # pytest hands over the items of all folders: an argument called `kind` is no fixture elsewhere.
     for item in (item for item in items if _HERE in item.path.parents):
         used = set(getattr(item, "fixturenames", ()))

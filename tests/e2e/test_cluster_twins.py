@@ -137,6 +137,8 @@ def _old_password(kind: KindStack, client: Client, __: Path) -> Iterator[str]:
 
     said = kube.until(refused, within_s=SOON_S, what="Alloy is refused")
     yield f"{pod} still sends the old password: {said}"
+    # Its other pods would learn the new one later, and until then refuse what comes next.
+    _restart(kube, kube.get("apps/v1", "Deployment", "gateway", OBSERVABILITY_NAMESPACE))
 
 
 @fault("second-tenant-does-not-install")
