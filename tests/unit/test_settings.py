@@ -404,3 +404,13 @@ def test_a_fault_of_the_application_is_noticed(
 
 def test_each_check_of_the_application_has_a_fault() -> None:
     assert {check for *_, check in STACK_FAULTS} == set(APPLICATION.names)
+
+
+@pytest.mark.parametrize("limit", ["512Mi", "536870912", 536870912])
+def test_a_limit_is_the_same_however_it_is_written(limit: object) -> None:
+    """A plain number reaches a template as 5.36870912e+08."""
+    changed = {"tempo": {"resources": {"limits": {"memory": limit}}}}
+    release = Deployment.load(Checkout.find()).with_values(lgtm=[changed]).lgtm()
+    (container,) = release.get("StatefulSet", "tempo")["spec"]["template"]["spec"]["containers"]
+    values = {each["name"]: each.get("value") for each in container["env"]}
+    assert values["GOMEMLIMIT"] == str(536870912 * 9 // 10)

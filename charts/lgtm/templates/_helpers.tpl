@@ -32,8 +32,9 @@ limit, and would let garbage grow beyond it.
 */}}
 {{- define "lgtm.goMemory" -}}
 {{- $units := dict "" 1 "m" 0.001 "k" 1e3 "M" 1e6 "G" 1e9 "T" 1e12 "Ki" 1024 "Mi" 1048576 "Gi" 1073741824 "Ti" 1099511627776 -}}
-{{- $number := regexFind "^[0-9.]+" (toString .) | float64 -}}
-{{- mulf $number (get $units (regexFind "[A-Za-z]*$" (toString .))) 0.9 | int64 -}}
+{{- $text := ternary . (int64 . | toString) (kindIs "string" .) -}}
+{{- $number := regexFind "^[0-9.]+" $text | float64 -}}
+{{- mulf $number (get $units (regexFind "[A-Za-z]*$" $text)) 0.9 | int64 -}}
 {{- end }}
 
 {{/* What every pod of the chart has. Call with (list $ uid). */}}
