@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import platform
 from pathlib import Path
 
@@ -10,6 +11,10 @@ import pytest
 from stackproof.checkout import Checkout
 from stackproof.errors import StackproofError
 from stackproof.versions import Versions
+
+#: Rendered objects are many, kept and without cycles: looking for garbage among them as often as
+#: Python does by default takes a quarter of a run.
+gc.set_threshold(50_000, 50, 100)
 
 STACKS = ("local", "docker", "kind", "cluster")
 

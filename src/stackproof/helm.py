@@ -252,8 +252,9 @@ class Renderer:
     ) -> list[Release | HelmError]:
         """Render many releases at once, on all cores; outcomes are in the order of requests."""
         wanted = list(asked)
-        requests = [self._request("render", one) for one in wanted]
-        keys = [_digest(json.dumps(request, sort_keys=True).encode()) for request in requests]
+        digests = {chart: chart_digest(chart) for chart in {one.chart for one in wanted}}
+        requests = [self._request("render", one, digests[one.chart]) for one in wanted]
+        keys = [_digest(request.encode()) for request in requests]
         outcomes: dict[str, Release | HelmError] = {}
         open_keys = dict(zip(keys, range(len(keys)), strict=True))
         for key, known in ((key, self._releases.get(key)) for key in list(open_keys)):
@@ -287,7 +288,7 @@ class Renderer:
 
     def text(self, asked: Render) -> dict[str, str]:
         """Return the rendered files as text, by template: for those who must see the bytes."""
-        answer = self._exchange([self._request("render", asked) | {"text": True}])[0]
+        answer = self._exchange([self._request("render", asked, text=True)])[0]
         if "error" in answer:
             raise HelmError(asked, answer["error"])
         texts: dict[str, str] = answer["texts"]
@@ -309,11 +310,12 @@ class Renderer:
             raise HelmError(asked, answer["error"])
         return answer
 
-    def _request(self, op: str, asked: Render) -> dict[str, Any]:
-        return {
+    def _request(self, op: str, asked: Render, digest: str = "", *, text: bool = False) -> str:
+        """Return a request as JSON: an object, yet without an id."""
+        request = {
             "op": op,
             "chart": str(asked.chart.resolve()),
-            "digest": chart_digest(asked.chart),
+            "digest": digest or chart_digest(asked.chart),
             "files": dict(asked.overlay),
             "values": [_values_source(values) for values in asked.values],
             "release": {
@@ -325,7 +327,9 @@ class Renderer:
             "api_versions": list(asked.api_versions),
             "include_crds": asked.include_crds,
             "coverage": asked.coverage,
+            "text": text,
         }
+        return json.dumps(request, sort_keys=True)
 
     def _release(self, asked: Render, answer: Mapping[str, Any]) -> Release:
         return Release(
@@ -353,11 +357,11 @@ class Renderer:
             self._manifests[key] = found
         return found
 
-    def _exchange(self, requests: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    def _exchange(self, requests: Sequence[str]) -> list[Mapping[str, Any]]:
         """Send requests, all before the first answer is read: the program reads on meanwhile."""
         if not requests:
             return []
-        lines = [json.dumps({"id": i, **request}) for i, request in enumerate(requests)]
+        lines = [f'{{"id": {i}, {request[1:]}' for i, request in enumerate(requests)]
         with self._lock:
             process = self._running()
             assert process.stdin and process.stdout

@@ -578,7 +578,7 @@ def matches(selector: Mapping[str, Any] | None, labels: Mapping[str, str]) -> bo
     """Tell whether a label selector matches; an empty one matches everything."""
     selector = selector or {}
     wanted = selector.get("matchLabels") or {}
-    return all(labels.get(key) == value for key, value in wanted.items()) and all(
+    return wanted.items() <= labels.items() and all(
         _expression(one, labels) for one in selector.get("matchExpressions") or ()
     )
 

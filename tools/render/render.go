@@ -15,18 +15,18 @@ import (
 
 // renderer holds what outlives a request. It is safe for concurrent use.
 type renderer struct {
-	charts  chartCache
-	values  valuesCache
-	schemas schemaCache
-	probes  probeCache
-	files   fileCache
+	charts    chartCache
+	values    valuesCache
+	schemas   schemaCache
+	probes    probeCache
+	documents documentCache
 }
 
 func newRenderer() *renderer {
 	return &renderer{
-		charts: chartCache{kept: map[[2]string]*chart.Chart{}},
-		probes: probeCache{kept: map[string]*instrumentedText{}},
-		files:  fileCache{kept: map[[sha256.Size]byte]*parsedFile{}},
+		charts:    chartCache{kept: map[[2]string]*chart.Chart{}},
+		probes:    probeCache{kept: map[string]*instrumentedText{}},
+		documents: documentCache{kept: map[[sha256.Size]byte]*document{}},
 	}
 }
 
@@ -73,7 +73,7 @@ func (r *renderer) render(asked *request, loaded *chart.Chart) (*response, *fail
 	if asked.Text {
 		reply.Texts = files
 	}
-	reply.Manifests, failed = r.files.manifests(rendering, files, asked.IncludeCRDs)
+	reply.Manifests, failed = r.documents.manifests(rendering, files, asked.IncludeCRDs)
 	return reply, failed
 }
 

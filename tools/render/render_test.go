@@ -5,11 +5,15 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
+	"sort"
 	"strings"
 	"testing"
+
+	"helm.sh/helm/v3/pkg/releaseutil"
 )
 
 // writeChart writes a chart of these files (Chart.yaml aside) and returns its path.
@@ -245,5 +249,26 @@ func TestServeAnswersEveryLineAndSendsAnObjectOnce(t *testing.T) {
 	}
 	if len(answered) != 20 || objects != 1 || refused != 1 {
 		t.Errorf("%d answers, %d objects, %d refused", len(answered), objects, refused)
+	}
+}
+
+func TestSplitIsHelms(t *testing.T) {
+	parts := []string{"---", "-", "\n", "\n---\n", " ", "\t", "a", "# b", "\v", "\u00a0", "\r\n"}
+	chance := rand.New(rand.NewPCG(1, 2))
+	for range 200_000 {
+		var text strings.Builder
+		for range chance.IntN(12) {
+			text.WriteString(parts[chance.IntN(len(parts))])
+		}
+		byName := releaseutil.SplitManifests(text.String())
+		names := sortedKeys(byName)
+		sort.Sort(releaseutil.BySplitManifestsOrder(names))
+		var want []string
+		for _, name := range names {
+			want = append(want, byName[name])
+		}
+		if got := split(text.String()); !slices.Equal(got, want) {
+			t.Fatalf("%q: got %q, want %q", text.String(), got, want)
+		}
 	}
 }

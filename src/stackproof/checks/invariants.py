@@ -28,12 +28,15 @@ Finder = Callable[[Rendered], Iterator[str]]
 
 def _of_each_object(find: Callable[[Manifest], Iterator[str]]) -> Finder:
     """Make a check of a release from one of a single object, whose verdict is kept by content."""
-    known = lru_cache(maxsize=100_000)(lambda manifest: tuple(find(manifest)))
+    known: dict[str, tuple[str, ...]] = {}
 
     @wraps(find)
     def of_release(rendered: Rendered) -> Iterator[str]:
         for manifest in rendered.release:
-            for problem in known(manifest):
+            found = known.get(manifest.digest)
+            if found is None:
+                found = known[manifest.digest] = tuple(find(manifest))
+            for problem in found:
                 yield f"{manifest.source}: {manifest.ref}: {problem}"
 
     return of_release
@@ -445,15 +448,15 @@ def nothing_is_left_empty(m: Manifest) -> Iterator[str]:
         yield from (f"{path} has no value" for path in _empty(m.content, ""))
 
 
-def _empty(value: object, path: str) -> Iterator[str]:
-    if value is None:
-        yield path
-    elif isinstance(value, Mapping):
-        for key, below in value.items():
-            yield from _empty(below, f"{path}.{key}".lstrip("."))
-    elif isinstance(value, list):
-        for i, below in enumerate(value):
-            yield from _empty(below, f"{path}[{i}]")
+def _empty(value: Mapping[str, Any] | list[Any], path: str) -> Iterator[str]:
+    parts = enumerate(value) if isinstance(value, list) else value.items()
+    for key, below in parts:
+        if below is None or isinstance(below, dict | list):
+            place = f"{path}[{key}]" if isinstance(value, list) else f"{path}.{key}".lstrip(".")
+            if below is None:
+                yield place
+            else:
+                yield from _empty(below, place)
 
 
 _FIELDS = {
