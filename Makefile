@@ -9,8 +9,8 @@ BIN := $(VENV)/bin
 LOCKED := $(VENV)/.locked
 READY := $(VENV)/.ready
 PYTEST := $(BIN)/pytest
-# Twice as many as there are cores, up to eight: end-to-end tests mostly wait.
-WORKERS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN); echo $$(( n < 4 ? 2 * n : 8 )))
+# Three times as many as there are cores, up to eight: end-to-end tests mostly wait.
+WORKERS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN); echo $$(( n < 3 ? 3 * n : 8 )))
 CODE := src tests tools conftest.py
 
 SHELL := bash

@@ -208,6 +208,30 @@ def build(
     shutil.rmtree(scratch, ignore_errors=True)
 
 
+def check(go: Path, source: Path) -> str:
+    """Run `go vet` and `go test` on all packages of a module; return what they complain of.
+
+    Go keeps what came of both until a file changes.
+
+    Args:
+        go: The command.
+        source: Folder of go.mod and go.sum.
+    """
+    told = []
+    for verb in ("vet", "test"):
+        done = subprocess.run(
+            [go, verb, "./..."],
+            cwd=source,
+            env=_environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        told += [done.stdout + done.stderr] if done.returncode else []
+    return "\n".join(told)
+
+
 def _environment() -> dict[str, str]:
     """Return the environment that Go runs in: the user's proxy and caches, our settings."""
     kept = {name: value for name, value in os.environ.items() if name not in _DROPPED}

@@ -27,6 +27,10 @@ _CLUSTERS = {"kind", "cluster"}
 #: A cluster takes minutes to be made, and the test that first needs it waits for it.
 _TIMEOUT_S = 1200
 
+#: Groups of tests that mostly wait, the longest first. Side by side with what computes they cost no
+#: time; at the end of a run everybody would wait for them.
+_WAITING = ("resilience", "disks", "monitor")
+
 #: Tests marked so run after the others, those with the first of the marks last.
 _LATER = ("needs_restart", "needs_cluster")
 
@@ -42,6 +46,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if provider != "local":
         # One proof is looked at by many tests: before it is old, and before anything is changed.
         items.sort(key=lambda item: [bool(item.get_closest_marker(name)) for name in _LATER])
+    else:
+        items.sort(key=_waits)
     # pytest hands over the items of all folders: an argument called `kind` is no fixture elsewhere.
     for item in (item for item in items if _HERE in item.path.parents):
         used = set(getattr(item, "fixturenames", ()))
@@ -53,6 +59,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.skip("it changes the deployment: STACK=kind"))
         elif provider != "local" and not used & _UNDER_TEST:
             item.add_marker(pytest.mark.skip("it starts local processes: STACK=local"))
+
+
+def _waits(item: pytest.Item) -> int:
+    """Return the place of a test's group among those that mostly wait; the others come after."""
+    mark = item.get_closest_marker("xdist_group")
+    group = mark.args[0] if mark else None
+    return _WAITING.index(group) if group in _WAITING else len(_WAITING)
 
 
 @pytest.fixture(scope="session")
