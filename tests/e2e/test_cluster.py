@@ -9,8 +9,10 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from stackproof import evidence
 from stackproof.backends import PROVABLE, Client
@@ -267,3 +269,40 @@ def test_evidence_says_much_and_no_secret(kind: KindStack, tmp_path: Path) -> No
         assert len(value) > 8
         for form in (value, base64.b64encode(value.encode()).decode()):
             assert form.encode() not in text
+
+
+# --- what cannot be changed ---
+
+_IMMUTABLE = yaml.safe_load(
+    (Checkout.find().root / "tests" / "immutable.yaml").read_text(encoding="utf-8")
+)
+
+
+@pytest.mark.parametrize(
+    "case",
+    _IMMUTABLE,
+    ids=lambda case: f"{case['object']['kind']}-{case['object']['metadata']['name']}",
+)
+def test_the_api_server_refuses_what_the_diff_says_it_does(case: Any, kind: KindStack) -> None:
+    """And takes the rest: nothing is changed, all is tried in a dry run."""
+    kube, tried = kind.kube, case["object"]
+    kube.apply(tried)
+    try:
+        for change in case["changes"]:
+            said = _said_to(kube, tried, change["patch"])
+            assert bool(said) is bool(change.get("refused")), f"{change}: {said or 'taken'}"
+    finally:
+        kube.delete(tried)
+
+
+def _said_to(kube: Kube, found: Any, patch: Any) -> str:
+    """Return why the API server would refuse a change, "" if it would not."""
+    tried = {"dryRun": "All"}
+    content = "application/merge-patch+json"
+    try:
+        kube.request("PATCH", kube.path_of(found), patch, query=tried, content=content)
+    except ApiError as error:
+        if error.status != 422:  # not valid
+            raise
+        return str(error)
+    return ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -91,6 +92,21 @@ def test_command_writes_markdown(
     assert command.run(parser.parse_args(["diff", "HEAD", "--markdown", str(target)])) == 0
     assert "removed Namespace/enterprise-b" in capsys.readouterr().out
     assert "<summary>removed: Namespace/enterprise-b" in target.read_text()
+
+
+def test_what_kubernetes_refuses_is_said_first(repository: Checkout) -> None:
+    """A volume of a StatefulSet cannot grow by a merge: the upgrade would fail."""
+    path = repository.observability / "mimir-values.yaml"
+    text = path.read_text()
+    assert "size: " in text
+    path.write_text(re.sub(r"size: \S+", "size: 4321Gi", text, count=1))
+    entries = _since_head(repository)
+    (warning,) = diff.warnings(entries)
+    assert "StatefulSet/mimir in observability" in warning
+    assert "refuses to change spec.volumeClaimTemplates" in warning
+    assert "--cascade=orphan" in warning
+    markdown = diff.as_markdown(entries, "main")
+    assert markdown.index("[!CAUTION]") < markdown.index(warning) < markdown.index("<details>")
 
 
 def test_markdown_is_cut(repository: Checkout) -> None:

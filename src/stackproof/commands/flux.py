@@ -100,6 +100,8 @@ def _diff(args: argparse.Namespace, checkout: Checkout, console: Console) -> int
             style = {"+": "green", "-": "red"}.get(line[:1], "dim")
             console.print(f"  {line}", style=style, markup=False)
     console.print(f"since {args.revision}: {comparison.summary(entries)}")
+    for warning in comparison.warnings(entries):
+        console.print(f"[bold red]refused[/] {warning}")
     if args.markdown:
         args.markdown.parent.mkdir(parents=True, exist_ok=True)
         text = comparison.as_markdown(entries, args.revision)

@@ -22,6 +22,7 @@ from stackproof.checkout import Checkout
 from stackproof.errors import StackproofError
 from stackproof.manifests import Manifest, thaw
 
+from .immutable import refused
 from .kustomize import manifest as as_manifest
 from .tree import Key, Tree, group_of, key_of
 
@@ -57,12 +58,14 @@ class ObjectDiff:
         change: What happens to it.
         by: Who applies it: a step, or a HelmRelease.
         lines: A unified diff of its YAML, without its header.
+        refused: The fields that Kubernetes refuses to change.
     """
 
     key: Key
     change: Change
     by: str
     lines: tuple[str, ...]
+    refused: tuple[str, ...] = ()
 
     @property
     def title(self) -> str:
@@ -124,7 +127,8 @@ def _entry(
     key: Key, change: Change, by: str, before: Manifest | None, after: Manifest | None
 ) -> ObjectDiff:
     lines = difflib.unified_diff(_lines(before), _lines(after), lineterm="", n=2)
-    return ObjectDiff(key, change, by, tuple(list(lines)[2:]))
+    fields = refused(before, after) if before and after else ()
+    return ObjectDiff(key, change, by, tuple(list(lines)[2:]), fields)
 
 
 def _lines(manifest: Manifest | None) -> list[str]:
@@ -227,9 +231,32 @@ def summary(entries: tuple[ObjectDiff, ...]) -> str:
     return ", ".join(f"{count} {change}" for change, count in counts.items() if count)
 
 
+def warnings(entries: tuple[ObjectDiff, ...]) -> tuple[str, ...]:
+    """Return a sentence for each object that Kubernetes would not change: its release fails."""
+    return tuple(
+        f"{entry.title}: Kubernetes refuses to change {', '.join(entry.refused)}. "
+        f"Merged as it is, the upgrade fails; {_BY_HAND.get(entry.key[1], _MADE_ANEW)}"
+        for entry in entries
+        if entry.refused
+    )
+
+
+_MADE_ANEW = "delete the object right before, so that it is made anew."
+_BY_HAND = {
+    "StatefulSet": (
+        "first change its volumes by hand, then delete it with --cascade=orphan: "
+        "its pods and volumes stay, and the new one takes them over."
+    ),
+    "PersistentVolumeClaim": "leave it, or make one under another name and move the data there.",
+}
+
+
 def as_markdown(entries: tuple[ObjectDiff, ...], since: str, limit: int = 60_000) -> str:
     """Return the diff for a pull request: one folded block an object, cut at `limit` characters."""
     text = f"### What this does to the cluster\n\nSince {since}: {summary(entries)}.\n"
+    if told := warnings(entries):
+        lines = "\n".join(f"> - {warning}" for warning in told)
+        text += f"\n> [!CAUTION]\n{lines}\n"
     for number, entry in enumerate(entries):
         fence = "````"
         block = "\n".join(

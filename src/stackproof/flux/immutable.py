@@ -1,0 +1,106 @@
+"""Which changes of an object the API server refuses, so that neither Helm nor Flux can make them.
+
+The rules are those of Kubernetes' own validation (`Validate…Update` in pkg/apis/*/validation of
+kubernetes/kubernetes, v1.34); tests/e2e/test_cluster.py asks a real API server about each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from stackproof.manifests import Manifest, amount
+
+Part = Mapping[str, Any]
+
+#: The fields of a StatefulSet's spec that may change; no other may.
+_OF_STATEFUL_SETS: Final = frozenset(
+    {
+        "minReadySeconds",
+        "ordinals",
+        "persistentVolumeClaimRetentionPolicy",
+        "replicas",
+        "revisionHistoryLimit",
+        "template",
+        "updateStrategy",
+    }
+)
+#: Of a claim's, the volume may grow, where its storage class lets it.
+_OF_CLAIMS: Final = frozenset({"resources", "volumeAttributesClassName"})
+#: Fields that may not change, of kinds of which the others may.
+_FIXED: Final[Mapping[str, tuple[str, ...]]] = {
+    "ClusterRoleBinding": ("roleRef",),
+    "DaemonSet": ("spec.selector",),
+    "Deployment": ("spec.selector",),
+    "Job": ("spec.completionMode", "spec.selector", "spec.template"),
+    "RoleBinding": ("roleRef",),
+    "Secret": ("type",),
+    "StorageClass": ("parameters", "provisioner", "reclaimPolicy", "volumeBindingMode"),
+}
+#: What is meant where nothing is said, so that saying it is no change.
+_DEFAULTS: Final[Mapping[tuple[str, str], Any]] = {
+    ("Job", "completionMode"): "NonIndexed",
+    ("Secret", "type"): "Opaque",
+    ("StatefulSet", "podManagementPolicy"): "OrderedReady",
+    ("StorageClass", "reclaimPolicy"): "Delete",
+    ("StorageClass", "volumeBindingMode"): "Immediate",
+}
+
+
+def refused(before: Manifest, after: Manifest) -> tuple[str, ...]:
+    """Return the fields that a change of an object may not touch, and does.
+
+    Args:
+        before: The object as it is.
+        after: The same object as it should become.
+
+    Returns:
+        Paths such as `spec.volumeClaimTemplates`; empty where the change can be made. A Helm hook
+        is made anew each time, and may change in any way.
+    """
+    if after.is_hook:
+        return ()
+    return tuple(dict.fromkeys(_refused(before, after)))
+
+
+def _refused(before: Manifest, after: Manifest) -> Iterator[str]:
+    kind, was, wanted = after.kind, _spec(before), _spec(after)
+    if kind == "StatefulSet":
+        yield from _outside(_OF_STATEFUL_SETS, kind, was, wanted)
+    elif kind == "PersistentVolumeClaim":
+        yield from _outside(_OF_CLAIMS, kind, was, wanted)
+        if _storage(wanted) < _storage(was):
+            yield "spec.resources.requests.storage"
+    elif kind == "Service":
+        address = wanted.get("clusterIP")  # without one it keeps the one that it was given
+        if address and address != was.get("clusterIP"):
+            yield "spec.clusterIP"
+    elif kind in {"ConfigMap", "Secret"} and before.get("immutable"):
+        parts = ("data", "binaryData", "stringData", "immutable")
+        yield from (part for part in parts if before.get(part) != after.get(part))
+    for path in _FIXED.get(kind, ()):
+        inside, _, name = path.rpartition(".")
+        if _value(kind, name, was if inside else before) != _value(
+            kind, name, wanted if inside else after
+        ):
+            yield path
+
+
+def _spec(manifest: Manifest) -> Part:
+    spec: Part = manifest.get("spec") or {}
+    return spec
+
+
+def _outside(free: frozenset[str], kind: str, was: Part, wanted: Part) -> Iterator[str]:
+    """Yield the fields of a spec that differ and are not among those that may."""
+    for name in sorted((was.keys() | wanted.keys()) - free):
+        if _value(kind, name, was) != _value(kind, name, wanted):
+            yield f"spec.{name}"
+
+
+def _value(kind: str, name: str, part: Part) -> Any:
+    return part.get(name, _DEFAULTS.get((kind, name)))
+
+
+def _storage(spec: Part) -> float:
+    return amount(((spec.get("resources") or {}).get("requests") or {}).get("storage", 0))

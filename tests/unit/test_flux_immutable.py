@@ -1,0 +1,55 @@
+"""What the API server refuses to change; tests/e2e asks a real one about the same table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+import yaml
+
+from stackproof.checkout import Checkout
+from stackproof.flux.immutable import _FIXED, refused
+from stackproof.flux.kustomize import manifest
+
+_TABLE = Checkout.find().root / "tests" / "immutable.yaml"
+CASES = [
+    (each["object"], case["patch"], case.get("refused", []))
+    for each in yaml.safe_load(_TABLE.read_text(encoding="utf-8"))
+    for case in each["changes"]
+]
+
+
+def patched(old: Any, patch: Any) -> Any:
+    """Return data with a JSON merge patch (RFC 7386) applied."""
+    if not isinstance(patch, Mapping):
+        return patch
+    merged = dict(old) if isinstance(old, Mapping) else {}
+    for key, value in patch.items():
+        if value is None:
+            merged.pop(key, None)
+        else:
+            merged[key] = patched(merged.get(key), value)
+    return merged
+
+
+@pytest.mark.parametrize(
+    ("before", "patch", "fields"),
+    CASES,
+    ids=lambda part: part.get("kind", "change") if isinstance(part, dict) else "+".join(part),
+)
+def test_it_says_what_is_refused(before: Any, patch: Any, fields: list[str]) -> None:
+    after = patched(before, patch)
+    assert list(refused(manifest(before, "before"), manifest(after, "after"))) == fields
+
+
+def test_every_kind_that_is_known_is_in_the_table() -> None:
+    kinds = {before["kind"] for before, _, fields in CASES if fields}
+    assert kinds >= {*_FIXED, "StatefulSet", "PersistentVolumeClaim", "Service", "ConfigMap"}
+
+
+def test_a_hook_is_made_anew() -> None:
+    before, patch, fields = next(case for case in CASES if case[0]["kind"] == "Job")
+    assert fields
+    hook = patched(before, {"metadata": {"annotations": {"helm.sh/hook": "pre-upgrade"}}})
+    assert refused(manifest(hook, "t"), manifest(patched(hook, patch), "t")) == ()
