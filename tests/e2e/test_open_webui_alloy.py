@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import gzip
+import socket
 import subprocess
 import threading
 import time
@@ -125,6 +126,14 @@ def _answers(url: str) -> bool:
         return False
 
 
+def _listens(port: int) -> bool:
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=1):
+            return True
+    except OSError:
+        return False
+
+
 def _render(checkout: Checkout, alloy: Mapping[str, Any]) -> Release:
     values = {
         "openWebui": {"config": {"telemetry": {"otel": {"tenantId": "enterprise-a"}}}},
@@ -153,6 +162,9 @@ def _running(release: Release, receiver: Receiver, folder: Path) -> Iterator[Pod
         process.start()
         assert _within(30, lambda: _answers(pod.ready_url()) or bool(process.ended()))
         assert process.ended() is None, process.tail()
+        # It says that it is ready a moment before its receivers listen.
+        ports = [pod.port("otlp-grpc"), pod.port("otlp-http")]
+        assert _within(10, lambda: all(map(_listens, ports))), process.tail()
         yield pod
     finally:
         process.kill()
