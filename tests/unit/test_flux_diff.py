@@ -39,6 +39,13 @@ def _since_head(repository: Checkout) -> tuple[diff.ObjectDiff, ...]:
         return diff.diff(build(before), build(repository))
 
 
+def _grow_mimir(repository: Checkout) -> None:
+    path = repository.observability / "mimir-values.yaml"
+    text = path.read_text()
+    assert "size: " in text
+    path.write_text(re.sub(r"size: \S+", "size: 4321Gi", text, count=1))
+
+
 def test_nothing(repository: Checkout) -> None:
     entries = _since_head(repository)
     assert not entries
@@ -84,22 +91,22 @@ def test_command_writes_markdown(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     shutil.rmtree(repository.flux / "tenants" / "enterprise-b")
+    _grow_mimir(repository)
     (repository.root / "tools").symlink_to(checkout.tools)
     monkeypatch.setattr(Checkout, "find", lambda: repository)
     parser = argparse.ArgumentParser()
     command.configure(parser)
     target = repository.root / "out" / "diff.md"
     assert command.run(parser.parse_args(["diff", "HEAD", "--markdown", str(target)])) == 0
-    assert "removed Namespace/enterprise-b" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "removed Namespace/enterprise-b" in told
+    assert "refused StatefulSet/mimir" in told
     assert "<summary>removed: Namespace/enterprise-b" in target.read_text()
 
 
 def test_what_kubernetes_refuses_is_said_first(repository: Checkout) -> None:
     """A volume of a StatefulSet cannot grow by a merge: the upgrade would fail."""
-    path = repository.observability / "mimir-values.yaml"
-    text = path.read_text()
-    assert "size: " in text
-    path.write_text(re.sub(r"size: \S+", "size: 4321Gi", text, count=1))
+    _grow_mimir(repository)
     entries = _since_head(repository)
     (warning,) = diff.warnings(entries)
     assert "StatefulSet/mimir in observability" in warning

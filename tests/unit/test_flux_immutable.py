@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -11,6 +10,7 @@ import yaml
 from stackproof.checkout import Checkout
 from stackproof.flux.immutable import _FIXED, refused
 from stackproof.flux.kustomize import manifest
+from stackproof.surroundings import merged
 
 _TABLE = Checkout.find().root / "tests" / "immutable.yaml"
 CASES = [
@@ -20,26 +20,13 @@ CASES = [
 ]
 
 
-def patched(old: Any, patch: Any) -> Any:
-    """Return data with a JSON merge patch (RFC 7386) applied."""
-    if not isinstance(patch, Mapping):
-        return patch
-    merged = dict(old) if isinstance(old, Mapping) else {}
-    for key, value in patch.items():
-        if value is None:
-            merged.pop(key, None)
-        else:
-            merged[key] = patched(merged.get(key), value)
-    return merged
-
-
 @pytest.mark.parametrize(
     ("before", "patch", "fields"),
     CASES,
     ids=lambda part: part.get("kind", "change") if isinstance(part, dict) else "+".join(part),
 )
 def test_it_says_what_is_refused(before: Any, patch: Any, fields: list[str]) -> None:
-    after = patched(before, patch)
+    after = merged(before, patch)
     assert list(refused(manifest(before, "before"), manifest(after, "after"))) == fields
 
 
@@ -51,5 +38,5 @@ def test_every_kind_that_is_known_is_in_the_table() -> None:
 def test_a_hook_is_made_anew() -> None:
     before, patch, fields = next(case for case in CASES if case[0]["kind"] == "Job")
     assert fields
-    hook = patched(before, {"metadata": {"annotations": {"helm.sh/hook": "pre-upgrade"}}})
-    assert refused(manifest(hook, "t"), manifest(patched(hook, patch), "t")) == ()
+    hook = merged(before, {"metadata": {"annotations": {"helm.sh/hook": "pre-upgrade"}}})
+    assert refused(manifest(hook, "t"), manifest(merged(hook, patch), "t")) == ()

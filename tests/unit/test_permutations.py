@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 from stackproof import helm, strategies
 from stackproof.checkout import Checkout
 from stackproof.checks.invariants import broken
+from stackproof.flux.immutable import refused
+from stackproof.flux.kustomize import manifest
 from stackproof.helm import HelmError, Render
 from stackproof.manifests import Release
 from stackproof.permutations import Choice, Leaf, Permutations, Space, Switch, smallest
@@ -254,30 +256,23 @@ def test_releases_share_nothing(scenario: Path) -> None:
     assert not owned & {(m.kind, m.namespace, m.name) for m in two}
 
 
-def immutable(release: Release) -> Mapping[tuple[str, str], object]:
-    """What Kubernetes refuses to change, and the names that hold data, by kind and name."""
-    found: dict[tuple[str, str], object] = {}
-    for m in release:
-        spec = m.get("spec") or {}
-        if m.kind in {"Deployment", "StatefulSet"}:
-            fields = ("selector", "serviceName", "volumeClaimTemplates", "podManagementPolicy")
-            found[m.kind, m.name] = {field: spec.get(field) for field in fields}
-        elif m.kind == "PersistentVolumeClaim":
-            found[m.kind, m.name] = {k: v for k, v in spec.items() if k != "resources"}
-        elif m.kind == "Service":
-            found[m.kind, m.name] = spec.get("clusterIP")
-    return found
-
-
 def unkept(before: Path, overlay: Mapping[str, str] | None = None) -> list[str]:
-    """What an upgrade from earlier values would have to change, and cannot."""
+    """What an upgrade from earlier values would have to change, and cannot.
+
+    What the earlier release made stands beside its values: of each object, by kind and name, the
+    fields that may not change.
+    """
     request = replace(of_scenario(before, is_upgrade=True), overlay=overlay or {})
     now = helm.render_many([request])[0]
     assert isinstance(now, Release)
-    made = {f"{kind}/{name}": held for (kind, name), held in immutable(now).items()}
+    made = {m.ref: m for m in now}
     recorded = before.with_suffix(".immutable.json")
-    kept: dict[str, object] = json.loads(recorded.read_text(encoding="utf-8"))
-    return [name for name, held in kept.items() if name not in made or made[name] != held]
+    kept = json.loads(recorded.read_text(encoding="utf-8"))
+    return [
+        ref
+        for ref, held in kept.items()
+        if ref not in made or refused(manifest(held, recorded.name), made[ref])
+    ]
 
 
 @pytest.mark.parametrize("before", UPGRADES, ids=lambda p: f"{p.parts[-4]}-{p.stem}")
