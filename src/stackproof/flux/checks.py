@@ -15,6 +15,7 @@ from stackproof.references import matches
 from stackproof.tenants import Tenant
 from stackproof.versions import Versions
 
+from .kustomize import build as build_folder
 from .kustomize import files_used
 from .subject import FLUX, Subject, at, of, own
 from .tree import BOOTSTRAP, FLUX_NAMESPACE, Applied, HelmRelease, Step, group_of, key_of
@@ -382,23 +383,45 @@ def tenants_match(subject: Subject) -> Iterator[str]:
     yield from _unlike(subject)
 
 
+#: What a tenant's step may have of its own: it lays values over those of the HelmRelease.
+_TENANTS_OWN = "patches"
+
+
 def _unlike(subject: Subject) -> Iterator[str]:
     """Yield the tenants whose step has another name, or more of its own than what it puts in."""
     names = {f"tenant-{tenant.name}" for tenant in subject.registry}
-    steps = [(m.name, _shared(m)) for _, m in own(subject, "Kustomization") if m.name in names]
-    for name in sorted(names - {name for name, _ in steps}):
+    steps = [step for step in subject.tree.steps if step.name in names and step.manifest]
+    for name in sorted(names - {step.name for step in steps}):
         yield f"there is no step {name}, by which flux/README.md has people suspend a tenant"
-    for name, spec in steps[1:]:
-        first, usual = steps[0]
+    for step in steps:
+        usual, spec = _shared(steps[0]), _shared(step)
         for key in sorted(spec.keys() | usual.keys()):
             if spec.get(key) != usual.get(key):
-                yield f"step {name}: {key} is {spec.get(key)}, {first} has {usual.get(key)}"
+                yield (
+                    f"step {step.name}: {key} is {spec.get(key)}, "
+                    f"{steps[0].name} has {usual.get(key)}"
+                )
+        for ref in _overlaid(subject, step):
+            yield f"step {step.name}: changes {ref}: only its HelmRelease is a tenant's own"
 
 
-def _shared(step: Manifest) -> Mapping[str, Any]:
-    spec: Mapping[str, Any] = step["spec"]
+def _shared(step: Step) -> Mapping[str, Any]:
+    spec: Mapping[str, Any] = step.manifest["spec"] if step.manifest else {}
     post = spec.get("postBuild") or {}
-    return {**spec, "postBuild": {**post, "substitute": sorted(post.get("substitute") or ())}}
+    shared = {key: value for key, value in spec.items() if key != _TENANTS_OWN}
+    return {**shared, "postBuild": {**post, "substitute": sorted(post.get("substitute") or ())}}
+
+
+def _overlaid(subject: Subject, step: Step) -> Iterator[str]:
+    """Yield what a step's patches change or take away, but for HelmReleases."""
+    patches = step.manifest["spec"].get("patches") if step.manifest else None
+    if not patches or step.problems:
+        return
+    plain = {key_of(m): m for m in build_folder(subject.checkout, step.folder)}
+    patched = {key_of(m): m for m in build_folder(subject.checkout, step.folder, patches)}
+    for key in [*plain, *(key for key in patched if key not in plain)]:
+        if plain.get(key) != patched.get(key) and key[1] != "HelmRelease":
+            yield f"{key[1]}/{key[3]}"
 
 
 def _mismatches(subject: Subject, tenant: Tenant, release: HelmRelease) -> Iterator[str]:
