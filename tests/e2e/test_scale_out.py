@@ -21,7 +21,7 @@ from stackproof.checkout import Checkout
 from stackproof.deployment import Deployment
 from stackproof.helm import HelmError
 from stackproof.manifests import Release, thaw
-from stackproof.scale_out import tenant_values
+from stackproof.scale_out import installed, tenant_values
 
 KUBERNETES = "1.34.0"
 CHARTS = {
@@ -79,9 +79,8 @@ def values(backend: str, checkout: Checkout) -> dict[str, Any]:
 
 
 def _render(chart: Path, *values: Mapping[str, Any], backend: str) -> Release:
-    return helm.render(
-        chart, values, release=backend, namespace="observability", kube_version=KUBERNETES
-    )
+    namespace = installed(Checkout.find())[backend]
+    return helm.render(chart, values, release=backend, namespace=namespace, kube_version=KUBERNETES)
 
 
 def _leaves(values: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:

@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from stackproof import audit, references
+from stackproof import audit, references, scale_out
 from stackproof.checks import Checks
 from stackproof.deployment import Deployment
 from stackproof.manifests import Release, containers, pod_template
@@ -324,6 +324,12 @@ def references_resolve(scene: Scene) -> Iterator[str]:
     """Every name in a manifest or a configuration leads to something that is rendered."""
     for problem in references.check(scene.releases, FROM_FLUX):
         yield str(problem)
+
+
+@DEPLOYMENT.register
+def what_is_scaled_out_finds_itself(scene: Scene) -> Iterator[str]:
+    """The distributed backends call each other where their README installs them."""
+    yield from scale_out.astray(scene.deployment.checkout)
 
 
 @DEPLOYMENT.register

@@ -6,17 +6,19 @@ from stackproof.twins.base import CHECKS, Edit, Layer, Outcome, Twin, run
 from stackproof.twins.cluster import CLUSTER
 from stackproof.twins.flux import FLUX
 from stackproof.twins.local import LOCAL
+from stackproof.twins.network import NETWORK
 from stackproof.twins.rendered import RENDERED
 from stackproof.twins.table import markdown
 
 #: Those that this machine can try.
-TWINS: tuple[Twin, ...] = (*RENDERED, *FLUX, *LOCAL)
+TWINS: tuple[Twin, ...] = (*RENDERED, *FLUX, *NETWORK, *LOCAL)
 
 __all__ = [
     "CHECKS",
     "CLUSTER",
     "FLUX",
     "LOCAL",
+    "NETWORK",
     "RENDERED",
     "TWINS",
     "Edit",
