@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from stackproof import mutants
+from stackproof.checklist import Check
 from stackproof.checkout import Checkout
+from stackproof.checks.invariants import INVARIANTS
+from stackproof.cli import main
 from stackproof.errors import StackproofError
 from stackproof.manifests import Manifest, Release, freeze
 from stackproof.mutants import Judge, Mutant, Verdict, operators
 from stackproof.mutants.judge import Fingerprint, Judgement, alike, fingerprint
 from stackproof.mutants.run import Result, Summary, allowed, generate
+from stackproof.surroundings import Rendered
 
 TEMPLATE = """\
 {{- /* A comment: false */ -}}
@@ -115,6 +120,70 @@ def test_what_becomes_of_mutants_of_any_chart(chart: Path, tmp_path: Path) -> No
         assert equivalent.verdict is Verdict.EQUIVALENT, line
     # The copy is as it was.
     assert (workplace / "small" / "templates" / "a.yaml").read_text() == TEMPLATE
+
+
+def _judged(chart: Path, tmp_path: Path, operator: str, line: str) -> tuple[Judge, Judgement]:
+    workplace = tmp_path / "work"
+    workplace.mkdir()
+    judge = Judge(chart, workplace)
+    return judge, judge.judge(find(generate(chart), operator, line))
+
+
+@pytest.mark.parametrize(
+    ("already", "operator", "line"),
+    [
+        # Of other people's charts, each with what fails on it as it is.
+        (("protocol: TCP", "protocl: TCP"), "rename-key", "kind: Service"),
+        (
+            ("instance: {{ .Release.Name }}", "instance: me"),
+            "drop-line",
+            "app.kubernetes.io/component: web",
+        ),
+    ],
+)
+def test_a_check_that_fails_already_notices_nothing(
+    already: tuple[str, str], operator: str, line: str, chart: Path, tmp_path: Path
+) -> None:
+    template = chart / "templates" / "a.yaml"
+    template.write_text(TEMPLATE.replace(*already))
+    judge, judged = _judged(chart, tmp_path, operator, line)
+    assert judge.deaf
+    assert judged.by not in judge.deaf
+    assert judged.verdict is Verdict.SURVIVED
+
+
+def test_a_check_that_crashes_has_noticed_nothing(
+    chart: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cannot_cope(rendered: Rendered) -> Iterator[str]:
+        yield from (m["spec"]["externalName"] for m in rendered.release if not m["spec"])
+        assert rendered.release.manifests[0]["spec"]["externalName"] == "web.example"
+
+    monkeypatch.setitem(INVARIANTS._checks, "cannot-cope", Check("cannot-cope", "", cannot_cope))
+    judge, judged = _judged(chart, tmp_path, "reword", "externalName: web.example")
+    assert not judge.deaf
+    assert judged.verdict is Verdict.CRASHED
+    assert judged.by.startswith("cannot_cope (test_mutants.py:")
+    summary = Summary((Result(generate(chart)[0], judged),), {})
+    assert summary.share == 0
+
+
+def test_a_chart_that_renders_with_nothing_is_refused(chart: Path, tmp_path: Path) -> None:
+    (chart / "templates" / "a.yaml").write_text('{{ required "a host is needed" .Values.host }}')
+    with pytest.raises(StackproofError, match=r"none of its scenarios.*a host is needed"):
+        Judge(chart, tmp_path / "work")
+
+
+@pytest.mark.parametrize("args", [["charts/nope"], ["--only", "typo"]])
+def test_what_matches_nothing_is_an_error(
+    args: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["mutants", *args]) == 2
+    assert args[-1] in capsys.readouterr().err
+
+
+def test_without_any_change_nothing_is_said_of_the_share() -> None:
+    assert Summary((), {}).share is None
 
 
 def test_a_configuration_written_otherwise_is_the_same() -> None:

@@ -1,7 +1,8 @@
 """Change charts, values, configurations and Flux files at one place each: what do the checks miss?
 
 Writes build/report/mutants.json. Exit code: 0 at least 95 % are noticed, each survivor is explained
-in charts/mutants-allowed.yaml, and all that is explained there does survive; else 1.
+in charts/mutants-allowed.yaml, all that is explained there does survive, and no check crashes;
+1 otherwise; 2 there is nothing to judge. A check that fails on the unchanged chart notices nothing.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import argparse
 from pathlib import Path
 
 from stackproof.checkout import Checkout
+from stackproof.errors import StackproofError
 
 _LEAST = 0.95
 
@@ -51,6 +53,11 @@ def run(args: argparse.Namespace) -> int:
         chosen = mutants.since(chosen, root, args.since)
     if args.only:
         chosen = [one for one in chosen if args.only in one.file]
+    if not chosen and not args.since:
+        raise StackproofError(
+            "no line of it can be changed" if not args.only else f"no file has {args.only!r} in it",
+            where=str(root),
+        )
     if not args.all:
         chosen = mutants.sample(chosen, args.sample, args.seed)
     # What is explained is judged each time: an explanation of what is noticed by now must go.
@@ -72,13 +79,22 @@ def run(args: argparse.Namespace) -> int:
     for survivor in summary.unexplained:
         console.print(f"[bold red]✘ SURVIVED[/] in {', '.join(survivor.judgement.seen_in)}")
         console.print(survivor.mutant.diff(), markup=False, soft_wrap=True)
+    for crash in summary.crashed:
+        console.print(f"[bold red]✘ CRASHED[/] {crash.judgement.by}: {crash.judgement.message}")
+        console.print(crash.mutant.diff(), markup=False, soft_wrap=True)
     for name in stale:
         console.print(f"[bold red]✘ EXPLAINED[/] and noticed, or gone: {name}", soft_wrap=True)
     counts = ", ".join(f"{summary.count(verdict)} {verdict}" for verdict in mutants.Verdict)
+    for name, cases in summary.deaf.items():
+        console.print(
+            f"[yellow]{name}[/] fails without a mutant in {cases} scenarios: not asked there"
+        )
+    share = "none" if summary.share is None else f"{summary.share:.1%}"
     console.print(
-        f"\n{len(summary.results)} mutants: {counts}; {summary.share:.1%} of those that are not "
+        f"\n{len(summary.results)} mutants: {counts}; {share} of those that are not "
         f"equivalent noticed, {len(summary.unexplained)} survivors and {len(stale)} explanations "
         f"too many\n{target}",
         soft_wrap=True,
     )
-    return 1 if summary.unexplained or stale or summary.share < _LEAST else 0
+    enough = summary.share is None or summary.share >= _LEAST
+    return 0 if enough and not (summary.unexplained or summary.crashed or stale) else 1

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+import traceback
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
+from itertools import chain
 from pathlib import Path
 
 import yaml
@@ -19,7 +22,7 @@ from stackproof.checks.application import APPLICATION
 from stackproof.checks.configs import refused
 from stackproof.checks.delivered import differing
 from stackproof.checks.deployment import DEPLOYMENT, Scene
-from stackproof.checks.invariants import broken
+from stackproof.checks.invariants import INVARIANTS, broken
 from stackproof.checks.observability import OBSERVABILITY
 from stackproof.checks.settings import SETTINGS
 from stackproof.deployment import Deployment
@@ -28,7 +31,7 @@ from stackproof.helm import HelmError, Render, Values
 from stackproof.manifests import Manifest, Release
 from stackproof.mutants.operators import Mutant
 from stackproof.permutations import BASE, Space, scenarios
-from stackproof.surroundings import Surroundings
+from stackproof.surroundings import Rendered, Surroundings
 
 _COPIED = ("charts", "observability", "flux", "schemas", "tools", ".github", "versions.yaml")
 _MIXED = 6
@@ -40,6 +43,8 @@ class Verdict(StrEnum):
 
     KILLED = "killed"
     SURVIVED = "survived"
+    CRASHED = "crashed"
+    """A check could not cope with it: a fault of the check, which has noticed nothing."""
     EQUIVALENT = "equivalent"
 
 
@@ -66,6 +71,8 @@ class _Case:
     name: str
     values: tuple[Values, ...]
     must_fail: bool = False
+    deaf: frozenset[str] = frozenset()
+    """Checks that object to it, or crash, without any change: they can notice none."""
 
 
 class Judge:
@@ -91,9 +98,16 @@ class Judge:
         self._pins = Checkout(self._root) if self._whole else Checkout.find()
         self._before: dict[Path, Mapping[str, Fingerprint | None]] = {}
         self._idle_before: dict[Path, frozenset[str]] = {}
+        if not self._whole:
+            self._cases(self._root)
         self._flux_before = self._flux() if self._whole else ()
         self._deployed_before = self._deployed() if self._whole else ()
         self._refuse_unsound()
+
+    @property
+    def deaf(self) -> Mapping[str, int]:
+        """Checks that notice nothing, since they fail on the unchanged chart: in how many cases."""
+        return Counter(name for case in chain(*self._known_cases.values()) for name in case.deaf)
 
     def _refuse_unsound(self) -> None:
         """Raise where a check objects to the checkout itself: it would seem to kill them all."""
@@ -120,8 +134,8 @@ class Judge:
             return Judgement(Verdict.KILLED, "render", error.message)
         except StackproofError as error:
             return Judgement(Verdict.KILLED, "load", str(error))
-        except Exception as error:  # noqa: BLE001 (a check that cannot cope has noticed)
-            return Judgement(Verdict.KILLED, "load", f"{type(error).__name__}: {error}")
+        except Exception as error:  # noqa: BLE001 (whatever it is, it is told)
+            return Judgement(Verdict.CRASHED, _raiser(error), f"{type(error).__name__}: {error}")
         finally:
             path.write_text(text, encoding="utf-8")
 
@@ -167,7 +181,8 @@ class Judge:
                 killed = Judgement(Verdict.KILLED, "refusal", f"{case.name} is not refused")
                 yield case.name, fingerprint(outcome), killed
                 continue
-            found = broken(surroundings.around(outcome, case.values)) or _unfit(chart, outcome)
+            rendered = surroundings.around(outcome, case.values)
+            found = next(_objections(chart, rendered, case.deaf), None)
             yield (
                 case.name,
                 fingerprint(outcome),
@@ -206,6 +221,7 @@ class Judge:
         if chart not in self._known_cases:
             found = [_Case(path.stem, (path,)) for path in scenarios(chart)]
             found += [_Case(BASE.stem, (path,)) for path in [chart / BASE] if path.exists()]
+            found = found or [_Case("defaults", ())]
             refused_ = sorted((chart / "ci" / "refused").glob("*.yaml"))
             found += [_Case(path.stem, (path,), must_fail=True) for path in refused_]
             space = Space.of(chart)
@@ -213,16 +229,37 @@ class Judge:
             found += [
                 _Case(f"mixture {n}", (space.given(choice),)) for n, choice in enumerate(mixed)
             ]
-            renders = helm.render_many(self._asked(chart, case) for case in found)
-            surroundings = Surroundings.load(chart, self._pins)
-            usable = [
-                (-len(outcome.manifests) if isinstance(outcome, Release) else 0, case)
-                for case, outcome in zip(found, renders, strict=True)
-                if _is_sound(case, outcome, surroundings)
-            ]
-            usable.sort(key=lambda one: one[0])
-            self._known_cases[chart] = [case for _, case in usable] or [_Case("defaults", ())]
+            self._known_cases[chart] = self._usable(chart, found)
         return self._known_cases[chart]
+
+    def _usable(self, chart: Path, cases: Sequence[_Case]) -> list[_Case]:
+        """Return the cases that are as they should be without a mutant, the richest first.
+
+        Raises:
+            StackproofError: The chart renders with none of them.
+        """
+        surroundings = Surroundings.load(chart, self._pins)
+        renders = helm.render_many(self._asked(chart, case) for case in cases)
+        refused_ = [case for case in cases if case.must_fail]
+        usable: list[tuple[int, _Case]] = []
+        said = ""
+        for case, outcome in zip(cases, renders, strict=True):
+            if isinstance(outcome, HelmError):
+                said = said or outcome.message
+                if case in refused_:
+                    usable.append((0, case))
+            elif case not in refused_:
+                rendered = surroundings.around(outcome, case.values)
+                deaf = frozenset(name for name, _ in _objections(chart, rendered, crashes=True))
+                usable.append((-len(outcome.manifests), replace(case, deaf=deaf)))
+        if all(case.must_fail for _, case in usable):
+            raise StackproofError(
+                f"it renders with none of its scenarios, nor its defaults: {said}",
+                where=chart.name,
+                todo="Put values with which it renders into ci/NAME-values.yaml of the chart.",
+            )
+        usable.sort(key=lambda one: one[0])
+        return [case for _, case in usable]
 
     @cached_property
     def _known_cases(self) -> dict[Path, list[_Case]]:
@@ -298,21 +335,37 @@ class Judge:
         return None
 
 
-def _unfit(chart: Path, release: Release) -> tuple[str, str] | None:
-    """Return the first check of one of our own charts that does not hold, and its message."""
-    own = {"open-webui-stack": APPLICATION, "lgtm": OBSERVABILITY}.get(chart.name, ())
-    for check in own:
-        for problem in check.find(release):
-            return check.name, problem
-    return None
+def _objections(
+    chart: Path, rendered: Rendered, but: frozenset[str] = frozenset(), *, crashes: bool = False
+) -> Iterator[tuple[str, str]]:
+    """Yield each check that does not hold, once, and its first message.
+
+    Args:
+        chart: The chart; one of our own has checks of its own.
+        rendered: What is looked at.
+        but: Checks that are not asked.
+        crashes: Whether a check that raises counts as one that does not hold.
+    """
+    own = {"open-webui-stack": APPLICATION, "lgtm": OBSERVABILITY}.get(chart.name)
+    asked = [(check.name, partial(check.find, rendered)) for check in INVARIANTS]
+    asked += [(check.name, partial(check.find, rendered.release)) for check in own or ()]
+    for name, find in asked:
+        if name in but:
+            continue
+        try:
+            found = next(find(), None)
+        except Exception as error:
+            if not crashes:
+                raise
+            found = f"{type(error).__name__}: {error}"
+        if found is not None:
+            yield name, found
 
 
-def _is_sound(case: _Case, outcome: Release | HelmError, surroundings: Surroundings) -> bool:
-    """Tell whether a case is as it should be without a mutant: only then it can kill one."""
-    if isinstance(outcome, HelmError) or case.must_fail:
-        return isinstance(outcome, HelmError) and case.must_fail
-    around = surroundings.around(outcome, case.values)
-    return broken(around) is None and _unfit(surroundings.chart, outcome) is None
+def _raiser(error: BaseException) -> str:
+    """Return where an error came about: function, file and line."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{frame.name} ({Path(frame.filename).name}:{frame.lineno})"
 
 
 #: What the API server, or the operator, puts where nothing is said: saying it changes nothing.

@@ -9,7 +9,9 @@ import subprocess
 import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
 
@@ -46,16 +48,23 @@ class Summary:
     """Id of each survivor that has an explanation, and the explanation."""
     others: tuple[Result, ...] = ()
     """Of mutants that were not drawn, but are explained: they count for `stale` only."""
+    deaf: Mapping[str, int] = field(default_factory=dict)
+    """Checks that fail without a mutant, and so notice none: in how many scenarios."""
 
     def count(self, verdict: Verdict) -> int:
         """Return how many mutants ended so."""
         return sum(result.verdict is verdict for result in self.results)
 
     @property
-    def share(self) -> float:
-        """Killed mutants of those that are not equivalent, 0 to 1; without any, 1."""
-        killed, survived = self.count(Verdict.KILLED), self.count(Verdict.SURVIVED)
-        return killed / (killed + survived) if killed + survived else 1.0
+    def share(self) -> float | None:
+        """Killed mutants of those that are not equivalent, 0 to 1; None if all are."""
+        counted = len(self.results) - self.count(Verdict.EQUIVALENT)
+        return self.count(Verdict.KILLED) / counted if counted else None
+
+    @property
+    def crashed(self) -> tuple[Result, ...]:
+        """Those that a check could not cope with."""
+        return tuple(one for one in self.results if one.verdict is Verdict.CRASHED)
 
     @property
     def survivors(self) -> tuple[Result, ...]:
@@ -86,9 +95,14 @@ class Summary:
         return {
             "mutants": len(self.results),
             **{str(verdict): self.count(verdict) for verdict in Verdict},
-            "killed_share": round(self.share, 4),
+            "killed_share": None if self.share is None else round(self.share, 4),
+            "deaf": dict(self.deaf),
             "explained": len(self.survivors) - len(self.unexplained),
             "killed_by": dict(sorted(killers.items(), key=lambda item: -item[1])),
+            "crashes": [
+                {"diff": one.mutant.diff(), "by": one.judgement.by, "said": one.judgement.message}
+                for one in self.crashed
+            ],
             "survivors": [
                 {
                     "file": one.mutant.file,
@@ -104,8 +118,15 @@ class Summary:
 
 
 def generate(root: Path) -> list[Mutant]:
-    """Return every mutant of a checkout, or of a chart's folder."""
-    names = files(root) if (root / "charts").is_dir() else files(root, _CHART_FILES)
+    """Return every mutant of a checkout, or of a chart's folder.
+
+    Raises:
+        StackproofError: It is neither.
+    """
+    whole = (root / "charts").is_dir()
+    if not whole and not (root / "Chart.yaml").is_file():
+        raise StackproofError("there is no chart", where=str(root), todo="Name a chart's folder.")
+    names = files(root) if whole else files(root, _CHART_FILES)
     return [
         mutant
         for name in names
@@ -174,22 +195,35 @@ def run(
         others: Further ones, whose results do not count: explained, and not drawn.
         jobs: Processes; as many as there are cores by default.
         on_result: Told of each result as it comes.
+
+    Raises:
+        StackproofError: A checkout that its own checks object to, a chart that does not render, or
+            a process that was killed.
     """
     results: dict[int, Result] = {}
     every = list(enumerate((*chosen, *others)))
     batches = [every[start : start + _BATCH] for start in range(0, len(every), _BATCH)]
-    context = multiprocessing.get_context("spawn")
-    with (
-        tempfile.TemporaryDirectory(prefix="stackproof-mutants-") as folder,
-        context.Pool(jobs or os.cpu_count()) as pool,
-    ):
-        for done in pool.imap_unordered(partial(_judge, root, Path(folder)), batches):
-            for i, result in done:
-                results[i] = result
-                if on_result:
-                    on_result(result)
+    with tempfile.TemporaryDirectory(prefix="stackproof-mutants-") as folder:
+        deaf = _judge_of(root, Path(folder)).deaf  # here, where an unsound checkout is an error
+        pool = ProcessPoolExecutor(
+            jobs or os.cpu_count(), mp_context=multiprocessing.get_context("spawn")
+        )
+        try:
+            for done in pool.map(partial(_judge, root, Path(folder)), batches):
+                for i, result in done:
+                    results[i] = result
+                    if on_result:
+                        on_result(result)
+        except BrokenProcessPool as error:
+            raise StackproofError(
+                "a process that judges was killed: is there too little memory?",
+                where="mutants",
+                todo="Try with fewer at a time: --jobs 1.",
+            ) from error
+        finally:
+            pool.shutdown(cancel_futures=True)
     ordered = tuple(results[i] for i in sorted(results))
-    return Summary(ordered[: len(chosen)], allowed(root), ordered[len(chosen) :])
+    return Summary(ordered[: len(chosen)], allowed(root), ordered[len(chosen) :], deaf)
 
 
 @cache
