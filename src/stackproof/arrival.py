@@ -139,20 +139,30 @@ def every_signal_arrives(run: Running) -> Iterator[str]:
 def each_line_arrives_once(run: Running) -> Iterator[str]:
     """A line is exported once: by the application's own handler, not by OpenTelemetry's as well."""
     application = run.replicas[0]
-    reader = run.stack.reader(run.tenant)
-    # A line of the application; of those of its server only the application makes telemetry.
-    line = f"authenticate_user: {run.token(application)}"
+    token, later = run.token(application), telemetry.new_run()
+    # A second copy may come later than the first; but before a line that is written after that.
+    _copies(run, token)
+    _fail_to_sign_in(application, later)
+    _copies(run, later)
+    count, said = _copies(run, token)
+    if count != 1:
+        yield f"a line of {run.tenant}'s is stored {count} times: {said}"
+
+
+def _copies(run: Running, token: str) -> tuple[int, str]:
+    """Count a line once it has come, or is given up; say what was answered.
+
+    It is a line of the application: of those of its server only the application makes telemetry.
+    """
     ends = time.monotonic() + run.waited_s
     while True:
-        answer = run.find(reader, Signal.LOGS, line)
+        answer = run.find(run.stack.reader(run.tenant), Signal.LOGS, f"authenticate_user: {token}")
         body = json.loads(answer.body) if answer.status == 200 else {}
         streams = body.get("data", {}).get("result") or []
         count = sum(len(stream["values"]) for stream in streams)
         if count or time.monotonic() > ends:
-            break
+            return count, answer.describe()
         time.sleep(0.1)
-    if count != 1:
-        yield f"a line of {run.tenant}'s is stored {count} times: {answer.describe()}"
 
 
 @ARRIVAL.register
@@ -240,7 +250,12 @@ def _use(application: Application, token: str) -> None:
     # Its provider of models, itself here, is called over HTTP.
     signed_in = {"Authorization": f"Bearer {json.loads(body)['token']}"}
     application.ask("GET", "/api/models?refresh=true", headers=signed_in)
-    application.ask("POST", "/api/v1/auths/signin", {**account, "password": "wrong"})
+    _fail_to_sign_in(application, token)
+
+
+def _fail_to_sign_in(application: Application, token: str) -> None:
+    account = {"email": f"{token}@example.test", "password": "wrong"}
+    application.ask("POST", "/api/v1/auths/signin", account)
 
 
 # --- reading it ---

@@ -82,6 +82,7 @@ def _open_backend(kind: KindStack, _: Client, __: Path) -> Iterator[str]:
 @fault("pod-waits-for-a-key")
 def _missing_key(kind: KindStack, _: Client, __: Path) -> Iterator[str]:
     kube, name = kind.kube, "open-webui-provider-secrets"
+    reason = REASONS["pod-waits-for-a-key"]
     external = kube.get("external-secrets.io/v1", "ExternalSecret", name, VICTIM.namespace)
     kept = [e for e in external["spec"]["data"] if e["secretKey"] != "openai-api-key"]
     assert len(kept) < len(external["spec"]["data"])
@@ -92,14 +93,17 @@ def _missing_key(kind: KindStack, _: Client, __: Path) -> Iterator[str]:
         what="the key is gone from the Secret",
     )
     _restart(kube, kube.get("apps/v1", "Deployment", "open-webui", VICTIM.namespace))
-    told = "\n".join
 
-    def waits() -> str:
-        said = told(kube.waiting([VICTIM.namespace]))
-        return said if "Error" in said else ""
+    def told() -> str:
+        return "\n".join(kube.waiting([VICTIM.namespace]))
 
     try:
-        yield kube.until(waits, within_s=SOON_S, what="the pod says what it waits for")
+        yield kube.until(
+            lambda: said if re.search(reason, said := told()) else "",
+            within_s=SOON_S,
+            what="the pod says what it waits for",
+            seen=told,
+        )
     finally:
         # Helm compares manifests: a custom resource that was changed by hand stays changed.
         kube.patch(external, {"spec": {"data": external["spec"]["data"]}})
