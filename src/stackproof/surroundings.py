@@ -24,7 +24,7 @@ from typing import Any
 
 import yaml
 
-from stackproof import endpoints, helm, references
+from stackproof import endpoints, helm, helmyaml, references
 from stackproof.checkout import Checkout
 from stackproof.errors import StackproofError
 from stackproof.manifests import Release
@@ -199,7 +199,7 @@ def read_values(file: Path) -> Mapping[str, Any]:
 @cache
 def _parsed(file: Path, _changed: int, _size: int) -> Mapping[str, Any]:
     try:
-        found = yaml.load(file.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader) or {}
+        found = helmyaml.load(file.read_text(encoding="utf-8")) or {}
     except yaml.YAMLError as error:
         raise StackproofError(f"is no YAML: {error}", where=str(file)) from None
     if not isinstance(found, dict):

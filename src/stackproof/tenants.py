@@ -20,6 +20,7 @@ import yaml
 
 from stackproof.checkout import Checkout
 from stackproof.errors import StackproofError
+from stackproof.helmyaml import Loader
 
 OBSERVABILITY_NAMESPACE = "observability"
 """Where the backends run: no tenant's namespace."""
@@ -235,18 +236,6 @@ _LIST = "tenants"
 _DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?")
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML as Helm reads it: 1.1, where `y`, `n` are booleans too, and `1e3` is a number."""
-
-    bool_values = yaml.SafeLoader.bool_values | {"y": True, "n": False}
-
-
-_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"[yYnN]$"), list("yYnN"))
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+[eE][-+]?[0-9]+$"), list("-+0123456789")
-)
-
-
 class _Document:
     """The file as data, with the place of each key and value in it."""
 
@@ -255,7 +244,7 @@ class _Document:
         self.data: Any = None
         self._marks: dict[Place, yaml.Mark] = {}
         self._keys: dict[Place, yaml.Mark] = {}
-        self._loader = _Loader("")
+        self._loader = Loader("")
         try:
             node = self._compose(text)
         except yaml.MarkedYAMLError as error:
@@ -268,10 +257,10 @@ class _Document:
 
     def _compose(self, text: str) -> yaml.Node | None:
         """Return the tree of nodes; aliases are refused, as one may hold itself."""
-        for event in yaml.parse(text, Loader=_Loader):
+        for event in yaml.parse(text, Loader=Loader):
             if isinstance(event, yaml.AliasEvent):
                 raise _alias(event)
-        return yaml.compose(text, Loader=_Loader)
+        return yaml.compose(text, Loader=Loader)
 
     def _value(self, node: yaml.Node, place: Place) -> Any:
         self._marks[place] = node.start_mark
@@ -478,7 +467,7 @@ class _Block:
 
 def _blocks(lines: Sequence[str], where: str) -> list[_Block]:
     """Return the lines that each entry takes."""
-    document = yaml.compose("\n".join(lines), Loader=_Loader)
+    document = yaml.compose("\n".join(lines), Loader=Loader)
     assert isinstance(document, yaml.MappingNode)
     entries = next(value for key, value in document.value if key.value == _LIST)
     if entries.flow_style and entries.value:
@@ -513,7 +502,7 @@ def _last_line(node: yaml.Node) -> int:
 def _scalar(text: str) -> str:
     """Return a string as YAML that reads as that string."""
     try:
-        plain = yaml.load(f"- {text}", Loader=_Loader)  # noqa: S506  # a SafeLoader
+        plain = yaml.load(f"- {text}", Loader=Loader)  # noqa: S506  # a SafeLoader
     except (yaml.YAMLError, ValueError):
         plain = None
     return text if plain == [text] else json.dumps(text)

@@ -43,8 +43,9 @@ def chart(tmp_path: Path) -> Path:
     root = tmp_path / "small"
     files = {
         "Chart.yaml": "apiVersion: v2\nname: small\nversion: 0.1.0\n",
-        "values.yaml": "enabled: true\nname: someone\nitems: []\n",
-        "ci/items.yaml": "items: [x]\n",
+        # A date, a time and a number of base 60 are text to Helm.
+        "values.yaml": "enabled: true\nname: someone\nitems: []\nstart: 2026-01-01\n",
+        "ci/items.yaml": "items: [x]\nstart: 2026-01-01T10:00:00Z\nevery: 10:30:00\n",
         "templates/a.yaml": TEMPLATE,
     }
     for name, text in files.items():

@@ -12,7 +12,7 @@ import stackproof
 
 #: From the bottom. A name stands for a module, or for a package with all that is in it.
 LAYERS = (
-    {"errors"},
+    {"errors", "helmyaml"},
     {"checkout"},
     {"versions", "tenants", "cache"},
     {"golang"},
