@@ -2,6 +2,7 @@
 
 - `invariants`: of one render of any chart (schemas, references, pod security, …);
 - `deployment`: of what this repository deploys, all releases together (tenancy, retention, …);
+- `platform`: of the same on the clusters that it is meant for (names resolve, who may enter, …);
 - `configs`: of each configuration, as the program that reads it judges it.
 """
 

@@ -7,7 +7,8 @@ arguments and mounted files, and pairs of variables X_HOST and X_PORT.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from ipaddress import ip_address, ip_network
 from typing import Any
 
 from stackproof import endpoints
@@ -31,6 +32,15 @@ class Call:
         return _id(self.caller), _id(self.callee), self.port
 
 
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """What a policy sees of one end of a connection: a pod, or an address that is no pod's."""
+
+    namespace: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    address: str = ""
+
+
 def _id(pod: Pod) -> str:
     return f"{pod.workload.ref} in {pod.namespace}"
 
@@ -38,7 +48,7 @@ def _id(pod: Pod) -> str:
 def blocked(releases: Iterable[Release], externals: Externals = NOTHING) -> Iterator[str]:
     """Yield each call between pods of these releases that their NetworkPolicies do not let pass."""
     cluster = Cluster(releases, externals)
-    policies = _Policies(cluster)
+    policies = Policies(cluster)
     for call in _calls(cluster):
         for end, other, direction in (
             (call.caller, call.callee, "egress"),
@@ -70,7 +80,7 @@ def unneeded(releases: Iterable[Release], externals: Externals = NOTHING) -> Ite
 def cut_off(releases: Iterable[Release], externals: Externals = NOTHING) -> Iterator[str]:
     """Yield each call into a namespace that these releases do not know, and no policy names."""
     cluster = Cluster(releases, externals)
-    policies = _Policies(cluster)
+    policies = Policies(cluster)
     for pod in cluster.pods:
         ruling = policies.ruling(pod, "egress")
         rules = [rule for one in ruling for rule in one["spec"].get("egress") or ()]
@@ -87,18 +97,18 @@ def cut_off(releases: Iterable[Release], externals: Externals = NOTHING) -> Iter
 
 def _opened(cluster: Cluster) -> Iterator[tuple[str, Mapping[str, Any], Pod, Pod]]:
     """Yield where a policy lets a pod call another: where, the rule, the caller and the callee."""
-    policies = _Policies(cluster)
+    policies = Policies(cluster)
     for end in cluster.pods:
         for direction, side in (("egress", "to"), ("ingress", "from")):
             for policy in policies.ruling(end, direction):
                 for rule in policy["spec"].get(direction) or ():
                     for other in cluster.pods:
-                        if other is not end and _names(rule.get(side), policy, other):
+                        if other is not end and _names(rule.get(side), policy, _peer(other)):
                             caller, callee = (end, other) if side == "to" else (other, end)
                             yield f"{direction} of {policy.ref}", rule, caller, callee
 
 
-class _Policies:
+class Policies:
     """The NetworkPolicies of a cluster; which of them rule a pod is found once."""
 
     def __init__(self, cluster: Cluster) -> None:
@@ -107,10 +117,28 @@ class _Policies:
 
     def let_pass(self, end: Pod, other: Pod, direction: str, callee: Pod, port: int) -> bool:
         """Tell whether those on one end of a call let it pass: none, or any that has a rule."""
+        return self._lets(end, _peer(other), direction, callee.ports, ("TCP", port))
+
+    def let_out(self, pod: Pod, to: Peer, port: int, protocol: str = "TCP") -> bool:
+        """Tell whether a pod may call what no release here makes."""
+        return self._lets(pod, to, "egress", {}, (protocol, port))
+
+    def let_in(self, pod: Pod, by: Peer, port: int) -> bool:
+        """Tell whether a pod's port may be called by what no release here makes."""
+        return self._lets(pod, by, "ingress", pod.ports, ("TCP", port))
+
+    def _lets(
+        self,
+        end: Pod,
+        other: Peer,
+        direction: str,
+        names: Mapping[str, int],
+        wanted: tuple[str, int],
+    ) -> bool:
         side = "from" if direction == "ingress" else "to"
         ruling = self.ruling(end, direction)
         return not ruling or any(
-            _has_port(rule, callee, port) and _names(rule.get(side), policy, other)
+            _carries(rule, names, *wanted) and _names(rule.get(side), policy, other)
             for policy in ruling
             for rule in policy["spec"].get(direction) or ()
         )
@@ -134,28 +162,49 @@ def _rules(policy: Manifest, pod: Pod, direction: str) -> bool:
 
 
 def _has_port(rule: Mapping[str, Any], callee: Pod, port: int) -> bool:
+    return _carries(rule, callee.ports, "TCP", port)
+
+
+def _carries(rule: Mapping[str, Any], names: Mapping[str, int], protocol: str, port: int) -> bool:
+    """Tell whether a rule is about a port; `names` are those of the pod that listens."""
     ports = rule.get("ports")
     return not ports or any(
-        one.get("port") is None or callee.ports.get(str(one["port"]), one["port"]) == port
-        for one in ports
-        if one.get("protocol", "TCP") == "TCP"
+        _is_port(one, names, port) for one in ports if one.get("protocol", "TCP") == protocol
     )
 
 
-def _names(peers: Sequence[Mapping[str, Any]] | None, policy: Manifest, other: Pod) -> bool:
-    if not peers:
-        return True
-    for peer in peers:
-        if peer.get("ipBlock"):
-            continue  # a pod's address is in none that leaves out the private ranges
-        where = peer.get("namespaceSelector")
-        if where is None:
-            near = other.namespace == policy.namespace
-        else:
-            near = matches(where, {"kubernetes.io/metadata.name": other.namespace})
-        if near and matches(peer.get("podSelector"), other.labels):
-            return True
-    return False
+def _is_port(one: Mapping[str, Any], names: Mapping[str, int], port: int) -> bool:
+    first = one.get("port")
+    if isinstance(first, int) and one.get("endPort"):
+        return first <= port <= int(one["endPort"])
+    return first is None or names.get(str(first), first) == port
+
+
+def _peer(pod: Pod) -> Peer:
+    return Peer(pod.namespace, pod.labels)
+
+
+def _names(peers: Sequence[Mapping[str, Any]] | None, policy: Manifest, other: Peer) -> bool:
+    return not peers or any(_is_peer(peer, policy, other) for peer in peers)
+
+
+def _is_peer(peer: Mapping[str, Any], policy: Manifest, other: Peer) -> bool:
+    if block := peer.get("ipBlock"):
+        return _is_inside(block, other.address)  # a pod's address is known to nobody before it runs
+    where = peer.get("namespaceSelector")
+    if where is None:
+        near = other.namespace == policy.namespace
+    else:
+        near = bool(other.namespace) and matches(
+            where, {"kubernetes.io/metadata.name": other.namespace}
+        )
+    return near and matches(peer.get("podSelector"), other.labels)
+
+
+def _is_inside(block: Mapping[str, Any], address: str) -> bool:
+    if not address or ip_address(address) not in ip_network(block["cidr"], strict=False):
+        return False
+    return all(ip_address(address) not in ip_network(part) for part in block.get("except") or ())
 
 
 def _calls(cluster: Cluster) -> Iterator[Call]:

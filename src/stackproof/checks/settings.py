@@ -738,34 +738,39 @@ def secrets_come_from_the_store(scene: Scene) -> Iterator[str]:
 
 @SETTINGS.register
 def everything_is_closed_but_dns(scene: Scene) -> Iterator[str]:
-    """In both namespaces nothing passes that no policy names; names are resolved, near by."""
+    """In both namespaces nothing passes that no policy names; names are asked for near by."""
     for release in scene.releases:
         policies = release.of_kind("NetworkPolicy")
         whole = [p["spec"] for p in policies if not p["spec"].get("podSelector")]
         closed = [s for s in whole if set(s["policyTypes"]) == {"Ingress", "Egress"}]
         if not any(not s.get("ingress") and not s.get("egress") for s in closed):
             yield f"{release.namespace}: no policy closes both directions for all pods"
-        if not any(_resolves(rule) for s in whole for rule in s.get("egress") or ()):
-            yield f"{release.namespace}: no policy lets all pods ask kube-dns, by UDP and TCP"
         for block in (b for s in whole for rule in s.get("egress") or () for b in _blocks(rule)):
             # A name carries data as well: a resolver outside is a way out for every pod.
-            if not ip_network(block, strict=False).is_private:
+            if not any(ip_network(block, strict=False).subnet_of(one) for one in _HERE):
                 yield f"{release.namespace}: all pods may call {block}, which is no resolver here"
+        for rule in (rule for s in whole for rule in s.get("egress") or ()):
+            if {port.get("port") for port in rule.get("ports") or ({},)} != {53}:
+                yield f"{release.namespace}: all pods may call more than port 53"
+
+
+#: Addresses that lead nowhere on the internet: private and link-local ones, and the range that GKE
+#: gives to Services (docs.cloud.google.com/kubernetes-engine/docs/concepts/alias-ips).
+_HERE = [
+    ip_network(block)
+    for block in (
+        "10.0.0.0/8",
+        "100.64.0.0/10",
+        "169.254.0.0/16",
+        "172.16.0.0/12",
+        "192.168.0.0/16",
+        "34.118.224.0/20",
+    )
+]
 
 
 def _blocks(rule: Mapping[str, Any]) -> Iterator[str]:
     return (peer["ipBlock"]["cidr"] for peer in rule.get("to") or () if peer.get("ipBlock"))
-
-
-def _resolves(rule: Mapping[str, Any]) -> bool:
-    ports = {(p.get("protocol"), p.get("port")) for p in rule.get("ports") or ()}
-    peers = rule.get("to") or ()
-    return ports == {("UDP", 53), ("TCP", 53)} and any(
-        at(peer, "podSelector.matchLabels") == {"k8s-app": "kube-dns"}
-        and (at(peer, "namespaceSelector.matchLabels") or {}).get("kubernetes.io/metadata.name")
-        == "kube-system"
-        for peer in peers
-    )
 
 
 @SETTINGS.register

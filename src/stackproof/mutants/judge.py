@@ -24,6 +24,7 @@ from stackproof.checks.delivered import differing
 from stackproof.checks.deployment import DEPLOYMENT, Scene
 from stackproof.checks.invariants import INVARIANTS, broken
 from stackproof.checks.observability import OBSERVABILITY
+from stackproof.checks.platform import PLATFORM
 from stackproof.checks.settings import SETTINGS
 from stackproof.deployment import Deployment
 from stackproof.errors import StackproofError
@@ -303,7 +304,7 @@ class Judge:
         )
         if found:
             return Judgement(Verdict.KILLED, *found)
-        for check in (*DEPLOYMENT, *SETTINGS):
+        for check in (*DEPLOYMENT, *SETTINGS, *PLATFORM):
             for problem in check.find(scene):
                 return Judgement(Verdict.KILLED, check.name, problem)
         # Last, because starting the programs takes longest.

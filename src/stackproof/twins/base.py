@@ -26,6 +26,7 @@ from stackproof.checkout import Checkout
 from stackproof.checks.configs import refused
 from stackproof.checks.deployment import DEPLOYMENT, Scene
 from stackproof.checks.invariants import INVARIANTS
+from stackproof.checks.platform import PLATFORM
 from stackproof.deployment import Deployment
 from stackproof.errors import StackproofError
 from stackproof.flux.checks import FLUX, Subject
@@ -190,6 +191,8 @@ def _ask(twin: Twin, deployment: Deployment, suite: Checkout) -> Iterator[str]:
         return
     if registry == "deployment":
         yield from DEPLOYMENT[name].find(Scene(deployment))
+    elif registry == "platform":
+        yield from PLATFORM[name].find(Scene(deployment))
     elif registry == "invariants":
         yield from _invariant(name, deployment, releases, suite)
     elif twin.caught_by == "configs":
@@ -214,6 +217,7 @@ CHECKS: frozenset[str] = frozenset(
         "configs",
         "isolation",
         *(f"deployment.{name}" for name in DEPLOYMENT.names),
+        *(f"platform.{name}" for name in PLATFORM.names),
         *(f"invariants.{name}" for name in INVARIANTS.names),
         *(f"flux.{name}" for name in FLUX.names),
         *(f"arrival.{name}" for name in ARRIVAL.names),

@@ -1,0 +1,105 @@
+"""What must hold on the clusters that the deployment is meant for: GKE in its kinds, and kind.
+
+A NetworkPolicy is written once, and each network sees another packet when a pod asks for the same
+thing. What a network sees is stated here as a fact with its source; the deployment's policies are
+then evaluated against it as Kubernetes does (`network`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from stackproof.checks import Checks
+from stackproof.checks.deployment import FROM_FLUX, Scene
+from stackproof.checks.network import Peer, Policies
+from stackproof.references import Cluster
+from stackproof.surroundings import read_values
+
+PLATFORM: Checks[Scene] = Checks()
+
+
+@dataclass(frozen=True, slots=True)
+class Resolver:
+    """Whom a policy sees a pod ask for names."""
+
+    network: str
+    peer: Peer
+    why: str
+
+
+def _pod(app: str) -> Peer:
+    return Peer("kube-system", {"k8s-app": app})
+
+
+_CACHE_AT_THE_SERVICE = "its cache answers at the address of the Service kube-dns, not translated"
+#: docs.cloud.google.com/kubernetes-engine/docs/how-to/nodelocal-dns-cache and …/cloud-dns;
+#: GoogleCloudPlatform/anthos-security-blueprints, restricting-traffic/README-nodelocaldns.md;
+#: world-federation-of-advertisers/cross-media-measurement#3569; tektoncd/operator#4000. Addresses
+#: of Services: stackrox/stackrox#11781 (GKE's own range since 1.29), else the cluster's owner's.
+RESOLVERS = (
+    Resolver("kind", _pod("kube-dns"), "the Service's address is translated before policies look"),
+    Resolver(
+        "GKE Standard or Autopilot with Dataplane V2",
+        _pod("node-local-dns"),
+        "it hands queries to the cache's pod on the node",
+    ),
+    Resolver("GKE Standard with Calico", Peer(address="34.118.224.10"), _CACHE_AT_THE_SERVICE),
+    *(
+        Resolver(
+            f"GKE Standard with Calico and Services in {services}",
+            Peer(address=address),
+            _CACHE_AT_THE_SERVICE,
+        )
+        for services, address in (
+            ("10.0.0.0/8", "10.52.0.10"),
+            ("172.16.0.0/12", "172.20.0.10"),
+            ("192.168.0.0/16", "192.168.0.10"),
+            ("100.64.0.0/10", "100.64.0.10"),
+        )
+    ),
+    Resolver(
+        "GKE with Cloud DNS",
+        Peer(address="169.254.169.254"),
+        "the node's metadata server answers, which is no pod",
+    ),
+    Resolver(
+        "GKE with Cloud DNS and NodeLocal DNSCache (Autopilot)",
+        Peer(address="169.254.20.10"),
+        "pods are told the cache's own address",
+    ),
+)
+
+
+@PLATFORM.register
+def names_are_resolved_on_every_network(scene: Scene) -> Iterator[str]:
+    """Wherever it runs, every pod may ask whoever resolves names there, by UDP and by TCP."""
+    cluster = Cluster(scene.releases, FROM_FLUX)
+    policies = Policies(cluster)
+    for namespace in sorted({pod.namespace for pod in cluster.pods}):
+        pods = [pod for pod in cluster.pods if pod.namespace == namespace]
+        for resolver in RESOLVERS:
+            for protocol in ("UDP", "TCP"):
+                cut = [
+                    pod.workload.ref
+                    for pod in pods
+                    if not policies.let_out(pod, resolver.peer, 53, protocol)
+                ]
+                if cut:
+                    asked = resolver.peer.address or f"pods {dict(resolver.peer.labels)}"
+                    yield (
+                        f"{namespace}: on {resolver.network} no egress rule lets {', '.join(cut)} "
+                        f"ask {asked} for names by {protocol}: {resolver.why}"
+                    )
+
+
+@PLATFORM.register
+def both_charts_mean_the_same_resolvers(scene: Scene) -> Iterator[str]:
+    """Both charts take the same block of values for whom pods ask, with the same defaults."""
+    charts = scene.deployment.checkout.charts
+    found = {
+        chart: (read_values(charts / chart / "values.yaml").get("networkPolicy") or {}).get("dns")
+        for chart in ("lgtm", "open-webui-stack")
+    }
+    if found["lgtm"] != found["open-webui-stack"] or not found["lgtm"]:
+        yield f"networkPolicy.dns: {found}"
