@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from ipaddress import ip_network
+from ipaddress import IPv4Network, ip_network
 from typing import Any
 
 import yaml
@@ -747,17 +747,17 @@ def everything_is_closed_but_dns(scene: Scene) -> Iterator[str]:
             yield f"{release.namespace}: no policy closes both directions for all pods"
         for block in (b for s in whole for rule in s.get("egress") or () for b in _blocks(rule)):
             # A name carries data as well: a resolver outside is a way out for every pod.
-            if not any(ip_network(block, strict=False).subnet_of(one) for one in _HERE):
+            if not _is_here(block):
                 yield f"{release.namespace}: all pods may call {block}, which is no resolver here"
         for rule in (rule for s in whole for rule in s.get("egress") or ()):
-            if {port.get("port") for port in rule.get("ports") or ({},)} != {53}:
+            if {one.get("port") for one in rule.get("ports") or [{}]} != {53}:
                 yield f"{release.namespace}: all pods may call more than port 53"
 
 
 #: Addresses that lead nowhere on the internet: private and link-local ones, and the range that GKE
 #: gives to Services (docs.cloud.google.com/kubernetes-engine/docs/concepts/alias-ips).
 _HERE = [
-    ip_network(block)
+    IPv4Network(block)
     for block in (
         "10.0.0.0/8",
         "100.64.0.0/10",
@@ -767,6 +767,13 @@ _HERE = [
         "34.118.224.0/20",
     )
 ]
+
+
+def _is_here(block: str) -> bool:
+    found = ip_network(block, strict=False)
+    if isinstance(found, IPv4Network):
+        return any(found.subnet_of(one) for one in _HERE)
+    return found.is_private
 
 
 def _blocks(rule: Mapping[str, Any]) -> Iterator[str]:
