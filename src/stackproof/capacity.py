@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from stackproof.errors import StackproofError
+from stackproof.options import MOST
 
 MIMIR = "https://grafana.com/docs/mimir/latest/manage/run-production-environment/planning-capacity/"
 LOKI = "https://grafana.com/docs/loki/latest/setup/size/"
@@ -35,6 +36,8 @@ REPLICATION = 3
 STORED_SHARE = (0.1, 0.5)
 """Bytes on disk per byte of logs or traces received: the range that is assumed."""
 _DAY = 86_400
+#: What a load cannot have less of; of all else it may have none.
+_LEAST = {"tenants": 1.0, "interval_s": 1e-3}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,18 +63,12 @@ class Load:
     retention_days: float = 31.0
 
     def __post_init__(self) -> None:
-        for name in ("tenants", "interval_s"):
-            if getattr(self, name) <= 0:
-                raise StackproofError(f"{name} must be more than 0, is {getattr(self, name)}")
-        for name in (
-            "series",
-            "logs_gb_per_day",
-            "traces_gb_per_day",
-            "queries_per_s",
-            "retention_days",
-        ):
-            if getattr(self, name) < 0:
-                raise StackproofError(f"{name} must not be negative, is {getattr(self, name)}")
+        for one in fields(self):
+            value, least = getattr(self, one.name), _LEAST.get(one.name, 0.0)
+            if not least <= value <= MOST:  # nan is neither
+                raise StackproofError(
+                    f"{one.name} must be a number from {least:g} to {MOST:g}, is {value}"
+                )
 
     @property
     def all_series(self) -> float:

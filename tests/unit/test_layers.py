@@ -13,7 +13,7 @@ import stackproof
 #: From the bottom. A name stands for a module, or for a package with all that is in it.
 LAYERS = (
     {"errors", "helmyaml"},
-    {"checkout"},
+    {"checkout", "options"},
     {"versions", "tenants", "cache"},
     {"golang"},
     {"programs"},

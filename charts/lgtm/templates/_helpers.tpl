@@ -31,7 +31,7 @@ Nine tenths of a quantity of memory, as Go takes it: its collector knows nothing
 limit, and would let garbage grow beyond it.
 */}}
 {{- define "lgtm.goMemory" -}}
-{{- $units := dict "" 1 "m" 0.001 "k" 1e3 "M" 1e6 "G" 1e9 "T" 1e12 "Ki" 1024 "Mi" 1048576 "Gi" 1073741824 "Ti" 1099511627776 -}}
+{{- $units := dict "" 1 "M" 1e6 "G" 1e9 "Mi" 1048576 "Gi" 1073741824 -}}
 {{- $text := ternary . (int64 . | toString) (kindIs "string" .) -}}
 {{- $number := regexFind "^[0-9.]+" $text | float64 -}}
 {{- mulf $number (get $units (regexFind "[A-Za-z]*$" $text)) 0.9 | int64 -}}

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from stackproof.checkout import Checkout
+from stackproof.options import count, number
 
 if TYPE_CHECKING:
     from stackproof.capacity import Given, Need
@@ -20,31 +21,32 @@ if TYPE_CHECKING:
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the load and the node."""
-    number = float
-    parser.add_argument("--tenants", type=int, required=True, metavar="N", help="how many")
+    # A tenant may send no logs or no traces, and nobody may ask: 0 is a figure there.
+    none = number(at_least=0)
+    parser.add_argument("--tenants", type=count(), required=True, metavar="N", help="how many")
     parser.add_argument(
-        "--series", type=number, default=10_000, help="active series of a tenant (%(default)s)"
+        "--series", type=number(), default=10_000, help="active series of a tenant (%(default)s)"
     )
     parser.add_argument(
-        "--logs", type=number, default=1.0, metavar="GB", help="a tenant's, a day (%(default)s)"
+        "--logs", type=none, default=1.0, metavar="GB", help="a tenant's, a day (%(default)s)"
     )
     parser.add_argument(
-        "--traces", type=number, default=1.0, metavar="GB", help="a tenant's, a day (%(default)s)"
+        "--traces", type=none, default=1.0, metavar="GB", help="a tenant's, a day (%(default)s)"
     )
     parser.add_argument(
-        "--interval", type=number, default=10.0, metavar="S", help="between samples (%(default)s)"
+        "--interval", type=number(), default=10.0, metavar="S", help="between samples (%(default)s)"
     )
     parser.add_argument(
-        "--queries", type=number, default=2.0, metavar="PER_S", help="of all users (%(default)s)"
+        "--queries", type=none, default=2.0, metavar="PER_S", help="of all users (%(default)s)"
     )
     parser.add_argument(
-        "--retention", type=number, default=31.0, metavar="DAYS", help="(%(default)s)"
+        "--retention", type=number(), default=31.0, metavar="DAYS", help="(%(default)s)"
     )
     parser.add_argument(
-        "--node-cores", type=number, default=8.0, help="what a node gives them (%(default)s)"
+        "--node-cores", type=number(), default=8.0, help="what a node gives them (%(default)s)"
     )
     parser.add_argument(
-        "--node-memory", type=number, default=28.0, metavar="GB", help="(%(default)s)"
+        "--node-memory", type=number(), default=28.0, metavar="GB", help="(%(default)s)"
     )
 
 

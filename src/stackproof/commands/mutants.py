@@ -12,6 +12,7 @@ from pathlib import Path
 
 from stackproof.checkout import Checkout
 from stackproof.errors import StackproofError
+from stackproof.options import count
 
 _LEAST = 0.95
 
@@ -25,16 +26,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--only", metavar="TEXT", help="only files whose path contains it")
     parser.add_argument(
         "--sample",
-        type=int,
+        type=count(),
         default=1300,
         metavar="N",
         help="at most N, by the seed (default: 1300)",
     )
     parser.add_argument("--all", action="store_true", help="every mutant: several thousand")
     parser.add_argument(
-        "--seed", type=int, default=0, metavar="N", help="of the sample (default: 0)"
+        "--seed", type=count(at_least=0), default=0, metavar="N", help="of the sample (default: 0)"
     )
-    parser.add_argument("--jobs", type=int, metavar="N", help="processes (default: cores)")
+    parser.add_argument("--jobs", type=count(), metavar="N", help="processes (default: cores)")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from stackproof.checkout import Checkout
 from stackproof.errors import StackproofError
+from stackproof.options import count, number
 
 if TYPE_CHECKING:
     from stackproof.isolation import Proof
@@ -48,7 +49,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tenants", metavar="A,B", help="only these (default: all)")
     parser.add_argument(
         "--deadline",
-        type=float,
+        type=number(),
         default=30.0,
         metavar="SECONDS",
         help="how long each piece of telemetry may take to be seen (default: 30)",
@@ -58,7 +59,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--synthetic",
-        type=int,
+        type=count(at_least=0, at_most=9999),
         default=0,
         metavar="N",
         help="prove N made-up tenants besides the real ones: no Alloys, every tenant writes to the "

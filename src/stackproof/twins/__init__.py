@@ -8,10 +8,11 @@ from stackproof.twins.flux import FLUX
 from stackproof.twins.local import LOCAL
 from stackproof.twins.network import NETWORK
 from stackproof.twins.rendered import RENDERED
+from stackproof.twins.sizes import SIZES
 from stackproof.twins.table import markdown
 
 #: Those that this machine can try.
-TWINS: tuple[Twin, ...] = (*RENDERED, *FLUX, *NETWORK, *LOCAL)
+TWINS: tuple[Twin, ...] = (*RENDERED, *FLUX, *NETWORK, *SIZES, *LOCAL)
 
 __all__ = [
     "CHECKS",
@@ -20,6 +21,7 @@ __all__ = [
     "LOCAL",
     "NETWORK",
     "RENDERED",
+    "SIZES",
     "TWINS",
     "Edit",
     "Layer",
