@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 from stackproof.errors import StackproofError
 from stackproof.options import MOST
@@ -37,7 +37,7 @@ STORED_SHARE = (0.1, 0.5)
 """Bytes on disk per byte of logs or traces received: the range that is assumed."""
 _DAY = 86_400
 #: What a load cannot have less of; of all else it may have none.
-_LEAST = {"tenants": 1.0, "interval_s": 1e-3}
+_LEAST = {"tenants": 1.0, "interval_s": 1e-9}
 
 
 @dataclass(frozen=True, slots=True)
@@ -335,3 +335,51 @@ def too_big_for_one_node(load: Load, cores: float, memory_gb: float) -> tuple[st
             f"about {LOKI_ONE_PROCESS_GB_PER_DAY:.0f}"
         )
     return tuple(found)
+
+
+def granted(
+    *,
+    series: float = 0.0,
+    samples_per_s: float = 0.0,
+    logs_bytes_per_s: float = 0.0,
+    traces_bytes_per_s: float = 0.0,
+    retention_days: float = 0.0,
+    queries_per_s: float = 0.0,
+) -> Load:
+    """Return the load of one tenant that sends all that its limits allow, day and night.
+
+    Args:
+        series: Active series.
+        samples_per_s: Their samples.
+        logs_bytes_per_s: Bytes of lines.
+        traces_bytes_per_s: Bytes of spans.
+        retention_days: How long they are kept.
+        queries_per_s: What is asked meanwhile.
+    """
+    return Load(
+        tenants=1,
+        series=series,
+        logs_gb_per_day=logs_bytes_per_s * _DAY / 1e9,
+        traces_gb_per_day=traces_bytes_per_s * _DAY / 1e9,
+        interval_s=series / samples_per_s if series and samples_per_s else 10.0,
+        queries_per_s=queries_per_s,
+        retention_days=retention_days,
+    )
+
+
+def together(loads: Iterable[Load]) -> tuple[Need, ...]:
+    """Return what `one_node` says of several tenants with loads of their own, in the same order.
+
+    The model is linear, so the needs of single tenants add up.
+    """
+    return tuple(map(_sum, zip(*map(one_node, loads), strict=True)))
+
+
+def _sum(needs: tuple[Need, ...]) -> Need:
+    def total(figure: str) -> tuple[float, float]:
+        low, high = zip(*(getattr(need, figure) for need in needs), strict=True)
+        return sum(low), sum(high)
+
+    return replace(
+        needs[0], cores=total("cores"), memory_gb=total("memory_gb"), disk_gb=total("disk_gb")
+    )

@@ -26,15 +26,17 @@ image: {{ printf "%s:%s" .repository .tag | quote }}
 imagePullPolicy: {{ .pullPolicy }}
 {{- end }}
 
-{{/*
-Nine tenths of a quantity of memory, as Go takes it: its collector knows nothing of the container's
-limit, and would let garbage grow beyond it.
-*/}}
-{{- define "lgtm.goMemory" -}}
+{{/* Bytes of a share of a quantity of memory. Call with (list QUANTITY SHARE). */}}
+{{- define "lgtm.memory" -}}
 {{- $units := dict "" 1 "M" 1e6 "G" 1e9 "Mi" 1048576 "Gi" 1073741824 -}}
-{{- $text := ternary . (int64 . | toString) (kindIs "string" .) -}}
+{{- $text := ternary (index . 0 | toString) (index . 0 | int64 | toString) (kindIs "string" (index . 0)) -}}
 {{- $number := regexFind "^[0-9.]+" $text | float64 -}}
-{{- mulf $number (get $units (regexFind "[A-Za-z]*$" $text)) 0.9 | int64 -}}
+{{- mulf $number (get $units (regexFind "[A-Za-z]*$" $text)) (index . 1) | int64 -}}
+{{- end }}
+
+{{/* Go's collector knows nothing of the container's limit, and would let garbage grow beyond it. */}}
+{{- define "lgtm.goMemory" -}}
+{{- include "lgtm.memory" (list . 0.9) -}}
 {{- end }}
 
 {{/* What every pod of the chart has. Call with (list $ uid). */}}
@@ -108,6 +110,15 @@ http://{{ index . 1 }}.{{ (index . 0).Release.Namespace }}.svc:{{ index . 2 }}
 {{/* The tenant, with the defaults where it says nothing. Call with (list $ tenant); returns YAML. */}}
 {{- define "lgtm.tenant" -}}
 {{- toYaml (mergeOverwrite (deepCopy (index . 0).Values.defaults) (index . 1)) -}}
+{{- end }}
+
+{{/* Who writes metrics and logs: the tenants, and the monitor as one of its own. Returns a YAML list. */}}
+{{- define "lgtm.writers" -}}
+{{- $writers := .Values.tenants -}}
+{{- if .Values.monitor.enabled -}}
+{{- $writers = append $writers (dict "name" (include "lgtm.monitor.tenant" .) "limits" .Values.monitor.limits) -}}
+{{- end -}}
+{{- toYaml $writers -}}
 {{- end }}
 
 {{/* Whether the canary runs: without tenants, or a gateway that asks who they are, it has nothing to prove. */}}

@@ -18,6 +18,7 @@ import yaml
 
 from stackproof import audit, references, scale_out
 from stackproof.checks import Checks
+from stackproof.checks.sizes import SIZES
 from stackproof.deployment import Deployment
 from stackproof.manifests import Release, containers, pod_template
 from stackproof.stack.base import STACK_TENANT
@@ -150,12 +151,21 @@ def _hours(text: object) -> timedelta | None:
 
 
 @DEPLOYMENT.register
+def sizes_fit_the_limits(scene: Scene) -> Iterator[str]:
+    """Disks, memory, caches and limits fit each other: every rule of `sizes`, of every release."""
+    for release in scene.releases:
+        for check in SIZES:
+            yield from check.find(release)
+
+
+@DEPLOYMENT.register
 def every_tenant_is_known_everywhere(scene: Scene) -> Iterator[str]:
     """Overrides, gateway users, data sources and policies name exactly the registry's tenants."""
     registry = scene.deployment.registry
     wanted = set(registry.names)
     for backend in _BACKENDS:
-        yield from _differs(f"{backend}'s overrides", set(scene.overrides(backend)), wanted)
+        known = set(scene.overrides(backend)) - {STACK_TENANT}
+        yield from _differs(f"{backend}'s overrides", known, wanted)
     if scene.lgtm.find("Deployment", "gateway"):
         users = scene.lgtm.get("ExternalSecret", "gateway-users")["spec"]
         keys = {entry["secretKey"] for entry in users["data"]}

@@ -13,6 +13,7 @@ from stackproof.checks import Checks, gateway
 from stackproof.checks.alloy import alloy_settings, seconds
 from stackproof.checks.pods import planned
 from stackproof.manifests import Manifest, Release, containers, expand
+from stackproof.stack.base import STACK_TENANT
 
 OBSERVABILITY: Checks[Release] = Checks()
 
@@ -70,7 +71,7 @@ def every_part_knows_the_same_tenants(release: Release) -> Iterator[str]:
             overrides = yaml.load(made["data"]["overrides.yaml"], yaml.CSafeLoader) or {}
             if not isinstance(overrides.get("overrides"), dict):
                 yield f"{backend}: overrides.yaml does not say that there are none (overrides)"
-            known[backend] = set(overrides.get("overrides") or ())
+            known[backend] = set(overrides.get("overrides") or ()) - {STACK_TENANT}
     made = release.find("ExternalSecret", "gateway-users")
     if made is not None:
         known["gateway"] = {one["secretKey"] for one in made["spec"]["data"]} - {"admin"}

@@ -226,14 +226,10 @@ _RETENTION = {
     "loki": "retention_period",
     "tempo": "compaction.block_retention",
 }
-#: The plan's own figures (phase 3); those that it leaves out are the backends' own defaults.
+#: The plan's own figures (phase 3). Its rates fit no disk: `sizes` says what they may be.
 PLANNED = {
-    "limits.metrics.activeSeries": 1_000_000,
-    "limits.metrics.samplesPerSecond": 100_000,
     "limits.metrics.samplesBurst": 200_000,
-    "limits.logs.megabytesPerSecond": 4,
     "limits.logs.streams": 5_000,
-    "limits.traces.bytesPerSecond": 15_000_000,
     "limits.traces.burstBytes": 20_000_000,
     "limits.traces.liveTraces": 10_000,
     "retention": "744h",
@@ -573,9 +569,9 @@ def the_application_knows_its_address(scene: Scene) -> Iterator[str]:
 #: Of the observability release; the application's are in `application`. Resources are the plan's
 #: (phase 3), users those of the images, paths what the programs answer (tenancy, sections 1 to 3).
 RESOURCES = {
-    "mimir": ("100m", "512Mi", "1", "1Gi"),
-    "loki": ("100m", "256Mi", "500m", "512Mi"),
-    "tempo": ("100m", "256Mi", "500m", "512Mi"),
+    "mimir": ("500m", "2Gi", "2", "4Gi"),
+    "loki": ("100m", "512Mi", "1", "1Gi"),
+    "tempo": ("200m", "1Gi", "1", "2Gi"),
     "grafana": ("100m", "256Mi", "500m", "512Mi"),
     "monitor": ("50m", "128Mi", "200m", "256Mi"),
 }

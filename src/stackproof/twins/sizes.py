@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from stackproof.twins.base import Layer, Twin
+from stackproof.twins.base import Edit, Layer, Twin
 
 
 def _refused(
@@ -49,4 +49,112 @@ _UNITS: tuple[Twin, ...] = (
     ),
 )
 
-SIZES: tuple[Twin, ...] = _UNITS
+_LGTM = "charts/lgtm/templates"
+
+
+def _unfit(
+    name: str,
+    fault: str,
+    reason: str,
+    *edits: Edit,
+    lgtm: Mapping[str, Any] | None = None,
+    tenant: Mapping[str, Any] | None = None,
+) -> Twin:
+    """Sizes that are well formed and do not fit each other."""
+    return Twin(
+        name=name,
+        fault=fault,
+        layer=Layer.UNIT,
+        caught_by="deployment.sizes-fit-the-limits",
+        reason=reason,
+        edits=edits,
+        lgtm=lgtm or {},
+        tenant=tenant or {},
+    )
+
+
+def _memory(backend: str, memory: str) -> dict[str, Any]:
+    requests = {"requests": {"memory": "256Mi"}}
+    return {backend: {"resources": requests | {"limits": {"memory": memory}}}}
+
+
+_FIT: tuple[Twin, ...] = (
+    _unfit(
+        "disk-that-the-limits-fill",
+        "Mimir's volume has 10 GiB, and the tenants may write 137 GB within the retention",
+        r"mimir: 4 tenants at their limits .*need disk of 1\d\d GB, it has 10\.7 GB",
+        Edit("observability/mimir-values.yaml", "size: 150Gi", "size: 10Gi"),
+    ),
+    _unfit(
+        "series-that-the-memory-does-not-hold",
+        "each tenant may have the plan's million series, in 4 GiB",
+        r"mimir: .*3,010,000 series.* need memory of [\d.]+ GB, it has 4\.29 GB",
+        lgtm={"defaults": {"limits": {"metrics": {"activeSeries": 1_000_000}}}},
+    ),
+    _unfit(
+        "lines-that-fill-the-disk",
+        "each tenant may send the plan's 4 MB of lines a second, kept 31 days, on 350 GiB",
+        r"loki: .*need disk of .* it has 376 GB",
+        lgtm={"defaults": {"limits": {"logs": {"megabytesPerSecond": 4}}}},
+    ),
+    _unfit(
+        "retention-that-the-disk-does-not-hold",
+        "one tenant's data is kept for a year on the same disk",
+        r"tempo: .*kept up to 365 days\) need disk",
+        Edit(
+            "observability/tenants.yaml",
+            "secretPrefix: enterprise-b\n    retention: 744h",
+            "secretPrefix: enterprise-b\n    retention: 8760h",
+        ),
+    ),
+    _unfit(
+        "limits-below-what-is-usual",
+        "a tenant may have 1,000 series, an application has ten times as many",
+        r"mimir: soev may send 1e\+03 active series, usual are 1e\+04",
+        lgtm={"defaults": {"limits": {"metrics": {"activeSeries": 1000}}}},
+    ),
+    _unfit(
+        "cache-as-large-as-its-container",
+        "Mimir's cache of indexes has its default of 1 GiB in a container of 1 GiB",
+        r"mimir's .*index_cache.* comes to 1024 MiB, a quarter .* is 256",
+        Edit(f"{_LGTM}/mimir.yaml", "        max_size_bytes: ", "        # max_size_bytes: "),
+        lgtm=_memory("mimir", "1Gi"),
+    ),
+    _unfit(
+        "caches-as-large-as-their-container",
+        "Loki's caches have their default of 100 MB, five times, in a container of 512 MiB",
+        r"loki's query_range\..* comes to 381 MiB, a quarter .* is 128",
+        Edit(f"{_LGTM}/loki.yaml", "max_size_mb: ", "# max_size_mb: "),
+        lgtm=_memory("loki", "512Mi"),
+    ),
+    _unfit(
+        "replay-beyond-the-container",
+        "Loki may replay 4 GB of its log, and is killed at 1 GiB each time it starts",
+        r"loki replays its log up to 4096 MiB .*its container has 1024",
+        Edit(f"{_LGTM}/loki.yaml", "    replay_memory_ceiling: ", "    # replay_memory_ceiling: "),
+    ),
+    _unfit(
+        "any-number-of-series-from-spans",
+        "spans whose names are all different become series in Tempo's memory without end",
+        r"tempo makes any number of series of soev",
+        Edit(f"{_LGTM}/tempo.yaml", "  max_active_series: ", "  # max_active_series: "),
+    ),
+    _unfit(
+        "queue-that-nobody-asked-for",
+        "Alloy queues on a node's disk of which it was given nothing",
+        r"Deployment/open-webui-alloy queues 192 MiB, its requests of ephemeral-storage are 0 MiB",
+        Edit(
+            "charts/open-webui-stack/values.yaml",
+            "memory: 256Mi, ephemeral-storage: 512Mi}",
+            "memory: 256Mi}",
+        ),
+    ),
+    _unfit(
+        "disk-that-its-own-log-fills",
+        "PostgreSQL's volume has 1 GiB, which is what its write-ahead log may take",
+        r"StatefulSet/open-webui-postgres claims 1\.07 GB, 4 are least",
+        tenant={"postgres": {"persistence": {"size": "1Gi"}}},
+    ),
+)
+
+SIZES: tuple[Twin, ...] = (*_UNITS, *_FIT)
