@@ -125,7 +125,7 @@ def test_refused_with_its_path(checkout: Checkout, values: Mapping[str, Any], pa
         otel(tenantId="a" * 63),
         {"openWebui": {"replicaCount": 2, "persistence": {"enabled": False},
                        "config": {"redisUrl": "redis://redis:6379"}}},
-        nested("postgres.image.tag", "16.11-alpine@sha256:" + "0" * 64),
+        nested("postgres.image.tag", "16.16-alpine@sha256:" + "0" * 64),
     ],
 )  # fmt: skip
 def test_accepted(checkout: Checkout, values: Mapping[str, Any]) -> None:
