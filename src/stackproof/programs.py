@@ -37,8 +37,7 @@ class Recipe:
     Args:
         minutes: How long a build takes with nothing cached, measured on two cores.
         variables: Variables that the linker sets, so that the program knows its version:
-            `{version}` is the pinned one without `v`, `{kubernetes}` the minor version of the
-            pinned k8s.io/client-go.
+            `{version}` is the pinned one without `v`.
         ask: Arguments that make the program print its version; None where it cannot.
         cluster: Whether nothing needs it but a cluster.
     """
@@ -49,13 +48,6 @@ class Recipe:
     cluster: bool = False
 
 
-_HELM = "helm.sh/helm/v3"
-_KUBERNETES = {
-    # Helm's own release build sets these; else charts are rendered for Kubernetes 1.20.
-    f"{_HELM}/pkg/{where}.k8sVersion{part}": value
-    for where in ("chartutil", "lint/rules")
-    for part, value in (("Major", "1"), ("Minor", "{kubernetes}"))
-}
 RECIPES: Final[Mapping[str, Recipe]] = {
     "actionlint": Recipe(1, {}, ["-version"]),
     "alloy": Recipe(
@@ -66,9 +58,7 @@ RECIPES: Final[Mapping[str, Recipe]] = {
     ),
     "external-secrets": Recipe(3, cluster=True),
     "helm": Recipe(
-        1,
-        {f"{_HELM}/internal/version.version": "v{version}", **_KUBERNETES},
-        ["version", "--short"],
+        1, {"helm.sh/helm/v4/internal/version.version": "v{version}"}, ["version", "--short"]
     ),
     "helm-controller": Recipe(2, cluster=True),
     "kind": Recipe(1, {}, ["version"], cluster=True),
@@ -80,7 +70,7 @@ RECIPES: Final[Mapping[str, Recipe]] = {
     "mimir": Recipe(
         2, {"github.com/grafana/mimir/pkg/util/version.Version": "{version}"}, ["-version"]
     ),
-    "render": Recipe(1, _KUBERNETES),
+    "render": Recipe(1),
     "source-controller": Recipe(2, cluster=True),
     "standin": Recipe(1, cluster=True),
     "tempo": Recipe(2, {"main.Version": "{version}"}, ["-version"]),
@@ -199,7 +189,6 @@ class _Pin:
     module: str | None
     module_version: str | None
     go: str
-    kubernetes: str
 
     @classmethod
     def read(cls, checkout: Checkout, name: str) -> _Pin:
@@ -217,7 +206,6 @@ class _Pin:
         tool = re.search(r"^tool\s+(\S+)", text, re.MULTILINE)
         package = "." if (folder / "main.go").exists() or not tool else tool[1]
         go = re.search(r"^go\s+(\S+)", text, re.MULTILINE)
-        client = re.match(r"v0\.(\d+)\.", modules.get("k8s.io/client-go", ""))
         module = _module(name, package, modules)
         return cls(
             checkout=checkout,
@@ -226,7 +214,6 @@ class _Pin:
             module=module,
             module_version=modules[module] if module else None,
             go=go[1] if go else golang.OLDEST,
-            kubernetes=client[1] if client else "",
         )
 
     @property
@@ -247,7 +234,7 @@ class _Pin:
     def ldflags(self) -> str:
         known = (self.module_version or "").removeprefix("v")
         settings = (
-            f"-X {variable}={value.format(version=known, kubernetes=self.kubernetes)}"
+            f"-X {variable}={value.format(version=known)}"
             for variable, value in self.recipe.variables.items()
         )
         return " ".join(["-s", "-w", *settings])

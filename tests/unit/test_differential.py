@@ -242,7 +242,7 @@ REFUSED: dict[str, tuple[str, Mapping[str, str], str]] = {
     "nil": (
         "",
         {"templates/a.yaml": "kind: A\nx: {{ .Values.a.b.c }}\n"},
-        'template: parent/templates/a.yaml:2:13: executing "parent/templates/a.yaml"',
+        'executing "parent/templates/a.yaml" at <.Values.a.b.c>:\n    nil pointer evaluating',
     ),
     "required": (
         "",

@@ -175,7 +175,7 @@ def test_schema_errors_name_the_key(chart: Path, renderer: Renderer) -> None:
 
 def test_template_errors_name_file_and_line(chart: Path, renderer: Renderer) -> None:
     overlay = {"templates/a.yaml": "kind: A\n\nx: {{ .Values.a.b.c }}\n"}
-    with pytest.raises(HelmError, match=r"^demo/templates/a\.yaml:3: .*nil pointer") as caught:
+    with pytest.raises(HelmError, match=r"(?s)^demo/templates/a\.yaml:3: .*nil pointer") as caught:
         renderer.render(asked(chart, overlay=overlay))
     assert (caught.value.kind, caught.value.line) == ("template", 3)
 

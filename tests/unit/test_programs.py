@@ -178,8 +178,7 @@ def test_the_linker_sets_variables(home: Checkout, monkeypatch: pytest.MonkeyPat
 
 def test_the_variables_name_what_is_pinned(checkout: Checkout) -> None:
     flags = programs._Pin.read(checkout, "helm").ldflags
-    assert "-X helm.sh/helm/v3/internal/version.version=v3." in flags
-    assert re.search(r"chartutil\.k8sVersionMinor=\d\d\b", flags)
+    assert "-X helm.sh/helm/v4/internal/version.version=v4." in flags
 
 
 @builds_go
@@ -454,10 +453,14 @@ def test_the_local_stack_builds_nothing_for_a_cluster(checkout: Checkout) -> Non
     assert local < set(programs.names(checkout))
 
 
-def test_helm_and_our_renderer_are_the_same_version(checkout: Checkout) -> None:
+@pytest.mark.parametrize("who", ["render", "helm-controller"])
+def test_whatever_renders_is_the_helm_that_installs(who: str, checkout: Checkout) -> None:
+    """The version is known from the go.mod that the controller is built from."""
     helm = programs._Pin.read(checkout, "helm")
-    render = (checkout.tools / "render" / "go.mod").read_text()
-    assert f"helm.sh/helm/v3 {helm.module_version}" in render
+    pins = (checkout.tools / who / "go.mod").read_text()
+    assert re.findall(r"\shelm\.sh/helm/\S+ \S+", pins) == [
+        f"\t{helm.module} {helm.module_version}"
+    ]
 
 
 def test_images_and_programs_are_the_same_version(checkout: Checkout) -> None:

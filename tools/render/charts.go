@@ -6,8 +6,9 @@ import (
 	"strings"
 	"sync"
 
-	"helm.sh/helm/v3/pkg/chart"
-	"helm.sh/helm/v3/pkg/chart/loader"
+	"helm.sh/helm/v4/pkg/chart/loader/archive"
+	chart "helm.sh/helm/v4/pkg/chart/v2"
+	"helm.sh/helm/v4/pkg/chart/v2/loader"
 )
 
 // chartCache keeps loaded charts by path and digest. A kept chart is never changed: renders work
@@ -82,15 +83,15 @@ func installable(loaded *chart.Chart) error {
 
 // overlay loads the chart again with some of its files replaced, added or removed.
 func overlay(base *chart.Chart, files map[string]*string) (*chart.Chart, error) {
-	var merged []*loader.BufferedFile
+	var merged []*archive.BufferedFile
 	for _, file := range base.Raw {
 		if _, replaced := files[file.Name]; !replaced {
-			merged = append(merged, &loader.BufferedFile{Name: file.Name, Data: file.Data})
+			merged = append(merged, &archive.BufferedFile{Name: file.Name, Data: file.Data})
 		}
 	}
 	for name, text := range files {
 		if text != nil {
-			merged = append(merged, &loader.BufferedFile{Name: name, Data: []byte(*text)})
+			merged = append(merged, &archive.BufferedFile{Name: name, Data: []byte(*text)})
 		}
 	}
 	loaded, err := loader.LoadFiles(merged)

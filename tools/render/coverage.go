@@ -9,7 +9,8 @@ import (
 	"sync"
 	"text/template/parse"
 
-	"helm.sh/helm/v3/pkg/chart"
+	"helm.sh/helm/v4/pkg/chart/common"
+	chart "helm.sh/helm/v4/pkg/chart/v2"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -64,13 +65,13 @@ func (c *probeCache) instrument(of *chart.Chart) (*probed, *failure) {
 }
 
 func (c *probeCache) walk(of *chart.Chart, result *probed) error {
-	templates := make([]*chart.File, len(of.Templates))
+	templates := make([]*common.File, len(of.Templates))
 	for i, file := range of.Templates {
 		done, err := c.one(path.Join(of.ChartFullPath(), file.Name), string(file.Data))
 		if err != nil {
 			return err
 		}
-		templates[i] = &chart.File{Name: file.Name, Data: []byte(done.text)}
+		templates[i] = &common.File{Name: file.Name, Data: []byte(done.text)}
 		result.branches = append(result.branches, done.branches...)
 	}
 	of.Templates = templates

@@ -12,10 +12,11 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"unicode"
 
-	"helm.sh/helm/v3/pkg/chart"
-	"helm.sh/helm/v3/pkg/release"
-	"helm.sh/helm/v3/pkg/releaseutil"
+	chart "helm.sh/helm/v4/pkg/chart/v2"
+	release "helm.sh/helm/v4/pkg/release/v1"
+	releaseutil "helm.sh/helm/v4/pkg/release/v1/util"
 	"sigs.k8s.io/yaml"
 )
 
@@ -174,8 +175,7 @@ func parseDocument(
 	source string, index int, text string,
 ) (*manifest, releaseutil.SimpleHead, *failure) {
 	var head releaseutil.SimpleHead
-	// Splitting took the last newline off; Helm puts one back, and the end of a block needs it.
-	object, err := yaml.YAMLToJSONStrict([]byte(text + "\n"))
+	object, err := yaml.YAMLToJSONStrict([]byte(text))
 	if err == nil && bytes.Equal(object, []byte("null")) {
 		return nil, head, nil
 	}
@@ -198,25 +198,21 @@ func parseDocument(
 	}, head, nil
 }
 
-// space is what \s matches in Go's regular expressions.
-const space = "\t\n\f\r "
-
 // split returns a file's documents in their order. It is releaseutil.SplitManifests without its
-// regular expression, (?:^|\s*\n)---\s*, which took a tenth of a render.
+// regular expression, (?m)^---[ \t]*, which took a tenth of a render.
 func split(text string) []string {
 	var documents []string
-	rest := strings.TrimSpace(text)
-	rest, atStart := strings.CutPrefix(rest, separator)
-	if atStart {
-		rest = strings.TrimLeft(rest, space)
-	}
+	rest := "\n" + strings.TrimLeftFunc(text, unicode.IsSpace)
 	for more := true; more; {
 		var document string
 		document, rest, more = strings.Cut(rest, "\n"+separator)
-		rest = strings.TrimLeft(rest, space)
-		if document = strings.TrimRight(document, space); document != "" {
-			documents = append(documents, strings.TrimSpace(document))
+		if more {
+			document += "\n"
 		}
+		if document = strings.TrimLeftFunc(document, unicode.IsSpace); document != "" {
+			documents = append(documents, document)
+		}
+		rest = strings.TrimLeft(rest, " \t")
 	}
 	return documents
 }

@@ -8,9 +8,11 @@ import (
 	"slices"
 	"strings"
 
-	"helm.sh/helm/v3/pkg/chart"
-	"helm.sh/helm/v3/pkg/chartutil"
-	"helm.sh/helm/v3/pkg/engine"
+	"helm.sh/helm/v4/pkg/chart/common"
+	commonutil "helm.sh/helm/v4/pkg/chart/common/util"
+	chart "helm.sh/helm/v4/pkg/chart/v2"
+	chartutil "helm.sh/helm/v4/pkg/chart/v2/util"
+	"helm.sh/helm/v4/pkg/engine"
 )
 
 // renderer holds what outlives a request. It is safe for concurrent use.
@@ -80,7 +82,7 @@ func (r *renderer) render(asked *request, loaded *chart.Chart) (*response, *fail
 // topValues makes what templates see as their root, in the steps of `helm template`.
 func (r *renderer) topValues(
 	asked *request, of *chart.Chart, given map[string]any,
-) (chartutil.Values, *failure) {
+) (common.Values, *failure) {
 	if err := chartutil.ValidateReleaseName(asked.Release.Name); err != nil {
 		return nil, usage("release name %q: %v", asked.Release.Name, err)
 	}
@@ -94,10 +96,10 @@ func (r *renderer) topValues(
 			"chart requires kubeVersion: %s which is incompatible with Kubernetes %s",
 			wanted, capabilities.KubeVersion.String()))
 	}
-	if err := chartutil.ProcessDependenciesWithMerge(of, given); err != nil {
+	if err := chartutil.ProcessDependencies(of, given); err != nil {
 		return nil, loadFailure(err)
 	}
-	options := chartutil.ReleaseOptions{
+	options := common.ReleaseOptions{
 		Name:      asked.Release.Name,
 		Namespace: asked.Release.Namespace,
 		Revision:  max(asked.Release.Revision, 1),
@@ -105,20 +107,20 @@ func (r *renderer) topValues(
 		IsUpgrade: asked.Release.IsUpgrade,
 	}
 	const schemaCheckedBelow = true
-	top, err := chartutil.ToRenderValuesWithSchemaValidation(
+	top, err := commonutil.ToRenderValuesWithSchemaValidation(
 		of, given, options, capabilities, schemaCheckedBelow)
 	if err != nil {
 		return nil, loadFailure(err)
 	}
-	return top, r.schemas.check(of, top["Values"].(chartutil.Values))
+	return top, r.schemas.check(of, top["Values"].(common.Values))
 }
 
-func capabilities(asked *request) (*chartutil.Capabilities, *failure) {
-	version, err := chartutil.ParseKubeVersion(asked.KubeVersion)
+func capabilities(asked *request) (*common.Capabilities, *failure) {
+	version, err := common.ParseKubeVersion(asked.KubeVersion)
 	if err != nil {
 		return nil, usage("invalid kube version %q: %v", asked.KubeVersion, err)
 	}
-	own := chartutil.DefaultCapabilities.Copy()
+	own := common.DefaultCapabilities.Copy()
 	own.KubeVersion = *version
 	own.APIVersions = append(slices.Clone(own.APIVersions), asked.APIVersions...)
 	own.HelmVersion.Version = helmVersion
@@ -130,18 +132,18 @@ func capabilities(asked *request) (*chartutil.Capabilities, *failure) {
 var helmVersion = func() string {
 	if build, known := debug.ReadBuildInfo(); known {
 		for _, module := range build.Deps {
-			if module.Path == "helm.sh/helm/v3" {
+			if module.Path == "helm.sh/helm/v4" {
 				return module.Version
 			}
 		}
 	}
-	return chartutil.DefaultCapabilities.HelmVersion.Version
+	return common.DefaultCapabilities.HelmVersion.Version
 }()
 
 // execute runs the templates. With coverage it runs instrumented ones; where those fail, the plain
 // ones run as well, because only their errors have the line numbers that the author knows.
 func (r *renderer) execute(
-	asked *request, of *chart.Chart, top chartutil.Values, reply *response,
+	asked *request, of *chart.Chart, top common.Values, reply *response,
 ) (map[string]string, *failure) {
 	if asked.Coverage {
 		probed, failed := r.probes.instrument(of)

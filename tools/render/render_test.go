@@ -13,7 +13,7 @@ import (
 	"strings"
 	"testing"
 
-	"helm.sh/helm/v3/pkg/releaseutil"
+	releaseutil "helm.sh/helm/v4/pkg/release/v1/util"
 )
 
 // writeChart writes a chart of these files (Chart.yaml aside) and returns its path.
