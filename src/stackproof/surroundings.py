@@ -153,7 +153,8 @@ def _texts(pattern: str, values: Mapping[str, Any]) -> list[str]:
         return [_VALUE.sub(lambda one: str(_at(values, one[1]) or ""), pattern)]
     found = _at(values, reference[1])
     several = found if isinstance(found, list) else [found]
-    return [str(one) for one in several if one not in (None, "")]
+    named = (one.get("name") if isinstance(one, Mapping) else one for one in several)
+    return [str(one) for one in named if one not in (None, "")]
 
 
 def _at(values: Mapping[str, Any], path: str) -> Any:

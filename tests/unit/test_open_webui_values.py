@@ -61,6 +61,11 @@ def otel(**settings: object) -> dict[str, Any]:
         (otel(tenantId="anonymous"), f"{OTEL}.tenantId"),
         (otel(tenantId="fake"), f"{OTEL}.tenantId"),
         (otel(tenantId="single-tenant"), f"{OTEL}.tenantId"),
+        (otel(tenantId="observability"), f"{OTEL}.tenantId"),
+        # Secrets that would never be fetched again (external-secrets#4167).
+        (nested("externalSecrets.refreshInterval", "0s"), "externalSecrets.refreshInterval"),
+        (nested("externalSecrets.refreshInterval", "0h00m"), "externalSecrets.refreshInterval"),
+        (nested("externalSecrets.refreshInterval", "000s"), "externalSecrets.refreshInterval"),
         # What the application would take without a word, and send nothing.
         (otel(protocol="http/protobuf"), f"{OTEL}.protocol"),
         (otel(insecure=False), f"{OTEL}.insecure"),

@@ -1,7 +1,7 @@
 {{/* The release and component that an object belongs to. Call with (list $ "component"). */}}
 {{- define "lgtm.selectorLabels" -}}
 app.kubernetes.io/name: lgtm
-app.kubernetes.io/instance: {{ (index . 0).Release.Name }}
+app.kubernetes.io/instance: {{ (index . 0).Release.Name | quote }}
 app.kubernetes.io/component: {{ index . 1 }}
 {{- end }}
 
@@ -10,13 +10,13 @@ app.kubernetes.io/component: {{ index . 1 }}
 {{ include "lgtm.selectorLabels" . }}
 app.kubernetes.io/part-of: observability
 app.kubernetes.io/managed-by: {{ $root.Release.Service }}
-helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace "+" "_" }}
+helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace "+" "_" | quote }}
 {{- end }}
 
 {{/* Name, namespace and labels of an object. Call with (list $ "component" "name"). */}}
 {{- define "lgtm.metadata" -}}
 name: {{ index . 2 | quote }}
-namespace: {{ (index . 0).Release.Namespace }}
+namespace: {{ (index . 0).Release.Namespace | quote }}
 labels:
   {{- include "lgtm.labels" . | nindent 2 }}
 {{- end }}

@@ -36,8 +36,8 @@ every name with its suffix fits 63 and a StatefulSet's 52; a longer one ends wit
 {{- end }}
 
 {{- define "open-webui-stack.selectorLabels" -}}
-app.kubernetes.io/name: {{ (index . 0).Chart.Name }}
-app.kubernetes.io/instance: {{ (index . 0).Release.Name }}
+app.kubernetes.io/name: {{ (index . 0).Chart.Name | quote }}
+app.kubernetes.io/instance: {{ (index . 0).Release.Name | quote }}
 app.kubernetes.io/component: {{ index . 1 }}
 {{- end }}
 
@@ -46,14 +46,14 @@ app.kubernetes.io/component: {{ index . 1 }}
 {{ include "open-webui-stack.selectorLabels" . }}
 app.kubernetes.io/part-of: open-webui
 app.kubernetes.io/managed-by: {{ $root.Release.Service }}
-helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace "+" "_" }}
+helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace "+" "_" | quote }}
 tenant.id: {{ include "open-webui-stack.tenant" $root | quote }}
 {{- end }}
 
 {{/* Name, namespace and labels of an object. Call with (list $ "component") or (list $ "component" "name"). */}}
 {{- define "open-webui-stack.metadata" -}}
 name: {{ if gt (len .) 2 }}{{ index . 2 | quote }}{{ else }}{{ include "open-webui-stack.name" . | quote }}{{ end }}
-namespace: {{ (index . 0).Release.Namespace }}
+namespace: {{ (index . 0).Release.Namespace | quote }}
 labels:
   {{- include "open-webui-stack.labels" . | nindent 2 }}
 {{- end }}
@@ -135,7 +135,7 @@ spec:
   {{- with $root.Values.global.imagePullSecrets }}
   imagePullSecrets:
     {{- range . }}
-    - name: {{ . | quote }}
+    - name: {{ (kindIs "string" . | ternary (dict "name" .) .).name | quote }}
     {{- end }}
   {{- end }}
   {{- with $root.Values.nodeSelector }}
@@ -180,16 +180,16 @@ spec:
 {{/* What rolls the pods. With External Secrets the values are not ours to hash: Reloader watches them. */}}
 {{- define "open-webui-stack.podAnnotations" -}}
 {{- range $name, $text := .checksums }}
-checksum/{{ $name }}: {{ sha256sum $text }}
+checksum/{{ $name }}: {{ sha256sum $text | quote }}
 {{- end }}
 {{- with .secrets }}
 {{- $groups := include "open-webui-stack.secretGroups" $.root | fromYaml }}
 {{- range . }}
 {{- if hasKey $groups . }}
 {{- if $.root.Values.externalSecrets.enabled }}
-secret.reloader.stakater.com/reload: {{ include "open-webui-stack.secretName" (list $.root .) }}
+secret.reloader.stakater.com/reload: {{ include "open-webui-stack.secretName" (list $.root .) | quote }}
 {{- else if not $.root.Values.secrets.existingSecret }}
-checksum/{{ . }}: {{ include "open-webui-stack.secretData" (list $.root .) | sha256sum }}
+checksum/{{ . }}: {{ include "open-webui-stack.secretData" (list $.root .) | sha256sum | quote }}
 {{- end }}
 {{- end }}
 {{- end }}
@@ -230,7 +230,7 @@ storageClassName: {{ . | quote }}
 {{/* volumeClaimTemplates of a data store, kept whatever happens to its StatefulSet. Call with (list $ "component"). */}}
 {{- define "open-webui-stack.dataVolume" -}}
 {{- $persistence := (index (index . 0).Values (index . 1)).persistence -}}
-serviceName: {{ include "open-webui-stack.name" . }}
+serviceName: {{ include "open-webui-stack.name" . | quote }}
 persistentVolumeClaimRetentionPolicy:
   whenDeleted: Retain
   whenScaled: Retain
@@ -251,7 +251,7 @@ volumeClaimTemplates:
 
 {{/* A variable from the tenant's Secret. Call with (list $ "VARIABLE" "group" "key"). */}}
 {{- define "open-webui-stack.secretEnv" -}}
-- name: {{ index . 1 }}
+- name: {{ index . 1 | quote }}
   valueFrom:
     secretKeyRef:
       name: {{ include "open-webui-stack.secretName" (list (index . 0) (index . 2)) | quote }}

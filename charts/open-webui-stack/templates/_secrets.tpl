@@ -39,7 +39,7 @@ gateway-api-key: gatewayApiKey
 crawl4ai-api-token: crawl4aiApiToken
 {{- end }}
 {{- range .Values.openWebui.extraSecretEnv | values | uniq | sortAlpha }}
-{{ . }}: extra.{{ . }}
+{{ . | quote }}: {{ printf "extra.%s" . | quote }}
 {{- end }}
 {{- end }}
 
@@ -61,6 +61,6 @@ crawl4ai-api-token: crawl4aiApiToken
 {{- if not $value }}
 {{- fail (printf "secrets.%s is needed: set it, or name a Secret that has the key %s in secrets.existingSecret, or let externalSecrets.enabled fetch it" $place $key) }}
 {{- end }}
-{{ $key }}: {{ $value | quote }}
+{{ $key | quote }}: {{ $value | quote }}
 {{- end }}
 {{- end }}

@@ -452,7 +452,7 @@ _APPLICATION: tuple[Twin, ...] = (
         r"soev and enterprise-a both have the remote key",
         Edit(
             f"{_TENANT}/secrets.yaml",
-            "key: {{ $prefix }}-{{ $key }}",
+            'key: {{ printf "%s-%s" $prefix $key | quote }}',
             "key: open-webui-{{ $key }}",
         ),
     ),
