@@ -1,7 +1,8 @@
 """What the repository deploys: `charts/lgtm` once, and `charts/open-webui-stack` for each tenant.
 
-The values are those of a cluster: observability/*.yaml, and for a tenant what its registry entry
-says. Extra values come last, as a scenario or a broken twin lays them over.
+The values are those of a cluster: observability/*.yaml, and for a tenant those that Flux gives its
+release; a synthetic tenant has what its registry entry says. Extra values come last, as a scenario
+or a broken twin lays them over.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from pathlib import Path
 
 from stackproof import helm
 from stackproof.checkout import Checkout
+from stackproof.flux.tree import build_tenant
 from stackproof.manifests import Release
 from stackproof.tenants import OBSERVABILITY_NAMESPACE, Registry, Tenant, load_registry
 
@@ -64,6 +66,9 @@ class Deployment:
 
     def tenant_values(self, tenant: Tenant) -> list[helm.Values]:
         """Return the values of one tenant's release, in Helm's order: those that Flux gives it."""
+        if (self.checkout.flux / "tenants" / tenant.name).is_dir():
+            delivered = build_tenant(self.checkout, tenant.name)
+            return [*delivered.values_of(tenant.namespace, TENANT_RELEASE), *self.tenant_extra]
         own: helm.Values = {
             "openWebui": {"config": {"telemetry": {"otel": {"tenantId": tenant.name}}}},
             "externalSecrets": {"keyPrefix": tenant.secret_prefix},

@@ -14,6 +14,9 @@ from typing import Any, Never
 
 from stackproof.errors import StackproofError
 
+COMPONENT = "app.kubernetes.io/component"
+"""The label that says which program of a release an object is for."""
+
 WORKLOAD_KINDS = ("Deployment", "StatefulSet", "DaemonSet", "Job", "CronJob")
 
 CLUSTER_KINDS = frozenset(
@@ -253,6 +256,13 @@ class Release:
                 f"renders no {kind}/{name}", where=f"release {self.name}", todo=there
             )
         return found
+
+    def of_component(self, kind: str, component: str) -> Manifest:
+        """Return the one object of a kind that a component has, whatever its name."""
+        found = [m for m in self.of_kind(kind) if m.labels.get(COMPONENT) == component]
+        if not found:
+            raise StackproofError(f"{component} has no {kind}", where=f"release {self.name}")
+        return found[0]
 
     def workloads(self) -> tuple[Manifest, ...]:
         """Return everything that makes pods."""

@@ -262,7 +262,7 @@ def test_evidence_says_much_and_no_secret(kind: KindStack, tmp_path: Path) -> No
     # And no known value is in it, in whatever form.
     known = [kind.installer.store[f"{t.secret_prefix}-gateway-password"] for t in REGISTRY]
     known += list(
-        kind.kube.secret("open-webui-secrets", REGISTRY.get(TENANTS[0]).namespace).values()
+        kind.kube.secret("open-webui-secrets", REGISTRY.get(TENANTS[1]).namespace).values()
     )
     hashed = kind.kube.secret("gateway-users", OBSERVABILITY_NAMESPACE)["users"].split()[1::2]
     for value in [*known, *hashed]:

@@ -28,7 +28,7 @@ pytestmark = [pytest.mark.needs_cluster, pytest.mark.needs_restart]
 
 REGISTRY = load_registry(Checkout.find())
 TENANTS = REGISTRY.names
-ONE = REGISTRY.get(TENANTS[0])
+ONE = REGISTRY.get(TENANTS[1])
 SOON_S = 60.0
 ROLLED_S = 180.0
 

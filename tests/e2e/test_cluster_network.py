@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 import pytest
 
 from stackproof.checkout import Checkout
+from stackproof.deployment import Deployment
 from stackproof.probes import beside, component, dial, probe_pod, running
 from stackproof.stack.kind import KindStack
 from stackproof.tenants import OBSERVABILITY_NAMESPACE, load_registry
@@ -24,8 +25,16 @@ SPACES = {name: REGISTRY.get(name).namespace for name in (ME, OTHER)}
 SETTLED_S = 60.0
 
 
+DEPLOYMENT = Deployment.load(Checkout.find())
+
+
+def _of_tenant(tenant: str, component: str, port: int) -> str:
+    service = DEPLOYMENT.tenant(tenant).of_component("Service", component)
+    return f"{service.name}.{SPACES[tenant]}.svc:{port}"
+
+
 def _alloy(tenant: str, port: int) -> str:
-    return f"open-webui-alloy.{SPACES[tenant]}.svc:{port}"
+    return _of_tenant(tenant, "alloy", port)
 
 
 def _lgtm(service: str, port: int) -> str:
@@ -35,7 +44,7 @@ def _lgtm(service: str, port: int) -> str:
 MIMIR, LOKI, TEMPO = _lgtm("mimir", 9009), _lgtm("loki", 3100), _lgtm("tempo", 3200)
 TEMPO_OTLP, GATEWAY, GRAFANA = _lgtm("tempo", 4318), _lgtm("gateway", 8080), _lgtm("grafana", 80)
 BACKENDS = {MIMIR, LOKI, TEMPO, TEMPO_OTLP}
-POSTGRES = {name: f"open-webui-postgres.{space}.svc:5432" for name, space in SPACES.items()}
+POSTGRES = {name: _of_tenant(name, "postgres", 5432) for name in SPACES}
 ALLOYS = {name: {_alloy(name, port) for port in (4317, 4318, 12345)} for name in SPACES}
 TARGETS = sorted({*BACKENDS, GATEWAY, GRAFANA, *POSTGRES.values(), *ALLOYS[ME], *ALLOYS[OTHER]})
 

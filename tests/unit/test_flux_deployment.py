@@ -33,8 +33,8 @@ def test_what_flux_delivers_otherwise_is_told(tree: Tree, deployment: Deployment
     ]
     other = deployment.with_values(tenant=[{"alloy": {"podLogs": {"enabled": False}}}])
     found = list(differing(tree, other))
-    assert "open-webui: Role/open-webui-alloy is only in the Flux tree" in found
-    assert "open-webui: Flux applies another ConfigMap/open-webui-alloy" in found
+    assert "enterprise-a: Role/open-webui-alloy is only in the Flux tree" in found
+    assert "enterprise-a: Flux applies another ConfigMap/open-webui-alloy" in found
 
 
 def test_a_release_that_flux_does_not_render_is_told(

@@ -20,11 +20,11 @@ every name with its suffix fits 63 and a StatefulSet's 52; a longer one ends wit
 {{- end -}}
 {{- end }}
 
-{{/* Name of a component's objects: the application has the release's own. */}}
+{{/* Name of a component's objects: the application has the release's own, or one that it is given. */}}
 {{- define "open-webui-stack.name" -}}
 {{- $fullname := include "open-webui-stack.fullname" (index . 0) -}}
 {{- if eq (index . 1) "open-webui" -}}
-{{- $fullname -}}
+{{- (index . 0).Values.openWebui.nameOverride | default $fullname -}}
 {{- else -}}
 {{- printf "%s-%s" $fullname (index . 1) -}}
 {{- end -}}
@@ -237,8 +237,10 @@ persistentVolumeClaimRetentionPolicy:
 volumeClaimTemplates:
   - metadata:
       name: data
+      {{- if (index . 0).Values.global.claimTemplateLabels }}
       labels:
         {{- include "open-webui-stack.selectorLabels" . | nindent 8 }}
+      {{- end }}
     spec:
       accessModes: [ReadWriteOnce]
       {{- with include "open-webui-stack.storageClass" (list (index . 0) $persistence) | trim }}

@@ -445,7 +445,13 @@ def protocols_exist(m: Manifest) -> Iterator[str]:
 def nothing_is_left_empty(m: Manifest) -> Iterator[str]:
     """No key of an object is without a value: the template that was to fill it gave nothing."""
     if m.kind != "CustomResourceDefinition":
-        yield from (f"{path} has no value" for path in _empty(m.content, ""))
+        yield from (
+            f"{path} has no value" for path in _empty(m.content, "") if (m.kind, path) not in _NULLS
+        )
+
+
+#: A null that is meant: it takes away what an earlier strategy has left.
+_NULLS = {("Deployment", "spec.strategy.rollingUpdate")}
 
 
 def _empty(value: Mapping[str, Any] | list[Any], path: str) -> Iterator[str]:

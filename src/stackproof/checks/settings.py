@@ -21,7 +21,7 @@ from stackproof.checks import Checks, gateway, network
 from stackproof.checks.alloy import Alloy, seconds
 from stackproof.checks.deployment import FROM_FLUX, Scene
 from stackproof.checks.pods import answering, at, planned
-from stackproof.manifests import Manifest, Release, amount, containers, pod_template
+from stackproof.manifests import COMPONENT, Manifest, Release, amount, containers, pod_template
 from stackproof.stack.base import STACK_TENANT, Backend
 from stackproof.surroundings import read_values
 from stackproof.tenants import parse_duration
@@ -29,7 +29,6 @@ from stackproof.versions import Versions
 
 SETTINGS: Checks[Scene] = Checks()
 
-_COMPONENT = "app.kubernetes.io/component"
 _ABSENT = "nothing"
 
 
@@ -157,8 +156,8 @@ BACKENDS: Mapping[str, tuple[Setting, ...]] = {
         Setting("metrics_generator.storage.remote_write.0.send_exemplars", True, "metric to trace"),
         Setting(
             "overrides.defaults.metrics_generator.processors",
-            ["service-graphs", "span-metrics", "local-blocks"],
-            "what the service map, the latencies and Traces Drilldown are drawn from",
+            ["service-graphs", "span-metrics"],
+            "what the service map and the latencies are drawn from",
         ),
     ),
 }
@@ -479,7 +478,6 @@ VARIABLES: Mapping[str, tuple[Setting, ...]] = {
         Setting("XDG_CONFIG_HOME", "/tmp", "the root file system is read-only"),  # noqa: S108
     ),
     "weaviate": (
-        Setting("CLUSTER_HOSTNAME", "weaviate-0", "its name in its own consensus log"),
         Setting("DEFAULT_VECTORIZER_MODULE", "none", "the application brings its vectors"),
         Setting("AUTHENTICATION_ANONYMOUS_ACCESS_ENABLED", "true", "the policy keeps others out"),
         Setting("DISABLE_TELEMETRY", "true", _QUIET),
@@ -538,13 +536,28 @@ def _running(scene: Scene) -> Iterator[tuple[Release, Manifest, Mapping[str, Any
                 yield release, workload, container
 
 
+def _older(workload: Manifest) -> bool:
+    """Tell whether chart 0.1.0 made a StatefulSet: its template for volumes has no labels."""
+    templates = at(workload, "spec.volumeClaimTemplates") or ()
+    return any(not template["metadata"].get("labels") for template in templates)
+
+
+#: Weaviate's name in its own consensus log: as each chart began with it.
+_NAMES = {False: "weaviate-0", True: "node1"}
+
+
 @SETTINGS.register
 def variables_say_what_they_must(scene: Scene) -> Iterator[str]:
     """Variables and arguments that decide about privacy, access and providers are as they must."""
-    for release, _, container in _running(scene):
+    for release, workload, container in _running(scene):
         name = container["name"]
         plain = {key: one.value for key, one in release.env(container).items()}
         yield from _differing(f"container {name}", plain, VARIABLES.get(name, ()))
+        if name == "weaviate" and plain.get("CLUSTER_HOSTNAME") != _NAMES[_older(workload)]:
+            yield (
+                f"container {name}: CLUSTER_HOSTNAME is {plain.get('CLUSTER_HOSTNAME')}, must be "
+                f"{_NAMES[_older(workload)]}: under another name it does not find its data"
+            )
         for argument, why in ARGUMENTS.get(name, ()):
             if argument not in (container.get("args") or ()):
                 yield f"container {name}: has not the argument {argument}: {why}"
@@ -558,7 +571,7 @@ def the_application_knows_its_address(scene: Scene) -> Iterator[str]:
     """What users type is what the application believes its address to be, and nobody else's."""
     for release in scene.tenants.values():
         for ingress in release.of_kind("Ingress"):
-            data = release.get("ConfigMap", "open-webui-config")["data"]
+            data = release.of_component("ConfigMap", "open-webui")["data"]
             for name in ("WEBUI_URL", "CORS_ALLOW_ORIGIN"):
                 if data.get(name) != f"https://{ingress['spec']['rules'][0]['host']}":
                     yield f"{name} is {data.get(name)}, which is not what the Ingress serves"
@@ -603,7 +616,8 @@ def pods_are_as_planned(scene: Scene) -> Iterator[str]:
         if release is scene.lgtm:
             yield from planned(workload, container, RESOURCES.get(name), USERS.get(name))
             yield from answering(container, PROBES.get(name), STARTS.get(name, 0))
-        if container["image"] not in pinned:
+        # What chart 0.1.0 began goes to the pinned version step by step (docs/migration.md).
+        if container["image"] not in pinned and not _older(workload):
             yield f"{workload.ref}: {container['image']} is not in versions.yaml"
         if container.get("imagePullPolicy") != "IfNotPresent":
             yield f"{workload.ref}: a pinned image is pulled only where it is absent"
@@ -651,7 +665,7 @@ def pods_end_in_peace(scene: Scene) -> Iterator[str]:
 
 #: Where a program looks, whatever its variables say: container to path to the kind of volume.
 MOUNTS: Mapping[str, Mapping[str, str]] = {
-    "grafana": {"/var/lib/grafana": "emptyDir"},
+    "grafana": {"/var/lib/grafana": "persistentVolumeClaim"},
     "open-webui": {"/app/backend/data": "persistentVolumeClaim"},
     "postgres": {"/var/lib/postgresql/data": "claim", "/var/run/postgresql": "emptyDir"},
     "weaviate": {"/var/lib/weaviate": "claim"},
@@ -686,7 +700,7 @@ def volumes_are_of_one_class(scene: Scene) -> Iterator[str]:
 
 # --- Names, store, network ----------------------------------------------------------------------
 
-#: Services that the plan calls by name: name to port and the port's name.
+#: Services that the plan calls, by their component: name to port and the port's name.
 SERVICES = {
     "lgtm": {
         "mimir": {"http": 9009},
@@ -697,7 +711,7 @@ SERVICES = {
     },
     "tenant": {
         "open-webui": {"http": 8080},
-        "open-webui-alloy": {"otlp-grpc": 4317, "otlp-http": 4318, "http": 12345},
+        "alloy": {"otlp-grpc": 4317, "otlp-http": 4318, "http": 12345},
     },
 }
 
@@ -708,7 +722,7 @@ def services_keep_their_names_and_ports(scene: Scene) -> Iterator[str]:
     first = next(iter(scene.tenants.values()), None)
     for what, release in (("lgtm", scene.lgtm), ("tenant", first)):
         for name, ports in SERVICES[what].items() if release else ():
-            made = release.find("Service", name) if release else None
+            made = next((m for m in release.services() if m.labels.get(COMPONENT) == name), None)
             found = {p["name"]: p["port"] for p in made["spec"]["ports"]} if made else None
             if found != ports:
                 yield f"Service/{name} has {found}, must have {ports}"
@@ -788,18 +802,18 @@ def labels_name_the_right_component(scene: Scene) -> Iterator[str]:
     """What belongs to one component is labelled with it: selecting by label finds all of it."""
     for release in scene.releases:
         components = {
-            str(m.labels.get(_COMPONENT)): m.name for m in release.workloads() if m.kind != "Job"
+            str(m.labels.get(COMPONENT)): m.name for m in release.workloads() if m.kind != "Job"
         }
         for m in release:
-            own = m.labels.get(_COMPONENT)
+            own = m.labels.get(COMPONENT)
             named = [c for c, name in components.items() if re.match(rf"{name}(-|$)", m.name)]
             if named and m.kind not in {"NetworkPolicy", "ExternalSecret"} and own not in named:
                 yield f"{m.ref} is called as {named[0]} is, and labelled {own}"
             selector = at(m.content, "spec.selector")
             chosen: Mapping[str, Any] = (selector or {}).get("matchLabels", selector) or {}
             selects = m.kind in {"Service", "PodDisruptionBudget"} and chosen
-            if selects and chosen.get(_COMPONENT) != own:
-                yield f"{m.ref} selects {chosen.get(_COMPONENT)}, and is labelled {own}"
+            if selects and chosen.get(COMPONENT) != own:
+                yield f"{m.ref} selects {chosen.get(COMPONENT)}, and is labelled {own}"
 
 
 @SETTINGS.register
@@ -858,11 +872,11 @@ _SEARXNG = (
 def the_search_answers_the_application(scene: Scene) -> Iterator[str]:
     """SearXNG answers in JSON, and does not take the application for an attacker."""
     for release in scene.tenants.values():
-        made = release.find("ConfigMap", "open-webui-searxng")
-        if made:
+        for made in (m for m in release.of_kind("ConfigMap") if m.labels[COMPONENT] == "searxng"):
             text = made["data"]["settings.yml"]
             yield from _differing("settings.yml", yaml.load(text, yaml.CSafeLoader), _SEARXNG)
-            url = release.get("ConfigMap", "open-webui-config")["data"].get("SEARXNG_QUERY_URL", "")
+            data = release.of_component("ConfigMap", "open-webui")["data"]
+            url = data.get("SEARXNG_QUERY_URL", "")
             if not url.endswith("/search"):
                 yield f"SEARXNG_QUERY_URL is {url}: SearXNG searches at /search"
 
@@ -888,13 +902,14 @@ INGRESSES: Mapping[str, tuple[Setting, ...]] = {
 def people_come_in_by_https_only(scene: Scene) -> Iterator[str]:
     """Each Ingress leads everywhere to its Service, with a certificate, through one controller."""
     for release, name in ((scene.lgtm, "grafana"), *((r, "open-webui") for r in _tenants(scene))):
-        ingress = release.find("Ingress", name)
+        ingress = next((m for m in release.of_kind("Ingress") if m.labels[COMPONENT] == name), None)
         if ingress is None:
             yield f"{release.namespace}: nothing leads people to {name} (Ingress)"
             continue
-        spec, where = ingress["spec"], f"{release.namespace}: Ingress/{name}"
+        spec, where = ingress["spec"], f"{release.namespace}: {ingress.ref}"
         path = {"path": "/", "pathType": "Prefix"}
-        backend = {"service": {"name": name, "port": {"name": "http"}}}
+        service = release.of_component("Service", name).name
+        backend = {"service": {"name": service, "port": {"name": "http"}}}
         wanted = (
             Setting("ingressClassName", "nginx", "the plan's controller"),
             Setting("rules.0.http.paths", [{**path, "backend": backend}], "all of it"),
@@ -906,7 +921,7 @@ def people_come_in_by_https_only(scene: Scene) -> Iterator[str]:
                 yield f"{where}: {one.path} is {found}, must be {one.value}: {one.why}"
         if not spec.get("tls"):
             yield f"{where} serves passwords in clear text"
-        policy = release.get("NetworkPolicy", name)["spec"]
+        policy = release.of_component("NetworkPolicy", name)["spec"]
         peers = [peer for rule in policy.get("ingress") or () for peer in rule["from"]]
         spaces = [at(peer, "namespaceSelector.matchLabels") for peer in peers]
         if {"kubernetes.io/metadata.name": "ingress-nginx"} not in spaces:

@@ -198,10 +198,20 @@ def namespaces_first(subject: Subject) -> Iterator[str]:
 
 @FLUX.register
 def namespaces_guarded(subject: Subject) -> Iterator[str]:
-    """Every namespace that Flux makes enforces the pod security level `restricted`."""
+    """Every namespace that Flux makes enforces the pod security level `restricted`.
+
+    One whose release chart 0.1.0 made may enforce `baseline`: that chart's pods run as root, and a
+    rollback to it brings up none of them under `restricted`.
+    """
+    older = {
+        release.manifest.namespace
+        for release in subject.tenant_releases
+        if _dig(release.manifest["spec"], "values", "global").get("claimTemplateLabels") is False
+    }
     for step, manifest in own(subject, "Namespace"):
         level = manifest.labels.get("pod-security.kubernetes.io/enforce")
-        if manifest.name != FLUX_NAMESPACE and level != "restricted":
+        allowed = {"restricted", "baseline"} if manifest.name in older else {"restricted"}
+        if manifest.name != FLUX_NAMESPACE and level not in allowed:
             yield f"{of(step, manifest)}: pod-security.kubernetes.io/enforce is {level!r}"
 
 
@@ -385,6 +395,8 @@ def tenants_match(subject: Subject) -> Iterator[str]:
 
 #: What a tenant's step may have of its own: it lays values over those of the HelmRelease.
 _TENANTS_OWN = "patches"
+#: A variable that not every tenant names: it has a default in the base.
+_OPTIONAL = frozenset({"POD_SECURITY"})
 
 
 def _unlike(subject: Subject) -> Iterator[str]:
@@ -409,7 +421,10 @@ def _shared(step: Step) -> Mapping[str, Any]:
     spec: Mapping[str, Any] = step.manifest["spec"] if step.manifest else {}
     post = spec.get("postBuild") or {}
     shared = {key: value for key, value in spec.items() if key != _TENANTS_OWN}
-    return {**shared, "postBuild": {**post, "substitute": sorted(post.get("substitute") or ())}}
+    return {
+        **shared,
+        "postBuild": {**post, "substitute": sorted(post.get("substitute", {}).keys() - _OPTIONAL)},
+    }
 
 
 def _overlaid(subject: Subject, step: Step) -> Iterator[str]:

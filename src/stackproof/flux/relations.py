@@ -236,7 +236,7 @@ def _lasting(subject: Subject, m: Manifest) -> Iterator[tuple[str, Any]]:
 
 @FLUX.register
 def namespaces_with_data_stay(subject: Subject) -> Iterator[str]:
-    """Flux marks a namespace as its own, warns in it as it enforces, and prunes none with data."""
+    """Flux marks a namespace as its own, warns before it refuses, and prunes none with data."""
     holding = {
         applied.manifest.namespace
         for applied in subject.tree.applied
@@ -247,13 +247,18 @@ def namespaces_with_data_stay(subject: Subject) -> Iterator[str]:
             yield f"{of(step, m)}: goes with its file, and all data with it ({_PRUNE}/prune)"
         if m.labels.get("app.kubernetes.io/managed-by") != "flux":
             yield f"{of(step, m)}: does not say that Flux manages it"
-        level = m.labels.get("pod-security.kubernetes.io/enforce")
         # `enforce` refuses pods: that a Deployment makes such pods, only `warn` says.
-        if m.labels.get("pod-security.kubernetes.io/warn") != level:
+        warned, enforced = (
+            _STRICTNESS.get(m.labels.get(f"pod-security.kubernetes.io/{mode}", ""), 0)
+            for mode in ("warn", "enforce")
+        )
+        if warned < enforced:
             yield f"{of(step, m)}: warns of other pods than it refuses"
 
 
 _PRUNE = "kustomize.toolkit.fluxcd.io"
+#: https://kubernetes.io/docs/concepts/security/pod-security-standards/
+_STRICTNESS = {"privileged": 0, "baseline": 1, "restricted": 2}
 
 
 @FLUX.register

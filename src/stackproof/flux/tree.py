@@ -164,6 +164,20 @@ class Tree:
                 return manifest
         return None
 
+    def values_of(self, namespace: str, name: str) -> tuple[helm.Values, ...]:
+        """Return what a HelmRelease gives its chart, in Helm's order, without rendering it.
+
+        Raises:
+            StackproofError: No step applies such a HelmRelease, or it names values that nobody has.
+        """
+        manifest = self.find("HelmRelease", namespace, name)
+        if manifest is None:
+            raise StackproofError(f"no step applies HelmRelease/{name} in {namespace}")
+        values, problems = _values(self, manifest)
+        if problems:
+            raise StackproofError("\n".join(problems))
+        return values
+
     def is_repository(self, reference: Mapping[str, Any], namespace: str) -> bool:
         """Tell whether a `sourceRef` is this repository: bootstrap's, or another GitRepository."""
         if reference.get("kind") != "GitRepository":
@@ -204,6 +218,21 @@ def build(checkout: Checkout, cluster: str = "production") -> Tree:
         waiting += _kustomizations(step)
     ordered, circle = _order(list(found.values()))
     return Tree(checkout, (first, *ordered), circle)
+
+
+def build_tenant(checkout: Checkout, name: str) -> Tree:
+    """Build the part of the tree that is one tenant's: `flux/tenants/NAME` and what it points at.
+
+    Raises:
+        StackproofError: There is no such folder, or it cannot be built.
+    """
+    first = Step(
+        None, folder := checkout.flux / "tenants" / name, kustomize.build(checkout, folder)
+    )
+    steps = [_step(checkout, m, _folder(checkout, m), (), {}) for m in _kustomizations(first)]
+    if problems := [problem for step in steps for problem in step.problems]:
+        raise StackproofError("\n".join(problems), where=checkout.show(folder))
+    return Tree(checkout, (first, *steps))
 
 
 def _start(checkout: Checkout, root: Path) -> Step:
@@ -291,12 +320,33 @@ def _release(tree: Tree, manifest: Manifest) -> HelmRelease:
     namespace = manifest.namespace or ""
     if not tree.is_repository(wanted.get("sourceRef") or {}, namespace):
         return HelmRelease(manifest, None)
+    chart = (tree.checkout.root / wanted["chart"]).resolve()
+    values, problems = _values(tree, manifest)
+    if not (chart / "Chart.yaml").is_file():
+        missing = f"{manifest.ref}: there is no chart {wanted['chart']} in the repository"
+        problems = (missing, *problems)
+    if problems:
+        return HelmRelease(manifest, chart, values, None, problems)
+    try:
+        rendered = helm.render(
+            chart,
+            values,
+            release=spec.get("releaseName") or manifest.name,
+            namespace=spec.get("targetNamespace") or namespace,
+        )
+    except StackproofError as error:
+        return HelmRelease(manifest, chart, values, None, (f"{manifest.ref}: {error}",))
+    return HelmRelease(manifest, chart, values, rendered)
+
+
+def _values(tree: Tree, manifest: Manifest) -> tuple[tuple[helm.Values, ...], tuple[str, ...]]:
+    """Return the values of a HelmRelease whose chart is in the repository, and what is wrong."""
+    spec = manifest["spec"]
+    wanted = (spec.get("chart") or {}).get("spec") or {}
     root = tree.checkout.root
     chart = (root / wanted["chart"]).resolve()
-    problems: list[str] = []
-    if not (chart / "Chart.yaml").is_file():
-        problems.append(f"{manifest.ref}: there is no chart {wanted['chart']} in the repository")
     values: list[helm.Values] = []
+    problems: list[str] = []
     files = [(name, (root / name).resolve()) for name in wanted.get("valuesFiles") or ()]
     if files and files[0][1] != chart / "values.yaml":
         problems.append(
@@ -316,18 +366,7 @@ def _release(tree: Tree, manifest: Manifest) -> HelmRelease:
             values.append(found)
     if spec.get("values"):
         values.append(spec["values"])
-    if problems:
-        return HelmRelease(manifest, chart, tuple(values), None, tuple(problems))
-    try:
-        rendered = helm.render(
-            chart,
-            values,
-            release=spec.get("releaseName") or manifest.name,
-            namespace=spec.get("targetNamespace") or namespace,
-        )
-    except StackproofError as error:
-        return HelmRelease(manifest, chart, tuple(values), None, (f"{manifest.ref}: {error}",))
-    return HelmRelease(manifest, chart, tuple(values), rendered)
+    return tuple(values), tuple(problems)
 
 
 def _values_from(

@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Self
 
 from stackproof import programs
-from stackproof.deployment import TENANT_RELEASE, Deployment
+from stackproof.deployment import Deployment
 from stackproof.errors import StackproofError
 from stackproof.helm import Values
 from stackproof.manifests import Release, containers
@@ -271,7 +271,7 @@ class LocalStack:
             values: Laid over those that the tenant's other workloads run with.
         """
         release = self.deployment.with_values(tenant=values).tenant(tenant)
-        workload = release.get("Deployment", TENANT_RELEASE)
+        workload = release.of_component("Deployment", "open-webui")
         name = f"{workload.name}-{replica}.{release.namespace}"
         pod = Pod(
             name, release, workload, containers(workload)[0], self.directory / name, replica=replica

@@ -302,7 +302,7 @@ _ALLOY: tuple[Twin, ...] = (
         6,
         "a DaemonSet: every node's Alloy collects every pod's lines",
         "deployment.each-alloy-is-its-tenant",
-        r"soev has DaemonSet/open-webui-alloy",
+        r"enterprise-a has DaemonSet/open-webui-alloy",
         Edit(f"{_TENANT}/alloy.yaml", '"kind" "Deployment"', '"kind" "DaemonSet"'),
     ),
     _shown(
@@ -485,7 +485,7 @@ _APPLICATION: tuple[Twin, ...] = (
         16,
         "something random is rendered: every upgrade changes it",
         "deployment.rendering-twice-gives-the-same",
-        r"ConfigMap/open-webui-config in open-webui differs",
+        r"ConfigMap/open-webui-config in enterprise-a differs",
         Edit(
             f"{_TENANT}/_otel.tpl",
             'ENABLE_OTEL: "true"',
