@@ -166,6 +166,18 @@ class Space:
         """Tell whether the schema takes a choice, laid over the base."""
         return self._validator.is_valid(merged(self.defaults, choice.values))
 
+    def is_valid(self, values: Values) -> bool:
+        """Tell whether the schema takes values, laid over the chart's own."""
+        return self._validator.is_valid(merged(self.defaults, values))
+
+    def examples(self, leaf: Leaf) -> tuple[Any, ...]:
+        """Return some settings of a value other than the one that it has."""
+        now = value_at(self.defaults, leaf.path)
+        own = [setting for setting in self._settings(leaf) if setting != now]
+        if isinstance(now, int) and not isinstance(now, bool):
+            own += [one for one in (now + 1, now - 1) if self._takes(leaf.path, one)]
+        return tuple(own or [text for text in _EXAMPLES if self._takes(leaf.path, text)][:1])
+
     # --- Switches -------------------------------------------------------------------------------
 
     @cached_property

@@ -720,13 +720,13 @@ SERVICES = {
 def services_keep_their_names_and_ports(scene: Scene) -> Iterator[str]:
     """Services have the names and ports of the plan, and none is open to the outside."""
     first = next(iter(scene.tenants.values()), None)
-    for what, release in (("lgtm", scene.lgtm), ("tenant", first)):
-        for name, ports in SERVICES[what].items() if release else ():
+    for what, release in (("lgtm", scene.lgtm), *([("tenant", first)] if first else [])):
+        for name, ports in SERVICES[what].items():
             made = next((m for m in release.services() if m.labels.get(COMPONENT) == name), None)
             found = {p["name"]: p["port"] for p in made["spec"]["ports"]} if made else None
             if found != ports:
                 yield f"Service/{name} has {found}, must have {ports}"
-        for made in release.services() if release else ():
+        for made in release.services():
             if made["spec"].get("type", "ClusterIP") != "ClusterIP":
                 yield f"{made.ref} is open to the outside"
 

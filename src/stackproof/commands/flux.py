@@ -92,7 +92,8 @@ def _diff(args: argparse.Namespace, checkout: Checkout, console: Console) -> int
         if not (before.flux / "clusters" / args.cluster).is_dir():
             console.print(f"{args.revision} has no flux/clusters/{args.cluster}: all of it is new")
             (before.flux / "clusters" / args.cluster).mkdir(parents=True)
-        entries = comparison.diff(build(before, args.cluster), build(checkout, args.cluster))
+        old, new = build(before, args.cluster), build(checkout, args.cluster)
+        entries, data = comparison.diff(old, new), comparison.lost(old, new)
     styles = {"added": "green", "changed": "yellow", "removed": "red"}
     for entry in entries:
         console.print(f"[bold {styles[entry.change]}]{entry.change}[/] {entry.title}")
@@ -100,10 +101,12 @@ def _diff(args: argparse.Namespace, checkout: Checkout, console: Console) -> int
             style = {"+": "green", "-": "red"}.get(line[:1], "dim")
             console.print(f"  {line}", style=style, markup=False)
     console.print(f"since {args.revision}: {comparison.summary(entries)}")
+    for loss in data:
+        console.print(f"[bold red]data[/] {loss}")
     for warning in comparison.warnings(entries):
         console.print(f"[bold red]refused[/] {warning}")
     if args.markdown:
         args.markdown.parent.mkdir(parents=True, exist_ok=True)
-        text = comparison.as_markdown(entries, args.revision)
+        text = comparison.as_markdown(entries, args.revision, data=data)
         args.markdown.write_text(text, encoding="utf-8")
     return 0

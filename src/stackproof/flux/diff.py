@@ -22,6 +22,7 @@ from stackproof.checkout import Checkout
 from stackproof.errors import StackproofError
 from stackproof.manifests import Manifest, thaw
 
+from . import losses
 from .immutable import refused
 from .kustomize import manifest as as_manifest
 from .tree import Key, Tree, group_of, key_of
@@ -90,6 +91,13 @@ def diff(before: Tree, after: Tree) -> tuple[ObjectDiff, ...]:
     gone = [(key, value) for key, value in old.items() if key not in new]
     found += [_entry(key, Change.REMOVED, by, manifest, None) for key, (manifest, by) in gone]
     return tuple(found)
+
+
+def lost(before: Tree, after: Tree) -> tuple[losses.Loss, ...]:
+    """Return the data that going from one tree to another takes away."""
+    return losses.losses(
+        *({key: m for key, (m, _) in _objects(t).items()} for t in (before, after))
+    )
 
 
 def _objects(tree: Tree) -> dict[Key, tuple[Manifest, str]]:
@@ -251,10 +259,22 @@ _BY_HAND = {
 }
 
 
-def as_markdown(entries: tuple[ObjectDiff, ...], since: str, limit: int = 60_000) -> str:
-    """Return the diff for a pull request: one folded block an object, cut at `limit` characters."""
+def as_markdown(
+    entries: tuple[ObjectDiff, ...],
+    since: str,
+    limit: int = 60_000,
+    data: tuple[losses.Loss, ...] = (),
+) -> str:
+    """Return the diff for a pull request: one folded block an object, cut at `limit` characters.
+
+    Args:
+        entries: What changes.
+        since: From which revision.
+        limit: Characters that it may have.
+        data: What it takes away, told first.
+    """
     text = f"### What this does to the cluster\n\nSince {since}: {summary(entries)}.\n"
-    if told := warnings(entries):
+    if told := (*map(str, data), *warnings(entries)):
         lines = "\n".join(f"> - {warning}" for warning in told)
         text += f"\n> [!CAUTION]\n{lines}\n"
     for number, entry in enumerate(entries):

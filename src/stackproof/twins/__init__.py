@@ -6,19 +6,21 @@ from stackproof.twins.base import CHECKS, Edit, Layer, Outcome, Twin, run
 from stackproof.twins.cluster import CLUSTER
 from stackproof.twins.flux import FLUX
 from stackproof.twins.local import LOCAL
+from stackproof.twins.migration import MIGRATION
 from stackproof.twins.network import NETWORK
 from stackproof.twins.rendered import RENDERED
 from stackproof.twins.sizes import SIZES
 from stackproof.twins.table import markdown
 
 #: Those that this machine can try.
-TWINS: tuple[Twin, ...] = (*RENDERED, *FLUX, *NETWORK, *SIZES, *LOCAL)
+TWINS: tuple[Twin, ...] = (*RENDERED, *FLUX, *MIGRATION, *NETWORK, *SIZES, *LOCAL)
 
 __all__ = [
     "CHECKS",
     "CLUSTER",
     "FLUX",
     "LOCAL",
+    "MIGRATION",
     "NETWORK",
     "RENDERED",
     "SIZES",

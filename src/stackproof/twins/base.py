@@ -14,7 +14,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -27,11 +27,14 @@ from stackproof.checks.configs import refused
 from stackproof.checks.deployment import DEPLOYMENT, Scene
 from stackproof.checks.invariants import INVARIANTS
 from stackproof.checks.platform import PLATFORM
-from stackproof.deployment import Deployment
+from stackproof.deployment import TENANT_RELEASE, Deployment
 from stackproof.errors import StackproofError
 from stackproof.flux.checks import FLUX, Subject
+from stackproof.flux.tree import build_tenant
 from stackproof.helm import HelmError
 from stackproof.manifests import Release
+from stackproof.migrate import deployed
+from stackproof.migrate.checks import MIGRATION, Change, merged
 from stackproof.stack.base import Signal
 from stackproof.stack.local import LocalStack
 from stackproof.surroundings import Surroundings
@@ -39,7 +42,15 @@ from stackproof.tenants import TenantsError
 from stackproof.verdict import Verdict
 
 #: What a twin is made of; the rest of the repository stays where it is.
-_COPIED = ("charts", "observability", "flux", "schemas", ".github", "versions.yaml")
+_COPIED = (
+    "charts",
+    "observability",
+    "flux",
+    "schemas",
+    ".github",
+    "tests/earlier",
+    "versions.yaml",
+)
 
 
 class Layer(StrEnum):
@@ -179,6 +190,9 @@ def _ask(twin: Twin, deployment: Deployment, suite: Checkout) -> Iterator[str]:
     if registry == "arrival":
         yield from _arrive(name, twin, deployment)
         return
+    if registry == "migration":
+        yield from MIGRATION[name].find(earlier(deployment.checkout))
+        return
     if registry == "flux":
         yield from FLUX[name].find(Subject.load(deployment.checkout))
         return
@@ -221,8 +235,20 @@ CHECKS: frozenset[str] = frozenset(
         *(f"invariants.{name}" for name in INVARIANTS.names),
         *(f"flux.{name}" for name in FLUX.names),
         *(f"arrival.{name}" for name in ARRIVAL.names),
+        *(f"migration.{name}" for name in MIGRATION.names),
     }
 )
+
+
+def earlier(checkout: Checkout) -> Change:
+    """Return the merge of a checkout's tree onto the release of chart 0.1.0 in tests/earlier."""
+    folder = checkout.root / "tests" / "earlier"
+    old = deployed.from_files(
+        folder / "open-webui-0.1.0.yaml", release=TENANT_RELEASE, namespace="open-webui"
+    )
+    new = merged(build_tenant(checkout, "soev"), old.namespace, old.name)
+    assert new is not None
+    return Change(replace(old, store=deployed.read_store(folder / "store.yaml")), *new)
 
 
 def _prove(twin: Twin, deployment: Deployment) -> Iterator[str]:

@@ -1,0 +1,164 @@
+"""Say what a merge does to a release that holds data, or turn its values into new ones.
+
+Exit code of `check`: 0 nothing is lost, 1 something would be, 2 something could not be compared.
+Only digests of secrets are compared, and none is printed whole. Nothing is changed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from stackproof.checkout import Checkout
+from stackproof.errors import StackproofError
+
+if TYPE_CHECKING:
+    from stackproof.migrate.checks import Change
+    from stackproof.migrate.deployed import Deployed
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add `check` and `values`."""
+    does = parser.add_subparsers(title="what to do", metavar="check|values", required=True)
+    check = does.add_parser(
+        "check", help="say what the merge does to the release, object by object"
+    )
+    source = check.add_mutually_exclusive_group(required=True)
+    source.add_argument("--context", metavar="NAME", help="of the kubeconfig, where it runs")
+    source.add_argument(
+        "--old-manifest", type=Path, metavar="FILE", help="what `helm get manifest` prints"
+    )
+    check.add_argument(
+        "--old-values", type=Path, metavar="FILE", help="what `helm get values` prints"
+    )
+    check.add_argument("--kubeconfig", type=Path, metavar="FILE")
+    _release(check)
+    check.add_argument("--cluster", default="production", metavar="NAME", help="of flux/clusters")
+    check.add_argument(
+        "--values",
+        type=Path,
+        action="append",
+        metavar="FILE",
+        help="the merge is `helm upgrade` with these, not the Flux tree",
+    )
+    check.add_argument(
+        "--store",
+        type=Path,
+        metavar="FILE",
+        help="what the secret store holds: a map of remote key to value or sha256:DIGEST",
+    )
+    check.add_argument(
+        "--database-revision", metavar="REV", help="newest migration of the application's database"
+    )
+    check.set_defaults(do=_check)
+    values = does.add_parser("values", help="print an earlier release's values as this chart's")
+    values.add_argument("old", type=Path, metavar="OLD.yaml", help="values of the earlier release")
+    values.add_argument(
+        "--tenant", default=None, metavar="NAME", help="(default: of the namespace)"
+    )
+    _release(values)
+    values.set_defaults(do=_values)
+
+
+def _release(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--namespace", default="open-webui", help="(default: %(default)s)")
+    parser.add_argument("--release", default="open-webui", help="(default: %(default)s)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Do what was asked."""
+    code: int = args.do(args, Checkout.find())
+    return code
+
+
+def _check(args: argparse.Namespace, checkout: Checkout) -> int:
+    from stackproof.migrate.checks import MIGRATION, RED, fates, next_steps, unproven
+
+    console = Console(soft_wrap=True, highlight=False)
+    change = _change(args, checkout, _deployed(args))
+    for (_, kind, namespace, name), fate in sorted(fates(change).items(), key=_order):
+        style = "bold red" if fate in RED else "dim"
+        console.print(f"[{style}]{fate.value:<10}[/]", f"{kind}/{name} in {namespace}")
+    problems = [(check.name, text) for check in MIGRATION for text in check.find(change)]
+    for name, text in problems:
+        console.print(f"[bold red]{name}[/]", text)
+    open_questions = list(unproven(change))
+    for text in open_questions:
+        console.print("[bold yellow]not compared[/]", text)
+    for text in next_steps(change):
+        console.print("[bold]next[/]", text)
+    console.print(
+        f"{len(MIGRATION.names)} checks, {len(problems)} problems, "
+        f"{len(open_questions)} not compared"
+    )
+    return 1 if problems else 2 if open_questions else 0
+
+
+def _order(entry: tuple[tuple[str, str, str | None, str], str]) -> tuple[str, str, str]:
+    (_, kind, _, name), fate = entry
+    return str(fate), kind, name
+
+
+def _deployed(args: argparse.Namespace) -> Deployed:
+    from stackproof.kube import Kube
+    from stackproof.migrate import deployed
+
+    if args.context:
+        kube = Kube(args.context, args.kubeconfig)
+        found = deployed.from_cluster(kube, release=args.release, namespace=args.namespace)
+    else:
+        found = deployed.from_files(
+            args.old_manifest, args.old_values, release=args.release, namespace=args.namespace
+        )
+    if args.store:
+        found = replace(found, store={**(found.store or {}), **deployed.read_store(args.store)})
+    if args.database_revision:
+        found = replace(found, revision=args.database_revision)
+    return found
+
+
+def _change(args: argparse.Namespace, checkout: Checkout, old: Deployed) -> Change:
+    from stackproof import helm
+    from stackproof.flux.tree import build
+    from stackproof.migrate.checks import Change, merged
+    from stackproof.migrate.images import goal, migrations
+
+    if args.values:
+        chart = checkout.charts / "open-webui-stack"
+        new = helm.render(chart, args.values, release=args.release, namespace=args.namespace)
+        manifests, level = tuple(new), ""
+    else:
+        tree = build(checkout, args.cluster)
+        found = merged(tree, args.namespace, args.release)
+        if found is None:
+            why = "\n".join(p for r in tree.releases.values() for p in r.problems)
+            raise StackproofError(
+                f"no HelmRelease makes release {args.release} in namespace {args.namespace}"
+                + (f"\n{why}" if why else ""),
+                where=checkout.show(checkout.flux),
+                todo="The claims and the database of what runs there would be left to nobody.",
+            )
+        manifests, level = found
+    return Change(old, manifests, level, migrations(checkout, manifests), goal(checkout))
+
+
+def _values(args: argparse.Namespace, checkout: Checkout) -> int:
+    from stackproof.migrate.values import converted
+    from stackproof.tenants import load_registry
+
+    names = [t.name for t in load_registry(checkout) if t.namespace == args.namespace]
+    tenant = args.tenant or next(iter(names), None)
+    if tenant is None:
+        raise StackproofError(
+            f"no tenant has the namespace {args.namespace}", todo="Name one: --tenant."
+        )
+    result = converted(
+        checkout, args.old, release=args.release, namespace=args.namespace, tenant=tenant
+    )
+    sys.stdout.write(result.as_yaml())
+    return 0

@@ -1,0 +1,328 @@
+"""What a change does to the data: volumes, databases and secrets that it deletes, leaves or hides.
+
+An object that Kubernetes lets go is no loss in itself. What is lost is what a volume holds: when
+its claim is deleted, when nothing uses the claim any more and its successor begins empty, or when
+the same volume is looked at under another name (another folder of it, another database, another
+name in a cluster's own records). Both `flux diff` and `stackproof migrate` look with these eyes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from stackproof.manifests import Manifest, Release, containers, pod_template
+
+from .immutable import refused
+from .tree import Key, key_of
+
+Objects = Mapping[Key, Manifest]
+"""What a cluster has, or will have: everything that is applied to it."""
+
+KEPT = (
+    ("helm.sh/resource-policy", "keep"),
+    ("kustomize.toolkit.fluxcd.io/prune", "disabled"),
+)
+"""Annotations with which Helm and Flux leave an object that is in no manifest any more."""
+
+
+class Harm(StrEnum):
+    """What happens to data."""
+
+    DELETED = "deleted"
+    ORPHANED = "orphaned"
+    EMPTIED = "emptied"
+    UNGUARDED = "unguarded"
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """Data that a change takes away.
+
+    Args:
+        key: The object that holds it.
+        harm: What happens.
+        why: What is lost, and by what, in a sentence.
+    """
+
+    key: Key
+    harm: Harm
+    why: str
+
+    def __str__(self) -> str:
+        _, kind, namespace, name = self.key
+        return f"{kind}/{name}{f' in {namespace}' if namespace else ''}: {self.harm}: {self.why}"
+
+
+#: Variables by which a program finds what it has stored, and what another value means.
+#: Weaviate: issues 3547 and 5491 of weaviate/weaviate. PostgreSQL: the image's own documentation.
+PLACES: Final[Mapping[str, str]] = {
+    "PGDATA": "PostgreSQL looks for its database elsewhere on the volume, and makes an empty one",
+    "POSTGRES_DB": "only an empty volume gets a database of this name: the application finds none",
+    "POSTGRES_USER": "only an empty volume gets this user: the application cannot log in",
+    "PERSISTENCE_DATA_PATH": "Weaviate looks for its files elsewhere, and begins empty",
+    "CLUSTER_HOSTNAME": "Weaviate keeps its shards under this name: it does not find its vectors",
+    "VECTOR_DB": "the vectors of all documents stay in the other database",
+    "RAG_EMBEDDING_MODEL": "the stored vectors are of the other model: searches find nothing",
+    "DATA_DIR": "the application looks for its uploads elsewhere",
+}
+
+
+def losses(before: Objects, after: Objects) -> tuple[Loss, ...]:
+    """Return the data that going from `before` to `after` deletes, leaves to nobody or hides."""
+    return tuple(
+        dict.fromkeys(
+            [
+                *_namespaces(before, after),
+                *_claims(before, after),
+                *_places(before, after),
+                *_databases(before, after),
+                *_secrets(before, after),
+                *_unguarded(before, after),
+            ]
+        )
+    )
+
+
+def of(manifests: Iterable[Manifest]) -> dict[Key, Manifest]:
+    """Return objects by what identifies them."""
+    return {key_of(manifest): manifest for manifest in manifests}
+
+
+def is_kept(manifest: Manifest) -> bool:
+    """Tell whether an object stays when its manifest goes."""
+    return any(manifest.annotations.get(key) == value for key, value in KEPT)
+
+
+# --- Claims -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A claim and who mounts it.
+
+    Args:
+        key: The claim.
+        holder: The workload that mounts it.
+        made_by_set: Whether a StatefulSet makes it, and no manifest does.
+    """
+
+    key: Key
+    holder: Manifest
+    made_by_set: bool
+
+
+def claims(objects: Objects) -> Iterator[Claim]:
+    """Yield the claims that workloads mount: those that pods name, and those of StatefulSets."""
+    for manifest in objects.values():
+        if manifest.kind not in {"Deployment", "StatefulSet", "DaemonSet"}:
+            continue
+        for volume in pod_template(manifest)["spec"].get("volumes") or ():
+            if name := (volume.get("persistentVolumeClaim") or {}).get("claimName"):
+                yield Claim(_claim(manifest, name), manifest, made_by_set=False)
+        for template in manifest["spec"].get("volumeClaimTemplates") or ():
+            for number in range(manifest["spec"].get("replicas") or 1):
+                name = f"{template['metadata']['name']}-{manifest.name}-{number}"
+                yield Claim(_claim(manifest, name), manifest, made_by_set=True)
+
+
+def _claim(holder: Manifest, name: str) -> Key:
+    return "", "PersistentVolumeClaim", holder.namespace or None, name
+
+
+def _claims(before: Objects, after: Objects) -> Iterator[Loss]:
+    used = {claim.key for claim in claims(after)}
+    for claim in claims(before):
+        key, was = claim.key, before.get(claim.key)
+        if was is not None and key not in after and not is_kept(was):
+            still = ", although a pod still names it" if key in used else ""
+            yield Loss(
+                key, Harm.DELETED, f"no manifest has it any more{still}: what is on it goes with it"
+            )
+        elif key not in used:
+            heir = successor(claim.holder, after)
+            empty = f"; {heir.ref} begins with an empty volume" if heir else ""
+            yield Loss(
+                key, Harm.ORPHANED, f"nothing mounts what {claim.holder.ref} has on it{empty}"
+            )
+    for key, was in before.items():
+        unused = key not in {claim.key for claim in claims(before)}
+        if key[1] == "PersistentVolumeClaim" and unused and key not in after and not is_kept(was):
+            yield Loss(key, Harm.DELETED, "no manifest has it any more: what is on it goes with it")
+
+
+def _unguarded(before: Objects, after: Objects) -> Iterator[Loss]:
+    """Yield the claims with data that the next change of a name would delete."""
+    for key, manifest in after.items():
+        if key[1] == "PersistentVolumeClaim" and key in before and not is_kept(manifest):
+            yield Loss(
+                key,
+                Harm.UNGUARDED,
+                "has no helm.sh/resource-policy: keep: an uninstall, or a release that names it "
+                "otherwise, deletes what is on it",
+            )
+
+
+def _namespaces(before: Objects, after: Objects) -> Iterator[Loss]:
+    for key, manifest in before.items():
+        if manifest.kind == "Namespace" and key not in after and not is_kept(manifest):
+            yield Loss(key, Harm.DELETED, "everything in it goes with it, its volumes too")
+
+
+def successor(workload: Manifest, after: Objects) -> Manifest | None:
+    """Return what stands for a workload afterwards: of its name, or of its pods' labels."""
+    if (same := after.get(key_of(workload))) is not None:
+        return same
+    wanted = _selected(workload)
+    return next(
+        (
+            m
+            for m in after.values()
+            if (m.kind, m.namespace) == (workload.kind, workload.namespace)
+            and _selected(m) == wanted
+        ),
+        None,
+    )
+
+
+def _selected(workload: Manifest) -> Mapping[str, str]:
+    if workload.kind not in {"Deployment", "StatefulSet", "DaemonSet"}:
+        return {}
+    labels: Mapping[str, str] = workload["spec"]["selector"].get("matchLabels") or {}
+    return labels
+
+
+# --- Where on the volume ------------------------------------------------------------------------
+
+
+def _places(before: Objects, after: Objects) -> Iterator[Loss]:
+    """Yield the workloads that look for their data under another name than they stored it."""
+    old, new = _release(before), _release(after)
+    for manifest in before.values():
+        heir = successor(manifest, after) if _selected(manifest) else None
+        if heir is None:
+            continue
+        was, now = environment(old, manifest), environment(new, heir)
+        for name, meaning in PLACES.items():
+            if name in was and was[name] != now.get(name):
+                yield Loss(
+                    key_of(heir),
+                    Harm.EMPTIED,
+                    f"{name} was {was[name]!r} and becomes {now.get(name)!r}: {meaning}",
+                )
+        mounted, mounts = _data_mounts(manifest), _data_mounts(heir)
+        if mounted and mounts and mounted != mounts:
+            yield Loss(
+                key_of(heir),
+                Harm.EMPTIED,
+                f"its volume was mounted at {', '.join(sorted(mounted))} and is mounted at "
+                f"{', '.join(sorted(mounts))}: it does not find what is on it",
+            )
+
+
+def _data_mounts(workload: Manifest) -> frozenset[str]:
+    """Return where a workload mounts its claims, with the folder of the volume if it names one."""
+    spec = workload["spec"]
+    names = {one["metadata"]["name"] for one in spec.get("volumeClaimTemplates") or ()}
+    for volume in pod_template(workload)["spec"].get("volumes") or ():
+        if volume.get("persistentVolumeClaim"):
+            names.add(volume["name"])
+    return frozenset(
+        mount["mountPath"] + (f" (folder {mount['subPath']})" if mount.get("subPath") else "")
+        for container in containers(workload)
+        for mount in container.get("volumeMounts") or ()
+        if mount["name"] in names
+    )
+
+
+def _release(objects: Objects) -> Mapping[str | None, Release]:
+    """Return the objects as a release for each namespace, which resolves environments."""
+    found: dict[str | None, list[Manifest]] = {}
+    for manifest in objects.values():
+        found.setdefault(manifest.namespace, []).append(manifest)
+    return {
+        namespace: Release("", namespace or "", "", tuple(manifests))
+        for namespace, manifests in found.items()
+    }
+
+
+def environment(releases: Mapping[str | None, Release], workload: Manifest) -> dict[str, str]:
+    """Return the variables of a workload's containers whose values are no secrets."""
+    release = releases[workload.namespace]
+    return {
+        name: variable.value
+        for container in containers(workload)
+        for name, variable in release.env(container).items()
+        if variable.value is not None
+    }
+
+
+def _databases(before: Objects, after: Objects) -> Iterator[Loss]:
+    """Yield the applications that afterwards use another database than the one with their data."""
+    old, new = _release(before), _release(after)
+    for manifest in before.values():
+        heir = successor(manifest, after) if _selected(manifest) else None
+        if heir is None:
+            continue
+        was = _database(environment(old, manifest), manifest)
+        now = _database(environment(new, heir), heir)
+        if was and was != now:
+            shown = " on ".join(now) if now else "none of PostgreSQL"
+            yield Loss(
+                key_of(heir),
+                Harm.EMPTIED,
+                f"its database was {' on '.join(was)} and becomes {shown}: "
+                "accounts, chats and documents stay in the old one",
+            )
+
+
+def _database(variables: Mapping[str, str], workload: Manifest) -> tuple[str, str] | None:
+    """Return the database and its host that a workload is told to use, None without one."""
+    url = urlsplit(variables.get("DATABASE_URL", ""))
+    if not url.scheme.startswith("postgres"):
+        return None
+    # A password that is no URL, such as $(DATABASE_PASSWORD), may stand before the last @.
+    host = url.netloc.rpartition("@")[2].partition(":")[0]
+    service, _, rest = host.partition(".")
+    space = rest.split(".")[0] or workload.namespace or ""
+    return url.path.lstrip("/"), f"{service}.{space}" if not _is_elsewhere(rest) else host
+
+
+def _is_elsewhere(rest: str) -> bool:
+    """Tell whether what follows the first label of a host says that it is no Service."""
+    return bool(rest) and rest.split(".")[1:2] not in ([], ["svc"])
+
+
+# --- Secrets ------------------------------------------------------------------------------------
+
+
+def _secrets(before: Objects, after: Objects) -> Iterator[Loss]:
+    """Yield the Secrets with values of their own that go, and that nobody makes again."""
+    made = {secret_of(m) for m in after.values() if m.kind == "ExternalSecret"}
+    for key, manifest in before.items():
+        if key[1] == "Secret" and key not in after and not is_kept(manifest) and key not in made:
+            names = ", ".join(sorted({**_part(manifest, "data"), **_part(manifest, "stringData")}))
+            yield Loss(key, Harm.DELETED, f"nothing makes one of this name again: {names}")
+
+
+def secret_of(external: Manifest) -> Key:
+    """Return the Secret that an ExternalSecret makes."""
+    name = (external["spec"].get("target") or {}).get("name") or external.name
+    return "", "Secret", external.namespace or None, name
+
+
+def _part(manifest: Manifest, name: str) -> Mapping[str, Any]:
+    found: Mapping[str, Any] = manifest.get(name) or {}
+    return found
+
+
+def refusals(before: Objects, after: Objects) -> dict[Key, tuple[str, ...]]:
+    """Return, of each object that changes, the fields that Kubernetes refuses to change."""
+    return {
+        key: fields
+        for key, manifest in after.items()
+        if key in before and (fields := refused(before[key], manifest))
+    }

@@ -1,0 +1,244 @@
+"""A release as it runs: what Helm remembers of it, and what the cluster says beside."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import gzip
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from stackproof.errors import StackproofError
+from stackproof.flux.kustomize import manifest as as_manifest
+from stackproof.flux.losses import secret_of
+from stackproof.flux.tree import Key
+from stackproof.kube import Kube
+from stackproof.manifests import CLUSTER_KINDS, Manifest, thaw
+
+_KEEP = "helm.sh/resource-policy"
+_ASK_REVISION = (
+    'psql --username="$POSTGRES_USER" --dbname="$POSTGRES_DB" --no-align --tuples-only '
+    '--command="select version_num from alembic_version"'
+)
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """A release of the chart.
+
+    Args:
+        name: The release.
+        namespace: Where it is.
+        status: What Helm says of it: `deployed`, unless an upgrade runs or failed.
+        manifests: What it applied, without hooks.
+        values: What was given to the chart.
+        secrets: SHA-256 of the values in its Secrets, by namespace, name and key, as they are now.
+        store: SHA-256 of what is known of the secret store, by remote key; None if nothing is.
+        ingresses: Ingresses of the cluster that are not the release's.
+        revision: The newest migration that the application's database has; None if not known.
+    """
+
+    name: str
+    namespace: str
+    status: str
+    manifests: tuple[Manifest, ...]
+    values: Mapping[str, Any] = field(default_factory=dict)
+    secrets: Mapping[Key, Mapping[str, str]] = field(default_factory=dict)
+    store: Mapping[str, str] | None = None
+    ingresses: tuple[Manifest, ...] = ()
+    revision: str | None = None
+
+
+def digest(value: str | bytes) -> str:
+    """Return what stands for a secret value: its SHA-256, in hexadecimal digits."""
+    return hashlib.sha256(value.encode() if isinstance(value, str) else value).hexdigest()
+
+
+def from_files(
+    manifest: Path, values: Path | None = None, *, release: str, namespace: str
+) -> Deployed:
+    """Read a release from what `helm get manifest` and `helm get values` print.
+
+    Raises:
+        StackproofError: A file cannot be read, or is no YAML.
+    """
+    found = _manifests(_text(manifest), namespace, str(manifest))
+    given = _yaml(_text(values), str(values)) if values else {}
+    return Deployed(release, namespace, "deployed", found, given or {}, _digests(found))
+
+
+def from_cluster(kube: Kube, *, release: str, namespace: str) -> Deployed:
+    """Read a release from its cluster: Helm's own record, the live Secrets, Ingresses and database.
+
+    Raises:
+        StackproofError: There is no such release, or it may not be read.
+    """
+    records = kube.listed("v1", "Secret", namespace, f"owner=helm,name={release}")
+    if not records:
+        raise StackproofError(
+            f"there is no Helm release {release} in namespace {namespace}",
+            where=kube.where,
+            todo="`helm list --all-namespaces` shows what there is.",
+        )
+    newest = max(records, key=lambda one: int(one["metadata"]["labels"]["version"]))
+    record = decoded(newest["data"]["release"])
+    rendered = _manifests(record["manifest"], namespace, f"release {release}")
+    found = tuple(_as_it_is(kube, manifest) for manifest in rendered)
+    return Deployed(
+        release,
+        namespace,
+        record["info"]["status"],
+        found,
+        record.get("config") or {},
+        _digests(found) | _live(kube, found),
+        _synced(kube),
+        _others(kube, found),
+        _revision(kube, namespace),
+    )
+
+
+def decoded(text: str) -> dict[str, Any]:
+    """Return Helm's record of a release: JSON, gzipped, in base64 twice (Kubernetes' and its own).
+
+    Raises:
+        StackproofError: It is something else.
+    """
+    try:
+        packed = base64.b64decode(base64.b64decode(text))
+        found: dict[str, Any] = json.loads(gzip.decompress(packed))
+    except (binascii.Error, OSError, ValueError) as error:
+        raise StackproofError(f"Helm's record of the release cannot be read: {error}") from None
+    return found
+
+
+def read_store(file: Path) -> dict[str, str]:
+    """Read what is in the secret store: a map of remote key to value, or to sha256:DIGEST.
+
+    Raises:
+        StackproofError: The file cannot be read, or is no such map.
+    """
+    given = _yaml(_text(file), str(file))
+    if not isinstance(given, dict):
+        raise StackproofError("must be a map of remote key to value", where=str(file))
+    return {
+        str(key): value.removeprefix("sha256:").strip()
+        if isinstance(value, str) and value.startswith("sha256:")
+        else digest(str(value))
+        for key, value in given.items()
+    }
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except OSError as error:
+        raise StackproofError(f"cannot be read: {error.strerror}", where=str(file)) from None
+
+
+def _yaml(text: str, where: str) -> Any:
+    try:
+        return yaml.load(text, Loader=yaml.CSafeLoader)
+    except yaml.YAMLError as error:
+        raise StackproofError(f"is no YAML: {error}", where=where) from None
+
+
+def _manifests(text: str, namespace: str, source: str) -> tuple[Manifest, ...]:
+    try:
+        documents = [one for one in yaml.load_all(text, Loader=yaml.CSafeLoader) if one]
+    except yaml.YAMLError as error:
+        raise StackproofError(f"is no YAML: {error}", where=source) from None
+    found = []
+    for number, content in enumerate(documents):
+        if not isinstance(content, dict) or "kind" not in content:
+            raise StackproofError("has a document that is no object", where=source)
+        if content["kind"] not in CLUSTER_KINDS:
+            content["metadata"].setdefault("namespace", namespace)
+        found.append(as_manifest(content, source, number))
+    if not found:
+        raise StackproofError("holds no object: nothing could be lost of it", where=source)
+    return tuple(manifest for manifest in found if not manifest.is_hook)
+
+
+def _digests(manifests: Iterable[Manifest]) -> dict[Key, Mapping[str, str]]:
+    return {
+        ("", "Secret", m.namespace, m.name): _values(m) for m in manifests if m.kind == "Secret"
+    }
+
+
+def _values(secret: Mapping[str, Any]) -> dict[str, str]:
+    """Return the digests of a Secret's values."""
+    data = {key: base64.b64decode(value) for key, value in (secret.get("data") or {}).items()}
+    plain = {key: str(value).encode() for key, value in (secret.get("stringData") or {}).items()}
+    return {key: digest(value) for key, value in {**data, **plain}.items()}
+
+
+def _as_it_is(kube: Kube, manifest: Manifest) -> Manifest:
+    """Return an object with the annotation that makes Helm keep it, if somebody gave it one."""
+    if manifest.kind not in {"PersistentVolumeClaim", "Secret"}:
+        return manifest
+    live = kube.find(manifest.api_version, manifest.kind, manifest.name, manifest.namespace)
+    policy = ((live or {}).get("metadata", {}).get("annotations") or {}).get(_KEEP)
+    if policy is None:
+        return manifest
+    content = thaw(manifest.content)
+    content["metadata"].setdefault("annotations", {})[_KEEP] = policy
+    return as_manifest(content, manifest.source, manifest.index)
+
+
+def _live(kube: Kube, manifests: Iterable[Manifest]) -> dict[Key, Mapping[str, str]]:
+    """Return the digests of the Secrets as they are, which the values in Git may not be."""
+    found: dict[Key, Mapping[str, str]] = {}
+    for manifest in manifests:
+        if manifest.kind in {"Secret", "ExternalSecret"}:
+            key = (
+                secret_of(manifest)
+                if manifest.kind == "ExternalSecret"
+                else ("", "Secret", manifest.namespace, manifest.name)
+            )
+            live = kube.find("v1", "Secret", key[3], manifest.namespace)
+            if live:
+                found[key] = _values(live)
+    return found
+
+
+def _synced(kube: Kube) -> dict[str, str] | None:
+    """Return what External Secrets has fetched for anybody: that is what the store holds."""
+    found: dict[str, str] = {}
+    for external in kube.listed("external-secrets.io/v1", "ExternalSecret"):
+        metadata = external["metadata"]
+        name = (external["spec"].get("target") or {}).get("name") or metadata["name"]
+        secret = kube.find("v1", "Secret", name, metadata["namespace"])
+        values = _values(secret) if secret else {}
+        for entry in external["spec"].get("data") or ():
+            if entry["secretKey"] in values and not entry["remoteRef"].get("property"):
+                found[entry["remoteRef"]["key"]] = values[entry["secretKey"]]
+    return found or None
+
+
+def _others(kube: Kube, own: Iterable[Manifest]) -> tuple[Manifest, ...]:
+    mine = {(m.namespace, m.name) for m in own if m.kind == "Ingress"}
+    return tuple(
+        as_manifest(one, kube.where)
+        for one in kube.listed("networking.k8s.io/v1", "Ingress")
+        if (one["metadata"]["namespace"], one["metadata"]["name"]) not in mine
+    )
+
+
+def _revision(kube: Kube, namespace: str) -> str | None:
+    """Return the newest migration of the application's database, None where nobody answers."""
+    for pod in kube.pods(namespace, "app.kubernetes.io/component=postgres"):
+        try:
+            said = kube.execute(
+                pod["metadata"]["name"], namespace, "postgres", ["sh", "-c", _ASK_REVISION]
+            ).strip()
+        except StackproofError:
+            continue
+        if said.isalnum():
+            return said
+    return None

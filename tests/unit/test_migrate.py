@@ -1,0 +1,323 @@
+"""What `stackproof migrate` says of a release of chart 0.1.0, and makes of its values."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from stackproof import cli, helm
+from stackproof.checkout import Checkout
+from stackproof.errors import StackproofError
+from stackproof.flux import losses
+from stackproof.flux.kustomize import manifest
+from stackproof.manifests import Manifest, thaw
+from stackproof.migrate import deployed, values
+from stackproof.migrate.checks import MIGRATION, Change, Fate, fates, unproven
+from stackproof.migrate.images import read_migrations
+from stackproof.twins.base import earlier
+
+CHECKOUT = Checkout.find()
+OLD = CHECKOUT.root / "tests" / "earlier" / "open-webui-0.1.0.yaml"
+STORE = OLD.with_name("store.yaml")
+PREFIX = "open-webui-open-webui-stack"
+
+
+@pytest.fixture(scope="module")
+def merge() -> Change:
+    return earlier(CHECKOUT)
+
+
+def problems(change: Change, name: str = "") -> list[str]:
+    names = [name] if name else list(MIGRATION.names)
+    return [text for one in names for text in MIGRATION[one].find(change)]
+
+
+def test_the_merge_loses_nothing(merge: Change) -> None:
+    assert problems(merge) == []
+
+
+def test_all_claims_are_kept_and_the_secret_is_made_again(merge: Change) -> None:
+    found = {f"{kind}/{name}": fate for (_, kind, _, name), fate in fates(merge).items()}
+    for store in ("postgres", "weaviate"):
+        assert found[f"PersistentVolumeClaim/data-{PREFIX}-{store}-0"] is Fate.KEPT
+        assert found[f"StatefulSet/{PREFIX}-{store}"] is Fate.CHANGED
+    assert found[f"PersistentVolumeClaim/{PREFIX}-open-webui-pvc"] is Fate.KEPT
+    assert found[f"Deployment/{PREFIX}-open-webui"] is Fate.CHANGED
+    assert found[f"Secret/{PREFIX}-secrets"] is Fate.MADE_AGAIN
+
+
+def test_one_application_stops_before_the_next_starts(merge: Change) -> None:
+    """It keeps its name, so that no second pod gets its volume and its database meanwhile."""
+    was = merge.before["apps", "Deployment", "open-webui", f"{PREFIX}-open-webui"]
+    now = merge.heir(was)
+    assert now is not None
+    assert (now.name, now["spec"]["strategy"]["type"]) == (was.name, "Recreate")
+
+
+# --- What is not told by a twin -----------------------------------------------------------------
+
+
+def altered(merge: Change, kind: str, name: str, change: Mapping[str, Any]) -> Change:
+    """The merge with one object of what is rendered changed by a JSON merge patch."""
+    made = [patched(m, change) if (m.kind, m.name) == (kind, name) else m for m in merge.merged]
+    assert made != list(merge.merged)
+    return replace(merge, merged=tuple(made))
+
+
+def patched(was: Manifest, change: Mapping[str, Any]) -> Manifest:
+    def laid(content: Any, over: Any) -> Any:
+        if not isinstance(over, Mapping):
+            return over
+        base = dict(content) if isinstance(content, Mapping) else {}
+        return base | {key: laid(base.get(key), value) for key, value in over.items()}
+
+    return manifest(laid(thaw(was.content), change), was.source)
+
+
+def without(merge: Change, kind: str, name: str) -> Change:
+    return replace(merge, merged=tuple(m for m in merge.merged if (m.kind, m.name) != (kind, name)))
+
+
+def test_a_store_that_is_off_is_told(merge: Change) -> None:
+    (said,) = problems(without(merge, "StatefulSet", f"{PREFIX}-postgres"))
+    assert f"data-{PREFIX}-postgres-0" in said
+    assert "orphaned" in said
+
+
+def test_a_secret_that_nobody_makes_again_is_told(merge: Change) -> None:
+    said = problems(without(merge, "ExternalSecret", f"{PREFIX}-secrets"), "nothing-is-lost")
+    assert any("postgres-password" in text and "nothing makes one" in text for text in said)
+
+
+def test_a_smaller_claim_is_told(merge: Change) -> None:
+    size = {"spec": {"resources": {"requests": {"storage": "1Gi"}}}}
+    change = altered(merge, "PersistentVolumeClaim", f"{PREFIX}-open-webui-pvc", size)
+    (said,) = problems(change)
+    assert "spec.resources.requests.storage" in said
+
+
+@pytest.mark.parametrize("status", ["pending-upgrade", "failed", "uninstalling"])
+def test_a_release_that_does_not_rest_is_told(merge: Change, status: str) -> None:
+    (said,) = problems(replace(merge, old=replace(merge.old, status=status)))
+    assert status in said
+
+
+@pytest.mark.parametrize(
+    ("component", "before", "after", "said"),
+    [
+        ("weaviate", "1.28.4", "1.29.0", None),
+        ("weaviate", "1.28.4", "1.30.0", "first 1.29,"),
+        ("weaviate", "1.29.0", "1.28.4", "goes back"),
+        ("weaviate", "1.35.2", "2.0.0", "the last minor version"),
+        ("postgres", "16-alpine", "16.11-alpine", None),
+        ("postgres", "16-alpine", "17.2-alpine", "dump and restore"),
+        ("postgres", "17.2-alpine", "16.11-alpine", "goes back"),
+        ("open-webui", "v0.11.3", "v0.10.0", "goes back"),
+        ("open-webui", "main", "v0.11.3", None),
+    ],
+)
+def test_versions(merge: Change, component: str, before: str, after: str, said: str | None) -> None:
+    images = {component: (f"x/{component}:{before}", f"x/{component}:{after}")}
+    change = replace(merge)
+    change.__dict__["images"] = images
+    found = problems(change, "versions-go-step-by-step")
+    assert (said is None) is (not found), found
+    assert said is None or said in found[0]
+
+
+def test_a_migration_of_the_fork_is_told(merge: Change) -> None:
+    old = replace(merge.old, revision="abc123")
+    assert problems(replace(merge, old=old, known=frozenset({"abc123"}))) == []
+    (said,) = problems(replace(merge, old=old, known=frozenset({"fed987"})))
+    assert "does not know the migration abc123" in said
+
+
+def test_what_cannot_be_compared_is_told(merge: Change) -> None:
+    told = list(unproven(replace(merge, old=replace(merge.old, store=None))))
+    assert any("open-webui-postgres-password" in text for text in told)
+
+
+def test_a_key_that_the_store_lacks_is_told(merge: Change) -> None:
+    store = dict(merge.old.store or {})
+    del store["open-webui-searxng-secret-key"]
+    (said,) = problems(replace(merge, old=replace(merge.old, store=store)))
+    assert "open-webui-searxng-secret-key is not in the store" in said
+
+
+def test_the_host_of_somebody_else_is_told(merge: Change) -> None:
+    (own,) = (m for m in merge.old.manifests if m.kind == "Ingress")
+    other = patched(own, {"metadata": {"name": "x", "namespace": "elsewhere"}})
+    (said,) = problems(replace(merge, old=replace(merge.old, ingresses=(other,))))
+    assert "Ingress/x in elsewhere" in said
+
+
+def test_an_upgrade_to_itself_changes_nothing(merge: Change) -> None:
+    """Chart 0.2.0 on chart 0.2.0, the secrets being the store's already."""
+    old = replace(merge.old, manifests=merge.merged, store=None)
+    again = replace(merge, old=old, level="restricted")
+    assert problems(again) == []
+    assert list(unproven(again)) == []
+    assert set(fates(again).values()) == {Fate.KEPT}
+
+
+# --- Losses of a change of the tree -------------------------------------------------------------
+
+
+def test_a_namespace_that_goes_takes_all_with_it() -> None:
+    space = manifest({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "x"}}, "")
+    (loss,) = losses.losses(losses.of([space]), {})
+    assert "everything in it" in str(loss)
+    kept = {"metadata": {"annotations": {"kustomize.toolkit.fluxcd.io/prune": "disabled"}}}
+    assert losses.losses(losses.of([patched(space, kept)]), {}) == ()
+
+
+# --- Reading ------------------------------------------------------------------------------------
+
+
+def test_helms_record_is_read() -> None:
+    record = {"manifest": "kind: x", "info": {"status": "deployed"}}
+    once = base64.b64encode(gzip.compress(json.dumps(record).encode()))
+    assert deployed.decoded(base64.b64encode(once).decode()) == record
+    with pytest.raises(StackproofError, match="cannot be read"):
+        deployed.decoded(once.decode())
+
+
+@pytest.mark.parametrize("text", ["", "# nothing\n", "- a\n", "a: [\n"])
+def test_a_manifest_that_is_none_is_refused(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "old.yaml"
+    file.write_text(text)
+    with pytest.raises(StackproofError):
+        deployed.from_files(file, release="open-webui", namespace="open-webui")
+
+
+def test_the_store_is_compared_by_digest(tmp_path: Path) -> None:
+    file = tmp_path / "store.yaml"
+    file.write_text(f"plain: text\nhashed: sha256:{deployed.digest('text')}\n")
+    found = deployed.read_store(file)
+    assert found["plain"] == found["hashed"]
+
+
+def test_migrations_are_those_of_the_files(tmp_path: Path) -> None:
+    folder = tmp_path / "lib/python3.11/site-packages/open_webui/migrations/versions"
+    folder.mkdir(parents=True)
+    (folder / "a.py").write_text("revision: str = 'abc123'\ndown_revision = 'fed987'\n")
+    (folder / "b.py").write_text('revision = "fed987"\n')
+    assert read_migrations(tmp_path) == {"abc123", "fed987"}
+
+
+def test_the_command_tells_by_its_exit_code(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    asked = ["migrate", "check", "--old-manifest", str(OLD)]
+    assert cli.main([*asked, "--store", str(STORE)]) == 2
+    assert "not compared" in capsys.readouterr().out
+    store = tmp_path / "store.yaml"
+    store.write_text(STORE.read_text().replace("the present password", "a new one"))
+    assert cli.main([*asked, "--store", str(store)]) == 1
+    told = capsys.readouterr().out
+    assert "the application cannot log in" in told
+    assert "a new one" not in told
+    assert "the present password" not in told
+
+
+# --- Values -------------------------------------------------------------------------------------
+
+#: Keys of chart 0.1.0 of every kind: with a value of their own here, fixed by the chart, neither.
+CONFIG = {
+    "defaultUserRole": "user",
+    "enableSignup": "false",
+    "openaiApiBaseUrl": "https://router.huggingface.co/v1",
+    "ragEmbeddingModel": "text-embedding-3-small",
+    "databaseName": "openwebui",
+    "databaseHost": "postgres",
+    "vectorDb": "weaviate",
+    "corsAllowOrigin": "*",
+    "ragTopKReranker": "10",
+    "enableAdminChatAccess": "false",
+    "queryGenerationPromptTemplate": '### Taak:\n"zoek" {{MESSAGES}}\n',
+    "featureVoice": "False",
+}
+VALUES = {
+    "openWebui": {
+        "image": {"repository": "ghcr.io/gradient-ds/open-webui", "tag": "main"},
+        "config": CONFIG,
+    },
+    "postgres": {"persistence": {"enabled": True, "size": "10Gi"}},
+    "weaviate": {"config": {"clusterHostname": "node1"}, "image": {"tag": "1.28.4"}},
+    "ingress": {
+        "enabled": True,
+        "hosts": [{"host": "voorbeeld.soev.ai", "paths": [{"path": "/"}]}],
+        "tls": [{"secretName": "open-webui-tls", "hosts": ["voorbeeld.soev.ai"]}],
+    },
+    "secrets": {"postgresPassword": "hush"},
+}
+
+
+def convert(tmp_path: Path, old: Mapping[str, Any]) -> values.Converted:
+    file = tmp_path / "old.yaml"
+    file.write_text(yaml.safe_dump(old))
+    return values.converted(
+        CHECKOUT, file, release="open-webui", namespace="open-webui", tenant="soev"
+    )
+
+
+def test_values_keep_the_environment(tmp_path: Path) -> None:
+    found = convert(tmp_path, VALUES)
+    release = helm.render(
+        CHECKOUT.charts / "open-webui-stack",
+        [yaml.safe_load(found.as_yaml())],
+        release="open-webui",
+        namespace="open-webui",
+    )
+    env = release.of_component("ConfigMap", "open-webui")["data"]
+    for name, wanted in {
+        "DEFAULT_USER_ROLE": "user",
+        "ENABLE_SIGNUP": "false",
+        "OPENAI_API_BASE_URL": "https://router.huggingface.co/v1",
+        "RAG_TOP_K_RERANKER": "10",
+        "ENABLE_ADMIN_CHAT_ACCESS": "false",
+        "QUERY_GENERATION_PROMPT_TEMPLATE": CONFIG["queryGenerationPromptTemplate"],
+        "FEATURE_VOICE": "False",
+        "VECTOR_DB": "weaviate",
+    }.items():
+        assert env[name] == wanted, name
+    assert release.of_kind("PersistentVolumeClaim")[0].name == f"{PREFIX}-open-webui-pvc"
+    assert found.values["ingress"]["host"] == "voorbeeld.soev.ai"
+
+
+def test_what_has_no_home_says_why(tmp_path: Path) -> None:
+    found = convert(tmp_path, VALUES)
+    assert set(found.homeless) >= {
+        "openWebui.image",
+        "openWebui.config.corsAllowOrigin",
+        "openWebui.config.databaseHost",
+        "postgres.persistence.enabled",
+        "secrets.postgresPassword",
+    }
+    assert "hush" not in found.as_yaml()
+
+
+def test_every_key_is_somewhere(tmp_path: Path) -> None:
+    """Nothing of a values file is dropped in silence."""
+    found = convert(tmp_path, {**VALUES, "surprise": {"key": 1}})
+    assert found.homeless["surprise.key"] == "this chart has no such value"
+
+
+def test_values_of_this_chart_stay(tmp_path: Path) -> None:
+    old = yaml.safe_load(
+        (CHECKOUT.charts / "open-webui-stack/ci/upgrade-from/0.2.0.yaml").read_text()
+    )
+    old["openWebui"]["config"]["enableSignup"] = True
+    old["searxng"] = {"image": {"tag": "latest", "repository": "x", "pullPolicy": "Always"}}
+    found = convert(tmp_path, old)
+    assert found.values["openWebui"]["config"]["enableSignup"] is True
+    assert "fullnameOverride" not in found.values
+    assert list(found.homeless) == ["searxng.image"]
