@@ -1,4 +1,4 @@
-"""The pins in versions.yaml: the Kubernetes versions and the container images."""
+"""The pins in versions.yaml: Kubernetes, container images, and charts from elsewhere."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ _TAG = re.compile(r"v?\d+(\.\d+)+([-.+][0-9A-Za-z]+)*")
 _KUBERNETES = re.compile(r"1\.\d+\.\d+")
 _KIND_NODE = re.compile(r"[\w./-]+:v1\.\d+\.\d+@sha256:[0-9a-f]{64}")
 _REPOSITORY = re.compile(r"[a-z0-9]+([._/-][a-z0-9]+)*")
+_CHART_REPOSITORY = re.compile(r"(https|oci)://[^\s/]+(/[^\s/]+)*")
 
 
 def version_key(version: str) -> tuple[int, ...]:
@@ -59,11 +60,25 @@ class Image:
 
 
 @dataclass(frozen=True, slots=True)
+class Chart:
+    """A chart from elsewhere, which Flux installs.
+
+    Args:
+        repository: URL of its repository, without a slash at the end.
+        version: Its version.
+    """
+
+    repository: str
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
 class Versions:
-    """Everything that versions.yaml pins; images by component (`mimir`, `open-webui`, …)."""
+    """Everything that versions.yaml pins; images by component, charts by their name."""
 
     kubernetes: Kubernetes
     images: Mapping[str, Image]
+    charts: Mapping[str, Chart]
 
     @classmethod
     def load(cls, checkout: Checkout) -> Self:
@@ -83,8 +98,10 @@ class Versions:
         kubernetes = _kubernetes(top.mapping("kubernetes"))
         components = top.mapping("images")
         images = {name: _image(components.mapping(name)) for name in components.data}
+        given = top.mapping("charts") if "charts" in top.data else _Keys({}, where)
+        charts = {name: _chart(given.mapping(name)) for name in given.data}
         top.refuse_others()
-        return cls(kubernetes, MappingProxyType(images))
+        return cls(kubernetes, MappingProxyType(images), MappingProxyType(charts))
 
     def image(self, component: str) -> Image:
         """Return the image of a component, e.g. `mimir`.
@@ -165,4 +182,12 @@ def _image(keys: _Keys) -> Image:
             where=keys.where,
             todo="The comment at `atLeast` says why it must not be.",
         )
+    return found
+
+
+def _chart(keys: _Keys) -> Chart:
+    found = Chart(
+        repository=keys.text("repository", _CHART_REPOSITORY), version=keys.text("version", _TAG)
+    )
+    keys.refuse_others()
     return found

@@ -21,6 +21,10 @@ images:
     repository: grafana/tempo
     tag: 2.10.8
     atLeast: 2.10.2
+charts:
+  external-secrets:
+    repository: https://charts.example.org
+    version: 2.9.0
 """.format(digest="0" * 64)
 
 
@@ -47,6 +51,7 @@ def test_a_good_file(tmp_path: Path) -> None:
     versions = load(tmp_path, GOOD)
     assert str(versions.image("tempo")) == "grafana/tempo:2.10.8"
     assert versions.kubernetes.oldest == "1.32.0"
+    assert versions.charts["external-secrets"].version == "2.9.0"
 
 
 @pytest.mark.parametrize(
@@ -60,6 +65,8 @@ def test_a_good_file(tmp_path: Path) -> None:
         ("oldest: 1.32.0", "oldest: 1.38.0", r"oldest \(1.38.0\) is above newest"),
         ("@sha256:" + "0" * 64, "", "kubernetes.kindNode"),
         ("images:", "pictures:", "images must be a mapping"),
+        ("version: 2.9.0", "version: ~2.9", "charts.external-secrets.version: '~2.9' does not"),
+        ("https://charts", "charts", "charts.external-secrets.repository"),
         ("kubernetes:", "more: 1\nkubernetes:", "unknown key more"),
         ("kubernetes:", "kubernetes: [", "is no YAML"),
     ],

@@ -629,4 +629,4 @@ def _unknown_fields(template: str) -> Iterator[str]:
 
 
 # Last, because they look at objects that build and are valid. They register themselves.
-from . import admission, relations  # noqa: E402, F401
+from . import admission, pins, relations  # noqa: E402, F401

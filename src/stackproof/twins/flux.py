@@ -190,6 +190,14 @@ FLUX: tuple[Twin, ...] = (
         Edit(_IMAGES, "branch: image-updates", "branch: main"),
     ),
     _twin(
+        "operator-of-another-version",
+        None,
+        "Flux installs another version of the External Secrets Operator than the pins name",
+        "charts-are-those-of-the-pins",
+        r"external-secrets is 2\.9\.1 of .*versions\.yaml has 2\.9\.0",
+        Edit("flux/infrastructure/external-secrets.yaml", "version: 2.9.0", "version: 2.9.1"),
+    ),
+    _twin(
         "merge-deploys-nothing",
         19,
         "reconcileStrategy is left at ChartVersion: a commit deploys nothing",

@@ -1,0 +1,35 @@
+"""What Flux installs from elsewhere is what versions.yaml pins."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from stackproof.versions import Chart, Versions
+
+from .subject import FLUX, Subject, of, own
+
+
+@FLUX.register
+def charts_are_those_of_the_pins(subject: Subject) -> Iterator[str]:
+    """Each chart from elsewhere has the repository and the version of versions.yaml, and back."""
+    pins = dict(Versions.load(subject.checkout).charts)
+    installed: set[str] = set()
+    for step, manifest in own(subject, "HelmRelease"):
+        chart = (manifest["spec"].get("chart") or {}).get("spec") or {}
+        source = chart.get("sourceRef") or {}
+        if source.get("kind") != "HelmRepository":
+            continue
+        where = source.get("namespace") or manifest.namespace
+        repository = subject.tree.find("HelmRepository", where, source.get("name", ""))
+        url = str(repository["spec"].get("url", "")).rstrip("/") if repository else ""
+        found, name = Chart(url, str(chart.get("version"))), str(chart.get("chart"))
+        installed.add(name)
+        if name not in pins:
+            yield f"{of(step, manifest)}: versions.yaml pins no chart {name}"
+        elif found != pins[name]:
+            yield (
+                f"{of(step, manifest)}: chart {name} is {found.version} of {found.repository}, "
+                f"versions.yaml has {pins[name].version} of {pins[name].repository}"
+            )
+    for name in sorted(pins.keys() - installed):
+        yield f"versions.yaml: nothing in flux/ installs the chart {name}"
