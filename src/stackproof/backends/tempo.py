@@ -9,7 +9,8 @@ _SPANS = '{ span.stackproof.run = "$run" && span.stackproof.token != "" }'
 _WINDOW = (("start", "$start_s"), ("end", "$end_s"))
 _ALL = (("limit", "5000"), ("spss", "1"))
 _JSON = {"Accept": "application/json"}
-_NO_LOCAL_BLOCKS = "TraceQL metrics need the generator's local blocks, which are not kept"
+#: TraceQL metrics, which the generator answers from the blocks that it keeps for a day.
+_RATE = '{ span.stackproof.run = "$run" } | rate() by (span.stackproof.token)'
 
 
 def _api(name: str, path: str, shows: str, *params: tuple[str, str], **more: object) -> ReadApi:
@@ -50,13 +51,14 @@ TEMPO: tuple[ReadApi, ...] = (
     _api(
         "tag-values-v2", "v2/search/tag/span.stackproof.token/values", "attribute value", *_WINDOW
     ),
-    _api("metrics-query", "metrics/query", "", ("q", "{ } | rate()"), excluded=_NO_LOCAL_BLOCKS),
+    _api("metrics-query", "metrics/query", "label value", ("q", _RATE), *_WINDOW),
     _api(
         "metrics-query-range",
         "metrics/query_range",
-        "",
-        ("q", "{ } | rate()"),
-        excluded=_NO_LOCAL_BLOCKS,
+        "label value",
+        ("q", _RATE),
+        *_WINDOW,
+        ("step", "15s"),
     ),
     _api("echo", "echo", "", excluded="answers `echo`, no data"),
     _api("buildinfo", "status/buildinfo", "", excluded="tells the version, no data"),

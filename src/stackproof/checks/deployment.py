@@ -227,8 +227,11 @@ def only_the_gateway_reaches_a_backend(scene: Scene) -> Iterator[str]:
 
 @DEPLOYMENT.register
 def spans_make_metrics(scene: Scene) -> Iterator[str]:
-    """Tempo makes service graphs and span metrics, as the tenant whose trace it was."""
-    wanted = ["service-graphs", "span-metrics"]
+    """Tempo makes service graphs, span metrics and what TraceQL metrics are read from.
+
+    As the tenant whose trace it was.
+    """
+    wanted = ["service-graphs", "span-metrics", "local-blocks"]
     config = scene.config("tempo")
     if not _at(config, "metrics_generator.storage.remote_write_add_org_id_header"):
         yield "tempo.yaml: metrics_generator.storage.remote_write_add_org_id_header must be true"

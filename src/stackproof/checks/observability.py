@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 import yaml
 
@@ -12,7 +13,7 @@ from stackproof import endpoints
 from stackproof.checks import Checks, gateway
 from stackproof.checks.alloy import alloy_settings, seconds
 from stackproof.checks.pods import planned
-from stackproof.manifests import Manifest, Release, containers, expand
+from stackproof.manifests import Manifest, Release, containers, expand, pod_template
 from stackproof.stack.base import STACK_TENANT
 
 OBSERVABILITY: Checks[Release] = Checks()
@@ -116,6 +117,49 @@ def the_monitor_keeps_what_is_shown(release: Release) -> Iterator[str]:
         set(re.findall(r"\b(?:cortex|loki|tempo|process)_\w+|\bup\b", queries)) - kept
     ):
         yield f"a panel shows {name}, which the monitor does not keep"
+
+
+@OBSERVABILITY.register
+def grafana_is_what_its_values_say(release: Release) -> Iterator[str]:
+    """Grafana knows its address, and its secrets are those of the Secret: now, not once.
+
+    Without a root_url links say localhost, and Live refuses browsers (its origin check). The
+    default of secret_key is public. The database keeps the administrator's first password
+    (https://grafana.com/docs/grafana/latest/setup-grafana/configure-grafana/#admin_password), so it
+    must not outlive the pod.
+    """
+    made = release.find("Deployment", "grafana")
+    if made is None:
+        return
+    (container,) = containers(made)
+    given = release.env(container)
+    root = given.get("GF_SERVER_ROOT_URL")
+    address = urlsplit(root.value or "" if root else "")
+    ways = dict(_ways_in(release))
+    if address.hostname not in (ways or {"localhost": "http"}):
+        yield f"Grafana's root_url is {root and root.value}, people come in by {sorted(ways)}"
+    elif ways and address.scheme != ways[address.hostname]:
+        yield f"Grafana's root_url is {root and root.value}, people come in by {ways}"
+    for name in ("GF_SECURITY_SECRET_KEY", "GF_SECURITY_ADMIN_PASSWORD"):
+        key = given[name].key if name in given else None
+        if key is None or key.kind != "Secret":
+            yield f"Grafana's {name} is from no Secret"
+    data = given["GF_PATHS_DATA"].value if "GF_PATHS_DATA" in given else None
+    mounted = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
+    for volume in pod_template(made)["spec"]["volumes"]:
+        if volume["name"] == mounted.get(data or "") and "emptyDir" not in volume:
+            yield "Grafana's database outlives its pod: a rotated password is never in force"
+
+
+def _ways_in(release: Release) -> Iterator[tuple[str, str]]:
+    """Yield host and scheme of each way by which people reach Grafana."""
+    for ingress in release.of_kind("Ingress"):
+        scheme = "https" if ingress["spec"].get("tls") else "http"
+        for rule in ingress["spec"]["rules"]:
+            yield rule["host"], scheme
+    for route in release.of_kind("HTTPRoute"):
+        for host in route["spec"].get("hostnames") or ():
+            yield host, "https"
 
 
 #: What Grafana takes for the time between two samples where a data source has no timeInterval.

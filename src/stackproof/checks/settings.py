@@ -156,8 +156,8 @@ BACKENDS: Mapping[str, tuple[Setting, ...]] = {
         Setting("metrics_generator.storage.remote_write.0.send_exemplars", True, "metric to trace"),
         Setting(
             "overrides.defaults.metrics_generator.processors",
-            ["service-graphs", "span-metrics"],
-            "what the service map and the latencies are drawn from",
+            ["service-graphs", "span-metrics", "local-blocks"],
+            "what the service map, the latencies and Traces Drilldown are drawn from",
         ),
     ),
 }
@@ -665,7 +665,7 @@ def pods_end_in_peace(scene: Scene) -> Iterator[str]:
 
 #: Where a program looks, whatever its variables say: container to path to the kind of volume.
 MOUNTS: Mapping[str, Mapping[str, str]] = {
-    "grafana": {"/var/lib/grafana": "persistentVolumeClaim"},
+    "grafana": {"/var/lib/grafana": "emptyDir"},
     "open-webui": {"/app/backend/data": "persistentVolumeClaim"},
     "postgres": {"/var/lib/postgresql/data": "claim", "/var/run/postgresql": "emptyDir"},
     "weaviate": {"/var/lib/weaviate": "claim"},
