@@ -41,6 +41,7 @@ from stackproof.telemetry import ExportError
 METRIC = "stackproof.number"
 _NUMBER = re.compile(r"number=(\d+) tenant=(\S+)")
 _ANY_API = PROVABLE[0]
+_PART = 2_000
 
 
 def _attributes(**values: str) -> list[KeyValue]:
@@ -50,31 +51,45 @@ def _attributes(**values: str) -> list[KeyValue]:
     ]
 
 
-def numbered(signal: Signal, tenant: str, run: str, number: int, at_ns: int = 0) -> Message:
-    """Return one export request: one span, one point or one line with this number, of this time."""
+def numbered(
+    signal: Signal, tenant: str, run: str, number: int, at_ns: int = 0, size: int = 0
+) -> Message:
+    """Return one export request: one span, one point or one line with this number, of this time.
+
+    Args:
+        signal: What it is.
+        tenant: Whose it is.
+        run: Of which run.
+        number: Which.
+        at_ns: Its time; 0 is now.
+        size: Bytes that it has at least. Each attribute is below the 2,048 bytes that are kept; a
+            point, which makes a label of it, has no more than one.
+    """
     at = at_ns or time.time_ns()
     resource = Resource(
         attributes=_attributes(service_name="open-webui", service_instance_id=f"counted-{run}")
     )
     mark = _attributes(stackproof_run=run, stackproof_owner=tenant)
+    parts = range(0, size if signal is Signal.TRACES else min(size, 1), _PART)
+    padding = _attributes(**{f"part_{each}": "x" * min(size - each, _PART) for each in parts})
     if signal is Signal.TRACES:
         spans = ExportTraceServiceRequest()
         span = spans.resource_spans.add(resource=resource).scope_spans.add().spans.add()
         span.trace_id, span.span_id = trace_id(run, tenant, number), secrets.token_bytes(8)
         span.name, span.kind = f"number={number} tenant={tenant}", span.SPAN_KIND_SERVER
         span.start_time_unix_nano, span.end_time_unix_nano = at - 10**6, at
-        span.attributes.extend(mark)
+        span.attributes.extend([*mark, *padding])
         return spans
     if signal is Signal.METRICS:
         points = ExportMetricsServiceRequest()
         metric = points.resource_metrics.add(resource=resource).scope_metrics.add().metrics.add()
         metric.name = METRIC
-        metric.gauge.data_points.add(as_double=number, time_unix_nano=at, attributes=mark)
+        metric.gauge.data_points.add(as_double=number, time_unix_nano=at, attributes=mark + padding)
         return points
     lines = ExportLogsServiceRequest()
     record = lines.resource_logs.add(resource=resource).scope_logs.add().log_records.add()
     record.time_unix_nano = record.observed_time_unix_nano = at
-    record.body.string_value = f"number={number} tenant={tenant}"
+    record.body.string_value = f"number={number} tenant={tenant} ".ljust(size, "x").strip()
     record.severity_text, record.severity_number = "INFO", SeverityNumber.SEVERITY_NUMBER_INFO
     record.attributes.extend(mark)
     return lines
@@ -181,21 +196,37 @@ def arrived(
     return found
 
 
-def lines(client: Client, access: Access, text: str, *, window_s: float = 600) -> Counter[str]:
-    """Return how often each log line with this text is there for this reader, in any stream.
+def lines(
+    client: Client, access: Access, text: str, *, run: str = "", window_s: float = 600
+) -> Counter[str]:
+    """Return how often each log line with this text is there for this reader.
+
+    In any stream, or in that of a run.
 
     Raises:
         StackproofError: Loki did not answer.
     """
     now = time.time()
+    wanted = f"counted-{run}" if run else ".*"
     params = {
-        "query": f'{{service_name=~".+"}} |= "{text}"',
+        "query": f'{{service_name=~".+", service_instance_id=~"{wanted}"}} |= "{text}"',
         "start": str(int(now - window_s)),
         "end": str(int(now) + 60),
         "limit": "1000",
     }
     answer = _ask(client, access, Backend.LOKI, "/loki/api/v1/query_range", params)
     return Counter(line for stream in answer["data"]["result"] for _, line, *_ in stream["values"])
+
+
+def latest(client: Client, access: Access, name: str, run: str) -> float | None:
+    """Return the last value of a run's one series with this name, None while there is none.
+
+    Raises:
+        StackproofError: Mimir did not answer.
+    """
+    query = {"query": f'{name}{{stackproof_run="{run}"}}'}
+    found = _ask(client, access, Backend.MIMIR, "/api/v1/query", query)["data"]["result"]
+    return float(found[0]["value"][1]) if found else None
 
 
 _RECEIVED = re.compile(

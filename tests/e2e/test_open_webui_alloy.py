@@ -33,7 +33,6 @@ from stackproof.stack.ports import PortLeases
 from stackproof.stack.process import Process
 
 PASSWORD = "p@:w/%"
-STABILITY = "--stability.level=public-preview"
 MESSAGES: Mapping[str, Any] = {
     "traces": ExportTraceServiceRequest,
     "metrics": ExportMetricsServiceRequest,
@@ -240,12 +239,15 @@ def test_its_http_port_shows_no_secret(checkout: Checkout, tmp_path: Path) -> No
 def test_alloy_accepts_its_files(checkout: Checkout, tmp_path: Path, gateway: bool) -> None:
     """Also that for the pods' logs, which needs a cluster to run, and in the standard layout."""
     settings = {"gateway": {"enabled": gateway}, "podLogs": {"enabled": True}}
-    files = _render(checkout, settings).get("ConfigMap", "open-webui-alloy")["data"]
+    release = _render(checkout, settings)
+    files = release.get("ConfigMap", "open-webui-alloy")["data"]
+    (container,) = containers(release.get("Deployment", "open-webui-alloy"))
+    (stability,) = (each for each in container["args"] if each.startswith("--stability.level="))
     alloy = str(programs.find("alloy"))
     for name, text in files.items():
         (tmp_path / name).write_text(text)
     checks = [
-        ("validate", STABILITY, str(tmp_path)),
+        ("validate", stability, str(tmp_path)),
         *(("fmt", "-t", str(tmp_path / n)) for n in files),
     ]
     for arguments in checks:

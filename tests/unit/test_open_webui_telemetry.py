@@ -30,6 +30,8 @@ SDK_READS = {
     "OTEL_RESOURCE_ATTRIBUTES",
     "OTEL_TRACES_SAMPLER",
     "OTEL_TRACES_SAMPLER_ARG",
+    "OTEL_BLRP_MAX_EXPORT_BATCH_SIZE",
+    "OTEL_BSP_MAX_EXPORT_BATCH_SIZE",
     "OTEL_PYTHON_FASTAPI_EXCLUDED_URLS",
     "OTEL_PYTHON_LOG_AUTO_INSTRUMENTATION",
 }
@@ -76,6 +78,8 @@ def test_grpc_goes_to_the_releases_own_alloy(checkout: Checkout) -> None:
         "OTEL_TRACES_SAMPLER": "parentbased_always_on",
         "OTEL_METRICS_EXPORT_INTERVAL_MILLIS": "10000",
         "OTEL_PYTHON_FASTAPI_EXCLUDED_URLS": "/health$,/health/db$,/ready$",
+        "OTEL_BLRP_MAX_EXPORT_BATCH_SIZE": "32",
+        "OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "32",
         "OTEL_PYTHON_LOG_AUTO_INSTRUMENTATION": "false",
         "OTEL_RESOURCE_ATTRIBUTES": (
             "service.namespace=$(POD_NAMESPACE),service.instance.id=$(POD_NAME),"

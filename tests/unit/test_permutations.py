@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from stackproof import helm, strategies
 from stackproof.checkout import Checkout
+from stackproof.checks import chain
 from stackproof.checks.invariants import broken
 from stackproof.flux.immutable import refused
 from stackproof.flux.kustomize import manifest
@@ -71,7 +72,34 @@ def complaint(chart: str, choice: Choice, outcome: Release | HelmError) -> str |
     if isinstance(outcome, HelmError):
         return None if own_refusal(outcome) else str(outcome)
     found = broken(surroundings(chart).around(outcome, [space(chart).given(choice)]))
-    return ": ".join(found) if found else None
+    return ": ".join(found) if found else unlinked(outcome)
+
+
+def unlinked(release: Release) -> str | None:
+    """A limit below what must pass it, between this chart and the other's defaults."""
+    parts = [m for m in release if m.kind in {"ConfigMap", "StatefulSet", "Deployment"}]
+    key = "".join(m.digest for m in parts if m.name in CARRIERS or m.name.endswith("-alloy"))
+    if key not in CHAINS:
+        lgtm = release if is_lgtm(release) else defaults("lgtm")
+        tenant = defaults("open-webui-stack") if is_lgtm(release) else release
+        links = chain.links(chain.Stack(lgtm), tenant)
+        CHAINS[key] = next((f"limits: {problem}" for problem in chain.broken(links)), None)
+    return CHAINS[key]
+
+
+CARRIERS = {"mimir", "loki", "tempo", "gateway", "monitor"}
+CHAINS: dict[str, str | None] = {}
+
+
+def is_lgtm(release: Release) -> bool:
+    return release.manifests[0].source.startswith("lgtm/")
+
+
+@cache
+def defaults(chart: str) -> Release:
+    (made,) = helm.render_many([asked(chart, Choice(()))])
+    assert isinstance(made, Release)
+    return made
 
 
 def blame(chart: str, choice: Choice, first: str) -> str:

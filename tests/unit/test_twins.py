@@ -10,6 +10,7 @@ from stackproof.twins import (
     CHECKS,
     CLUSTER,
     FLUX,
+    LIMITS,
     NETWORK,
     RENDERED,
     TWINS,
@@ -21,7 +22,7 @@ from stackproof.twins import (
 )
 
 
-@pytest.mark.parametrize("twin", [*RENDERED, *FLUX, *NETWORK], ids=lambda twin: twin.name)
+@pytest.mark.parametrize("twin", [*RENDERED, *LIMITS, *FLUX, *NETWORK], ids=lambda twin: twin.name)
 def test_twin_is_caught(twin: Twin) -> None:
     outcome = run(twin, Checkout.find())
     assert outcome.caught, f"{twin.fault}: {twin.caught_by} said {list(outcome.messages)}"

@@ -121,6 +121,28 @@ http://{{ index . 1 }}.{{ (index . 0).Release.Namespace }}.svc:{{ index . 2 }}
 {{- toYaml $writers -}}
 {{- end }}
 
+{{/* The largest figure that a limit has, of the defaults and of all tenants. Call with (list $ "signal" "limit"). */}}
+{{- define "lgtm.largest" -}}
+{{- $root := index . 0 -}}
+{{- $largest := 0.0 -}}
+{{- range prepend (include "lgtm.writers" $root | fromYamlArray) (dict) -}}
+{{- $tenant := include "lgtm.tenant" (list $root .) | fromYaml -}}
+{{- $largest = get (get $tenant.limits (index $ 1)) (index $ 2) | float64 | maxf $largest -}}
+{{- end -}}
+{{- $largest -}}
+{{- end }}
+
+{{/* How long anything is kept, and an hour: ranges are rounded. */}}
+{{- define "lgtm.longestRetention" -}}
+{{- $minutes := 0 -}}
+{{- range prepend .Values.tenants (dict) -}}
+{{- $text := (include "lgtm.tenant" (list $ .) | fromYaml).retention -}}
+{{- $hours := regexFind "^[0-9]+h" $text | trimSuffix "h" | default "0" | int64 -}}
+{{- $minutes = add (mul 60 $hours) (regexFind "[0-9]+m" $text | trimSuffix "m" | default "0" | int64) | max $minutes -}}
+{{- end -}}
+{{- add 60 $minutes -}}m
+{{- end }}
+
 {{/* Whether the canary runs: without tenants, or a gateway that asks who they are, it has nothing to prove. */}}
 {{- define "lgtm.canary" -}}
 {{- if and .Values.canary.enabled .Values.gateway.enabled .Values.tenants }}true{{ end -}}

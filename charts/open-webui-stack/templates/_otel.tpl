@@ -26,6 +26,9 @@ OTEL_TRACES_SAMPLER: {{ $otel.sampler | quote }}
 {{- if ne (toString $otel.samplerArg) "" }}
 OTEL_TRACES_SAMPLER_ARG: {{ $otel.samplerArg | quote }}
 {{- end }}
+# So many lines or spans at once: with a prompt of 100 KB in each, they fit what a receiver takes.
+OTEL_BLRP_MAX_EXPORT_BATCH_SIZE: "32"
+OTEL_BSP_MAX_EXPORT_BATCH_SIZE: "32"
 OTEL_METRICS_EXPORT_INTERVAL_MILLIS: {{ $otel.metricsExportIntervalMillis | int | quote }}
 OTEL_PYTHON_FASTAPI_EXCLUDED_URLS: {{ $otel.excludedUrls | quote }}
 # Before 0.12 each log line is sent twice without it.

@@ -7,7 +7,7 @@ name, changes nothing. They hold for every render of charts/open-webui-stack.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from stackproof.manifests import Release, amount, containers
@@ -96,7 +96,7 @@ class Alloy:
 def alloy_settings(text: str) -> dict[str, str]:
     """Return an Alloy file's attributes by the dotted names and labels of their blocks.
 
-    A block that comes again gets a number: `rule`, `rule#2`. A map stays one value.
+    A block that comes again gets a number: `rule`, `rule#2`. A map or a list stays one value.
     """
     found: dict[str, str] = {}
     times: dict[str, int] = {}
@@ -110,7 +110,7 @@ def alloy_settings(text: str) -> dict[str, str]:
             blocks.pop()
         elif attribute:
             value = attribute[2]
-            while value.count("{") > value.count("}"):
+            while any(value.count(one) > value.count(other) for one, other in ("{}", "[]")):
                 value += f" {next(lines).strip()}"
             found[".".join((*blocks, attribute[1]))] = re.sub(r"\s+=\s+", " = ", value)
         elif line.endswith("{"):
@@ -139,6 +139,7 @@ def faults(alloy: Alloy) -> Iterator[str]:
         for kind in ("processor.memory_limiter", "processor.transform", "exporter.otlphttp"):
             if not any(f"otelcol.{kind}." in name for name in way):
                 yield f"{signal} pass no otelcol.{kind}, only {', '.join(way)}"
+        yield from _owner(alloy, way, signal)
         for name in way:
             yield from _step(alloy, name, signal)
     for name in sorted(alloy.components("otelcol.exporter.otlphttp")):
@@ -158,8 +159,10 @@ def _way(alloy: Alloy, signal: str) -> Iterator[str]:
             waiting += alloy.names(f"{name}.output.{signal}")
 
 
-def _step(alloy: Alloy, name: str, signal: str) -> Iterator[str]:
-    if ".processor.transform." in name:
+def _owner(alloy: Alloy, way: Sequence[str], signal: str) -> Iterator[str]:
+    """The first transform says whose data it is, and nothing that follows takes that off."""
+    transforms = [name for name in way if ".processor.transform." in name]
+    for name in transforms[:1]:
         place = f"{name}.{signal.removesuffix('s')}_statements"
         statement = alloy.settings.get(f"{place}.statements", "")
         if alloy.settings.get(f"{place}.context") != '"resource"' or not (
@@ -168,7 +171,15 @@ def _step(alloy: Alloy, name: str, signal: str) -> Iterator[str]:
             yield f"{name} does not set tenant.id of {signal}: who sends is this tenant"
         if alloy.value(f"{name}.error_mode") != "propagate":
             yield f"{name} delivers what it could not label (error_mode)"
-    elif ".processor.memory_limiter." in name:
+    for name in transforms[1:]:
+        for path, text in alloy.settings.items():
+            kept = re.search(r"keep_keys\(attributes, \[([^\]]*)\]", text)
+            if path.startswith(f"{name}.") and kept and '"tenant.id"' not in kept[1]:
+                yield f"{path} does not keep tenant.id"
+
+
+def _step(alloy: Alloy, name: str, signal: str) -> Iterator[str]:
+    if ".processor.memory_limiter." in name:
         spike, limit = (
             int(alloy.settings.get(f"{name}.{what}_percentage", 0))
             for what in ("spike_limit", "limit")
@@ -216,8 +227,8 @@ def _queue(alloy: Alloy, name: str) -> Iterator[str]:
     least, most = (int(alloy.settings.get(f"{batch}.{s}_size", 0)) for s in ("min", "max"))
     if not 0 < least <= most:
         yield f"{name} makes batches of {least} to {most}"
-    if alloy.value(f"{batch}.sizer") != "items" or alloy.value(f"{batch[:-6]}.sizer") != "bytes":
-        yield f"{name} counts batches by items and the queue by bytes (sizer)"
+    if alloy.value(f"{batch}.sizer") != "bytes" or alloy.value(f"{batch[:-6]}.sizer") != "bytes":
+        yield f"{name} does not count batches and the queue by bytes, as receivers do (sizer)"
     if amount(alloy.settings.get(f"{batch[:-6]}.queue_size", "0")) < 2**20:
         yield f"{name} keeps less than a mebibyte (queue_size)"
 

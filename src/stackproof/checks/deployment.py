@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 from stackproof import audit, references, scale_out
-from stackproof.checks import Checks
+from stackproof.checks import Checks, chain, ranges
 from stackproof.checks.sizes import SIZES
 from stackproof.deployment import Deployment
 from stackproof.manifests import Release, containers, pod_template
@@ -156,6 +156,22 @@ def sizes_fit_the_limits(scene: Scene) -> Iterator[str]:
     for release in scene.releases:
         for check in SIZES:
             yield from check.find(release)
+
+
+@DEPLOYMENT.register
+def limits_form_a_chain(scene: Scene) -> Iterator[str]:
+    """What an Alloy acknowledges and sends, everything behind it takes, as its tenant's limits."""
+    stack = chain.Stack(scene.lgtm)
+    for release in (scene.lgtm, *scene.tenants.values()):
+        for problem in chain.broken(chain.links(stack, release)):
+            yield f"{release.namespace}: {problem}"
+
+
+@DEPLOYMENT.register
+def all_that_is_kept_can_be_read(scene: Scene) -> Iterator[str]:
+    """Each query API reads as far back as data is kept, for the longest retention of any tenant."""
+    for backend in _BACKENDS:
+        yield from ranges.too_short(backend, scene.config(backend), scene.overrides(backend))
 
 
 @DEPLOYMENT.register

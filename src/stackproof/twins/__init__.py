@@ -5,6 +5,7 @@ from __future__ import annotations
 from stackproof.twins.base import CHECKS, Edit, Layer, Outcome, Twin, run
 from stackproof.twins.cluster import CLUSTER
 from stackproof.twins.flux import FLUX
+from stackproof.twins.limits import LIMITS
 from stackproof.twins.local import LOCAL
 from stackproof.twins.migration import MIGRATION
 from stackproof.twins.network import NETWORK
@@ -13,12 +14,13 @@ from stackproof.twins.sizes import SIZES
 from stackproof.twins.table import markdown
 
 #: Those that this machine can try.
-TWINS: tuple[Twin, ...] = (*RENDERED, *FLUX, *MIGRATION, *NETWORK, *SIZES, *LOCAL)
+TWINS: tuple[Twin, ...] = (*RENDERED, *LIMITS, *FLUX, *MIGRATION, *NETWORK, *SIZES, *LOCAL)
 
 __all__ = [
     "CHECKS",
     "CLUSTER",
     "FLUX",
+    "LIMITS",
     "LOCAL",
     "MIGRATION",
     "NETWORK",

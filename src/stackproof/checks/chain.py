@@ -1,0 +1,414 @@
+"""Limits form a chain: what an Alloy may send at once, everything behind it takes, of each signal.
+
+A batch that is larger than what takes it has been acknowledged and never arrives: Alloy sends it
+again for an hour, with others stuck behind it, and drops it (grafana/alloy#4000,
+opentelemetry-collector#14298). Receivers count in bytes, on the wire, unpacked, and once more with
+what they add themselves; so does every link here. What is smallest on the wire grows most: the
+figures are of the smallest record that an SDK makes, and are computed from OTLP's own messages.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
+from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord, SeverityNumber
+from opentelemetry.proto.metrics.v1.metrics_pb2 import HistogramDataPoint
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
+
+from stackproof.checks.alloy import Alloy, alloy_settings, seconds
+from stackproof.checks.pods import at
+from stackproof.manifests import Manifest, Release, amount, containers
+
+MIB = 2**20
+#: What programs take where their configuration says nothing [bytes]; `test_defaults_of_programs`
+#: (tests/e2e/test_limits.py) asks each of them.
+DEFAULTS: Mapping[tuple[str, str], int] = {
+    ("alloy", "grpc.max_recv_msg_size"): 4 * MIB,
+    ("alloy", "http.max_request_body_size"): 20 * MIB,
+    ("mimir", "distributor.max_otlp_request_size"): 100 * MIB,
+    ("mimir", "distributor.max_recv_msg_size"): 100 * MIB,
+    ("mimir", "server.grpc_server_max_recv_msg_size"): 100 * MIB,
+    ("loki", "distributor.max_recv_msg_size"): 100 * MIB,
+    ("loki", "distributor.max_decompressed_size"): 5000 * MIB,
+    ("loki", "server.grpc_server_max_recv_msg_size"): 4 * MIB,
+    ("loki", "limits_config.per_stream_rate_limit"): 3 * MIB,
+    ("loki", "limits_config.per_stream_rate_limit_burst"): 15 * MIB,
+    ("tempo", "server.grpc_server_max_recv_msg_size"): 16 * MIB,
+}
+#: Tempo's receiver is a collector's, with its default.
+_TEMPO_BODY = 20 * MIB
+#: A line of which there are many: shorter than any that has a time in it [bytes].
+LINE = 20
+#: How many times a message is in memory at once: as it came, unpacked, as it goes on, one more.
+_COPIES = 4
+#: Alloy's requests that are under way for each signal (`num_consumers` of a sending_queue).
+_REQUESTS = 10
+_TIME = 1_800_000_000_000_000_000
+
+
+def _in_list(message: Any) -> int:
+    """Return what a message takes in a list of such: with its tag and its length [bytes]."""
+    size: int = message.ByteSize()
+    return size + 2
+
+
+def _record() -> int:
+    record = LogRecord(time_unix_nano=_TIME, observed_time_unix_nano=_TIME, severity_text="INFO")
+    record.severity_number = SeverityNumber.SEVERITY_NUMBER_INFO
+    record.body.string_value = "x" * LINE
+    return _in_list(record)
+
+
+def _sample() -> float:
+    """A histogram of one bucket is three series: the bucket, the sum and the count."""
+    label = KeyValue(key="k", value=AnyValue(string_value="1234"))
+    point = HistogramDataPoint(time_unix_nano=_TIME, sum=1.0, attributes=[label])
+    return _in_list(point) / 3
+
+
+def _span() -> int:
+    span = Span(trace_id=b"x" * 16, span_id=b"x" * 8, name="x")
+    span.start_time_unix_nano = span.end_time_unix_nano = _TIME
+    return _in_list(span)
+
+
+#: On the wire [bytes].
+RECORD, SAMPLE, SPAN = _record(), _sample(), _span()
+#: Names and values that Loki makes of a record's fields and its scope, and counts [bytes].
+_LOKI_FIELDS = len("observed_timestamp" + str(_TIME) + "severity_number9severity_textINFO") + 64
+#: Beside what Loki counts, in its own messages: times, tags, lengths, `detected_level` [bytes].
+_LOKI_INSIDE = 120
+#: Labels that Mimir gives each series: job (two names), instance, three promoted attributes of the
+#: resource, each cut as Alloy cuts it, and their names [bytes].
+_MIMIR_NAMES, _MIMIR_VALUES = 200, 6
+
+
+def counted_by_loki(batch: float, resource: float) -> float:
+    """Return what of a tenant's burst a batch of short lines takes [bytes]."""
+    return batch / RECORD * (LINE + _LOKI_FIELDS + resource) if batch else 0
+
+
+def inside_loki(batch: float, resource: float) -> float:
+    """Return how large a batch of short lines is between Loki's parts [bytes]."""
+    return counted_by_loki(batch, resource) + batch / RECORD * _LOKI_INSIDE
+
+
+@dataclass(frozen=True)
+class Link:
+    """Something that is sent, and what takes it."""
+
+    what: str
+    size: float
+    where: str
+    limit: float
+    unit: str = "bytes"
+
+    def __str__(self) -> str:
+        return f"{self.what} can be {self.size:,.0f} {self.unit}, {self.where} is {self.limit:,.0f}"
+
+    @property
+    def holds(self) -> bool:
+        """Whether it is taken."""
+        return self.size <= self.limit
+
+
+def links(stack: Stack, release: Release) -> Iterator[Link]:
+    """Yield the chain of what one release sends: a tenant's Alloy, or the stack's own monitor."""
+    alloy = Alloy.of(release)
+    if alloy is not None:
+        workload = next(m for m in release.workloads() if containers(m)[0]["name"] == "alloy")
+        yield from inside_alloy(alloy, memory(workload))
+        yield from _exported(release, alloy)
+        yield from behind(stack, Sent.of(alloy))
+    monitor = release.find("ConfigMap", "monitor")
+    text = monitor["data"].get("config.alloy", "") if monitor else ""
+    if release is stack.release:
+        yield from behind(stack, Sent.of(Alloy(alloy_settings(text), {}, {})))
+
+
+def broken(links: Iterable[Link]) -> Iterator[str]:
+    """Yield the links that do not hold, with their figures."""
+    yield from (str(link) for link in links if not link.holds)
+
+
+# --- What an Alloy sends ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Sent:
+    """What one Alloy can send at once [bytes]."""
+
+    batch: float
+    """Of OTLP, of any signal."""
+    resource: Mapping[str, float]
+    """Attributes of the resource of logs and of traces, all together."""
+    value: float
+    """One attribute of the resource of metrics."""
+    pod_logs: float
+    """Of lines of pods, 0 if it reads none."""
+    samples: float
+    """Of scraped samples, 0 if it scrapes nothing."""
+
+    @classmethod
+    def of(cls, alloy: Alloy) -> Sent:
+        """Read it off an Alloy's files; what nothing limits is infinite."""
+        writes, scraped = (sorted(alloy.components(f"{what}")) for what in _WRITERS)
+        return cls(
+            max((_batch(alloy, name) for name in _exporters(alloy)), default=0),
+            {signal: _cut(alloy, signal, "resource", _KEEP) for signal in ("log", "trace")},
+            _cut(alloy, "metric", "resource", _TRUNCATE),
+            max((_size(alloy, f"{one}.endpoint.batch_size", MIB) for one in writes), default=0),
+            max((float(_queued(alloy, one)) for one in scraped), default=0),
+        )
+
+
+_WRITERS = ("loki.write", "prometheus.remote_write")
+_KEEP = re.compile(r"keep_keys\(attributes, .*\) where Len\(String\(attributes\)\) > (\d+)")
+_TRUNCATE = re.compile(r"truncate_all\(attributes, (\d+)\)")
+_BODY = re.compile(
+    r"set\(body, Substring\(body, 0, (\d+), .*\)\) where IsString\(body\) and Len\(body\) > \1\b"
+)
+_DELETE = re.compile(
+    r'delete_matching_keys\(attributes, "\.\*"\) where Len\(String\(attributes\)\) > (\d+)'
+)
+_FEWER = re.compile(r"limit\(attributes, \d+, \[\]\) where Len\(String\(attributes\)\) > (\d+)")
+
+
+def _exporters(alloy: Alloy) -> list[str]:
+    return sorted(alloy.components("otelcol.exporter.otlphttp"))
+
+
+def _queued(alloy: Alloy, write: str) -> str:
+    # Prometheus' own default.
+    return alloy.settings.get(f"{write}.endpoint.queue_config.max_samples_per_send", "2000")
+
+
+def _size(alloy: Alloy, path: str, default: float) -> float:
+    text = alloy.settings.get(path, "").strip('"').removesuffix("B")
+    return amount(text) if text else default
+
+
+def _cut(alloy: Alloy, signal: str, context: str, statement: re.Pattern[str]) -> float:
+    """Return to what a statement of any transform limits something, infinity if none does."""
+    found = [
+        float(one[1])
+        for path, text in alloy.settings.items()
+        if re.search(rf"\.{signal}_statements(#\d+)?\.statements$", path)
+        and alloy.value(path.replace(".statements", ".context")) == context
+        and (one := statement.search(text))
+    ]
+    return min(found, default=float("inf"))
+
+
+def _received(alloy: Alloy) -> Mapping[str, float]:
+    """Return the largest request that each protocol takes."""
+    names = ("grpc.max_recv_msg_size", "http.max_request_body_size")
+    place = "otelcol.receiver.otlp.default"
+    return {n: _size(alloy, f"{place}.{n}", DEFAULTS["alloy", n]) for n in names}
+
+
+def _batch(alloy: Alloy, exporter: str) -> float:
+    """Return the largest batch: of one counted in items, each may be as large as a request."""
+    place = f"{exporter}.sending_queue.batch"
+    most = float(alloy.settings.get(f"{place}.max_size", 0)) or float("inf")
+    if alloy.value(f"{place}.sizer") != "bytes":
+        most *= max(_received(alloy).values())
+    return most
+
+
+def inside_alloy(alloy: Alloy, memory: float) -> Iterator[Link]:
+    """Yield the links from what is received to a batch.
+
+    Args:
+        alloy: Its files.
+        memory: The limit of its container [bytes].
+    """
+    sent = Sent.of(alloy)
+    log = sum(
+        _cut(alloy, "log", where, cut)
+        for where, cut in (("log", _BODY), ("log", _DELETE), ("resource", _KEEP))
+    )
+    span = sum(
+        _cut(alloy, "trace", where, cut) for where, cut in (("span", _FEWER), ("resource", _KEEP))
+    )
+    received = _received(alloy)
+    for exporter in _exporters(alloy):
+        queue = f"{exporter}.sending_queue"
+        batch = f"max_size of {exporter}'s batch"
+        size = _batch(alloy, exporter)
+        # What is larger is dropped, and the rest of its request too (collector#15936).
+        yield Link("one log record", log, batch, size)
+        yield Link("one span", span, batch, size)
+        least = float(alloy.settings.get(f"{queue}.queue_size", 0))
+        for name, largest in received.items():
+            yield Link(f"a request ({name})", largest, f"queue_size of {exporter}", least)
+        held = 3 * _REQUESTS * size + _COPIES * max(received.values())
+        yield Link("what an Alloy holds", held, "its memory limit", memory)
+    if sent.pod_logs:
+        yield from _patience(alloy)
+
+
+def _exported(release: Release, alloy: Alloy) -> Iterator[Link]:
+    """An application that exports lines as long as they are kept is not refused."""
+    line = _cut(alloy, "log", "log", _BODY)
+    for container in (each for one in release.workloads() for each in containers(one)):
+        given = {name: one.value for name, one in release.env(container).items()}
+        if container["name"] == "open-webui" and given.get("ENABLE_OTEL") == "true":
+            for kind in ("BLRP", "BSP"):
+                # OpenTelemetry's own default is 512.
+                name = f"OTEL_{kind}_MAX_EXPORT_BATCH_SIZE"
+                size = int(given.get(name) or 512) * line
+                for door, largest in _received(alloy).items():
+                    yield Link(f"an export ({name})", size, f"Alloy's {door}", largest)
+
+
+def _patience(alloy: Alloy) -> Iterator[Link]:
+    """Pod logs are tried again for as long as all else (dskit's backoff doubles each time)."""
+    hours = [
+        float(found[1]) * 3600
+        for name in _exporters(alloy)
+        if (
+            found := re.fullmatch(
+                r"(\d+)h", alloy.value(f"{name}.retry_on_failure.max_elapsed_time") or ""
+            )
+        )
+    ]
+    for write in sorted(alloy.components("loki.write")):
+        place = f"{write}.endpoint"
+        pause = 0.5
+        most = seconds(alloy.value(f"{place}.max_backoff_period") or "300s")
+        tries = int(alloy.settings.get(f"{place}.max_backoff_retries", 10))
+        waited = sum(min(pause * 2**one, most) for one in range(tries))
+        if tries:
+            yield Link(
+                "an outage", max(hours, default=0), f"the patience of {write}", waited, "seconds"
+            )
+
+
+# --- What the backends take ---------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Stack:
+    """The backends and the gateway of one release of charts/lgtm."""
+
+    release: Release
+
+    def config(self, backend: str, file: str = "") -> Mapping[str, Any] | None:
+        """Return a backend's configuration, None if it runs elsewhere."""
+        made = self.release.find("ConfigMap", backend)
+        if made is None:
+            return None
+        data = yaml.load(made["data"][file or f"{backend}.yaml"], yaml.CSafeLoader)
+        return data if isinstance(data, Mapping) else {}
+
+    def limits(self, backend: str, place: str) -> Mapping[str, Mapping[str, Any]]:
+        """Return the limits of each tenant, and of whoever is in no list."""
+        overrides = (self.config(backend, "overrides.yaml") or {}).get("overrides") or {}
+        return {"an unlisted tenant": at(self.config(backend), place) or {}, **overrides}
+
+    def memory(self, backend: str) -> float:
+        """Return the memory limit of a backend's container [bytes]."""
+        return memory(self.release.get("StatefulSet", backend))
+
+    def taken(self, backend: str, path: str) -> float:
+        """Return a limit of a backend, its default where nothing is said [bytes]."""
+        found = at(self.config(backend), path)
+        return float(found or DEFAULTS[backend, path])
+
+    @property
+    def gateway(self) -> float | None:
+        """The largest body that the gateway passes on [bytes], None without a gateway."""
+        made = self.release.find("ConfigMap", "gateway")
+        if made is None:
+            return None
+        found = re.search(r"max_size (\d+[KMG]iB)", str(made["data"]["Caddyfile"]))
+        return amount(found[1].removesuffix("B")) if found else float("inf")
+
+
+def memory(workload: Manifest) -> float:
+    """Return the memory limit of a workload's first container [bytes], infinity if it has none."""
+    limit = at(containers(workload)[0], "resources.limits.memory")
+    return amount(limit) if limit else float("inf")
+
+
+def behind(stack: Stack, sent: Sent) -> Iterator[Link]:
+    """Yield the links from a batch to what the backends keep of it."""
+    gateway = stack.gateway
+    if gateway is not None:
+        yield Link("a batch", max(sent.batch, sent.pod_logs), "the gateway's maxBodySize", gateway)
+    if stack.config("loki") is not None:
+        yield from _loki(stack, sent)
+    if stack.config("tempo") is not None:
+        yield from _tempo(stack, sent)
+    if stack.config("mimir") is not None:
+        yield from _mimir(stack, sent)
+
+
+def _loki(stack: Stack, sent: Sent) -> Iterator[Link]:
+    body = stack.taken("loki", "distributor.max_decompressed_size")
+    inside = stack.taken("loki", "server.grpc_server_max_recv_msg_size")
+    grpc = "Loki's grpc_server_max_recv_msg_size"
+    yield Link("a batch of logs", sent.batch, "Loki's max_decompressed_size", body)
+    # Once more with what Loki adds to each line.
+    yield Link("a batch of logs", inside_loki(sent.batch, sent.resource["log"]), grpc, inside)
+    # A line takes as much as this in a push, beside its bytes: time, tag, length.
+    yield Link("a push", body / (LINE + 15) * (LINE + _LOKI_INSIDE), grpc, inside)
+    lines = sent.pod_logs / LINE
+    yield Link("a batch of pod logs", lines * (LINE + _LOKI_INSIDE), grpc, inside)
+    yield Link(f"{_COPIES} answers", _COPIES * inside, "Loki's memory limit", stack.memory("loki"))
+    counted = max(counted_by_loki(sent.batch, sent.resource["log"]), sent.pod_logs)
+    for tenant, limits in stack.limits("loki", "limits_config").items():
+        burst = float(limits["ingestion_burst_size_mb"]) * MIB
+        yield Link("a batch of logs", counted, f"{tenant}'s burst at Loki", burst)
+        yield Link(f"{tenant}'s burst at Loki", burst, "Loki's max_decompressed_size", body)
+        for what, own in (
+            ("per_stream_rate_limit", float(limits["ingestion_rate_mb"]) * MIB),
+            ("per_stream_rate_limit_burst", burst),
+        ):
+            stream = limits.get(what, DEFAULTS["loki", f"limits_config.{what}"])
+            yield Link(f"all of {tenant}'s logs", own, f"its {what}", float(stream))
+
+
+def _tempo(stack: Stack, sent: Sent) -> Iterator[Link]:
+    inside = stack.taken("tempo", "server.grpc_server_max_recv_msg_size")
+    grpc = "Tempo's grpc_server_max_recv_msg_size"
+    yield Link("a batch of spans", sent.batch, "Tempo's max_request_body_size", _TEMPO_BODY)
+    # Each trace has its resource again.
+    spread = sent.batch / SPAN * (SPAN + sent.resource["trace"]) if sent.batch else 0
+    yield Link("a batch of spans", spread, grpc, inside)
+    for tenant, limits in stack.limits("tempo", "overrides.defaults").items():
+        burst = float(at(limits, "ingestion.burst_size_bytes"))
+        yield Link("a batch of spans", sent.batch, f"{tenant}'s burst at Tempo", burst)
+        yield Link(f"{tenant}'s burst at Tempo", burst, grpc, inside)
+
+
+def _mimir(stack: Stack, sent: Sent) -> Iterator[Link]:
+    body = stack.taken("mimir", "distributor.max_otlp_request_size")
+    inside = stack.taken("mimir", "server.grpc_server_max_recv_msg_size")
+    samples = sent.batch / SAMPLE
+    yield Link("a batch of metrics", sent.batch, "Mimir's max_otlp_request_size", body)
+    # Once more with all its labels in each series; where nothing is sent, nothing is cut.
+    labels = _MIMIR_NAMES + _MIMIR_VALUES * sent.value if samples else 0
+    yield Link(
+        "a batch of metrics",
+        sent.batch + samples * labels,
+        "Mimir's grpc_server_max_recv_msg_size",
+        inside,
+    )
+    largest = max([samples, sent.samples, *_remote_written(stack)])
+    for tenant, limits in stack.limits("mimir", "limits").items():
+        burst = float(limits["ingestion_burst_size"])
+        yield Link("a batch of metrics", largest, f"{tenant}'s burst at Mimir", burst, "samples")
+
+
+def _remote_written(stack: Stack) -> Iterator[float]:
+    """Yield how many samples Tempo writes at once of what it makes of spans."""
+    for write in at(stack.config("tempo"), "metrics_generator.storage.remote_write") or ():
+        # Prometheus' own default.
+        yield float(at(write, "queue_config.max_samples_per_send") or 2000)
