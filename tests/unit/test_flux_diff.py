@@ -162,3 +162,30 @@ def test_changed_secret_shows_as_changed() -> None:
         for value in ("first", "second")
     )
     assert one != other
+
+
+def test_lost_data_is_told(repository: Checkout) -> None:
+    """A tenant's release gets other names, and Weaviate a version far from its own."""
+    path = repository.flux / "tenants" / "soev" / "tenant.yaml"
+    text = path.read_text()
+    name = "            fullnameOverride: open-webui-open-webui-stack\n"
+    assert name in text
+    path.write_text(text.replace(name, "").replace("tag: 1.28.4", "tag: 1.35.2"))
+    with diff.revision(repository, "HEAD") as before:
+        old, new = build(before), build(repository)
+        entries, data = diff.diff(old, new), diff.lost(old, new)
+    for what in (
+        "data-open-webui-open-webui-stack-postgres-0 in open-webui: orphaned",
+        "data-open-webui-open-webui-stack-weaviate-0 in open-webui: orphaned",
+        "its database was openwebui on open-webui-open-webui-stack-postgres.open-webui",
+        "weaviate: 1.28.4 to 1.35.2 skips versions; first 1.29, 1.30",
+    ):
+        assert any(what in text for text in data), what
+    assert "orphaned" in diff.as_markdown(entries, "main", data=data).split("<details>")[0]
+
+
+def test_no_data_is_lost_where_none_is(repository: Checkout) -> None:
+    path = repository.observability / "gateway-values.yaml"
+    path.write_text(path.read_text().replace("replicas: 2", "replicas: 3"))
+    with diff.revision(repository, "HEAD") as before:
+        assert diff.lost(build(before), build(repository)) == ()

@@ -131,7 +131,7 @@ def _change(args: argparse.Namespace, checkout: Checkout, old: Deployed) -> Chan
     if args.values:
         chart = checkout.charts / "open-webui-stack"
         new = helm.render(chart, args.values, release=args.release, namespace=args.namespace)
-        manifests, level = tuple(new), ""
+        manifests, level = tuple(new), old.level
     else:
         tree = build(checkout, args.cluster)
         found = merged(tree, args.namespace, args.release)

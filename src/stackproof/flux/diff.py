@@ -22,7 +22,7 @@ from stackproof.checkout import Checkout
 from stackproof.errors import StackproofError
 from stackproof.manifests import Manifest, thaw
 
-from . import losses
+from . import losses, steps
 from .immutable import refused
 from .kustomize import manifest as as_manifest
 from .tree import Key, Tree, group_of, key_of
@@ -93,11 +93,11 @@ def diff(before: Tree, after: Tree) -> tuple[ObjectDiff, ...]:
     return tuple(found)
 
 
-def lost(before: Tree, after: Tree) -> tuple[losses.Loss, ...]:
-    """Return the data that going from one tree to another takes away."""
-    return losses.losses(
-        *({key: m for key, (m, _) in _objects(t).items()} for t in (before, after))
-    )
+def lost(before: Tree, after: Tree) -> tuple[str, ...]:
+    """Return the data that going from one tree to another takes away, and versions it skips."""
+    old, new = ({key: m for key, (m, _) in _objects(tree).items()} for tree in (before, after))
+    jumps = (jump for change in steps.images(old, new) for jump in steps.jumps(*change))
+    return (*map(str, losses.losses(old, new)), *dict.fromkeys(jumps))
 
 
 def _objects(tree: Tree) -> dict[Key, tuple[Manifest, str]]:
@@ -263,7 +263,7 @@ def as_markdown(
     entries: tuple[ObjectDiff, ...],
     since: str,
     limit: int = 60_000,
-    data: tuple[losses.Loss, ...] = (),
+    data: tuple[str, ...] = (),
 ) -> str:
     """Return the diff for a pull request: one folded block an object, cut at `limit` characters.
 
@@ -274,7 +274,7 @@ def as_markdown(
         data: What it takes away, told first.
     """
     text = f"### What this does to the cluster\n\nSince {since}: {summary(entries)}.\n"
-    if told := (*map(str, data), *warnings(entries)):
+    if told := (*data, *warnings(entries)):
         lines = "\n".join(f"> - {warning}" for warning in told)
         text += f"\n> [!CAUTION]\n{lines}\n"
     for number, entry in enumerate(entries):

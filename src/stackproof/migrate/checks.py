@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -10,10 +9,10 @@ from functools import cached_property
 from typing import Final
 
 from stackproof.checklist import Checks
-from stackproof.flux import losses
+from stackproof.flux import losses, steps
 from stackproof.flux.losses import Harm, Loss, Objects
 from stackproof.flux.tree import Key, Tree, key_of
-from stackproof.manifests import WORKLOAD_KINDS, Manifest, containers
+from stackproof.manifests import WORKLOAD_KINDS, Manifest
 
 from . import podsecurity
 from .deployed import Deployed
@@ -60,13 +59,8 @@ class Change:
     @cached_property
     def images(self) -> Mapping[str, tuple[str, str]]:
         """Image before and after, by component, of the workloads that go on."""
-        found = {}
-        for manifest in self.old.manifests:
-            heir = self.heir(manifest)
-            if heir is not None:
-                name = str(manifest.labels.get("app.kubernetes.io/component") or manifest.name)
-                found[name] = (containers(manifest)[-1]["image"], containers(heir)[-1]["image"])
-        return found
+        found = steps.images(self.before, self.after)
+        return {component: (was, now) for component, was, now in found}
 
     def heir(self, manifest: Manifest) -> Manifest | None:
         """Return the workload that stands for one afterwards."""
@@ -138,63 +132,21 @@ def _served(ingress: Manifest) -> Iterator[tuple[str, str]]:
 # --- Versions -----------------------------------------------------------------------------------
 
 
-class Step(StrEnum):
-    """How far an upgrade may go at once."""
-
-    MINOR = "one minor version"
-    MAJOR = "within a major version"
-
-
-#: docs.weaviate.io, "Migration guide": one minor version at a time. postgresql.org, "Upgrading a
-#: PostgreSQL Cluster": another major version does not read the files.
-STEPS: Final[Mapping[str, Step]] = {"weaviate": Step.MINOR, "postgres": Step.MAJOR}
-_VERSION = re.compile(r"v?(\d+)(?:\.(\d+))?(?:\.(\d+))?")
-
-
 @MIGRATION.register
 def versions_go_step_by_step(change: Change) -> Iterator[str]:
     """No program skips a version that it must run first, and none goes back."""
     for component, (was, now) in change.images.items():
-        before, after = _version(was), _version(now)
-        if not before or not after:
-            continue
-        what = f"{component}: {_tag(was)} to {_tag(now)}"
-        step = STEPS.get(component)
-        if component in {"open-webui", *STEPS} and after < before[: len(after)]:
-            yield f"{what} goes back: it may not read what the newer one has written"
-        elif step is Step.MAJOR and after[0] != before[0]:
-            yield f"{what}: another major version does not read its files; dump and restore"
-        elif step is Step.MINOR and (skipped := _skipped(before, after)):
-            path = ", ".join(skipped)
-            yield f"{what} skips versions; first {path}, each until it is ready, then {_tag(now)}"
-
-
-def _skipped(before: tuple[int, ...], after: tuple[int, ...]) -> list[str]:
-    """Return the minor versions that must run between two of one major version."""
-    if before[0] != after[0]:
-        return ["the last minor version of this major one"]
-    return [f"{before[0]}.{minor}" for minor in range(before[1] + 1, after[1])]
-
-
-def _version(image: str) -> tuple[int, ...]:
-    """Return the numbers of an image's tag; empty where it has none, as `main`."""
-    found = _VERSION.match(_tag(image))
-    return tuple(int(part) for part in found.groups() if part) if found else ()
-
-
-def _tag(image: str) -> str:
-    name, _, tag = image.partition("@")[0].rpartition(":")
-    return tag if name and "/" not in tag else ""
+        yield from steps.jumps(component, was, now)
 
 
 def next_steps(change: Change) -> Iterator[str]:
     """Yield what is still to come after this merge, of programs that go step by step."""
     for component, wanted in (change.goal or {}).items():
         image = change.images.get(component, ("", ""))[1]
-        here, there = _version(image), _version(f"x:{wanted}")
-        if STEPS.get(component) is Step.MINOR and here and here < there:
-            between = [*_skipped(here, there), wanted]
-            yield f"{component} stays at {_tag(image)}; later, one merge each: {', '.join(between)}"
+        here, there = steps.version(image), steps.version(f"x:{wanted}")
+        if steps.STEPS.get(component) is steps.Step.MINOR and here and here < there:
+            path = ", ".join([*steps.between(here, there), wanted])
+            yield f"{component} stays at {steps.tag(image)}; later, one merge each: {path}"
 
 
 @MIGRATION.register

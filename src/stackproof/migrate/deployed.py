@@ -21,6 +21,8 @@ from stackproof.flux.tree import Key
 from stackproof.kube import Kube
 from stackproof.manifests import CLUSTER_KINDS, Manifest, thaw
 
+from .podsecurity import LABEL
+
 _KEEP = "helm.sh/resource-policy"
 _ASK_REVISION = (
     'psql --username="$POSTGRES_USER" --dbname="$POSTGRES_DB" --no-align --tuples-only '
@@ -41,6 +43,7 @@ class Deployed:
         secrets: SHA-256 of the values in its Secrets, by namespace, name and key, as they are now.
         store: SHA-256 of what is known of the secret store, by remote key; None if nothing is.
         ingresses: Ingresses of the cluster that are not the release's.
+        level: The pod security level that its namespace enforces; "" where that is not known.
         revision: The newest migration that the application's database has; None if not known.
     """
 
@@ -52,6 +55,7 @@ class Deployed:
     secrets: Mapping[Key, Mapping[str, str]] = field(default_factory=dict)
     store: Mapping[str, str] | None = None
     ingresses: tuple[Manifest, ...] = ()
+    level: str = ""
     revision: str | None = None
 
 
@@ -99,6 +103,7 @@ def from_cluster(kube: Kube, *, release: str, namespace: str) -> Deployed:
         _digests(found) | _live(kube, found),
         _synced(kube),
         _others(kube, found),
+        _level(kube, namespace),
         _revision(kube, namespace),
     )
 
@@ -219,6 +224,11 @@ def _synced(kube: Kube) -> dict[str, str] | None:
             if entry["secretKey"] in values and not entry["remoteRef"].get("property"):
                 found[entry["remoteRef"]["key"]] = values[entry["secretKey"]]
     return found or None
+
+
+def _level(kube: Kube, namespace: str) -> str:
+    labels = kube.get("v1", "Namespace", namespace)["metadata"].get("labels") or {}
+    return str(labels.get(LABEL, ""))
 
 
 def _others(kube: Kube, own: Iterable[Manifest]) -> tuple[Manifest, ...]:
