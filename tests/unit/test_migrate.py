@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import yaml
@@ -18,9 +18,11 @@ from stackproof.checkout import Checkout
 from stackproof.errors import StackproofError
 from stackproof.flux import losses, steps
 from stackproof.flux.kustomize import manifest
+from stackproof.kube import Kube
 from stackproof.manifests import Manifest, thaw
 from stackproof.migrate import deployed, values
 from stackproof.migrate.checks import MIGRATION, Change, Fate, fates, unproven
+from stackproof.migrate.deployed import Deployed
 from stackproof.migrate.images import read_migrations
 from stackproof.twins.base import earlier
 
@@ -185,6 +187,123 @@ def test_helms_record_is_read() -> None:
     assert deployed.decoded(base64.b64encode(once).decode()) == record
     with pytest.raises(StackproofError, match="cannot be read"):
         deployed.decoded(once.decode())
+
+
+class Answers:
+    """What a cluster says of the release in tests/earlier, as its API does."""
+
+    where = "cluster of a test"
+
+    def __init__(self, *, objects: list[dict[str, Any]], says: str = "c440947495f3\n") -> None:
+        self.objects, self.says = objects, says
+
+    def listed(
+        self, api_version: str, kind: str, namespace: str | None = None, labels: str = ""
+    ) -> list[dict[str, Any]]:
+        wanted = dict(one.split("=") for one in labels.split(",") if one)
+        return [
+            one
+            for one in self.objects
+            if (one["apiVersion"], one["kind"]) == (api_version, kind)
+            and namespace in (None, one["metadata"].get("namespace"))
+            and wanted.items() <= (one["metadata"].get("labels") or {}).items()
+        ]
+
+    def find(
+        self, api_version: str, kind: str, name: str, namespace: str | None = None
+    ) -> dict[str, Any] | None:
+        found = self.listed(api_version, kind, namespace)
+        return next((one for one in found if one["metadata"]["name"] == name), None)
+
+    def get(self, *which: str) -> dict[str, Any]:
+        return self.find(*which) or {"metadata": {}}
+
+    def pods(self, namespace: str, labels: str) -> list[dict[str, Any]]:
+        return self.listed("v1", "Pod", namespace, labels)
+
+    def execute(self, *_: object) -> str:
+        return self.says
+
+
+def record(version: int, text: str, status: str = "deployed") -> dict[str, Any]:
+    content = {"manifest": text, "info": {"status": status}, "config": {"a": 1}}
+    packed = base64.b64encode(gzip.compress(json.dumps(content).encode()))
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {
+            "name": f"sh.helm.release.v1.open-webui.v{version}",
+            "namespace": "open-webui",
+            "labels": {"owner": "helm", "name": "open-webui", "version": str(version)},
+        },
+        "data": {"release": base64.b64encode(packed).decode()},
+    }
+
+
+def live(objects: list[dict[str, Any]]) -> Deployed:
+    kube = cast(Kube, Answers(objects=objects))
+    return deployed.from_cluster(kube, release="open-webui", namespace="open-webui")
+
+
+def secret(name: str, **values: str) -> dict[str, Any]:
+    data = {key: base64.b64encode(value.encode()).decode() for key, value in values.items()}
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": name, "namespace": "open-webui"},
+        "data": data,
+    }
+
+
+def test_a_cluster_says_what_runs(merge: Change) -> None:
+    """The newest record counts, the live Secret, and not the values it was once made from."""
+    external = {
+        "apiVersion": "external-secrets.io/v1",
+        "kind": "ExternalSecret",
+        "metadata": {"name": "early", "namespace": "open-webui"},
+        "spec": {
+            "data": [{"secretKey": "p", "remoteRef": {"key": "open-webui-postgres-password"}}]
+        },
+    }
+    pod = {"name": "p-0", "namespace": "open-webui"}
+    labels = {"app.kubernetes.io/component": "postgres"}
+    space = {"name": "open-webui", "labels": {"pod-security.kubernetes.io/enforce": "restricted"}}
+    found = live(
+        [
+            record(9, "kind: Nothing", "superseded"),
+            record(10, OLD.read_text()),
+            secret(f"{PREFIX}-secrets", **{"postgres-password": "changed since"}),
+            external,
+            secret("early", p="changed since"),
+            {"apiVersion": "v1", "kind": "Pod", "metadata": {**pod, "labels": labels}},
+            {"apiVersion": "v1", "kind": "Namespace", "metadata": space},
+        ]
+    )
+    assert (found.status, found.level, found.revision) == ("deployed", "restricted", "c440947495f3")
+    assert found.manifests == merge.old.manifests
+    key = "", "Secret", "open-webui", f"{PREFIX}-secrets"
+    assert found.secrets[key] == {"postgres-password": deployed.digest("changed since")}
+    assert found.store == {"open-webui-postgres-password": deployed.digest("changed since")}
+    said = problems(replace(merge, old=replace(found, store=merge.old.store)))
+    assert any("open-webui-postgres-password in the store is not" in text for text in said)
+
+
+def test_what_somebody_marked_as_kept_is_kept(merge: Change) -> None:
+    claim = f"{PREFIX}-open-webui-pvc"
+    (was,) = (thaw(m.content) for m in merge.old.manifests if m.name == claim)
+    was["metadata"]["annotations"] = {"helm.sh/resource-policy": "keep"}
+    marked = replace(merge, old=live([record(1, OLD.read_text()), was]))
+    plain = replace(merge, old=live([record(1, OLD.read_text())]))
+    harms = {
+        name: {loss.harm for loss in without(change, "PersistentVolumeClaim", claim).losses}
+        for name, change in {"marked": marked, "plain": plain}.items()
+    }
+    assert harms == {"marked": set(), "plain": {losses.Harm.DELETED}}
+
+
+def test_no_release_is_told() -> None:
+    with pytest.raises(StackproofError, match="no Helm release open-webui in namespace open-webui"):
+        live([])
 
 
 @pytest.mark.parametrize("text", ["", "# nothing\n", "- a\n", "a: [\n"])
