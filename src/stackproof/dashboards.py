@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from stackproof import alerts
 from stackproof.activity import EMITTED_TWICE, SERIES
 from stackproof.backends.grafana import BACKENDS
 from stackproof.errors import StackproofError
@@ -131,6 +132,15 @@ def kept(release: Release) -> frozenset[str]:
     monitor = release.find("ConfigMap", "monitor")
     found = _KEPT.search(monitor["data"]["config.alloy"]) if monitor else None
     return frozenset(found[1].split("|")) if found else frozenset()
+
+
+def drawn(release: Release) -> frozenset[str]:
+    """Return what is kept for panels: without what only alert rules ask."""
+    alone = {name for name in kept(release) if name.startswith(("kubelet_", "externalsecret_"))}
+    alone |= {name for rule in alerts.read(release) for name in metrics(rule.expr)}
+    queries = (query.text for each in read(release) for query in each.queries)
+    panels = {name for text in queries for name in metrics(text)}
+    return kept(release) - (alone - panels)
 
 
 def expand(text: str, values: Mapping[str, str]) -> str:

@@ -531,7 +531,7 @@ def _dead_data_sources(cluster: Cluster) -> Iterator[Problem]:
                     yield _problem("data-source", m, f"data[{key}]", reason)
 
 
-_BUILT_IN = {"grafana", "-- Grafana --", "-- Mixed --", "-- Dashboard --"}
+_BUILT_IN = {"grafana", "-- Grafana --", "-- Mixed --", "-- Dashboard --", "__expr__"}
 
 
 @lru_cache(maxsize=20_000)

@@ -10,7 +10,8 @@ release's Service. Which, is stated once per chart, in CHART/ci/stackproof/exter
 `${PATH}` is a value of the chart, its own default or what a render is given. Where it is empty
 there is nothing; a list is one entry for each element. An entry with `unless: PATH` counts only
 while that value is false or empty. A chart that may make cluster-scoped objects says so with
-`{kind: Namespace, name: …, made: true}`. What a release makes itself is never an external.
+`{kind: Namespace, name: …, made: true}`; `${release.namespace}` is where it is installed. What a
+release makes itself is never an external.
 """
 
 from __future__ import annotations
@@ -84,6 +85,7 @@ class Surroundings:
     def around(self, release: Release, values: Sequence[helm.Values] = ()) -> Rendered:
         """Return a release of the chart with what is around it when it is given these values."""
         effective = merged(self.defaults, *(as_mapping(part) for part in values))
+        effective["release"] = {"namespace": release.namespace}
         externals, made = _resolved(self.entries, effective, release)
         return Rendered(release, externals, self.kubernetes, self.schemas, made)
 

@@ -14,8 +14,11 @@ from typing import Any
 from urllib.parse import urlencode
 
 import pytest
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
+    ExportMetricsServiceRequest,
+)
 
-from stackproof import dashboards, telemetry
+from stackproof import alerts, dashboards, telemetry
 from stackproof.backends import PROVABLE, Client, grafana, poll
 from stackproof.backends.base import Request
 from stackproof.checkout import Checkout
@@ -39,9 +42,20 @@ _ANY_API = PROVABLE[0]
 _HOUR_NS = 3600 * 10**9
 
 
+#: The rules, and what of them fires while all is well: filled when the stack has just started.
+CANARY = {"canary": {"enabled": True, "metricsTenant": "soev", "image": {"tag": "1.0.0"}}}
+RULES = {rule.uid: rule for rule in alerts.read(DEPLOYMENT.with_values(lgtm=[CANARY]).lgtm())}
+CANARY_TENANT = "soev"
+CALM: dict[str, list[Any]] = {}
+
+
 @pytest.fixture(scope="module")
 def monitored(client: Client) -> Iterator[LocalStack]:
     with LocalStack(DEPLOYMENT, alloys=False, monitor=True) as stack:
+        _clean(stack, client)
+        _poll(stack, client, "up == 1", {"instance": stack.components})
+        _clean(stack, client)
+        CALM.update({uid: _firing(stack, client, uid) for uid in RULES})
         _use(stack, client)
         # What a counter held when it was first seen is no rate: only what comes after it.
         _poll(stack, client, "up == 1", {"instance": stack.components})
@@ -49,6 +63,69 @@ def monitored(client: Client) -> Iterator[LocalStack]:
             _use(stack, client)
             time.sleep(8)
         yield stack
+
+
+def _clean(stack: LocalStack, client: Client) -> None:
+    """Send what is taken: telemetry of every tenant, the canary's verdict, half-full volumes."""
+    for tenant in stack.tenants:
+        with sender(stack, tenant, Door.GATEWAY, client) as door:
+            for signal in Signal:
+                door.send(signal, make(tenant, signal, 5, 5.0, 1)[0])
+    _verdict(stack, 1.0)
+    _volume(stack, client, used=0.5)
+
+
+def _gauge(name: str, value: float, attributes: Mapping[str, str]) -> Any:
+    request = ExportMetricsServiceRequest()
+    metric = request.resource_metrics.add().scope_metrics.add().metrics.add(name=name)
+    point = metric.gauge.data_points.add(as_double=value, time_unix_nano=time.time_ns())
+    for key, text in attributes.items():
+        point.attributes.add(key=key).value.string_value = text
+    return request
+
+
+def _verdict(stack: LocalStack, isolated: float) -> None:
+    """Send what the canary sends (report.metrics), as the tenant that it sends it as."""
+    access = stack.reader(CANARY_TENANT)
+    with telemetry.HttpSender(f"{stack.gateway_url}/otlp", auth=access.auth) as door:
+        door.send(Signal.METRICS, _gauge("stackproof.isolated", isolated, {}))
+
+
+def _as_the_monitor(stack: LocalStack, client: Client, request: Any) -> None:
+    """Write into the stack's own metrics what a cluster's monitor would: there is none here."""
+    url = stack.backend_url(Backend.MIMIR).removesuffix("/prometheus")
+    headers = {TENANT_HEADER: STACK_TENANT}
+    with telemetry.HttpSender(f"{url}/otlp", headers=headers, pool=client.pool) as door:
+        door.send(Signal.METRICS, request)
+
+
+def _volume(stack: LocalStack, client: Client, used: float) -> None:
+    labels = {"persistentvolumeclaim": "data-mimir-0", "namespace": "observability"}
+    for name, value in (("used", used * 1e10), ("capacity", 1e10)):
+        metric = f"kubelet_volume_stats_{name}_bytes"
+        _as_the_monitor(stack, client, _gauge(metric, value, labels))
+
+
+def _firing(stack: LocalStack, client: Client, uid: str) -> list[Any]:
+    """Return the series for which a rule fires: its query, and its threshold over it."""
+    rule = RULES[uid]
+    (source,) = (s for s in grafana.sources(stack.data_sources()) if s.uid == rule.source)
+    now = str(int(time.time()) + 1)
+    result = _ask(client, source, "query", query=rule.expr, time=now)["result"]
+    (limit,) = (s["model"]["conditions"][0] for s in rule.record["data"] if s["refId"] == "fires")
+    above = float(limit["evaluator"]["params"][0])
+    if not result and rule.record["noDataState"] == "Alerting":
+        return [{"alertname": "DatasourceNoData"}]
+    return [each["metric"] for each in result if float(each["value"][1]) > above]
+
+
+def _fires(stack: LocalStack, client: Client, uid: str, **labels: str) -> None:
+    def look() -> tuple[bool | None, str]:
+        firing = _firing(stack, client, uid)
+        meant = any(labels.items() <= each.items() for each in firing)
+        return (True if meant else None), f"fires for {firing}, not for {labels}"
+
+    poll(look, PATIENCE_S, uid)
 
 
 def _use(stack: LocalStack, client: Client) -> None:
@@ -72,7 +149,7 @@ def _swell(message: Any) -> None:
     """Make a trace larger than Tempo keeps (5 MB): many spans of full-length attributes."""
     (scope, *_) = message.resource_spans[0].scope_spans
     span = scope.spans[0]
-    for number in range(4000):
+    for number in range(3500):
         copy = scope.spans.add()
         copy.CopyFrom(span)
         copy.span_id = number.to_bytes(8, "big")
@@ -141,6 +218,7 @@ def test_a_dead_backend_is_shown_as_down(monitored: LocalStack, client: Client) 
     monitored.process("loki").kill()
     try:
         _poll(monitored, client, "(up == 0) + 1", {"instance": ["loki"]})
+        _fires(monitored, client, "part-is-down", instance="loki")
     finally:
         monitored.restart("loki")
 
@@ -177,3 +255,49 @@ def test_nobody_writes_into_it_through_the_gateway(
         pytest.raises(ExportError, match="HTTP 403"),
     ):
         door.send(signal, numbered(signal, STACK_TENANT, telemetry.new_run(), 1))
+
+
+# --- alerts ---
+
+
+@pytest.mark.parametrize("uid", sorted(RULES))
+@pytest.mark.usefixtures("monitored")
+def test_no_alert_while_all_is_well(uid: str) -> None:
+    assert CALM[uid] == []
+
+
+@pytest.mark.parametrize("uid", ["samples-are-refused", "lines-are-refused", "spans-are-refused"])
+def test_what_is_refused_is_an_alert(uid: str, monitored: LocalStack, client: Client) -> None:
+    tenant = monitored.tenants[0]
+    label = "user" if uid.startswith("samples") else "tenant"
+    _fires(monitored, client, uid, **{label: tenant})
+
+
+def test_a_full_volume_is_an_alert(monitored: LocalStack, client: Client) -> None:
+    _volume(monitored, client, used=0.9)
+    _fires(monitored, client, "volume-fills-up", persistentvolumeclaim="data-mimir-0")
+
+
+def test_a_secret_that_is_not_synced_is_an_alert(monitored: LocalStack, client: Client) -> None:
+    """As the operator says it (https://external-secrets.io/latest/api/metrics/)."""
+    labels = {"condition": "Ready", "name": "gateway-users", "namespace": "observability"}
+    metric = "externalsecret_status_condition"
+    _as_the_monitor(monitored, client, _gauge(metric, 1.0, {**labels, "status": "True"}))
+    _as_the_monitor(monitored, client, _gauge(metric, 0.0, {**labels, "status": "False"}))
+    assert _firing(monitored, client, "secret-is-not-synced") == []
+    _as_the_monitor(monitored, client, _gauge(metric, 1.0, {**labels, "status": "False"}))
+    _fires(monitored, client, "secret-is-not-synced", name="gateway-users")
+
+
+def test_the_canarys_verdict_is_an_alert(monitored: LocalStack, client: Client) -> None:
+    _verdict(monitored, 0.0)
+    _fires(monitored, client, "tenants-are-not-apart")
+
+
+def test_a_silent_canary_is_an_alert(monitored: LocalStack, client: Client) -> None:
+    """Another tenant, as which no canary has ever spoken."""
+    rule = RULES["canary-is-silent"]
+    other = rule.source.replace(CANARY_TENANT, monitored.tenants[1])
+    (source,) = (s for s in grafana.sources(monitored.data_sources()) if s.uid == other)
+    (silent,) = _ask(client, source, "query", query=rule.expr, time=str(int(time.time())))["result"]
+    assert float(silent["value"][1]) > 0

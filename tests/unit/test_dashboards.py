@@ -49,7 +49,7 @@ def test_they_are_sound(
     checkout: Checkout, release: Release, provisioned: tuple[Dashboard, ...], uids: list[str]
 ) -> None:
     names = Deployment.load(checkout).registry.names
-    assert problems(provisioned, uids, names, dashboards.kept(release)) == []
+    assert problems(provisioned, uids, names, dashboards.drawn(release)) == []
 
 
 def _query(record: dict[str, Any], text: str) -> None:
@@ -98,7 +98,7 @@ def test_a_fault_is_found(
     spoil(record)
     names = Deployment.load(checkout).registry.names
     spoilt = [*others, Dashboard("open-webui.json", record)]
-    found = problems(spoilt, uids, names, dashboards.kept(release))
+    found = problems(spoilt, uids, names, dashboards.drawn(release))
     assert len(found) == 1
     assert expected in found[0]
 
@@ -107,7 +107,7 @@ def test_what_is_kept_of_the_stack_is_what_its_dashboard_asks(
     checkout: Checkout, release: Release, provisioned: tuple[Dashboard, ...], uids: list[str]
 ) -> None:
     names = Deployment.load(checkout).registry.names
-    stack = dashboards.kept(release)
+    stack = dashboards.drawn(release)
     assert problems(provisioned, uids, names, {*stack, "go_threads"}) == [
         "the monitor keeps go_threads, which no panel asks"
     ]

@@ -19,7 +19,7 @@ LAYERS = (
     {"programs"},
     {"application"},
     {"manifests", "endpoints", "checklist", "valuesdoc"},
-    {"helm", "schema", "references"},
+    {"helm", "schema", "references", "alerts"},
     {"surroundings", "flux", "capacity"},
     {"deployment"},
     {"permutations"},

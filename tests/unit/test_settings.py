@@ -239,11 +239,19 @@ LGTM_FAULTS = [
         "{{- end",
         "every-part-knows-the-same-tenants",
     ),
+    ("production", "grafana-alerts.yaml", "expression: asked", "expression: A", "alerts-can-fire"),
+    (
+        "production",
+        "monitor.yaml",
+        'join "|" }}',
+        'join "|" | replace "tempo_ingester_failed_flushes_total" "x" }}',
+        "alerts-can-fire",
+    ),
     (
         "production",
         "grafana.yaml",
-        "}}://{{ .host }}/",
-        "}}://{{ .className }}/",
+        "}}://{{ $ingress.host }}/",
+        "}}://{{ $ingress.className }}/",
         "grafana-is-what-its-values-say",
     ),
     (

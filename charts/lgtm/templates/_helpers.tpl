@@ -39,10 +39,10 @@ imagePullPolicy: {{ .pullPolicy }}
 {{- include "lgtm.memory" (list . 0.9) -}}
 {{- end }}
 
-{{/* What every pod of the chart has. Call with (list $ uid). */}}
+{{/* What every pod of the chart has. Call with (list $ uid), and true where it asks the Kubernetes API. */}}
 {{- define "lgtm.podDefaults" -}}
 {{- $root := index . 0 -}}
-automountServiceAccountToken: false
+automountServiceAccountToken: {{ has true . }}
 enableServiceLinks: false
 securityContext:
   runAsNonRoot: true

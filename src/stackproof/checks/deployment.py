@@ -26,7 +26,10 @@ from stackproof.tenants import parse_duration
 
 _BACKENDS = ("mimir", "loki", "tempo")
 #: What neither chart makes: flux/infrastructure does, before anything that refers to it.
-FROM_FLUX = references.Externals(objects=frozenset({("ClusterSecretStore", "gcp-secret-manager")}))
+FROM_FLUX = references.Externals(
+    services={("external-secrets", "external-secrets-metrics"): frozenset({8080})},
+    objects=frozenset({("ClusterSecretStore", "gcp-secret-manager")}),
+)
 _COMPONENT = "app.kubernetes.io/component"
 _TENANT = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 

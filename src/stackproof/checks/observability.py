@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import yaml
 
-from stackproof import endpoints
+from stackproof import alerts, dashboards, endpoints
 from stackproof.checks import Checks, gateway
 from stackproof.checks.alloy import alloy_settings, seconds
 from stackproof.checks.pods import planned
@@ -110,7 +110,11 @@ def the_monitor_keeps_what_is_shown(release: Release) -> Iterator[str]:
     found = re.search(r'regex\s*=\s*"([^"]*)"', made["data"]["config.alloy"])
     kept = set(found[1].split("|")) if found else set()
     queries = " ".join(re.findall(r'"expr": ("(?:[^"\\]|\\.)*")', board))
+    queries += " ".join(rule.expr for rule in alerts.read(release))
     for name in sorted(kept):
+        # Asked only where these are scraped, and of no backend: kept at no cost.
+        if name.startswith(("kubelet_volume_", "externalsecret_")):
+            continue
         if not re.search(rf"\b{name}\b", queries):
             yield f"the monitor keeps {name}, which no panel shows"
     for name in sorted(
@@ -161,6 +165,24 @@ def _ways_in(release: Release) -> Iterator[tuple[str, str]]:
         for host in route["spec"].get("hostnames") or ():
             yield host, "https"
 
+
+@OBSERVABILITY.register
+def alerts_can_fire(release: Release) -> Iterator[str]:
+    """Every alert rule asks a data source that there is, for metrics that are there.
+
+    That each fires when it should, and only then, is shown by tests/e2e/test_stack_dashboard.py.
+    """
+    made = release.find("ConfigMap", "grafana-datasources")
+    text = made["data"]["datasources.yaml"] if made else "{}"
+    sources = yaml.load(text, yaml.CSafeLoader).get("datasources") or ()
+    yield from alerts.problems(release, frozenset(str(source["uid"]) for source in sources))
+    kept = dashboards.kept(release)
+    for rule in alerts.read(release):
+        for name in sorted(set(_METRICS.findall(rule.expr)) - kept):
+            yield f"alert rule {rule.uid} asks for {name}, which the monitor does not keep"
+
+
+_METRICS = re.compile(r"\b(?:cortex|loki|tempo|kubelet|externalsecret)_\w+|\bup\b")
 
 #: What Grafana takes for the time between two samples where a data source has no timeInterval.
 _ASSUMED = "15s"

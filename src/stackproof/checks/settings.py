@@ -834,7 +834,7 @@ def labels_tell_what_belongs_together(scene: Scene) -> Iterator[str]:
 @SETTINGS.register
 def defaults_are_of_this_deployment(scene: Scene) -> Iterator[str]:
     """What the charts' values name by default is there: addresses of Services, pinned images."""
-    known = references.Cluster(scene.releases)
+    known = references.Cluster(scene.releases, FROM_FLUX)
     pinned = {str(image) for image in Versions.load(scene.deployment.checkout).images.values()}
     for chart in ("lgtm", "open-webui-stack"):
         values = read_values(scene.deployment.checkout.charts / chart / "values.yaml")

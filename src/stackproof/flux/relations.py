@@ -28,6 +28,7 @@ _HOMES = {"external-secrets": "https://charts.external-secrets.io"}
 _KNOWN = frozenset(
     {
         "installCRDs",
+        "metrics.service.enabled",
         "processPushSecret",
         "serviceAccount.name",
         "serviceAccount.annotations",

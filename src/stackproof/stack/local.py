@@ -41,6 +41,11 @@ _CROWD = {"COLLECTION_INTERVAL": "60s", "GOMEMLIMIT": "off"}
 #: A laptop has no Kubernetes API to read pod logs from.
 _NO_KUBERNETES_API: Mapping[str, object] = {"alloy": {"podLogs": {"enabled": False}}}
 
+#: Nor nodes whose volumes are measured, or an operator.
+_NOTHING_AROUND: Mapping[str, object] = {
+    "monitor": {"volumes": {"enabled": False}, "externalSecrets": {"enabled": False}}
+}
+
 #: An error in logfmt or JSON; of each component the last few are told.
 _COMPLAINT = re.compile(r'level=error|"level":"error"')
 _COMPLAINTS = 4
@@ -74,7 +79,9 @@ class LocalStack:
         alloys: bool = True,
         monitor: bool = False,
     ) -> None:
-        self.deployment = deployment.with_values(tenant=[_NO_KUBERNETES_API])
+        self.deployment = deployment.with_values(
+            lgtm=[_NOTHING_AROUND], tenant=[_NO_KUBERNETES_API]
+        )
         self.keep = keep
         self.alloys = alloys
         self.monitor = monitor
