@@ -189,3 +189,15 @@ def test_no_data_is_lost_where_none_is(repository: Checkout) -> None:
     path.write_text(path.read_text().replace("replicas: 2", "replicas: 3"))
     with diff.revision(repository, "HEAD") as before:
         assert diff.lost(build(before), build(repository)) == ()
+
+
+def test_a_password_from_elsewhere_is_told(repository: Checkout) -> None:
+    path = repository.flux / "tenants" / "enterprise-a" / "tenant.yaml"
+    path.write_text(path.read_text().replace("SECRET_PREFIX: enterprise-a", "SECRET_PREFIX: acme"))
+    with diff.revision(repository, "HEAD") as before:
+        data = diff.lost(build(before), build(repository))
+    assert any(
+        "postgres-password comes from acme-postgres-password instead of enterprise-a-postgres-pass"
+        in text
+        for text in data
+    ), data

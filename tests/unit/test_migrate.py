@@ -15,6 +15,7 @@ import yaml
 
 from stackproof import cli, helm
 from stackproof.checkout import Checkout
+from stackproof.deployment import Deployment
 from stackproof.errors import StackproofError
 from stackproof.flux import losses, steps
 from stackproof.flux.kustomize import manifest
@@ -165,6 +166,43 @@ def test_an_upgrade_to_itself_changes_nothing(merge: Change) -> None:
     assert problems(again) == []
     assert list(unproven(again)) == []
     assert set(fates(again).values()) == {Fate.KEPT}
+
+
+# --- A later change of the values ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("laid", "said"),
+    [
+        ({"postgres": {"database": "other"}}, "its database was openwebui on"),
+        ({"postgres": {"user": "other"}}, "POSTGRES_USER was 'openwebui' and becomes 'other'"),
+        ({"postgres": {"enabled": False}}, "stack-postgres-0 in open-webui: orphaned"),
+        ({"weaviate": {"enabled": False}}, "becomes 'chroma'"),
+        ({"openWebui": {"persistence": {"enabled": False}}}, "pvc in open-webui: orphaned"),
+        ({"openWebui": {"persistence": {"existingClaim": "mine"}}}, "pvc in open-webui: orphaned"),
+        ({"openWebui": {"extraEnv": {"DATA_DIR": "/srv"}}}, "looks for its uploads elsewhere"),
+        ({"openWebui": {"extraEnv": {"STORAGE_PROVIDER": "gcs"}}}, "its uploads elsewhere"),
+        (
+            {"openWebui": {"config": {"ragEmbeddingModel": "other"}}},
+            "the stored vectors are of the other model",
+        ),
+        ({"openWebui": {"config": {"enableSignup": True}}}, None),
+        ({"searxng": {"enabled": False}}, None),
+    ],
+    ids=str,
+)
+def test_a_later_change(merge: Change, laid: Mapping[str, Any], said: str | None) -> None:
+    changed = Deployment.load(CHECKOUT).with_values(tenant=[laid]).tenant("soev")
+    found = [str(loss) for loss in losses.losses(losses.of(merge.merged), losses.of(changed))]
+    assert (said is None) is (not found), found
+    assert said is None or any(said in text for text in found), found
+
+
+def test_a_database_of_its_own_is_left_behind(merge: Change) -> None:
+    """From SQLite on the volume to PostgreSQL."""
+    off = Deployment.load(CHECKOUT).with_values(tenant=[{"postgres": {"enabled": False}}])
+    found = losses.losses(losses.of(off.tenant("soev")), losses.of(merge.merged))
+    assert any("its database was a file on its volume" in str(loss) for loss in found)
 
 
 # --- Losses of a change of the tree -------------------------------------------------------------

@@ -97,7 +97,8 @@ def lost(before: Tree, after: Tree) -> tuple[str, ...]:
     """Return the data that going from one tree to another takes away, and versions it skips."""
     old, new = ({key: m for key, (m, _) in _objects(tree).items()} for tree in (before, after))
     jumps = (jump for change in steps.images(old, new) for jump in steps.jumps(*change))
-    return (*map(str, losses.losses(old, new)), *dict.fromkeys(jumps))
+    moved = losses.moved_secrets(old, new)
+    return (*map(str, losses.losses(old, new)), *moved, *dict.fromkeys(jumps))
 
 
 def _objects(tree: Tree) -> dict[Key, tuple[Manifest, str]]:

@@ -67,7 +67,15 @@ PLACES: Final[Mapping[str, str]] = {
     "CLUSTER_HOSTNAME": "Weaviate keeps its shards under this name: it does not find its vectors",
     "VECTOR_DB": "the vectors of all documents stay in the other database",
     "RAG_EMBEDDING_MODEL": "the stored vectors are of the other model: searches find nothing",
+    "WEAVIATE_HTTP_HOST": "the vectors of all documents stay in the other one",
     "DATA_DIR": "the application looks for its uploads elsewhere",
+    "STORAGE_PROVIDER": "the application looks for its uploads elsewhere",
+}
+#: What is meant where one is not set (open_webui/config.py and env.py).
+_UNSET: Final[Mapping[str, str]] = {
+    "DATA_DIR": "/app/backend/data",
+    "STORAGE_PROVIDER": "local",
+    "VECTOR_DB": "chroma",
 }
 
 
@@ -207,11 +215,12 @@ def _places(before: Objects, after: Objects) -> Iterator[Loss]:
             continue
         was, now = environment(old, manifest), environment(new, heir)
         for name, meaning in PLACES.items():
-            if name in was and was[name] != now.get(name):
+            earlier, later = (one.get(name, _UNSET.get(name)) for one in (was, now))
+            if earlier != later and (name in was or (earlier and name in now)):
                 yield Loss(
                     key_of(heir),
                     Harm.EMPTIED,
-                    f"{name} was {was[name]!r} and becomes {now.get(name)!r}: {meaning}",
+                    f"{name} was {earlier!r} and becomes {later!r}: {meaning}",
                 )
         mounted, mounts = _data_mounts(manifest), _data_mounts(heir)
         if mounted and mounts and mounted != mounts:
@@ -269,12 +278,12 @@ def _databases(before: Objects, after: Objects) -> Iterator[Loss]:
             continue
         was = _database(environment(old, manifest), manifest)
         now = _database(environment(new, heir), heir)
-        if was and was != now:
-            shown = " on ".join(now) if now else "none of PostgreSQL"
+        if was != now and (was or _data_mounts(manifest)):
+            shown = [" on ".join(one) if one else "a file on its volume" for one in (was, now)]
             yield Loss(
                 key_of(heir),
                 Harm.EMPTIED,
-                f"its database was {' on '.join(was)} and becomes {shown}: "
+                f"its database was {shown[0]} and becomes {shown[1]}: "
                 "accounts, chats and documents stay in the old one",
             )
 
@@ -306,6 +315,35 @@ def _secrets(before: Objects, after: Objects) -> Iterator[Loss]:
         if key[1] == "Secret" and key not in after and not is_kept(manifest) and key not in made:
             names = ", ".join(sorted({**_part(manifest, "data"), **_part(manifest, "stringData")}))
             yield Loss(key, Harm.DELETED, f"nothing makes one of this name again: {names}")
+
+
+#: Keys of which another value than the present one does harm, and what.
+VITAL: Final[Mapping[str, str]] = {
+    "postgres-password": "PostgreSQL keeps the present one, and the application cannot log in",
+    "webui-secret-key": "everybody is signed out, and stored credentials cannot be read any more",
+}
+
+
+def moved_secrets(before: Objects, after: Objects) -> Iterator[str]:
+    """Yield the vital keys that are read from another place of the store than before."""
+    was, now = _remotes(before), _remotes(after)
+    for (secret, key), remote in now.items():
+        earlier = was.get((secret, key))
+        if earlier and earlier != remote and key in VITAL:
+            yield (
+                f"Secret/{secret[3]} in {secret[2]}: {key} comes from {remote} instead of "
+                f"{earlier}: if that is another value, {VITAL[key]}"
+            )
+
+
+def _remotes(objects: Objects) -> dict[tuple[Key, str], str]:
+    """Return the remote key of each key of the Secrets that External Secrets makes."""
+    return {
+        (secret_of(manifest), entry["secretKey"]): entry["remoteRef"]["key"]
+        for manifest in objects.values()
+        if manifest.kind == "ExternalSecret"
+        for entry in manifest["spec"].get("data") or ()
+    }
 
 
 def secret_of(external: Manifest) -> Key:

@@ -10,7 +10,7 @@ from typing import Final
 
 from stackproof.checklist import Checks
 from stackproof.flux import losses, steps
-from stackproof.flux.losses import Harm, Loss, Objects
+from stackproof.flux.losses import VITAL, Harm, Loss, Objects
 from stackproof.flux.tree import Key, Tree, key_of
 from stackproof.manifests import WORKLOAD_KINDS, Manifest
 
@@ -163,12 +163,6 @@ def the_database_is_known(change: Change) -> Iterator[str]:
 
 # --- Secrets ------------------------------------------------------------------------------------
 
-#: What another value than the present one does.
-_MEANING: Final[Mapping[str, str]] = {
-    "postgres-password": "PostgreSQL keeps the present one, and the application cannot log in",
-    "webui-secret-key": "everybody is signed out, and stored credentials cannot be read any more",
-}
-
 
 @MIGRATION.register
 def secrets_are_the_present_ones(change: Change) -> Iterator[str]:
@@ -179,10 +173,10 @@ def secrets_are_the_present_ones(change: Change) -> Iterator[str]:
             continue
         if remote not in store:
             yield f"{remote} is not in the store: the Secret with {key} is not made, and pods wait"
-        elif key in _MEANING and present and store[remote] != present:
+        elif key in VITAL and present and store[remote] != present:
             yield (
                 f"{remote} in the store is not the {key} of the cluster "
-                f"(sha256 {store[remote][:8]}, {present[:8]}): {_MEANING[key]}"
+                f"(sha256 {store[remote][:8]}, {present[:8]}): {VITAL[key]}"
             )
 
 
@@ -204,7 +198,7 @@ def _entries(objects: Objects) -> Iterator[tuple[str, str]]:
 
 def unproven(change: Change) -> Iterator[str]:
     """Yield what could not be compared, so that nobody takes silence for consent."""
-    fetched = [remote for key, remote, present in _fetched(change) if key in _MEANING and present]
+    fetched = [remote for key, remote, present in _fetched(change) if key in VITAL and present]
     if fetched and change.old.store is None:
         yield (
             f"whether {' and '.join(fetched)} in the store are the present values: "
