@@ -544,8 +544,7 @@ def _together(
     ("signal", "count", "size", "times", "reason"),
     [
         (Signal.METRICS, 60, 0, 1, "per-user series limit of 50 exceeded"),
-        # Each resource has a series of its own beside its point.
-        (Signal.METRICS, 21_000, 0, 2, "exceeded the ingestion burst size limit, set to 40000"),
+        (Signal.METRICS, 41_000, 0, 1, "exceeded the ingestion burst size limit, set to 40000"),
         (Signal.LOGS, 20, 0, 1, "maximum active stream limit exceeded"),
         (Signal.LOGS, 90, 100_000, 5, "ingestion rate limit exceeded for user"),
         (Signal.TRACES, 3000, 0, 10, "RATE_LIMITED"),
