@@ -243,6 +243,49 @@ def test_a_line_that_is_too_long_is_cut(running: LocalStack, client: Client) -> 
         assert poll(look, PATIENCE_S, f"a long line through {door}") == [262_144]
 
 
+def _with_labels(message: Any) -> Any:
+    """Make a point have more labels than Mimir takes (30, the resource's among them)."""
+    point = message.resource_metrics[0].scope_metrics[0].metrics[0].gauge.data_points[0]
+    for number in range(40):
+        point.attributes.add(key=f"label_{number}").value.string_value = "x"
+    return message
+
+
+def _with_events(message: Any) -> Any:
+    """Make a span larger than a batch, and nothing of it too long to be kept."""
+    span = message.resource_spans[0].scope_spans[0].spans[0]
+    for _ in range(300):
+        event = span.events.add(name="large", time_unix_nano=span.start_time_unix_nano)
+        event.attributes.add(key="large").value.string_value = "x" * 2_000
+    return message
+
+
+@pytest.mark.parametrize(
+    ("signal", "spoil", "kept"),
+    [(Signal.METRICS, _with_labels, {1, 3, 4}), (Signal.TRACES, _with_events, {1, 4})],
+)
+def test_what_alloy_acknowledges_and_drops(
+    signal: Signal,
+    spoil: Callable[[Any], Any],
+    kept: set[int],
+    running: LocalStack,
+    client: Client,
+) -> None:
+    """Known losses: a point with too many labels; a span that fits no batch, and what follows it.
+
+    Three in one request, of which the second is at fault, and one that comes later.
+    """
+    run, began = telemetry.new_run(), time.time_ns()
+    ones = [numbered(signal, VICTIM, run, number, began + number * 10**6) for number in range(1, 5)]
+    message: Any = ones[0]
+    message.MergeFrom(spoil(ones[1]))
+    message.MergeFrom(ones[2])
+    with sender(running, VICTIM, Door.ALLOY_GRPC, client) as opened:
+        opened.send(signal, message)
+        opened.send(signal, ones[3])
+    _are_there(running, client, signal, run, {(VICTIM, number): 1 for number in kept})
+
+
 def test_deltas_become_sums(running: LocalStack, client: Client) -> None:
     """Mimir refuses delta temporality: Alloy adds it up."""
     run = telemetry.new_run()

@@ -176,7 +176,6 @@ _BODY = re.compile(
 _DELETE = re.compile(
     r'delete_matching_keys\(attributes, "\.\*"\) where Len\(String\(attributes\)\) > (\d+)'
 )
-_FEWER = re.compile(r"limit\(attributes, \d+, \[\]\) where Len\(String\(attributes\)\) > (\d+)")
 
 
 def _exporters(alloy: Alloy) -> list[str]:
@@ -234,7 +233,7 @@ def inside_alloy(alloy: Alloy, memory: float) -> Iterator[Link]:
         for where, cut in (("log", _BODY), ("log", _DELETE), ("resource", _KEEP))
     )
     span = sum(
-        _cut(alloy, "trace", where, cut) for where, cut in (("span", _FEWER), ("resource", _KEEP))
+        _cut(alloy, "trace", where, cut) for where, cut in (("span", _DELETE), ("resource", _KEEP))
     )
     received = _received(alloy)
     for exporter in _exporters(alloy):

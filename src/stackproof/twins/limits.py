@@ -81,10 +81,12 @@ LIMITS: tuple[Twin, ...] = (
     ),
     _link(
         "spans-of-any-size",
-        "Alloy lets a span have any number of attributes: one that fits no batch is dropped",
+        "Alloy lets a span have attributes of any size: one that fits no batch is dropped",
         r"one span can be inf bytes, max_size of",
         Edit(
-            _ALLOY, '\t"limit(attributes, 32, []) where Len(String(attributes)) > 131072",\n', "\n"
+            _ALLOY,
+            '`delete_matching_keys(attributes, ".*") where Len(String(attributes)) > 131072`,\n',
+            "\n",
         ),
     ),
     _link(
