@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,7 @@ TEMPO_LOSS_S = 1.5
 TEMPO_ENDS_S = 3.0
 PATIENCE_S = 90.0
 DELTA = AggregationTemporality.AGGREGATION_TEMPORALITY_DELTA
+CUMULATIVE = AggregationTemporality.AGGREGATION_TEMPORALITY_CUMULATIVE
 #: How soon what is sent must be visible while something else is out of order.
 SOON_S = 10.0
 
@@ -583,20 +585,31 @@ def _together(
     return message
 
 
+def _buckets(count: int) -> Any:
+    """Return one point that is as many samples: a histogram with `count` buckets."""
+    message: Any = numbered(Signal.METRICS, VICTIM, telemetry.new_run(), 1)
+    metric = message.resource_metrics[0].scope_metrics[0].metrics[0]
+    time_ns = metric.gauge.data_points[0].time_unix_nano
+    metric.histogram.data_points.add(
+        time_unix_nano=time_ns, bucket_counts=[0] * (count + 1), explicit_bounds=range(count)
+    )
+    metric.histogram.aggregation_temporality = CUMULATIVE
+    return message
+
+
 @pytest.mark.parametrize(
-    ("signal", "count", "size", "times", "reason"),
+    ("signal", "flooding", "times", "reason"),
     [
-        (Signal.METRICS, 60, 0, 1, "per-user series limit of 50 exceeded"),
-        (Signal.METRICS, 41_000, 0, 1, "exceeded the ingestion burst size limit, set to 40000"),
-        (Signal.LOGS, 20, 0, 1, "maximum active stream limit exceeded"),
-        (Signal.LOGS, 90, 100_000, 5, "ingestion rate limit exceeded for user"),
-        (Signal.TRACES, 3000, 0, 10, "RATE_LIMITED"),
+        (Signal.METRICS, partial(_flood, Signal.METRICS, 60), 1, "per-user series limit of 50"),
+        (Signal.METRICS, partial(_buckets, 40_000), 5, "burst size limit, set to 40000"),
+        (Signal.LOGS, partial(_flood, Signal.LOGS, 20), 1, "maximum active stream limit exceeded"),
+        (Signal.LOGS, partial(_flood, Signal.LOGS, 90, 100_000), 5, "ingestion rate limit exceed"),
+        (Signal.TRACES, partial(_flood, Signal.TRACES, 3000), 10, "RATE_LIMITED"),
     ],
 )
 def test_a_flood_is_refused_and_the_others_lose_nothing(
     signal: Signal,
-    count: int,
-    size: int,
+    flooding: Callable[[], Any],
     times: int,
     reason: str,
     limited: LocalStack,
@@ -608,7 +621,7 @@ def test_a_flood_is_refused_and_the_others_lose_nothing(
         sender(limited, VICTIM, Door.GATEWAY, client) as opened,
     ):
         for _ in range(times):
-            flood = _flood(signal, count, size)
+            flood = flooding()
             with pytest.raises(ExportError, match=reason):
                 opened.send(signal, flood)
         time.sleep(1)
