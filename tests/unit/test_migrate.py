@@ -400,6 +400,7 @@ CONFIG = {
     "featureVoice": "False",
 }
 VALUES = {
+    "global": {"storageClass": "standard-rwo"},
     "openWebui": {
         "image": {"repository": "ghcr.io/gradient-ds/open-webui", "tag": "main"},
         "config": CONFIG,
@@ -445,6 +446,17 @@ def test_values_keep_the_environment(tmp_path: Path) -> None:
         assert env[name] == wanted, name
     assert release.of_kind("PersistentVolumeClaim")[0].name == f"{PREFIX}-open-webui-pvc"
     assert found.values["ingress"]["host"] == "voorbeeld.soev.ai"
+
+
+def test_converted_values_lose_nothing(merge: Change, tmp_path: Path) -> None:
+    """An upgrade by hand, with what the command prints."""
+    release = helm.render(
+        CHECKOUT.charts / "open-webui-stack",
+        [convert(tmp_path, VALUES).values],
+        release="open-webui",
+        namespace="open-webui",
+    )
+    assert problems(replace(merge, merged=tuple(release))) == []
 
 
 def test_what_has_no_home_says_why(tmp_path: Path) -> None:
