@@ -8,6 +8,7 @@ Kubernetes version) and frozen, so they can be shared.
 from __future__ import annotations
 
 import atexit
+import base64
 import contextlib
 import hashlib
 import json
@@ -293,6 +294,24 @@ class Renderer:
             raise HelmError(asked, answer["error"])
         texts: dict[str, str] = answer["texts"]
         return texts
+
+    def secret(self, templates: Mapping[str, str], data: Mapping[str, bytes]) -> dict[str, bytes]:
+        """Return what the templates of an ExternalSecret make of what was fetched, by key.
+
+        Args:
+            templates: `spec.target.template.data`, for the operator's engine v2.
+            data: Each `secretKey` with its value.
+
+        Raises:
+            StackproofError: A template fails, in its own words: the operator then makes no Secret.
+        """
+        encoded = {key: base64.b64encode(value).decode() for key, value in data.items()}
+        asked = {"op": "secret", "templates": dict(templates), "data": encoded}
+        (answer,) = self._exchange([json.dumps(asked)])
+        if "error" in answer:
+            raise StackproofError(str(answer["error"]["message"]))
+        made: Mapping[str, str] = answer.get("data") or {}
+        return {key: base64.b64decode(value) for key, value in made.items()}
 
     def close(self) -> None:
         """End the process. The next request starts another."""

@@ -3,7 +3,7 @@
 A chart may refer to what others make: a ClusterSecretStore, a Secret made by hand, another
 release's Service. Which, is stated once per chart, in CHART/ci/stackproof/externals.yaml:
 
-    - {kind: Secret, name: "${gateway.usersSecret}", keys: [users]}    # keys left out: any
+    - {kind: Secret, name: "${gateway.adminSecret}", keys: [password]} # keys left out: any
     - {kind: ClusterSecretStore, name: "${externalSecrets.store.name}"}
     - {kind: Service, url: "${openWebui.config.redisUrl}"}             # the Service that it names
 

@@ -25,8 +25,8 @@ from stackproof.helmyaml import Loader
 OBSERVABILITY_NAMESPACE = "observability"
 """Where the backends run: no tenant's namespace."""
 
-_TAKEN = {"namespace": {OBSERVABILITY_NAMESPACE}, "secretPrefix": {"lgtm", "flux"}}
-"""What belongs to the backends and to Flux: a tenant with it would read their secrets."""
+_UNQUOTED = ("name", "namespace", "secretPrefix")
+"""What Flux puts into YAML without quotes: another tenant may have none of it."""
 
 Step = str | int
 Place = tuple[Step, ...]
@@ -372,14 +372,18 @@ def _complain_of(
         case "required":
             document.complain(place, f"{name} has no {found['property']!r}")
         case "not":
-            reserved = ", ".join(schema["not"]["enum"])
-            document.complain(place, f"{name} {value!r} is reserved (as are: {reserved})")
+            document.complain(place, f"{name} {value!r} cannot be used{why}")
+        case "maxLength":
+            most = found["limit"]
+            document.complain(place, f"{name} {value!r} is longer than {most} characters{why}")
         case "pattern":
             document.complain(place, f"{name} {value!r} does not match {found['pattern']}{why}")
         case "type":
             wanted = " or ".join(found["types"])
-            quote = "; put it in quotes" if wanted == "string" and _is_scalar(value) else ""
-            document.complain(place, f"{name} must be of type {wanted}, is {value!r}{quote}")
+            hint = ""
+            if wanted == "string" and _is_scalar(value):
+                hint = "; choose one that is text" if name in _UNQUOTED else "; put it in quotes"
+            document.complain(place, f"{name} must be of type {wanted}, is {value!r}{hint}")
         case "uniqueItems":
             pass  # told as two tenants with the same name
         case _:
@@ -395,7 +399,7 @@ def _check_shared(document: _Document) -> None:
     entries = document.data[_LIST]
     if not isinstance(entries, list):
         return
-    for key in ("name", "namespace", "secretPrefix"):
+    for key in _UNQUOTED:
         first: dict[str, int] = {}
         for number, entry in enumerate(entries):
             value = entry.get(key) if isinstance(entry, dict) else None
@@ -407,9 +411,15 @@ def _check_shared(document: _Document) -> None:
                     (_LIST, number, key), f"{key} {value!r} is already taken in line {line}"
                 )
             first.setdefault(value, number)
-            if value in _TAKEN.get(key, ()):
+    # `first` now has the prefixes: a tenant may ask for all keys that begin with its own.
+    for one, number in first.items():
+        for other in first:
+            if one.startswith(f"{other}-"):
+                line = document.line((_LIST, first[other], key))
                 document.complain(
-                    (_LIST, number, key), f"{key} {value!r} is the platform's own, not a tenant's"
+                    (_LIST, number, key),
+                    f"{key} {one!r} begins with {other!r} of line {line}, "
+                    "whose tenant could read this one's secrets",
                 )
 
 

@@ -264,7 +264,10 @@ def test_evidence_says_much_and_no_secret(kind: KindStack, tmp_path: Path) -> No
     known += list(
         kind.kube.secret("open-webui-secrets", REGISTRY.get(TENANTS[1]).namespace).values()
     )
-    hashed = kind.kube.secret("gateway-users", OBSERVABILITY_NAMESPACE)["users"].split()[1::2]
+    hashed = [
+        kind.kube.secret(f"gateway-user-{name}", OBSERVABILITY_NAMESPACE)["user"].split()[1]
+        for name in ("admin", *TENANTS)
+    ]
     for value in [*known, *hashed]:
         assert len(value) > 8
         for form in (value, base64.b64encode(value.encode()).decode()):

@@ -128,12 +128,13 @@ class Gateway:
         return ("127.0.0.1", self.port)
 
 
-def _users() -> str:
-    hashes = {
-        user: bcrypt.hashpw(password.encode(), bcrypt.gensalt(4)).decode()
+def _users() -> dict[str, dict[str, str]]:
+    return {
+        f"gateway-user-{user}": {
+            "user": f"{user} {bcrypt.hashpw(password.encode(), bcrypt.gensalt(4)).decode()}"
+        }
         for user, password in PASSWORDS.items()
     }
-    return "".join(f"{user} {hashed}\n" for user, hashed in hashes.items())
 
 
 @pytest.fixture(scope="module")
@@ -153,7 +154,7 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
         workload = release.get("Deployment", "gateway")
         pod = Pod("gateway", release, workload, containers(workload)[0], folder)
         pod.ports["HTTP_PORT"] = leases.lease()
-        secrets = {"gateway-users": {"users": _users()}}
+        secrets = _users()
         pod.mount(secrets)
         env = pod.environment(services, secrets)
         argv = [str(programs.find("caddy")), *pod.arguments(env)]

@@ -156,7 +156,7 @@ def test_what_somebody_changed_by_hand_is_put_back(flux: Flux, kind: KindStack) 
         again = kube.get(
             "external-secrets.io/v1", "ExternalSecret", external["metadata"]["name"], ONE.namespace
         )
-        if again["spec"]["refreshInterval"] != "1h":
+        if again["spec"]["refreshInterval"] != "15m":
             found.append("the ExternalSecret")
         return found
 

@@ -11,6 +11,7 @@ import pytest
 from stackproof.checkout import Checkout
 from stackproof.flux.checks import FLUX as CHECKS
 from stackproof.flux.checks import Subject, problems
+from stackproof.twins.accounts import ACCOUNTS
 from stackproof.twins.flux import FLUX as TWINS
 
 #: Faults beside the twins', which prove each check once: file, old, new, check, message.
@@ -140,7 +141,9 @@ def _write_into_a_tenants_file(copy: Checkout, text: str) -> None:
 
 def test_every_check_has_a_twin() -> None:
     """A check that has never failed proves nothing."""
-    assert {f"flux.{name}" for name in CHECKS.names} == {twin.caught_by for twin in TWINS}
+    assert {f"flux.{name}" for name in CHECKS.names} == {
+        twin.caught_by for twin in (*TWINS, *ACCOUNTS) if twin.caught_by.startswith("flux.")
+    }
 
 
 def test_every_fault_of_the_plan_is_put_back() -> None:

@@ -22,10 +22,12 @@ def test_without_alloy_a_tenant_sends_the_password_that_the_gateway_has_hashed(
 ) -> None:
     release = Deployment.load(checkout).with_synthetic(2).lgtm()
     store = SecretStore()
-    users = materialize(release, store)["gateway-users"]["users"]
-    hashes = dict(line.split() for line in users.splitlines())
-    passwords = synced_values(release, "gateway-users", store)
-    assert passwords.keys() == hashes.keys()
+    names = ("admin", "soev", "enterprise-a", "enterprise-b", "synthetic-0001", "synthetic-0002")
+    made = materialize(release, store)
+    hashes = dict(made[f"gateway-user-{name}"]["user"].split() for name in names)
+    passwords = {
+        name: synced_values(release, f"gateway-user-{name}", store)["password"] for name in names
+    }
     assert len(set(passwords.values())) == len(passwords)
     for name, password in passwords.items():
         assert bcrypt.checkpw(password.encode(), hashes[name].encode())

@@ -82,11 +82,17 @@ def test_same_folder_as_those_that_are_there(copy: Checkout) -> None:
     [
         (["add", "soev"], "already taken in line"),
         (["add", "Acme"], "does not match"),
-        (["add", "admin"], "reserved"),
-        (["add", "123"], "is no text to YAML"),
-        (["add", "yes"], "is no text to YAML"),
-        (["add", NEW, "--secret-prefix", "1e3"], "is no text to YAML"),
-        (["add", NEW, "--namespace", "observability"], "platform's own"),
+        (["add", "admin"], "'admin' cannot be used .the gateway's administrator"),
+        (["add", "import"], "'import' cannot be used .the gateway, Caddy"),
+        (["add", "123"], "'123' cannot be used .YAML reads it as a number"),
+        (["add", "yes"], "'yes' cannot be used .YAML reads it as a truth value"),
+        (["add", "y"], "'y' cannot be used .YAML reads it as a truth value"),
+        (["add", "a" * 35], "is longer than 34 characters .Grafana"),
+        (["add", NEW, "--host", "1.5"], "is no text to YAML"),
+        (["add", NEW, "--secret-prefix", "1e3"], "'1e3' cannot be used .YAML reads it as a number"),
+        (["add", NEW, "--secret-prefix", "soev-x", "--namespace", "open-webui"], "already taken"),
+        (["add", NEW, "--namespace", "observability"], "a namespace of the platform"),
+        (["add", NEW, "--namespace", "kube-system"], "a namespace of Kubernetes or of GKE"),
         (["remove", "nobody"], "no tenant 'nobody'"),
     ],
 )
@@ -101,3 +107,15 @@ def test_folder_of_an_unknown_tenant_is_kept(copy: Checkout) -> None:
     (copy.flux / "tenants" / NEW).mkdir()
     with pytest.raises(StackproofError, match=f"flux/tenants/{NEW}: is there already"):
         _run("add", NEW)
+
+
+def test_a_namespace_that_something_of_the_tree_is_in_is_taken(copy: Checkout) -> None:
+    folder = copy.flux / "infrastructure"
+    made = "apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: x, namespace: backups}\n"
+    (folder / "backups.yaml").write_text(made)
+    listed = (folder / "kustomization.yaml").read_text()
+    (folder / "kustomization.yaml").write_text(f"{listed}  - backups.yaml\n")
+    before = _files(copy)
+    with pytest.raises(StackproofError, match="'backups' is taken: ServiceAccount/x is in it"):
+        _run("add", NEW, "--namespace", "backups")
+    assert _files(copy) == before

@@ -7,7 +7,7 @@ import (
 	"strconv"
 )
 
-// request is one line of input. Op is render, branches, values_used or version.
+// request is one line of input. Op is render, branches, values_used, secret or version.
 type request struct {
 	ID    int64  `json:"id"`
 	Op    string `json:"op"`
@@ -24,6 +24,9 @@ type request struct {
 	IncludeCRDs bool               `json:"include_crds"`
 	Coverage    bool               `json:"coverage"`
 	Text        bool               `json:"text"`
+	// Of an ExternalSecret: its templates, and what they are executed with (base64).
+	Templates map[string]string `json:"templates"`
+	Data      map[string][]byte `json:"data"`
 }
 
 // valuesSource is one values file: its text as Helm would read it, or a JSON object.
@@ -50,6 +53,7 @@ type response struct {
 	Branches  []branch          `json:"branches,omitempty"`
 	Used      []valueUse        `json:"used,omitempty"`
 	Texts     map[string]string `json:"texts,omitempty"`
+	Data      map[string][]byte `json:"data,omitempty"`
 	Helm      string            `json:"helm,omitempty"`
 }
 

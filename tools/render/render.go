@@ -36,6 +36,10 @@ func (r *renderer) do(asked *request) (*response, *failure) {
 	if asked.Op == "version" {
 		return &response{Helm: helmVersion}, nil
 	}
+	if asked.Op == "secret" {
+		made, failed := secret(asked.Templates, asked.Data)
+		return &response{Data: made}, failed
+	}
 	loaded, failed := r.charts.get(asked)
 	if failed != nil {
 		return nil, failed

@@ -236,7 +236,7 @@ _CLOSED = (
             "GET /id/",
             "POST /stop",
             "GET /Caddyfile",
-            "GET /etc/gateway-users/users",
+            "GET /etc/gateway-users/soev",
         ),
         passes="it listens nowhere in any variant (admin off)",
     ),

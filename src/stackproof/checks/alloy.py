@@ -9,8 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from stackproof.manifests import Release, amount, containers
+from stackproof.manifests import Release, amount, containers, pod_template
 
 SIGNALS = ("metrics", "logs", "traces")
 #: Where each backend takes OTLP over HTTP (tenancy.md, sections 1 to 3), and Loki its own format.
@@ -42,6 +43,8 @@ class Alloy:
     environment: Mapping[str, str | None]
     """Values from Secrets are None."""
     ports: Mapping[str, int]
+    secret_files: frozenset[str] = frozenset()
+    """Paths in the container of files that Secrets are mounted as."""
 
     @classmethod
     def of(cls, release: Release) -> Alloy | None:
@@ -55,6 +58,7 @@ class Alloy:
                         alloy_settings("\n".join(files)),
                         {name: one.value for name, one in variables.items()},
                         {port["name"]: port["containerPort"] for port in container["ports"]},
+                        frozenset(_secret_files(pod_template(workload)["spec"], container)),
                     )
         return None
 
@@ -91,6 +95,13 @@ class Alloy:
     def tenant(self) -> str | None:
         """Whose it is."""
         return self.environment.get("TENANT_ID")
+
+
+def _secret_files(spec: Mapping[str, Any], container: Mapping[str, Any]) -> Iterator[str]:
+    volumes = {volume["name"]: volume.get("secret") for volume in spec.get("volumes") or ()}
+    for mount in container.get("volumeMounts") or ():
+        for item in (volumes.get(mount["name"]) or {}).get("items") or ():
+            yield f"{mount['mountPath']}/{item['path']}"
 
 
 def alloy_settings(text: str) -> dict[str, str]:
@@ -198,7 +209,7 @@ def _exporter(alloy: Alloy, name: str, signal: str) -> Iterator[str]:
     base = alloy.value(f"{name}.client.endpoint")
     if "GATEWAY_URL" in alloy.environment:
         wanted = f"{alloy.environment['GATEWAY_URL']}/otlp/v1/{signal}"
-        yield from _credential(alloy, name, alloy.name(f"{name}.client.auth"))
+        yield from _credential(alloy, name, f"{alloy.name(f'{name}.client.auth')}.client_auth")
     else:
         variable, behind = DIRECT[signal]
         wanted = f"{alloy.environment.get(variable)}{behind}"
@@ -214,8 +225,8 @@ def _exporter(alloy: Alloy, name: str, signal: str) -> Iterator[str]:
 def _credential(alloy: Alloy, name: str, place: str) -> Iterator[str]:
     if alloy.value(f"{place}.username") != alloy.tenant:
         yield f"{name} calls itself {alloy.value(f'{place}.username')}: the user is the tenant"
-    if not (alloy.value(f"{place}.password") or "").startswith("<"):
-        yield f"{name} has no password from a Secret"
+    if alloy.value(f"{place}.password_file") not in alloy.secret_files:
+        yield f"{name} reads its password from no mounted Secret: it keeps one that was rotated"
 
 
 def _queue(alloy: Alloy, name: str) -> Iterator[str]:

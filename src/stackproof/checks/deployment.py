@@ -17,7 +17,8 @@ from typing import Any
 import yaml
 
 from stackproof import audit, references, scale_out
-from stackproof.checks import Checks, chain, ranges
+from stackproof.checks import Checks, accounts, chain, ranges
+from stackproof.checks.alloy import Alloy
 from stackproof.checks.sizes import SIZES
 from stackproof.deployment import Deployment
 from stackproof.manifests import Release, containers, pod_template
@@ -186,9 +187,8 @@ def every_tenant_is_known_everywhere(scene: Scene) -> Iterator[str]:
         known = set(scene.overrides(backend)) - {STACK_TENANT}
         yield from _differs(f"{backend}'s overrides", known, wanted)
     if scene.lgtm.find("Deployment", "gateway"):
-        users = scene.lgtm.get("ExternalSecret", "gateway-users")["spec"]
-        keys = {entry["secretKey"] for entry in users["data"]}
-        yield from _differs("the gateway's users", keys, wanted | {"admin"})
+        users = set(accounts.remote_keys(scene.lgtm))
+        yield from _differs("the gateway's users", users, wanted | {"admin"})
     uids = {str(source.get("uid")) for source in scene.data_sources}
     sources = {f"{b}{s}" for b in _BACKENDS for s in ("", *(f"-{n}" for n in wanted))}
     yield from _differs("Grafana's data sources", uids, sources | {f"mimir-{STACK_TENANT}"})
@@ -338,8 +338,7 @@ def a_tenant_and_the_gateway_mean_the_same_password(scene: Scene) -> Iterator[st
     """The gateway hashes the very remote key that the tenant's Alloy sends."""
     if not scene.lgtm.find("Deployment", "gateway"):
         return
-    users = scene.lgtm.get("ExternalSecret", "gateway-users")["spec"]["data"]
-    known = {entry["secretKey"]: entry["remoteRef"]["key"] for entry in users}
+    known = accounts.remote_keys(scene.lgtm)
     for tenant, release in scene.tenants.items():
         sent = {
             entry["remoteRef"]["key"]
@@ -349,6 +348,28 @@ def a_tenant_and_the_gateway_mean_the_same_password(scene: Scene) -> Iterator[st
         }
         if sent != {known.get(tenant)}:
             yield f"{tenant} sends {sorted(sent)}, the gateway expects {known.get(tenant)}"
+
+
+@DEPLOYMENT.register
+def an_account_harms_its_owner_only(scene: Scene) -> Iterator[str]:
+    """A Secret of the gateway's that is missing, or cannot be made, keeps out its owner alone."""
+    yield from accounts.endangered(scene.lgtm)
+
+
+@DEPLOYMENT.register
+def a_rotation_is_shorter_than_the_senders_patience(scene: Scene) -> Iterator[str]:
+    """While one side has the old password and the other the new one, what is sent waits."""
+    if not scene.lgtm.find("Deployment", "gateway"):
+        return
+    for tenant, release in scene.tenants.items():
+        found = Alloy.of(release)
+        longest = accounts.longest_rotation(scene.lgtm, release)
+        for name, patience in accounts.patience(found) if found else ():
+            if patience <= longest:
+                yield (
+                    f"{tenant}: {name} drops what it could not send for {patience}, and both sides "
+                    f"know a new password after {longest} (refreshInterval)"
+                )
 
 
 @DEPLOYMENT.register

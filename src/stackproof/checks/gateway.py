@@ -111,6 +111,7 @@ REFUSED = (
 )
 
 _CHEAP = "a name that is nobody's costs no hash"
+_EARLY = "an Alloy drops what is answered with 401 while a password is being rotated"
 #: Statements of the Caddyfile in the order in which a request meets them, and why each is there.
 STATEMENTS = (
     ("admin off", "its API would change the configuration"),
@@ -120,17 +121,21 @@ STATEMENTS = (
     ("reverse_proxy {args[0]} {", "what `import backend` names"),
     ("header_up X-Scope-OrgID {vars.tenant}", "the user is the tenant"),
     ("header_up -Authorization", "backends never see a password"),
+    ("stream_close_delay ", "a tail would end whenever the users are read again"),
     ("compression off", "what a client did not ask for it need not understand"),
     ("http://:{$HTTP_PORT} {", "the pod's port"),
     ("bind {$LISTEN_ADDRESS}", "the pod's address"),
     ("method GET", "the kubelet asks so, and nobody else may ask otherwise"),
     ("vars {http.request.uri} /-/ready", "the kubelet asks without a password"),
     ("respond @ready 200", "the kubelet asks without a password"),
-    ("@nobody not vars_regexp {http.request.header.Authorization} ", _CHEAP),
+    ("map {http.request.header.Authorization} {account} {", _CHEAP),
+    ("map {account} {account_hash} {", _CHEAP),
+    ("import {$USERS_DIR}/*", _CHEAP),
+    ('@nobody vars {account_hash} ""', _CHEAP),
     ("route @nobody {", _CHEAP),
     ('error "not authenticated" 401', _CHEAP),
     ("basic_auth {", "nobody gets further without a password"),
-    ("import {$USERS_DIR}/users", "the users are in a Secret"),
+    ("import {$USERS_DIR}/*", "each user is in a Secret of its own"),
     ("max_size ", "a body must not fill the memory"),
     ("@tenant not vars {http.auth.user.id} admin", "the administrator is no tenant"),
     ("@foreign {", "a header may repeat who the user is, and nothing else"),
@@ -148,6 +153,14 @@ STATEMENTS = (
     ('error @unknown "X-Scope-OrgID is not a list of known tenants joined by |" 403', "as above"),
     ("vars @admin tenant {http.request.header.X-Scope-OrgID}", "the administrator names tenants"),
     ("error 404", "what is not listed is not there"),
+    ("@early {", _EARLY),
+    ("vars {err.status_code} 401", _EARLY),
+    ('not vars {account} "" admin', "nobody waits for an account that is not, or never writes"),
+    ("method POST", _EARLY),
+    ("vars_regexp {http.request.uri} ^(", _EARLY),
+    ("route @early {", _EARLY),
+    ("header Retry-After ", _EARLY),
+    ('respond "503 ', _EARLY),
     ('respond "{err.status_code} {err.message}" {err.status_code}', "an error says what it is"),
 )
 
@@ -191,24 +204,33 @@ def misordered(caddyfile: str, tenants: Sequence[str]) -> Iterator[str]:
         yield "Caddyfile: the administrator's tenants are not exactly the registry's"
 
 
-_KNOWN = re.compile(r'@nobody not vars_regexp \{http\.request\.header\.Authorization\} "(.*)"')
+def dropped(caddyfile: str) -> Iterator[str]:
+    """Yield what is written to and answers a password that is on its way as one that is wrong."""
+    early = re.search(r"@early \{.*?\^\((.*?)\)\(\[\?\]", caddyfile, re.DOTALL)
+    kept = re.compile(early[1] if early else "(?!)")
+    for one in wanted():
+        if not one.admin and not kept.fullmatch(one.path):
+            yield f"Caddyfile: {one.method} {one.path} is dropped while a password is rotated"
+        if one.admin and kept.fullmatch(one.path):
+            yield f"Caddyfile: {one.method} {one.path} is asked again with a wrong password"
+
+
+_KNOWN = re.compile(r'^\s*"~(\^\(\?i:basic\) \S+)" (\S+)$', re.MULTILINE)
 
 
 def mistaken(caddyfile: str, tenants: Sequence[str]) -> Iterator[str]:
-    """Yield accounts that the gateway refuses unasked, and names that it asks for a password."""
-    found = _KNOWN.search(caddyfile)
-    if found is None:
-        yield "Caddyfile: whoever has no account keeps a core busy with hashes"
-        return
-    known = re.compile(found[1])
+    """Yield accounts that are not known by their credential, and names that are taken for one."""
+    known = {name: re.compile(begins) for begins, name in _KNOWN.findall(caddyfile)}
     accounts = {*tenants, "admin"} - {STACK_TENANT}
-    for name in sorted(accounts):
+    for name in sorted(accounts ^ known.keys()):
+        yield f"Caddyfile: {name} is no account, or its credential is not known"
+    for name, begins in known.items():
         for password in ("", "x", "\x00secret", "zzzzzz"):
-            if not known.match(_basic(name, password)):
+            if not begins.match(_basic(name, password)):
                 yield f"Caddyfile: {name} is not asked for the password"
-        for other in (f"{name}x", name[:-1], f"x{name}", STACK_TENANT):
-            if other not in accounts and known.match(_basic(other, "x")):
-                yield f"Caddyfile: {other}, who is nobody, is asked for a password"
+        for other in (f"{name}x", name[:-1], f"x{name}", STACK_TENANT, *(accounts - {name})):
+            if begins.match(_basic(other, "x")):
+                yield f"Caddyfile: {other} is taken for {name}"
 
 
 def _basic(name: str, password: str) -> str:

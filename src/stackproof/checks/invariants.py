@@ -351,9 +351,11 @@ def _secret_uses(m: Manifest) -> frozenset[tuple[str, str]]:
     spec = _pod_spec(m) or {}
     found: set[tuple[str, str]] = set()
     for volume in spec.get("volumes") or ():
-        secret = volume.get("secret") or {}
-        keys = [item["key"] for item in secret.get("items") or ()]
-        found.update((secret["secretName"], key) for key in keys or [""] if secret)
+        parts = (volume.get("projected") or {}).get("sources") or ()
+        for secret in filter(None, (source.get("secret") for source in (volume, *parts))):
+            keys = [item["key"] for item in secret.get("items") or ()]
+            name = secret.get("secretName") or secret["name"]
+            found.update((name, key) for key in keys or [""])
     for container in _containers(spec):
         for entry in container.get("envFrom") or ():
             if entry.get("secretRef"):

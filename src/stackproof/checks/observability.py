@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import yaml
 
 from stackproof import alerts, dashboards, endpoints
-from stackproof.checks import Checks, gateway
+from stackproof.checks import Checks, accounts, gateway
 from stackproof.checks.alloy import alloy_settings, seconds
 from stackproof.checks.pods import planned
 from stackproof.manifests import Manifest, Release, containers, expand, pod_template
@@ -29,6 +29,7 @@ def the_gateway_decides_who_it_is(release: Release) -> Iterator[str]:
         return
     text = str(made["data"]["Caddyfile"])
     yield from gateway.misrouted(text)
+    yield from gateway.dropped(text)
     found = re.search(r"\^\(([^()]*)\)\(\[\|\]", text)
     tenants = found[1].split("|") if found else []
     yield from gateway.mistaken(text, tenants)
@@ -73,9 +74,8 @@ def every_part_knows_the_same_tenants(release: Release) -> Iterator[str]:
             if not isinstance(overrides.get("overrides"), dict):
                 yield f"{backend}: overrides.yaml does not say that there are none (overrides)"
             known[backend] = set(overrides.get("overrides") or ()) - {STACK_TENANT}
-    made = release.find("ExternalSecret", "gateway-users")
-    if made is not None:
-        known["gateway"] = {one["secretKey"] for one in made["spec"]["data"]} - {"admin"}
+    if release.find("Deployment", "gateway"):
+        known["gateway"] = accounts.remote_keys(release).keys() - {"admin"}
     everybody = set().union(*known.values())
     for where, names in known.items():
         for name in sorted(everybody - names):

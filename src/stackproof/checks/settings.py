@@ -737,7 +737,9 @@ def secrets_come_from_the_store(scene: Scene) -> Iterator[str]:
     for release in scene.releases:
         for external in release.of_kind("ExternalSecret"):
             wanted = (
-                Setting("refreshInterval", "1h", "as the plan has it"),
+                Setting(
+                    "refreshInterval", "15m", "a sender waits an hour for both sides of a rotation"
+                ),
                 Setting("secretStoreRef.kind", "ClusterSecretStore", "one for the cluster"),
                 Setting("target.name", external.name, "one name for both"),
             )

@@ -33,6 +33,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _add(args: argparse.Namespace, checkout: Checkout) -> None:
+    from stackproof.errors import StackproofError
+    from stackproof.flux import tenancy
     from stackproof.flux import tenant as folders
     from stackproof.tenants import load_registry
 
@@ -40,11 +42,12 @@ def _add(args: argparse.Namespace, checkout: Checkout) -> None:
     namespace, prefix = args.namespace or args.name, args.secret_prefix or args.name
     host = args.host or folders.default_host(checkout, args.name)
     if args.name not in registry.names:
-        folders.check_new(checkout, args.name, namespace, prefix, host)
+        folders.check_new(checkout, args.name, host)
     registry = registry.add(args.name, namespace, prefix)
     try:
+        tenancy.check_free(checkout, namespace)
         folder = folders.write(checkout, registry.get(args.name), host)
-    except OSError:
+    except (OSError, StackproofError):
         registry.remove(args.name)
         raise
     print(f"{checkout.show(checkout.tenants_file)}: {', '.join(registry.names)}")

@@ -60,13 +60,13 @@ def default_host(checkout: Checkout, name: str, cluster: str = "production") -> 
         ) from None
 
 
-def check_new(checkout: Checkout, name: str, *values: str) -> None:
+def check_new(checkout: Checkout, name: str, host: str) -> None:
     """Raise where a tenant's folder is there already, or could not say what it must.
 
     Args:
         checkout: Where.
         name: The tenant.
-        values: What its folder says of it, beside the name.
+        host: The name under which its users reach it.
     """
     there = folder(checkout, name)
     if there.exists():
@@ -75,13 +75,12 @@ def check_new(checkout: Checkout, name: str, *values: str) -> None:
             where=checkout.show(there),
             todo="The registry does not know it: remove the folder, then try again.",
         )
-    for value in (name, *values):
-        # Flux puts them into YAML as they stand, without quotes.
-        if not _is_text(value):
-            raise StackproofError(
-                f"{value!r} is no text to YAML, where Flux writes it without quotes",
-                todo="Choose a name with a letter in it that is no number and no yes or no.",
-            )
+    # Flux puts it into YAML as it stands, without quotes. The registry looks at all other names.
+    if not _is_text(host):
+        raise StackproofError(
+            f"{host!r} is no text to YAML, where Flux writes it without quotes",
+            todo="Name another host: --host.",
+        )
 
 
 def _is_text(value: str) -> bool:

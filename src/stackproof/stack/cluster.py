@@ -339,23 +339,26 @@ class ClusterStack:
         if given := os.environ.get(variable):
             return given
         found = self.collector(tenant)
-        (container,) = found.workload["spec"]["template"]["spec"]["containers"]
-        for entry in container["env"]:
-            if entry["name"] == "GATEWAY_PASSWORD":
-                key = entry["valueFrom"]["secretKeyRef"]
-                try:
-                    return self.kube.secret(key["name"], found.namespace)[key["key"]]
-                except ApiError as error:
-                    raise StackproofError(
-                        f"the password of {tenant} may not be read: {error.reason}",
-                        where=f"Secret {found.namespace}/{key['name']}",
-                        todo=f"Put it into the environment as {variable}.",
-                    ) from error
+        for volume in found.workload["spec"]["template"]["spec"]["volumes"]:
+            for item in volume.get("secret", {}).get("items") or ():
+                if item["path"] == "gateway-password":
+                    name = volume["secret"]["secretName"]
+                    return self._secret_value(name, found.namespace, item["key"], tenant, variable)
         raise StackproofError(
-            f"the Alloy of {tenant} has no GATEWAY_PASSWORD",
+            f"the Alloy of {tenant} mounts no gateway-password",
             where=f"namespace {found.namespace}",
             todo=f"Put the tenant's password into the environment as {variable}.",
         )
+
+    def _secret_value(self, name: str, namespace: str, key: str, tenant: str, variable: str) -> str:
+        try:
+            return self.kube.secret(name, namespace)[key].strip()
+        except ApiError as error:
+            raise StackproofError(
+                f"the password of {tenant} may not be read: {error.reason}",
+                where=f"Secret {namespace}/{name}",
+                todo=f"Put it into the environment as {variable}.",
+            ) from error
 
     def _environment(self, container: Object) -> dict[str, str]:
         """Return a container's environment, with addresses that work here."""

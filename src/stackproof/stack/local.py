@@ -52,8 +52,6 @@ _COMPLAINTS = 4
 
 _READY_SECONDS = 90.0
 
-#: The Secret that the gateway's users come from.
-_USERS = "gateway-users"
 _ATTEMPTS = 3
 
 
@@ -91,7 +89,6 @@ class LocalStack:
         self._ports = PortLeases()
         self._releases: list[Release] = []
         self._secrets: dict[str, dict[str, dict[str, str]]] = {}
-        self._passwords: dict[str, str] = {}
         self._services: dict[ServicePort, int] = {}
         self._pods: dict[str, Pod] = {}
         self._processes: dict[str, Running] = {}
@@ -104,8 +101,6 @@ class LocalStack:
         deployed = self.deployment
         self._releases = list(deployed.releases()) if self.alloys else [deployed.lgtm()]
         self._secrets = {r.namespace: materialize(r, self._store) for r in self._releases}
-        if not self.alloys:
-            self._passwords = synced_values(self._releases[0], _USERS, self._store)
         for attempt in range(1, _ATTEMPTS + 1):
             try:
                 self._start()
@@ -311,6 +306,26 @@ class LocalStack:
         """Return one process, to look at or to harm."""
         return self._processes[component]
 
+    def write_secret(self, key: str, value: str | None) -> None:
+        """Give a key of the external store another value, or take it away; nothing is synced."""
+        self._store.write(key, value)
+
+    def sync(self, namespace: str) -> Mapping[str, str]:
+        """Synchronise a namespace's ExternalSecrets, and mount what changed into its pods.
+
+        Returns:
+            The reason of each ExternalSecret that makes no Secret, by name. What it made before
+            stays, as in a cluster.
+        """
+        failed: dict[str, str] = {}
+        for release in self._releases:
+            if release.namespace == namespace:
+                self._secrets[namespace] |= materialize(release, self._store, failed)
+        for pod in self._pods.values():
+            if pod.namespace == namespace:
+                pod.mount(self._secrets[namespace])
+        return failed
+
     def restart(self, component: str) -> None:
         """Start a killed component again, with its data, and wait until it is ready."""
         self._processes[component].kill()
@@ -327,12 +342,12 @@ class LocalStack:
         )
 
     def _tenant_password(self, tenant: str) -> str:
-        if not self.alloys:
-            self.deployment.registry.get(tenant)
-            return self._passwords[tenant]
         namespace = self.deployment.registry.get(tenant).namespace
-        pod = self._alloy(tenant)
-        return pod.environment(self._services, self._secrets[namespace])["GATEWAY_PASSWORD"]
+        if not self.alloys:
+            made_of = synced_values(self._releases[0], f"gateway-user-{tenant}", self._store)
+            return made_of["password"].strip()
+        environment = self._alloy(tenant).environment(self._services, self._secrets[namespace])
+        return Path(environment["GATEWAY_PASSWORD_FILE"]).read_text(encoding="utf-8").strip()
 
     def _through_gateway(self, user: str, password: str, headers: Mapping[str, str]) -> Access:
         urls = {backend: f"{self.gateway_url}{read.prefix}" for backend, read in READS.items()}

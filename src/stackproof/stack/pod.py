@@ -15,6 +15,8 @@ environment, and only there it is replaced, by five rules:
 from __future__ import annotations
 
 import re
+import shutil
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -96,12 +98,15 @@ class Pod:
         return f"http://{LOOPBACK}:{self.port(probe['port'])}{probe['path']}"
 
     def mount(self, secrets: Mapping[str, Mapping[str, str]]) -> None:
-        """Write the volumes' files; an emptyDir and a claim become empty directories."""
+        """Write the volumes' files; an emptyDir and a claim become empty directories.
+
+        Mounted again, what changed is put in the place of what was there at once, as in a cluster.
+        """
         for name, volume in self.volumes().items():
             folder = self.directory / name
             folder.mkdir(parents=True, exist_ok=True)
-            for path, text in self._files(volume, secrets).items():
-                (folder / path).write_text(text, encoding="utf-8")
+            if volume.keys() & {"configMap", "secret", "projected"}:
+                _swap(folder, self._files(volume, secrets))
 
     def environment(
         self, services: Mapping[ServicePort, int], secrets: Mapping[str, Mapping[str, str]]
@@ -174,13 +179,21 @@ class Pod:
             )
             return _selected(data, volume["configMap"])
         if "secret" in volume:
-            name = volume["secret"]["secretName"]
-            wanted = [item["key"] for item in volume["secret"].get("items") or ()]
-            keys = wanted or list(secrets.get(name, {}))
-            return _selected(
-                {key: self._secret(secrets, name, key) for key in keys}, volume["secret"]
-            )
-        return {}
+            source = {**volume["secret"], "name": volume["secret"]["secretName"]}
+            return self._secret_files(source, secrets)
+        found: dict[str, str] = {}
+        for part in (volume.get("projected") or {}).get("sources") or ():
+            found |= self._secret_files(part["secret"], secrets)
+        return found
+
+    def _secret_files(
+        self, source: Mapping[str, Any], secrets: Mapping[str, Mapping[str, str]]
+    ) -> dict[str, str]:
+        name, known = source["name"], secrets.get(source["name"], {})
+        wanted = [item["key"] for item in source.get("items") or ()] or list(known)
+        if source.get("optional"):
+            wanted = [key for key in wanted if key in known]
+        return _selected({key: self._secret(secrets, name, key) for key in wanted}, source)
 
     def _secret(self, secrets: Mapping[str, Mapping[str, str]], name: str, key: str) -> str:
         try:
@@ -191,6 +204,29 @@ class Pod:
                 where=f"{self.workload.source}: {self.workload.ref}",
                 todo="In a cluster this pod would not start: map the key in an ExternalSecret.",
             ) from None
+
+
+def _swap(folder: Path, files: Mapping[str, str]) -> None:
+    """Write a volume's files as the kubelet does: a link to a new folder replaces the old one.
+
+    Source: kubernetes, pkg/volume/util/atomic_writer.go.
+    """
+    old = folder / "..data"
+    before = old.resolve() if old.is_symlink() else None
+    made = Path(tempfile.mkdtemp(prefix="..", dir=folder))
+    for path, text in files.items():
+        (made / path).write_text(text, encoding="utf-8")
+    link = folder / "..data_tmp"
+    link.symlink_to(made.name)
+    link.replace(old)
+    for path in files:
+        if not (folder / path).is_symlink():
+            (folder / path).symlink_to(f"..data/{path}")
+    for entry in folder.iterdir():
+        if entry.is_symlink() and not entry.exists():
+            entry.unlink()
+    if before:
+        shutil.rmtree(before)
 
 
 def _selected(data: Mapping[str, str], source: Mapping[str, Any]) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from stackproof.twins.accounts import ACCOUNTS
 from stackproof.twins.base import CHECKS, Edit, Layer, Outcome, Twin, run
 from stackproof.twins.cluster import CLUSTER
 from stackproof.twins.flux import FLUX
@@ -14,9 +15,19 @@ from stackproof.twins.sizes import SIZES
 from stackproof.twins.table import markdown
 
 #: Those that this machine can try.
-TWINS: tuple[Twin, ...] = (*RENDERED, *LIMITS, *FLUX, *MIGRATION, *NETWORK, *SIZES, *LOCAL)
+TWINS: tuple[Twin, ...] = (
+    *RENDERED,
+    *ACCOUNTS,
+    *LIMITS,
+    *FLUX,
+    *MIGRATION,
+    *NETWORK,
+    *SIZES,
+    *LOCAL,
+)
 
 __all__ = [
+    "ACCOUNTS",
     "CHECKS",
     "CLUSTER",
     "FLUX",

@@ -431,12 +431,12 @@ FLUX: tuple[Twin, ...] = (
         ),
     ),
     _twin(
-        "prefix-that-begins-another",
+        "prefix-that-begins-the-platforms-keys",
         None,
-        "the prefix of one tenant's secrets begins another's",
+        "the prefix of one tenant's secrets begins a key of the platform's",
         "prefixes-are-apart",
-        r"the prefix open of its secrets begins that of soev \(open-webui\)",
-        Edit("observability/tenants.yaml", "secretPrefix: enterprise-b", "secretPrefix: open"),
+        r"the prefix enterprise-b of its secrets begins the key enterprise-b-lgtm-",
+        Edit("observability/gateway-values.yaml", "Prefix: lgtm", "Prefix: enterprise-b-lgtm"),
     ),
     _twin(
         "tenants-may-ask-for-any-key",

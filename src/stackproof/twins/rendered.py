@@ -142,7 +142,7 @@ _REGISTRY: tuple[Twin, ...] = (
         None,
         "a tenant whose secrets' keys begin like the administrator's",
         "registry",
-        r"secretPrefix 'lgtm' is the platform's own",
+        r"secretPrefix 'lgtm' cannot be used",
         Edit("observability/tenants.yaml", "secretPrefix: enterprise-b", "secretPrefix: lgtm"),
         layer=Layer.SCHEMA,
     ),
@@ -499,9 +499,9 @@ _APPLICATION: tuple[Twin, ...] = (
         "deployment.a-tenant-and-the-gateway-mean-the-same-password",
         r"soev sends \['open-webui-gateway-password'\], the gateway expects",
         Edit(
-            f"{_LGTM}/_helpers.tpl",
-            "remoteRef: {key: {{ .secretPrefix }}-gateway-password}",
-            "remoteRef: {key: {{ .name }}-password}",
+            f"{_LGTM}/externalsecrets.yaml",
+            "{{ with .secretPrefix }}{{ . }}-gateway-password",
+            "{{ with .name }}{{ . }}-password",
         ),
     ),
 )

@@ -1,0 +1,95 @@
+"""The gateway's accounts: where each comes from, and that one cannot harm another."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from typing import Any
+
+from stackproof.checks.alloy import Alloy
+from stackproof.manifests import Manifest, Release, pod_template
+
+USERS = "users"
+"""The gateway's volume with a file for each account."""
+
+
+def remote_keys(lgtm: Release) -> dict[str, str | None]:
+    """Return each account of the gateway with the remote key of its password.
+
+    None where no ExternalSecret of the release makes the Secret that is mounted.
+    """
+    made = {
+        external["spec"]["target"]["name"]: external["spec"]["data"][0]["remoteRef"]["key"]
+        for external in lgtm.of_kind("ExternalSecret")
+        if "user" in _templates(external)
+    }
+    return {item["path"]: made.get(source["name"]) for source, item in _mounted(lgtm)}
+
+
+def _templates(external: Manifest) -> Mapping[str, str]:
+    template = external["spec"]["target"].get("template") or {}
+    found: Mapping[str, str] = template.get("data") or {}
+    return found
+
+
+def _mounted(lgtm: Release) -> Iterator[tuple[Mapping[str, Any], Mapping[str, Any]]]:
+    """Yield each projected Secret of the gateway's users with the file that it becomes."""
+    gateway = lgtm.find("Deployment", "gateway")
+    volumes = pod_template(gateway)["spec"]["volumes"] if gateway else ()
+    for volume in volumes:
+        for part in (volume.get("projected") or {}).get("sources") or ():
+            if volume["name"] == USERS:
+                yield from ((part["secret"], item) for item in part["secret"]["items"])
+
+
+def endangered(lgtm: Release) -> Iterator[str]:
+    """Yield accounts whose Secret, missing or badly made, would keep others out."""
+    shared: dict[str, str] = {}
+    for source, item in _mounted(lgtm):
+        account, name = item["path"], source["name"]
+        if not source.get("optional"):
+            yield f"the gateway does not start without {account}'s Secret {name}"
+        if name in shared:
+            yield f"{shared[name]} and {account} are in one Secret, {name}"
+        shared[name] = account
+    for external in lgtm.of_kind("ExternalSecret"):
+        if "user" in _templates(external) and len(external["spec"]["data"]) != 1:
+            yield f"{external.ref}: a key that is missing keeps others' passwords from rotating"
+
+
+_MOUNTED = timedelta(minutes=2)
+"""Until a kubelet has written a changed Secret into a pod's volume: its sync period of a minute,
+jitter, and its cache (kubernetes.io, "Mounted Secrets are updated automatically")."""
+
+
+def longest_rotation(lgtm: Release, tenant: Release) -> timedelta:
+    """Return how long the gateway and a tenant's Alloy may know different passwords."""
+    refreshed = (
+        external["spec"]["refreshInterval"]
+        for release in (lgtm, tenant)
+        for external in release.of_kind("ExternalSecret")
+        if any(e["remoteRef"]["key"].endswith("-password") for e in external["spec"]["data"])
+    )
+    return max(map(_duration, refreshed), default=timedelta()) + _MOUNTED
+
+
+_UNITS = {"h": 3600, "m": 60, "s": 1}
+
+
+def _duration(text: str) -> timedelta:
+    parts = re.findall(r"(\d+)([hms])", text)
+    return timedelta(seconds=sum(int(count) * _UNITS[unit] for count, unit in parts))
+
+
+def patience(alloy: Alloy) -> Iterator[tuple[str, timedelta]]:
+    """Yield each exporter of an Alloy with the time after which it drops what is not taken."""
+    for name in sorted(alloy.components("otelcol.exporter.otlphttp")):
+        text = alloy.value(f"{name}.retry_on_failure.max_elapsed_time") or "5m"
+        yield name, _duration(text)
+    for name in sorted(alloy.components("loki.write")):
+        # Ten tries by default, after 0.5 s that double each time up to 5 minutes; 0 is for ever.
+        tries = int(alloy.settings.get(f"{name}.endpoint.max_backoff_retries", "10"))
+        most = _duration(alloy.value(f"{name}.endpoint.max_backoff_period") or "5m")
+        waits = (min(timedelta(seconds=0.5 * 2 ** min(n, 20)), most) for n in range(tries))
+        yield name, sum(waits, timedelta()) if tries else timedelta.max

@@ -1,0 +1,46 @@
+"""Whose a namespace is: a tenant shares its own with nobody."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from stackproof.checkout import Checkout
+from stackproof.errors import StackproofError
+from stackproof.manifests import Manifest
+
+from .subject import FLUX, Subject, at, own
+from .tree import Applied, build
+
+
+@FLUX.register
+def tenants_live_alone(subject: Subject) -> Iterator[str]:
+    """What is in a tenant's namespace comes from that tenant's step alone."""
+    releases = {release.manifest.ref for release in subject.tenant_releases}
+    homes = {m.namespace: step for step, m in own(subject, "HelmRelease") if m.ref in releases}
+    for applied in subject.tree.applied:
+        step = homes.get(_home(applied.manifest))
+        if step and step is not applied.step:
+            yield f"{at(applied)}: is in the namespace of {step.name}"
+
+
+def check_free(checkout: Checkout, namespace: str) -> None:
+    """Raise where something of the tree is in a namespace already.
+
+    Raises:
+        StackproofError: It is; or the tree does not build.
+    """
+    there = next((a for a in build(checkout).applied if _home(a.manifest) == namespace), None)
+    if there is not None:
+        raise _taken(there, namespace)
+
+
+def _taken(there: Applied, namespace: str) -> StackproofError:
+    return StackproofError(
+        f"namespace {namespace!r} is taken: {there.manifest.ref} is in it",
+        where=f"step {there.step.name} ({there.source})",
+        todo="A tenant shares its namespace with nobody: choose another.",
+    )
+
+
+def _home(manifest: Manifest) -> str | None:
+    return manifest.name if manifest.kind == "Namespace" else manifest.namespace

@@ -1,0 +1,187 @@
+"""Faults of who a tenant is: its names, its credential, and what another's mistake costs it."""
+
+from __future__ import annotations
+
+from stackproof.twins.base import Edit, Layer, Twin
+
+_TENANTS = "observability/tenants.yaml"
+_GATEWAY = "charts/lgtm/templates/gateway.yaml"
+
+
+def _named(name: str, fault: str, reason: str, key: str, value: str) -> Twin:
+    """A tenant whose entry has another name, namespace or prefix."""
+    return Twin(
+        name=name,
+        fault=fault,
+        layer=Layer.SCHEMA,
+        caught_by="registry",
+        reason=reason,
+        edits=[Edit(_TENANTS, f"{key}: enterprise-b", f"{key}: {value}")],
+    )
+
+
+ACCOUNTS: tuple[Twin, ...] = (
+    _named(
+        "tenant-called-import",
+        "a tenant is called as a directive of Caddy's: the gateway does not start",
+        r"name 'import' cannot be used \(the gateway, Caddy",
+        "name",
+        "import",
+    ),
+    _named(
+        "tenant-called-index",
+        "a tenant is called as the folder in which Loki keeps every tenant's index",
+        r"name 'index' cannot be used \(Loki",
+        "name",
+        "index",
+    ),
+    _named(
+        "tenant-called-y",
+        "a tenant's name is a truth value where Flux writes it without quotes",
+        r"name 'y' cannot be used \(YAML reads it as a truth value",
+        "name",
+        '"y"',
+    ),
+    _named(
+        "tenant-whose-data-source-has-no-uid",
+        "a tenant's name makes a uid that Grafana does not take, and Grafana does not start",
+        r"is longer than 34 characters \(Grafana takes uids of 40",
+        "name",
+        "e" * 35,
+    ),
+    _named(
+        "tenant-in-kube-system",
+        "a tenant's default-deny policy is laid over the cluster's DNS",
+        r"namespace 'kube-system' cannot be used \(a namespace of Kubernetes",
+        "namespace",
+        "kube-system",
+    ),
+    _named(
+        "prefix-that-begins-like-the-platforms",
+        "a tenant may ask for the key of Grafana's administrator",
+        r"secretPrefix 'lgtm-grafana' cannot be used \(the platform's own keys",
+        "secretPrefix",
+        "lgtm-grafana",
+    ),
+    _named(
+        "prefix-that-begins-like-a-tenants",
+        "a tenant may ask for another's keys",
+        r"secretPrefix 'enterprise-a-b' begins with 'enterprise-a' of line",
+        "secretPrefix",
+        "enterprise-a-b",
+    ),
+    Twin(
+        name="tenant-twice-in-the-charts-values",
+        fault="two entries of one name, by hand: the backends and the gateway do not start",
+        layer=Layer.SCHEMA,
+        caught_by="render",
+        reason=r"tenants: two have the name soev",
+        lgtm={
+            "tenants": [
+                {"name": "soev", "namespace": name, "secretPrefix": name} for name in ("a", "b")
+            ]
+        },
+    ),
+    Twin(
+        name="something-in-a-tenants-namespace",
+        fault="the platform runs something in a namespace that is a tenant's",
+        layer=Layer.UNIT,
+        caught_by="flux.tenants-live-alone",
+        reason=r"ServiceAccount/backups in enterprise-a .*: is in the namespace of tenant-",
+        edits=[
+            Edit(
+                "flux/infrastructure/namespaces.yaml",
+                "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: observability\n",
+                "apiVersion: v1\nkind: ServiceAccount\n"
+                "metadata: {name: backups, namespace: enterprise-a}\n---\n"
+                "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: observability\n",
+            )
+        ],
+    ),
+    Twin(
+        name="a-users-secret-that-must-be-there",
+        fault="one tenant's Secret that cannot be made keeps the gateway from starting",
+        layer=Layer.UNIT,
+        caught_by="deployment.an-account-harms-its-owner-only",
+        reason=r"the gateway does not start without \S+'s Secret gateway-user-",
+        edits=[Edit(_GATEWAY, "                  optional: true\n", "")],
+    ),
+    Twin(
+        name="all-users-in-one-secret",
+        fault="a key of one tenant that is missing keeps every password from rotating",
+        layer=Layer.UNIT,
+        caught_by="deployment.an-account-harms-its-owner-only",
+        reason=r"soev and enterprise-a are in one Secret|a key that is missing keeps others'",
+        edits=[
+            Edit(
+                _GATEWAY,
+                'name: {{ printf "%s-%s" $.Values.gateway.userSecretPrefix .name | quote }}',
+                "name: {{ $.Values.gateway.userSecretPrefix }}",
+            )
+        ],
+    ),
+    Twin(
+        name="alloy-keeps-the-old-password",
+        fault="Alloy has its password from the environment: a rotated one needs a new pod",
+        layer=Layer.UNIT,
+        caught_by="deployment.each-alloy-is-its-tenant",
+        reason=r"reads its password from no mounted Secret: it keeps one that was rotated",
+        edits=[
+            Edit(
+                "charts/open-webui-stack/templates/alloy.yaml",
+                'password_file = sys.env("GATEWAY_PASSWORD_FILE")',
+                'password = sys.env("GATEWAY_PASSWORD")',
+            )
+        ],
+    ),
+    Twin(
+        name="rotation-longer-than-alloy-waits",
+        fault="the two sides of a password may differ for longer than a sender keeps what it sends",
+        layer=Layer.UNIT,
+        caught_by="deployment.a-rotation-is-shorter-than-the-senders-patience",
+        reason=r"soev: otelcol\.exporter\.otlphttp\.default drops .* for 1:00:00, and both sides",
+        edits=[Edit("observability/gateway-values.yaml", "Interval: 15m", "Interval: 1h")],
+    ),
+    Twin(
+        name="pod-logs-dropped-while-a-password-is-rotated",
+        fault="the writer of pod logs gives up after ten tries, eight minutes",
+        layer=Layer.UNIT,
+        caught_by="deployment.a-rotation-is-shorter-than-the-senders-patience",
+        reason=r"loki\.write\.default drops what it could not send for 0:08:31",
+        edits=[
+            Edit(
+                "charts/open-webui-stack/templates/alloy.yaml",
+                '  \t\tmax_backoff_period  = "15s"\n  \t\tmax_backoff_retries = 245\n',
+                "",
+            )
+        ],
+    ),
+    Twin(
+        name="reloader-that-nobody-installs",
+        fault="pods ask Reloader to replace them when a Secret changes, and there is none",
+        layer=Layer.UNIT,
+        caught_by="flux.whoever-asks-is-reloaded",
+        reason=r"Deployment/grafana in observability .*no Reloader watches observability",
+        edits=[Edit("flux/infrastructure/kustomization.yaml", "  - reloader.yaml\n", "")],
+    ),
+    Twin(
+        name="reloader-that-does-not-look-at-tenants",
+        fault="Reloader is installed and does not watch the tenants' namespaces",
+        layer=Layer.UNIT,
+        caught_by="flux.whoever-asks-is-reloaded",
+        reason=r"in enterprise-a .*no Reloader watches enterprise-a",
+        edits=[
+            Edit("flux/base/open-webui/namespace.yaml", "    reloader: watched\n", ""),
+        ],
+    ),
+    Twin(
+        name="reloader-that-flux-undoes",
+        fault="Reloader marks a Deployment where Flux corrects it: each rotation rolls for ever",
+        layer=Layer.UNIT,
+        caught_by="flux.reloader-does-no-more-than-it-must",
+        reason=r"changes what Flux corrects \(reloadStrategy\)",
+        edits=[
+            Edit("flux/infrastructure/reloader.yaml", "      reloadStrategy: annotations\n", ""),
+        ],
+    ),
+)
