@@ -45,12 +45,14 @@ class Running:
         replicas: At least one.
         client: Asks the backends.
         waited_s: How long what was sent may take to arrive.
+        strangers: Status and role of each that tried to sign up before anybody else had come.
     """
 
     stack: LocalStack
     replicas: Sequence[Application]
     client: Client
     waited_s: float = _WAITED_S
+    strangers: Sequence[tuple[int | None, str]] = ()
     _driven: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -121,10 +123,25 @@ def running(
         ]
         for application in started:
             application.wait()
-        yield Running(stack, started, client, waited_s)
+        strangers = [
+            _sign_up(application, f"stranger-{n}") for application in started for n in "ab"
+        ]
+        yield Running(stack, started, client, waited_s, strangers)
 
 
 ARRIVAL: Checks[Running] = Checks()
+
+
+@ARRIVAL.register
+def its_administrator_is_there_first(run: Running) -> Iterator[str]:
+    """Nobody signs up, not even first, and the administrator of the values signs in."""
+    for status, role in run.strangers:
+        if status == 200:
+            yield f"a stranger signed up: {status}, role {role}"
+    for application in run.replicas:
+        status, role, _ = _sign_in(application)
+        if (status, role) != (200, "admin"):
+            yield f"the administrator cannot sign in: {status}, role {role}"
 
 
 @ARRIVAL.register
@@ -241,16 +258,34 @@ _LOST: Mapping[Signal, Sequence[str]] = {
 
 
 def _use(application: Application, token: str) -> None:
-    """Be its first user: sign up, ask for the models, and fail to sign in."""
+    """Be its administrator: sign in, ask for the models, and fail to sign in."""
     application.ask("GET", f"{_PATH}?probe={token}")
-    account = {"name": "Probe", "email": f"{token}@example.test", "password": f"{token}A!"}
-    status, body = application.ask("POST", "/api/v1/auths/signup", account)
+    status, _, session = _sign_in(application)
     if status != 200:
-        raise StackproofError(f"nobody can sign up: {status} {body[:200]}", where=application.url)
+        raise StackproofError(f"its administrator cannot sign in: {status}", where=application.url)
     # Its provider of models, itself here, is called over HTTP.
-    signed_in = {"Authorization": f"Bearer {json.loads(body)['token']}"}
+    signed_in = {"Authorization": f"Bearer {session}"}
     application.ask("GET", "/api/models?refresh=true", headers=signed_in)
     _fail_to_sign_in(application, token)
+
+
+def _sign_up(application: Application, name: str) -> tuple[int | None, str]:
+    """Try to make an account, as whoever reaches the page can; return status and role."""
+    account = {"name": name, "email": f"{name}@example.test", "password": f"{name}-A1!"}
+    status, body = application.ask("POST", "/api/v1/auths/signup", account)
+    return status, str(json.loads(body).get("role")) if status == 200 else ""
+
+
+def _sign_in(application: Application) -> tuple[int | None, str, str]:
+    """Sign in as the administrator that the pod's environment names: status, role and token."""
+    given = application.environment
+    account = {
+        "email": given.get("WEBUI_ADMIN_EMAIL", ""),
+        "password": given.get("WEBUI_ADMIN_PASSWORD", ""),
+    }
+    status, body = application.ask("POST", "/api/v1/auths/signin", account)
+    said = json.loads(body) if status == 200 else {}
+    return status, str(said.get("role")), str(said.get("token"))
 
 
 def _fail_to_sign_in(application: Application, token: str) -> None:

@@ -7,7 +7,7 @@ or a broken twin lays them over.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from stackproof import helm
 from stackproof.checkout import Checkout
 from stackproof.flux.tree import build_tenant
 from stackproof.manifests import Release
+from stackproof.surroundings import read_values
 from stackproof.tenants import OBSERVABILITY_NAMESPACE, Registry, Tenant, load_registry
 
 LGTM_RELEASE = "lgtm"
@@ -70,11 +71,20 @@ class Deployment:
             delivered = build_tenant(self.checkout, tenant.name)
             return [*delivered.values_of(tenant.namespace, TENANT_RELEASE), *self.tenant_extra]
         own: helm.Values = {
-            "openWebui": {"config": {"telemetry": {"otel": {"tenantId": tenant.name}}}},
+            "openWebui": {
+                "image": self._application_image(),
+                "config": {"telemetry": {"otel": {"tenantId": tenant.name}}},
+            },
             "externalSecrets": {"keyPrefix": tenant.secret_prefix},
         }
         production = self.checkout.charts / "open-webui-stack" / "values-prod.yaml"
         return [production, self._observability("alloy-values"), own, *self.tenant_extra]
+
+    def _application_image(self) -> Mapping[str, str]:
+        """Return the image that Flux deploys: new tags are written there, and nowhere else."""
+        base = self.checkout.flux / "base" / "open-webui" / "helmrelease.yaml"
+        image: Mapping[str, str] = read_values(base)["spec"]["values"]["openWebui"]["image"]
+        return image
 
     def all_values(self) -> list[list[helm.Values]]:
         """Return the values of each of `releases`."""

@@ -27,6 +27,7 @@ def nested(path: str, value: object) -> dict[str, Any]:
 
 def render(checkout: Checkout, *values: Mapping[str, Any], release: str = "open-webui") -> Release:
     base = [nested(f"{OTEL}.tenantId", "soev"), {"secrets": {"existingSecret": "mine"}}]
+    base += [nested("openWebui.admin.email", "admin@example.org")]
     return helm.render(
         checkout.charts / "open-webui-stack", [*base, *values], release=release, namespace="tenant"
     )

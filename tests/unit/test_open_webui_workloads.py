@@ -9,6 +9,7 @@ import pytest
 
 from stackproof import helm
 from stackproof.checkout import Checkout
+from stackproof.helm import HelmError
 from stackproof.manifests import Manifest, Release, containers
 
 REPLICAS: dict[str, Any] = {
@@ -29,7 +30,10 @@ HTTP: dict[str, Any] = {"openWebui": {"config": {"telemetry": {"otel": {"protoco
 
 def render(checkout: Checkout, *values: Mapping[str, Any], namespace: str = "tenant") -> Release:
     base = {
-        "openWebui": {"config": {"telemetry": {"otel": {"tenantId": "soev"}}}},
+        "openWebui": {
+            "config": {"telemetry": {"otel": {"tenantId": "soev"}}},
+            "admin": {"email": "admin@example.org"},
+        },
         "secrets": {"existingSecret": "mine"},
     }
     return helm.render(
@@ -186,7 +190,11 @@ def test_the_first_administrator(checkout: Checkout) -> None:
     assert env["WEBUI_ADMIN_EMAIL"].value == "a@example.org"
     assert env["WEBUI_ADMIN_NAME"].value == "A"
     assert env["WEBUI_ADMIN_PASSWORD"].key is not None
-    assert {name for name in variables(render(checkout)) if "ADMIN" in name} == set()
+    nobody = render(checkout, {"openWebui": {"admin": {"email": ""}}})
+    assert not any(name.startswith("WEBUI_ADMIN") for name in variables(nobody))
+    ingress = {"enabled": True, "host": "a.example"}
+    with pytest.raises(HelmError, match="admin/email"):
+        render(checkout, {"openWebui": {"admin": {"email": ""}}, "ingress": ingress})
 
 
 def test_search_and_pages_go_through_the_gateway(checkout: Checkout) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 from stackproof.checks import Checks, alloy
 from stackproof.checks.pods import answering, at, planned
 from stackproof.manifests import Manifest, Release, containers
+from stackproof.versions import version_key
 
 APPLICATION: Checks[Release] = Checks()
 
@@ -210,6 +211,12 @@ READ: Mapping[str, frozenset[str]] = {
     "open-webui": _names(
         """
         GLOBAL_LOG_LEVEL ENABLE_PERSISTENT_CONFIG WEBUI_URL CORS_ALLOW_ORIGIN ENABLE_SIGNUP
+        ENABLE_ADMIN_CHAT_ACCESS BYPASS_MODEL_ACCESS_CONTROL ENABLE_CODE_EXECUTION
+        ENABLE_CODE_INTERPRETER ENABLE_COMMUNITY_SHARING ENABLE_EVALUATION_ARENA_MODELS
+        JWT_EXPIRES_IN WEBUI_NAME DEFAULT_LOCALE RAG_EMBEDDING_BATCH_SIZE RAG_TOP_K
+        RAG_TOP_K_RERANKER RAG_RELEVANCE_THRESHOLD RAG_HYBRID_BM25_WEIGHT CHUNK_SIZE CHUNK_OVERLAP
+        RAG_ALLOWED_FILE_EXTENSIONS QUERY_GENERATION_PROMPT_TEMPLATE SEARXNG_LANGUAGE
+        USER_PERMISSIONS_CHAT_DELETE USER_PERMISSIONS_FEATURES_NOTES
         DEFAULT_USER_ROLE WEBUI_ADMIN_EMAIL WEBUI_ADMIN_NAME WEBUI_ADMIN_PASSWORD WEBUI_SECRET_KEY
         STATIC_DIR DATABASE_URL ENABLE_DB_MIGRATIONS ENABLE_OLLAMA_API ENABLE_OPENAI_API
         OPENAI_API_BASE_URL OPENAI_API_KEY RAG_EMBEDDING_ENGINE RAG_EMBEDDING_MODEL
@@ -361,6 +368,15 @@ PROBES = {
     "crawl4ai": ("/health", "/health"),
     "reranker": ("/health", "/health"),
 }
+#: What an open-webui before 0.8.11 answers: it has no /ready (its main.py at v0.6.43).
+_OLD_PROBES = ("/health/db", "/health")
+
+
+def _is_old(image: str) -> bool:
+    repository, _, tag = image.partition("@")[0].rpartition(":")
+    return repository.endswith("open-webui/open-webui") and version_key(tag) < (0, 8, 11)
+
+
 #: Ports that the programs listen on, whatever the chart says (open-webui.md, section 3.1).
 PORTS = {
     "open-webui": {8080},
@@ -387,7 +403,8 @@ def pods_are_as_planned(release: Release) -> Iterator[str]:
             if ports != PORTS.get(name, ports):
                 yield f"container {name}: its program listens on {PORTS[name]}, not {ports}"
             if workload.kind != "Job":
-                yield from answering(container, PROBES.get(name), STARTS.get(name, 0))
+                probes = _OLD_PROBES if _is_old(container["image"]) else PROBES.get(name)
+                yield from answering(container, probes, STARTS.get(name, 0))
             for probe in ("readinessProbe", "livenessProbe"):
                 patient = at(container, f"{probe}.timeoutSeconds") or 1
                 if name != "alloy" and workload.kind != "Job" and patient < _BUSY_S:

@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 from stackproof import schema
-from stackproof.checks import Checks, network
+from stackproof.checks import Checks, credentials, network
 from stackproof.manifests import WORKLOAD_KINDS, Manifest, amount, containers, pod_template
 from stackproof.surroundings import Rendered
 
@@ -323,6 +323,25 @@ def jobs_can_end(m: Manifest) -> Iterator[str]:
     )
     if together not in {"", "Allow", "Forbid", "Replace"}:
         yield f"there is no concurrencyPolicy {together}"
+
+
+@INVARIANTS.register
+def credentials_name_their_host(rendered: Rendered) -> Iterator[str]:
+    """Where a program gets a key, it is told whom to send it to: no fallback decides."""
+    yield from credentials.homeless(rendered.release)
+
+
+@INVARIANTS.register
+@_of_each_object
+def secrets_are_fetched_again(m: Manifest) -> Iterator[str]:
+    """What comes from an external store is fetched again and again: else rotation never arrives."""
+    if m.kind in {"ExternalSecret", "ClusterExternalSecret"}:
+        spec = m["spec"].get("externalSecretSpec") or m["spec"]
+        interval = str(spec.get("refreshInterval", "1h"))
+        if not re.search(r"[1-9]", interval):
+            yield f"is fetched once and never again (refreshInterval {interval})"
+        if spec.get("refreshPolicy", "Periodic") != "Periodic":
+            yield f"is not fetched again when the store changes ({spec['refreshPolicy']})"
 
 
 @INVARIANTS.register

@@ -490,7 +490,12 @@ VARIABLES: Mapping[str, tuple[Setting, ...]] = {
         Setting("ENABLE_OLLAMA_API", "false", "there is none"),
         Setting("ENABLE_PERSISTENT_CONFIG", "false", "the values decide, not the database"),
         Setting("ENABLE_SIGNUP", "false", "whoever reaches the page could make an account"),
-        Setting("DEFAULT_USER_ROLE", "pending", "an administrator lets people in"),
+        Setting("DEFAULT_USER_ROLE", "user", "only administrators make accounts, for their users"),
+        Setting("ENABLE_ADMIN_CHAT_ACCESS", "false", "users' chats are their own"),
+        Setting("ENABLE_CODE_EXECUTION", "false", "nobody reviews what a model writes"),
+        Setting("ENABLE_CODE_INTERPRETER", "false", "nobody reviews what a model writes"),
+        Setting("ENABLE_COMMUNITY_SHARING", "false", "chats stay here"),
+        Setting("ENABLE_EVALUATION_ARENA_MODELS", "false", "no models compete"),
         Setting("GLOBAL_LOG_LEVEL", "INFO", "DEBUG prints what users write"),
         Setting("ENABLE_OPENAI_API", "true", "the provider of the models"),
         Setting("RAG_EMBEDDING_ENGINE", "openai", "the provider of the embeddings"),
@@ -561,9 +566,6 @@ def variables_say_what_they_must(scene: Scene) -> Iterator[str]:
         for argument, why in ARGUMENTS.get(name, ()):
             if argument not in (container.get("args") or ()):
                 yield f"container {name}: has not the argument {argument}: {why}"
-        provider = plain.get("OPENAI_API_BASE_URL")
-        if plain.get("RAG_OPENAI_API_BASE_URL") != provider:
-            yield f"container {name}: embeddings are made elsewhere than at {provider}"
 
 
 @SETTINGS.register

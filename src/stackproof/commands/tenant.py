@@ -20,6 +20,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--secret-prefix", help="prefix of its keys in the secret store (default: NAME)"
     )
     add.add_argument("--host", help="where its users reach it (default: NAME.DOMAIN)")
+    add.add_argument(
+        "--admin-email", help="its first administrator's address (default: admin@HOST)"
+    )
     add.set_defaults(do=_add)
     remove = does.add_parser("remove", help="remove a tenant's entry and its folder")
     remove.add_argument("name")
@@ -41,17 +44,19 @@ def _add(args: argparse.Namespace, checkout: Checkout) -> None:
     registry = load_registry(checkout)
     namespace, prefix = args.namespace or args.name, args.secret_prefix or args.name
     host = args.host or folders.default_host(checkout, args.name)
+    admin = args.admin_email or f"admin@{host}"
+    folders.check_address(admin)
     if args.name not in registry.names:
         folders.check_new(checkout, args.name, host)
     registry = registry.add(args.name, namespace, prefix)
     try:
         tenancy.check_free(checkout, namespace)
-        folder = folders.write(checkout, registry.get(args.name), host)
+        folder = folders.write(checkout, registry.get(args.name), host, admin)
     except (OSError, StackproofError):
         registry.remove(args.name)
         raise
     print(f"{checkout.show(checkout.tenants_file)}: {', '.join(registry.names)}")
-    print(f"{checkout.show(folder)}/tenant.yaml: https://{host}, namespace {namespace}")
+    print(f"{checkout.show(folder)}/tenant.yaml: https://{host}, namespace {namespace}, {admin}")
     print(f"Its secrets ({prefix}-…) must be in the store before this is merged: flux/README.md.")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import shutil
 from pathlib import Path
 
@@ -36,6 +37,7 @@ spec:
       SECRET_PREFIX: {prefix}
       SERVICE_NAME: {service}
       HOST: {host}
+      ADMIN_EMAIL: {admin}
 """
 
 
@@ -83,6 +85,19 @@ def check_new(checkout: Checkout, name: str, host: str) -> None:
         )
 
 
+def check_address(address: str) -> None:
+    """Raise where an administrator's address is none, as the application takes it.
+
+    Raises:
+        StackproofError: It is no `NAME@HOST`.
+    """
+    # Flux writes it without quotes: nothing in it that YAML could take for something else.
+    if not re.fullmatch(r"[A-Za-z0-9][\w.+-]*@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+", address):
+        raise StackproofError(
+            f"{address!r} is no e-mail address", todo="Name one: --admin-email NAME@HOST."
+        )
+
+
 def _is_text(value: str) -> bool:
     """Tell whether YAML 1.1 and 1.2 both read a plain word as text: 1e3 is a number to one only."""
     if value[:1].isdigit():
@@ -92,13 +107,14 @@ def _is_text(value: str) -> bool:
     return bool(yaml.load(value, Loader=yaml.CSafeLoader) == value)
 
 
-def write(checkout: Checkout, tenant: Tenant, host: str) -> Path:
+def write(checkout: Checkout, tenant: Tenant, host: str, admin: str) -> Path:
     """Write a tenant's folder and return it.
 
     Args:
         checkout: Where.
         tenant: Its entry in the registry.
         host: The name under which its users reach it.
+        admin: E-mail address of its first administrator.
     """
     there = folder(checkout, tenant.name)
     there.mkdir(parents=True)
@@ -108,6 +124,7 @@ def write(checkout: Checkout, tenant: Tenant, host: str) -> Path:
         prefix=tenant.secret_prefix,
         service=f"open-webui-{tenant.name}",
         host=host,
+        admin=admin,
     )
     (there / "tenant.yaml").write_text(text, encoding="utf-8")
     return there

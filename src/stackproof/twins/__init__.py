@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from stackproof.twins.accounts import ACCOUNTS
+from stackproof.twins.application import APPLICATION
 from stackproof.twins.base import CHECKS, Edit, Layer, Outcome, Twin, run
 from stackproof.twins.cluster import CLUSTER
 from stackproof.twins.flux import FLUX
@@ -18,6 +19,7 @@ from stackproof.twins.table import markdown
 TWINS: tuple[Twin, ...] = (
     *RENDERED,
     *ACCOUNTS,
+    *APPLICATION,
     *LIMITS,
     *FLUX,
     *MIGRATION,

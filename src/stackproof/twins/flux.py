@@ -289,7 +289,7 @@ FLUX: tuple[Twin, ...] = (
         "the application's image is whatever is newest",
         "releases-render",
         r"(?s)HelmRelease/open-webui: .*at '/openWebui/image/tag': 'not' failed",
-        Edit(f"{_BASE}/helmrelease.yaml", "tag: v0.11.3", "tag: latest"),
+        Edit(f"{_BASE}/helmrelease.yaml", "tag: v1.1.3", "tag: latest"),
     ),
     _twin(
         "base-from-elsewhere",
@@ -539,8 +539,8 @@ FLUX: tuple[Twin, ...] = (
         None,
         "the automation may go back to a version that does not start",
         "new-images-are-those-that-run",
-        r"may go back below v0\.11\.1",
-        Edit(_IMAGES, ">=0.11.1", ">=0.11.0"),
+        r"may go back below v1\.1\.3",
+        Edit(_IMAGES, ">=1.1.3", ">=1.1.0"),
     ),
     _twin(
         "images-pushed-unproven",
