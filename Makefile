@@ -19,7 +19,7 @@ SHELL := bash
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-builtin-rules
 
-.PHONY: help setup demo test test-unit test-e2e lint fmt tools programs twins mutants coverage bench kind-up kind-down evidence lock clean clean-all
+.PHONY: help setup demo test test-unit test-e2e lint fmt tools programs twins mutants coverage rehearsal bench kind-up kind-down evidence lock clean clean-all
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -80,6 +80,9 @@ mutants: $(READY) ## Change the charts at random places: what does the suite mis
 
 coverage: $(READY) ## Show which branches of the chart templates the scenarios render
 	@$(BIN)/stackproof coverage $(ARGS)
+
+rehearsal: programs ## Take users' data through the merge from chart 0.1.0 and back (needs Docker; STACK=kind: in a cluster)
+	@$(PYTEST) tests/rehearsal --stack $(STACK) $(ARGS)
 
 bench: $(READY) ## Measure rendering, the proof, scale and load; write build/bench.json and bench.html
 	@$(BIN)/stackproof bench $(ARGS)

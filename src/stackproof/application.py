@@ -25,6 +25,7 @@ from rich.console import Console
 from stackproof.cache import Entry, cache_root
 from stackproof.checkout import Checkout
 from stackproof.errors import StackproofError
+from stackproof.postgresql import When
 from stackproof.programs import Program
 
 NAME: Final = "open-webui"
@@ -47,13 +48,26 @@ HERE: Final[Mapping[str, str]] = {
 }
 
 
+def here(when: When) -> Mapping[str, str]:
+    """Return what is replaced of a pod's environment, of which version.
+
+    Telemetry of the earlier one loads a vector store, chromadb, which starting it does not take.
+    """
+    return HERE if when is When.NOW else {**HERE, "ENABLE_OTEL": "false"}
+
+
 def locate(
-    checkout: Checkout | None = None, *, build: bool = True, console: Console | None = None
+    checkout: Checkout | None = None,
+    when: When = When.NOW,
+    *,
+    build: bool = True,
+    console: Console | None = None,
 ) -> Program:
     """Return the Python that `-m uvicorn open_webui.main:app` runs in.
 
     Args:
         checkout: Whose pins count; that of the working directory if not given.
+        when: The version that is deployed, or the one that production has had before.
         build: Make the environment where it is not there; else the `path` is then None.
         console: Is told what takes a while; standard error if not given.
 
@@ -61,28 +75,28 @@ def locate(
         StackproofError: There is no Python that fits, or a package cannot be had.
     """
     checkout = checkout or Checkout.find()
-    folder = checkout.tools / NAME
-    made = entry(checkout)
-    version = pinned(_read(checkout, "application.lock").decode())
+    folder = _pins(checkout, when)
+    made = entry(checkout, when)
+    version = pinned(_read(checkout, folder / "application.lock").decode())
     if not made.ready():
         if not build:
             return Program(NAME, version, None, "not built yet")
-        _make(made, folder, console or Console(stderr=True), f"{NAME} {version}")
+        _make(made, folder, when, console or Console(stderr=True), f"{NAME} {version}")
     return Program(NAME, version, made.path, "built here")
 
 
-def find(checkout: Checkout | None = None) -> Path:
+def find(checkout: Checkout | None = None, when: When = When.NOW) -> Path:
     """Return the path of that Python; the environment is made first if it must be.
 
     Raises:
         StackproofError: It cannot be made.
     """
-    path = locate(checkout).path
+    path = locate(checkout, when).path
     assert path is not None
     return path
 
 
-def entry(checkout: Checkout) -> Entry:
+def entry(checkout: Checkout, when: When = When.NOW) -> Entry:
     """Return where the environment of these pins is, or will be.
 
     Raises:
@@ -90,13 +104,18 @@ def entry(checkout: Checkout) -> Entry:
     """
     digest = hashlib.sha256(LEFT_OUT.pattern.encode())
     for lock in ("application.lock", "requirements.lock"):
-        digest.update(hashlib.sha256(_read(checkout, lock)).digest())
+        path = _pins(checkout, when) / lock
+        digest.update(hashlib.sha256(_read(checkout, path)).digest())
     key = f"{digest.hexdigest()[:16]}-{_python()[1]}-{platform.machine()}"
     return Entry(cache_root() / "programs" / NAME, key, "bin/python")
 
 
-def _read(checkout: Checkout, lock: str) -> bytes:
-    path = checkout.tools / NAME / lock
+def _pins(checkout: Checkout, when: When) -> Path:
+    folder = checkout.tools / NAME
+    return folder if when is When.NOW else folder / when
+
+
+def _read(checkout: Checkout, path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
@@ -123,6 +142,19 @@ def pinned(lock: str) -> str:
     return found[1]
 
 
+def install_driver(checkout: Checkout, folder: Path) -> None:
+    """Install the driver of PostgreSQL into a folder, for an image of the application.
+
+    Raises:
+        StackproofError: It cannot be had.
+    """
+    lock = checkout.tools / NAME / "postgres.lock"
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    exact = ["--require-hashes", "--no-deps", "--only-binary", ":all:", "--requirement", str(lock)]
+    python = ["--python-version", _python()[1], "--implementation", "cp"]
+    _run([*pip, *exact, *python, "--target", str(folder)])
+
+
 def unavailable() -> str:
     """Return why the application cannot run on this machine, "" if it can."""
     if _pythons():
@@ -144,7 +176,7 @@ def _python() -> tuple[str, str]:
     return _pythons()[0]
 
 
-def _make(entry: Entry, pins: Path, console: Console, what: str) -> None:
+def _make(entry: Entry, pins: Path, when: When, console: Console, what: str) -> None:
     def say(text: str) -> None:
         console.print(f"{what}: {text}", markup=False, highlight=False, soft_wrap=True)
 
@@ -157,7 +189,9 @@ def _make(entry: Entry, pins: Path, console: Console, what: str) -> None:
         own = folder / "bin" / "python"
         pip = [sys.executable, "-m", "pip", "--python", str(own), "--quiet"]
         pip += ["--disable-pip-version-check"]
-        exact = ["--require-hashes", "--no-deps", "--only-binary", ":all:", "--requirement"]
+        # peewee, of the earlier version, is published as source alone.
+        exact = ["--require-hashes", "--no-deps", "--only-binary", ":all:"]
+        exact += ["--no-binary", "peewee", "--requirement"]
         _run([*pip, "install", "--no-compile", *exact, str(pins / "requirements.lock")], lock)
         (packages,) = folder.glob("lib/python*/site-packages")
         with tempfile.TemporaryDirectory(dir=folder) as scratch:
@@ -169,13 +203,20 @@ def _make(entry: Entry, pins: Path, console: Console, what: str) -> None:
                 names = [name for name in archive.namelist() if not LEFT_OUT.match(name)]
                 archive.extractall(packages, names)
             # Shows that nothing is missing, and leaves compiled what a start needs.
-            _run([str(own), "-c", "import open_webui.main"], lock, folder=Path(scratch))
+            start = [str(own), "-c", "import open_webui.main"]
+            _run(start, lock, folder=Path(scratch), replaced=here(when))
         say(f"made in {time.monotonic() - began:.0f} s")
 
     entry.make(into, say)
 
 
-def _run(command: Sequence[str], lock: int, *, folder: Path | None = None) -> None:
+def _run(
+    command: Sequence[str],
+    lock: int | None = None,
+    *,
+    folder: Path | None = None,
+    replaced: Mapping[str, str] = HERE,
+) -> None:
     """Run a command; the lock is held for as long as it runs, whatever becomes of us.
 
     With a `folder` it runs there, with what the application needs and nothing of ours.
@@ -183,7 +224,6 @@ def _run(command: Sequence[str], lock: int, *, folder: Path | None = None) -> No
     environment: Mapping[str, str] = os.environ
     if folder:
         environment = {
-            **HERE,
             "PATH": "/usr/bin:/bin",
             "HOME": str(folder),
             "DATA_DIR": str(folder),
@@ -191,6 +231,7 @@ def _run(command: Sequence[str], lock: int, *, folder: Path | None = None) -> No
             "STATIC_DIR": f"{folder}/static",
             "WEBUI_SECRET_KEY": "none",
             "ENABLE_OTEL": "true",
+            **replaced,
         }
     done = subprocess.run(
         command,
@@ -200,7 +241,7 @@ def _run(command: Sequence[str], lock: int, *, folder: Path | None = None) -> No
         capture_output=True,
         text=True,
         check=False,
-        pass_fds=[lock],
+        pass_fds=[] if lock is None else [lock],
     )
     if done.returncode:
         tail = "\n".join((done.stderr or done.stdout).strip().splitlines()[-12:])

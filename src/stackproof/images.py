@@ -11,20 +11,25 @@ Which one a component gets is decided in this order:
 
 from __future__ import annotations
 
+import hashlib
 import io
+import json
 import os
+import shutil
 import tarfile
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-from stackproof import programs
+from stackproof import application, postgresql, programs
 from stackproof.checkout import Checkout
 from stackproof.errors import StackproofError
+from stackproof.postgresql import When
+from stackproof.rootfs import RootFs
 from stackproof.versions import Versions
 
 #: Images that were made here have this instead of a registry: nothing can be pulled from it.
@@ -36,6 +41,12 @@ _PROGRAMS = {"gateway": "caddy"}
 _STANDIN = "standin"
 _PATH = "/usr/local/bin"
 
+#: Where the application's image has its driver of the database.
+_DRIVER = "opt/postgres-driver"
+
+#: Of Python's library, what no program loads.
+_NO_PYTHON = {"test", "tests", "idlelib", "ensurepip", "pkgconfig", "site-packages"}
+
 
 class How(StrEnum):
     """Where an image comes from."""
@@ -43,6 +54,7 @@ class How(StrEnum):
     GIVEN = "given"
     PINNED = "pinned"
     BUILT = "built here"
+    REAL = "real program"
     STAND_IN = "stand-in"
 
 
@@ -144,27 +156,135 @@ class Images:
                 todo="Load it with `docker load`, or name another with IMAGE_NAME=….",
             ) from error
 
-    def _make(self, reference: str, program: Path, name: str, links: Iterable[str] = ()) -> None:
+    def real(self, component: str, when: When = When.NOW) -> Choice:
+        """Return an image of the real PostgreSQL or open-webui, made of what this machine runs.
+
+        They are the programs of a wheel with a file system out of this machine's own files (see
+        `rootfs`); the image of PostgreSQL starts as the official one does.
+
+        Raises:
+            StackproofError: A wheel cannot be had, or this machine lacks a program.
+        """
+        make = {postgresql.NAME: self._postgres, application.NAME: self._application}[component]
+        return make(when)
+
+    def root(self, component: str) -> Choice:
+        """Return the stand-in as an image that runs as root, as images do that name no user."""
+        found = programs.locate(_STANDIN, self._checkout)
+        assert found.path is not None
+        repository = f"{LOCAL}/root-stand-in-for-{component}"
+        choice = Choice(component, repository, _tag(found.version), How.STAND_IN)
+        self._make(choice.reference, found.path, _STANDIN, user="0:0")
+        return choice
+
+    def _postgres(self, when: When) -> Choice:
+        binaries = postgresql.locate(self._checkout, when)
+        entrypoint = self._checkout.tools / postgresql.NAME / "entrypoint"
+        choice = Choice(postgresql.NAME, f"{LOCAL}/{postgresql.NAME}", when, How.REAL)
+        setpriv = Path(shutil.which("setpriv") or "/usr/bin/setpriv")
+
+        def write(archive: IO[bytes]) -> None:
+            root = RootFs(archive, {"postgres": postgresql.USER})
+            root.copy(setpriv, f"{_PATH.strip('/')}/setpriv")
+            root.libraries([setpriv])
+            root.shell()
+            root.copy(entrypoint, f"{_PATH.strip('/')}/entrypoint")
+            root.tree(postgresql.package(binaries), "usr/local/postgres")
+            for program in binaries.iterdir():
+                inside = program.relative_to(postgresql.package(binaries))
+                root.link(f"{_PATH.strip('/')}/{program.name}", f"/usr/local/postgres/{inside}")
+            root.folder("var/run/postgresql", 0o3777)
+            root.close()
+
+        digest = hashlib.sha256(entrypoint.read_bytes()).hexdigest()[:16]
+        self._import(
+            choice.reference,
+            f"{binaries} {digest}",
+            write,
+            [
+                f"ENV PATH={_PATH}",
+                "ENV PGDATA=/var/lib/postgresql/data",
+                f'ENTRYPOINT ["{_PATH}/entrypoint"]',
+                'CMD ["postgres"]',
+            ],
+        )
+        return choice
+
+    def _application(self, when: When) -> Choice:
+        python = application.find(self._checkout, when)
+        base = Path(os.path.realpath(python)).parents[1]
+        choice = Choice(application.NAME, f"{LOCAL}/{application.NAME}", when, How.REAL)
+        replaced = [f"{name}={value}" for name, value in application.here(when).items()]
+
+        def write(archive: IO[bytes]) -> None:
+            root = RootFs(archive, {})
+            root.shell()
+            root.tree(base / "lib", but=lambda path: path.name in _NO_PYTHON)
+            root.tree(python.parents[1])
+            with tempfile.TemporaryDirectory() as scratch:
+                application.install_driver(self._checkout, Path(scratch))
+                root.tree(Path(scratch), _DRIVER)
+            certificates = Path("/etc/ssl/certs/ca-certificates.crt")
+            if certificates.exists():
+                root.copy(certificates.resolve(), "etc/ssl/certs/ca-certificates.crt")
+            root.folder("app/backend/data")
+            root.close()
+
+        self._import(
+            choice.reference,
+            f"{python} 1",
+            write,
+            [
+                f"ENV PATH={python.parent}:{_PATH}",
+                f"ENV PYTHONPATH=/{_DRIVER}",
+                "ENV PYTHONDONTWRITEBYTECODE=1",
+                "ENV DATA_DIR=/app/backend/data",
+                "WORKDIR /app/backend",
+                # A pod's variables come before an image's: what is replaced, is replaced here.
+                f"ENTRYPOINT {json.dumps(['env', *replaced])}",
+                'CMD ["python", "-m", "uvicorn", "open_webui.main:app", "--host", "0.0.0.0", '
+                '"--port", "8080"]',
+            ],
+        )
+        return choice
+
+    def _make(
+        self,
+        reference: str,
+        program: Path,
+        name: str,
+        links: Iterable[str] = (),
+        user: str = "65532:65532",
+    ) -> None:
         """Import an image of one program, unless Docker has the same already."""
         stat = program.stat()
-        mark = f"{program.parent.name} {stat.st_size} {stat.st_mtime_ns}"
+        self._import(
+            reference,
+            f"{program.parent.name} {stat.st_size} {stat.st_mtime_ns}",
+            lambda archive: _pack(archive, program, name, links),
+            [f"ENV PATH={_PATH}", f'ENTRYPOINT ["{_PATH}/{name}"]', f"USER {user}"],
+        )
+
+    def _import(
+        self,
+        reference: str,
+        mark: str,
+        write: Callable[[IO[bytes]], None],
+        changes: Sequence[str],
+    ) -> None:
+        """Import a root file system as an image, unless Docker has one with that mark."""
         for image in self.docker.images.list(name=reference):
             if image.labels.get("stackproof") == mark:
                 return
         with tempfile.TemporaryFile() as archive:
-            _pack(archive, program, name, links)
+            write(archive)
             archive.seek(0)
             repository, _, tag = reference.rpartition(":")
             self.docker.api.import_image_from_data(
                 _Chunks(archive),
                 repository=repository,
                 tag=tag,
-                changes=[
-                    f"ENV PATH={_PATH}",
-                    f'ENTRYPOINT ["{_PATH}/{name}"]',
-                    "USER 65532:65532",
-                    f'LABEL stackproof="{mark}"',
-                ],
+                changes=[*changes, f'LABEL stackproof="{mark}"'],
             )
 
     @cached_property

@@ -263,10 +263,18 @@ class Kube:
         )
         return done
 
-    def delete(self, found: Object, *, grace_s: int | None = None) -> None:
-        """Delete an object; nothing happens where it is gone."""
+    def delete(
+        self, found: Object, *, grace_s: int | None = None, propagation: str = "Background"
+    ) -> None:
+        """Delete an object; nothing happens where it is gone.
+
+        Args:
+            found: The object.
+            grace_s: How long its pods may take to end [s]; None is what they say.
+            propagation: What becomes of what it owns: Background, Foreground or Orphan.
+        """
         query = {} if grace_s is None else {"gracePeriodSeconds": str(grace_s)}
-        body = {"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": "Background"}
+        body = {"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": propagation}
         try:
             self.request("DELETE", self.path_of(found), body, query=query)
         except ApiError as error:

@@ -14,8 +14,8 @@ import stackproof
 LAYERS = (
     {"errors", "helmyaml"},
     {"checkout", "options"},
-    {"versions", "tenants", "cache"},
-    {"golang"},
+    {"versions", "tenants", "cache", "rootfs"},
+    {"golang", "postgresql"},
     {"programs"},
     {"application"},
     {"manifests", "endpoints", "checklist", "valuesdoc"},

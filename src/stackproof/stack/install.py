@@ -99,6 +99,10 @@ class Store:
                     self._known.setdefault(key, self.values.read(key))
         self.kube.apply(self.faked(definition))
 
+    def preset(self, key: str, value: str) -> None:
+        """Give a key the value that production has, before the store is made."""
+        self._known[key] = value
+
     def faked(self, definition: Object) -> dict[str, Any]:
         """Return the store as it is in the repository, with the Fake provider."""
         data = [{"key": key, "value": value} for key, value in sorted(self._known.items())]

@@ -1,0 +1,241 @@
+"""A cluster as production is before the merge: a release of chart 0.1.0 with users' data in it.
+
+What is real: PostgreSQL (16.2 before, 16.14 after), open-webui (0.6.43 before, the pinned version
+after), Helm, Flux, External Secrets, volumes whose group the kubelet changes. A stand-in: Weaviate,
+which keeps what it is given on its volume and does not start under another name than it had.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from tests.rehearsal.users import Asker, Users
+
+from stackproof import probes
+from stackproof.checkout import Checkout
+from stackproof.deployment import TENANT_RELEASE, Deployment
+from stackproof.errors import StackproofError
+from stackproof.images import Choice, Images
+from stackproof.kube import ApiError, Kube
+from stackproof.postgresql import When
+from stackproof.stack.forward import Forward
+from stackproof.stack.install import CONTROLLERS, OPERATORS, Installer, objects
+from stackproof.stack.kind import Kind
+
+TENANT = "soev"
+CHART = Path(__file__).parents[1] / "earlier" / "open-webui-stack-0.1.0"
+
+#: A busy machine starts the real application in minutes.
+ROLLED_S = 600.0
+
+
+def choices(checkout: Checkout, when: When, *, flux: bool = True) -> dict[str, Choice]:
+    """Return the image of each component, which Docker then has.
+
+    Args:
+        checkout: Whose pins count.
+        when: Which application: production's, or the version that is deployed.
+        flux: Also those of the controllers.
+    """
+    images = Images(checkout)
+    found = {name: images.choose(name) for name in ("mimir", "loki", "tempo", "gateway", "alloy")}
+    found |= {name: images.stand_in(name) for name in ("grafana", "weaviate", "searxng")}
+    found["postgres"] = images.real("postgres")
+    found["open-webui"] = images.real("open-webui", when)
+    for name in (*OPERATORS, *(CONTROLLERS if flux else ())):
+        found[name] = images.built(name, name)
+    found["standin"] = images.stand_in("nothing")
+    return found
+
+
+@dataclass
+class Downtime:
+    """When nobody could use the application."""
+
+    seconds: float = 0.0
+    longest: float = 0.0
+    asked: int = 0
+    last_error: str = ""
+
+
+@dataclass
+class Production(Users):
+    """The cluster.
+
+    Args:
+        kind: The cluster.
+        deployment: What is merged onto it.
+    """
+
+    kind: Kind
+    deployment: Deployment
+    kube: Kube = field(init=False)
+    password: str = field(default_factory=lambda: secrets.token_urlsafe(12))
+    old_secrets: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.kube = self.kind.kube()
+        self.namespace = self.deployment.registry.get(TENANT).namespace
+        self.prefix = self.deployment.registry.get(TENANT).secret_prefix
+        self._deployed: dict[str, Choice] = {}
+        self.installer = self.with_images({})
+
+    # --- what is installed ---
+
+    def with_images(self, choices: Mapping[str, Choice]) -> Installer:
+        """Return what installs the merge with these images."""
+        made = Installer(self.kube, self.kind.kubeconfig_path, self.deployment, choices)
+        if hasattr(self, "installer"):
+            made.store = self.installer.store
+        self.installer = made
+        return made
+
+    def install_old(self, images: Mapping[str, str]) -> None:
+        """Install 0.1.0 as its owners did: by hand, into a namespace without pod security."""
+        keys = yaml.safe_load((CHART / "values.yaml").read_text())["secrets"]
+        self.old_secrets = {key: secrets.token_hex(16) for key in keys}
+        space = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self.namespace}}
+        self.kube.apply_all([*objects("storage-class"), space])
+        values = self.kind.path / "old-values.yaml"
+        values.write_text(yaml.safe_dump({"images": dict(images), "secrets": self.old_secrets}))
+        self.installer.run_helm(
+            *("upgrade", "--install", TENANT_RELEASE, str(CHART), "--namespace", self.namespace),
+            *("--values", str(values)),
+        )
+        self.ready()
+
+    def adopt(self) -> None:
+        """Read from a cluster that was left what it was made with."""
+        values = yaml.safe_load((self.kind.path / "old-values.yaml").read_text())
+        self.old_secrets = values["secrets"]
+        self.password = (self.kind.path / "password").read_text()
+
+    def keep_secrets(self) -> None:
+        """Put the present values into the store, as docs/migration.md has it done."""
+        for key, value in self.old_secrets.items():
+            self.installer.store.preset(f"{self.prefix}-{key}", value)
+
+    def merge(self) -> None:
+        """Deploy the merge with `helm upgrade`."""
+        self.installer.upgrade(TENANT_RELEASE, TENANT)
+        self.installer.synced()
+        self.ready()
+
+    def ready(self) -> None:
+        """Wait until all pods of the tenant are there, and none of before."""
+        self.kube.rolled_out([self.namespace], within_s=ROLLED_S)
+        self.kube.until(
+            lambda: not self._leaving(), within_s=ROLLED_S, what="the pods of before are gone",
+            seen=lambda: ", ".join(self._leaving()),
+        )  # fmt: skip
+
+    def _leaving(self) -> list[str]:
+        pods = self.kube.listed("v1", "Pod", self.namespace)
+        return [p["metadata"]["name"] for p in pods if "deletionTimestamp" in p["metadata"]]
+
+    # --- users' data ---
+
+    def execute(self, component: str, argv: Sequence[str]) -> str:
+        """Run a program in the container of a component's pod."""
+        pod = probes.component(self.kube, self.namespace, component)["metadata"]["name"]
+        return self.kube.execute(pod, self.namespace, component, argv)
+
+    def vector(self, name: str, body: Any = None) -> str:
+        """Read an object of the vector store, or put one there."""
+        pod = probes.component(self.kube, self.namespace, "weaviate")["metadata"]["name"]
+        path = f"/api/v1/namespaces/{self.namespace}/pods/{pod}:8080/proxy/v1/objects/{name}"
+        try:
+            return self.kube.text("GET" if body is None else "PUT", path, body)
+        except ApiError as error:
+            return str(error)
+
+    @contextmanager
+    def application(self) -> Iterator[Asker]:
+        """The application, through a forwarded port."""
+        pod = probes.component(self.kube, self.namespace, "open-webui")["metadata"]["name"]
+        forward = Forward(self.kube, self.namespace, 8080, lambda: str(pod))
+        try:
+            yield Asker(f"http://127.0.0.1:{forward.local_port}")
+        finally:
+            forward.close()
+
+    # --- claims ---
+
+    def claims(self) -> dict[str, str]:
+        """Return each claim with its volume."""
+        found = self.kube.listed("v1", "PersistentVolumeClaim", self.namespace)
+        return {
+            c["metadata"]["name"]: f"{c['metadata']['uid']} {c['spec'].get('volumeName')}"
+            for c in found
+            if "deletionTimestamp" not in c["metadata"]
+        }
+
+    def orphans(self) -> set[str]:
+        """Return the claims that have a volume which no pod mounts."""
+        mounted = {
+            volume["persistentVolumeClaim"]["claimName"]
+            for pod in self.kube.pods(self.namespace)
+            for volume in pod["spec"]["volumes"]
+            if "persistentVolumeClaim" in volume
+        }
+        bound = {name for name, of in self.claims().items() if not of.endswith("None")}
+        # The dumps': it is mounted for as long as one is made.
+        return {name for name in bound - mounted if not name.endswith("-backup")}
+
+    def pods(self) -> dict[str, str]:
+        """Return the uid of each pod, by component: what a change would replace."""
+        return {
+            f"{p['metadata']['labels']['app.kubernetes.io/component']} {p['metadata']['uid']}": p[
+                "spec"
+            ]["containers"][0]["image"]
+            for p in self.kube.pods(self.namespace)
+            if "app.kubernetes.io/component" in p["metadata"].get("labels", {})
+        }
+
+    @contextmanager
+    def downtime(self) -> Iterator[Downtime]:
+        """Ask the Service behind the Ingress twice a second, as users would."""
+        found, over = Downtime(), threading.Event()
+        # A client of its own: connections are not shared between threads.
+        watcher = threading.Thread(target=self._watch, args=(self.kind.kube(), found, over))
+        watcher.start()
+        try:
+            yield found
+        finally:
+            over.set()
+            watcher.join()
+
+    def _watch(self, kube: Kube, found: Downtime, over: threading.Event) -> None:
+        since = None
+        while not over.wait(0.5):
+            began = time.monotonic()
+            found.asked += 1
+            try:
+                _health(kube, self.namespace)
+            except (StackproofError, LookupError) as error:
+                found.last_error = str(error)
+                since = since if since is not None else began
+                continue
+            if since is not None:
+                found.seconds += time.monotonic() - since
+                found.longest = max(found.longest, time.monotonic() - since)
+                since = None
+
+
+def _health(kube: Kube, namespace: str) -> None:
+    """Ask as the Ingress would.
+
+    Raises:
+        StackproofError: Nobody answers.
+    """
+    (ingress,) = kube.listed("networking.k8s.io/v1", "Ingress", namespace)
+    service = ingress["spec"]["rules"][0]["http"]["paths"][0]["backend"]["service"]["name"]
+    kube.text("GET", f"/api/v1/namespaces/{namespace}/services/{service}:http/proxy/health")

@@ -1,0 +1,92 @@
+"""From each earlier release of the tenants' chart to this one, with users' data, in Docker."""
+
+from __future__ import annotations
+
+import io
+import secrets
+import subprocess
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.rehearsal.conftest import say
+from tests.rehearsal.docked import Docked
+from tests.rehearsal.test_data import KEYS
+from tests.rehearsal.users import ADMIN, CHATS
+
+from stackproof import helm
+from stackproof.checkout import Checkout
+from stackproof.images import Images
+from stackproof.manifests import Release
+from stackproof.postgresql import When
+
+pytestmark = [pytest.mark.needs_docker, pytest.mark.xdist_group("rehearsal")]
+
+CHECKOUT = Checkout.find()
+NAME = "open-webui-stack"
+CHART = CHECKOUT.charts / NAME
+EARLIER = sorted(CHART.glob("ci/upgrade-from/*.yaml"))
+
+#: 0.1.0 is not of this repository: tests/earlier has a chart that is shaped as it was.
+SHAPED = {"0.1.0": CHECKOUT.root / "tests" / "earlier" / f"{NAME}-0.1.0"}
+
+
+def git(*arguments: str) -> bytes:
+    """Ask git about this repository."""
+    command = ["git", "-C", str(CHECKOUT.root), *arguments]
+    return subprocess.run(command, check=True, capture_output=True).stdout
+
+
+def chart_of(values: Path, folder: Path) -> Path:
+    """Return the chart that earlier values were for: of the commit that added them."""
+    if values.stem in SHAPED:
+        return SHAPED[values.stem]
+    if git("rev-parse", "--is-shallow-repository").strip() == b"true":
+        pytest.skip("the history is cut off: fetch all of it")
+    file = str(values.relative_to(CHECKOUT.root))
+    added = git("log", "--diff-filter=A", "--format=%H", "--", file).split()[-1].decode()
+    with tarfile.open(fileobj=io.BytesIO(git("archive", added, f"charts/{NAME}"))) as archive:
+        archive.extractall(folder, filter="data")
+    return folder / "charts" / NAME
+
+
+def render(chart: Path, values: Path | None) -> Release:
+    """Render a release as tests/unit/test_permutations.py does."""
+    return helm.render(chart, [values] if values else [], release="one", namespace="here")
+
+
+@pytest.fixture
+def docked() -> Iterator[Docked]:
+    name = f"stackproof-upgrade-{secrets.token_hex(3)}"
+    made = Docked(name, secrets.token_urlsafe(12))
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize("values", EARLIER, ids=lambda path: path.stem)
+def test_an_upgrade_keeps_users_data(values: Path, docked: Docked, tmp_path: Path) -> None:
+    images = Images(CHECKOUT)
+    keys = {key: secrets.token_hex(16) for key in KEYS}
+    shaped = values.stem in SHAPED
+    old = render(chart_of(values, tmp_path), None if shaped else values)
+    before = {
+        "postgres": images.real("postgres", When.BEFORE),
+        "weaviate": images.root("weaviate") if shaped else images.stand_in("weaviate"),
+        "open-webui": images.real("open-webui", When.BEFORE if shaped else When.NOW),
+    }
+    docked.run(old, before, keys)
+    docked.fill()
+    there = docked.snapshot()
+    now = {
+        "postgres": images.real("postgres"),
+        "weaviate": images.stand_in("weaviate"),
+        "open-webui": images.real("open-webui"),
+    }
+    # A tenant that goes on from 0.1.0 says what its Weaviate is called (flux/tenants/soev).
+    release = render(CHART, values)
+    seconds = docked.run(release, now, keys)
+    after = docked.snapshot()
+    say(f"{values.stem}: before {there}; after {after}; away for {seconds:.0f} s")
+    assert list(there.lost(after)) == []
+    assert docked.chats_of(ADMIN) == CHATS
