@@ -11,7 +11,7 @@ from typing import Any
 
 from stackproof.checks import Checks, alloy
 from stackproof.checks.pods import answering, at, planned
-from stackproof.manifests import Manifest, Release, containers
+from stackproof.manifests import Manifest, Release, containers, pod_template
 from stackproof.versions import version_key
 
 APPLICATION: Checks[Release] = Checks()
@@ -131,7 +131,7 @@ _API = {443, 6443}
 def the_internet_is_not_the_cluster(release: Release) -> Iterator[str]:
     """Who may call the internet may not call private addresses; who needs the API may call it."""
     with_token = {
-        m.name for m in release.workloads() if at(m, "spec.template.spec").get(_TOKEN) is True
+        m.name for m in release.workloads() if pod_template(m)["spec"].get(_TOKEN) is True
     }
     for policy in release.of_kind("NetworkPolicy"):
         rules = policy["spec"].get("egress") or ()
@@ -402,12 +402,13 @@ def pods_are_as_planned(release: Release) -> Iterator[str]:
             ports = {port["containerPort"] for port in container.get("ports") or ()}
             if ports != PORTS.get(name, ports):
                 yield f"container {name}: its program listens on {PORTS[name]}, not {ports}"
-            if workload.kind != "Job":
+            ends = workload.kind in {"Job", "CronJob"}
+            if not ends:
                 probes = _OLD_PROBES if _is_old(container["image"]) else PROBES.get(name)
                 yield from answering(container, probes, STARTS.get(name, 0))
             for probe in ("readinessProbe", "livenessProbe"):
                 patient = at(container, f"{probe}.timeoutSeconds") or 1
-                if name != "alloy" and workload.kind != "Job" and patient < _BUSY_S:
+                if name != "alloy" and not ends and patient < _BUSY_S:
                     yield f"container {name}: {probe} gives up after {patient} s, while it is busy"
 
 

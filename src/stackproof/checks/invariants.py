@@ -922,7 +922,7 @@ def _twice(what: str, names: Sequence[object]) -> Iterator[str]:
 
 #: Variables that a program reads by itself, whatever its files say.
 _BY_ITSELF = re.compile(
-    r"GO(MEMLIMIT|MAXPROCS|GC)|GF_\w+|XDG_(DATA|CONFIG)_HOME|POD_\w+|STACKPROOF_\w+"
+    r"GO(MEMLIMIT|MAXPROCS|GC)|GF_\w+|XDG_(DATA|CONFIG)_HOME|POD_\w+|STACKPROOF_\w+|PGPASSWORD"
 )
 
 

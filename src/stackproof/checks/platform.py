@@ -10,13 +10,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from stackproof.checks import Checks
+from stackproof.checks import Checks, backups
 from stackproof.checks.deployment import FROM_FLUX, Scene
 from stackproof.checks.network import Peer, Policies
 from stackproof.references import Cluster
 from stackproof.surroundings import read_values
 
 PLATFORM: Checks[Scene] = Checks()
+PLATFORM.register(backups.every_database_is_dumped)
+PLATFORM.register(backups.dumps_outlive_the_database)
 
 
 @dataclass(frozen=True, slots=True)

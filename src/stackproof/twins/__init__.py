@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from stackproof.twins.accounts import ACCOUNTS
 from stackproof.twins.application import APPLICATION
+from stackproof.twins.backups import BACKUPS
 from stackproof.twins.base import CHECKS, Edit, Layer, Outcome, Twin, run
 from stackproof.twins.cluster import CLUSTER
 from stackproof.twins.flux import FLUX
@@ -20,6 +21,7 @@ TWINS: tuple[Twin, ...] = (
     *RENDERED,
     *ACCOUNTS,
     *APPLICATION,
+    *BACKUPS,
     *LIMITS,
     *FLUX,
     *MIGRATION,
@@ -30,6 +32,7 @@ TWINS: tuple[Twin, ...] = (
 
 __all__ = [
     "ACCOUNTS",
+    "BACKUPS",
     "CHECKS",
     "CLUSTER",
     "FLUX",
