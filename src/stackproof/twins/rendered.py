@@ -259,8 +259,12 @@ _BACKENDS: tuple[Twin, ...] = (
         10,
         "Tempo's metrics generator is off for tenants with limits of their own",
         "deployment.spans-make-metrics",
-        r"tempo makes no service-graphs and span-metrics for soev",
-        Edit(f"{_LGTM}/tempo.yaml", "processors: [service-graphs, span-metrics]", "processors: []"),
+        r"tempo makes no service-graphs and span-metrics.* for soev",
+        Edit(
+            f"{_LGTM}/tempo.yaml",
+            "processors: [service-graphs, span-metrics, local-blocks]",
+            "processors: []",
+        ),
     ),
     _shown(
         "metrics-from-traces-for-one-tenant",
