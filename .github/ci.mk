@@ -11,8 +11,9 @@ flux-check: $(READY) ## Check the Flux tree: built offline, as the controllers w
 	@$(BIN)/stackproof flux check $(ARGS)
 
 flux-diff: $(READY) ## Show what the cluster would change since REV (default: origin/main)
-	@$(BIN)/stackproof flux diff $(REV) --markdown $(FLUX_DIFF) $(ARGS)
-	@[ -z "$(GITHUB_STEP_SUMMARY)" ] || cat $(FLUX_DIFF) >> $(SUMMARY)
+	@$(BIN)/stackproof flux diff $(REV) --markdown $(FLUX_DIFF) $(ARGS); code=$$?; \
+	[ -z "$(GITHUB_STEP_SUMMARY)" ] || cat $(FLUX_DIFF) >> $(SUMMARY); \
+	[ $$code -lt 2 ] # 1: Kubernetes would refuse a change; the comment says what to do first
 
 # The verdict of the proof and the faults that were put back, for the page of the run.
 ci-summary: $(READY)

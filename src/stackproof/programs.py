@@ -57,12 +57,12 @@ RECIPES: Final[Mapping[str, Recipe]] = {
         1, {"github.com/caddyserver/caddy/v2.CustomVersion": "v{version}"}, ["version"]
     ),
     "external-secrets": Recipe(3, cluster=True),
+    "flux": Recipe(1),
     "helm": Recipe(
         1, {"helm.sh/helm/v4/internal/version.version": "v{version}"}, ["version", "--short"]
     ),
     "helm-controller": Recipe(2, cluster=True),
     "kind": Recipe(1, {}, ["version"], cluster=True),
-    "kustomize": Recipe(1, {}, ["version"]),
     "kustomize-controller": Recipe(2, cluster=True),
     "loki": Recipe(
         4, {"github.com/grafana/loki/v3/pkg/util/build.Version": "{version}"}, ["-version"]

@@ -9,11 +9,14 @@ from pathlib import Path
 import pytest
 
 from stackproof.checkout import Checkout
+from stackproof.checks.delivered import differing
+from stackproof.deployment import Deployment
 from stackproof.flux.checks import FLUX as CHECKS
 from stackproof.flux.checks import Subject, problems
 from stackproof.twins.accounts import ACCOUNTS
 from stackproof.twins.flux import FLUX as TWINS
 
+IMAGES = "flux/flux-system/image-automation.yaml"
 #: Faults beside the twins', which prove each check once: file, old, new, check, message.
 FAULTS = [
     (
@@ -69,7 +72,7 @@ PATCHES = [
       patch: |
         - {op: replace, path: /roleRef/name, value: cluster-admin}
 """,
-        "step tenant-enterprise-b: changes RoleBinding/flux: only its HelmRelease is",
+        "step tenant-enterprise-b: changes RoleBinding/release: only its HelmRelease is",
     ),
     (
         "no namespace",
@@ -122,7 +125,7 @@ def test_the_readmes_patches_may_stand_in_a_tenants_file(copy: Checkout) -> None
     readme = (copy.flux / "README.md").read_text(encoding="utf-8")
     (example,) = re.findall(r"```yaml\n(  patches:\n.*?)```", readme, re.DOTALL)
     _write_into_a_tenants_file(copy, example)
-    assert list(problems(copy)) == []
+    assert list(problems(Subject.load(copy))) == []
 
 
 @pytest.mark.parametrize(
@@ -137,6 +140,108 @@ def test_only_the_release_is_a_tenants_own(copy: Checkout, patches: str, message
 def _write_into_a_tenants_file(copy: Checkout, text: str) -> None:
     path = copy.flux / "tenants/enterprise-b/tenant.yaml"
     path.write_text(path.read_text(encoding="utf-8") + text, encoding="utf-8")
+
+
+#: A file, what becomes what in it (from nothing: a new file), and what `flux check` says of it.
+INPUTS = [
+    ("flux/clusters/production/observability.yaml", "retryInterval: 1m", "retryInterval: 30s", ()),
+    ("flux/clusters/production/observability.yaml", "timeout: 15m", "timeout: 0.25h", ()),
+    (
+        "flux/clusters/production/observability.yaml",
+        "timeout: 15m",
+        "timeout: 0h9m59s",
+        ("gives up after 0:09:59, and HelmRelease/lgtm may take 0:10:00",),
+    ),
+    (
+        "flux/clusters/production/observability.yaml",
+        "timeout: 15m",
+        "timeout: soon",
+        ("Kustomization/observability at spec.timeout",),
+    ),
+    (IMAGES, '">=0.11.1 <0.12.0"', '"~0.11.1"', ()),
+    (IMAGES, '">=0.11.1 <0.12.0"', "0.11.1 - 0.11.x", ()),
+    (IMAGES, '">=0.11.1 <0.12.0"', "0.11.x", ("may go back below v0.11.1",) * 2),
+    (
+        IMAGES,
+        '">=0.11.1 <0.12.0"',
+        "^0.11.1 || 0.12.x",
+        ("takes v0.12.0: a new minor version is tried by hand first",),
+    ),
+    (IMAGES, '">=0.11.1 <0.12.0"', "later", ('policy.semver.range "later"',)),
+    (
+        IMAGES,
+        'semver:\n      range: ">=0.11.1 <0.12.0"',
+        "numerical: {order: asc}",
+        ("v0.11.3, which runs, is not among what it chooses from",),
+    ),
+    (
+        IMAGES,
+        '  policy:\n    semver:\n      range: ">=0.11.1 <0.12.0"',
+        "  filterTags: {pattern: '^v0\\.11\\.[1-9]$'}\n  policy: {alphabetical: {order: asc}}",
+        (),
+    ),
+    (
+        "flux/clusters/production/cluster.yaml",
+        "DOMAIN: soev.ai",
+        "DOMAIN: |\n    soev.ai",
+        (),
+    ),
+    (
+        "flux/tenants/enterprise-b/tenant.yaml",
+        "SERVICE_NAME: open-webui-enterprise-b",
+        "SERVICE_NAME: 2026",
+        ("Kustomization/tenant-enterprise-b at spec.postBuild.substitute.SERVICE_NAME: 2026",),
+    ),
+    ("flux/clusters/production/.sops.yaml", "", "creation_rules: []\n", ()),
+    (
+        ".sourceignore",
+        "",
+        "/charts/lgtm\n",
+        ("charts/lgtm/Chart.yaml is not among what Flux fetches",),
+    ),
+    (
+        ".sourceignore",
+        "",
+        "networkpolicies.yaml\n",
+        ("networkpolicies.yaml is not among what Flux fetches",),
+    ),
+    (
+        "flux/clusters/production/observability.yaml",
+        "  prune: true",
+        "  components: [../nothere]\n  prune: true",
+        ("nothere",),
+    ),
+    (
+        "flux/clusters/production/observability.yaml",
+        "  prune: true",
+        "  targetNamespace: elsewhere\n  prune: true",
+        ("nobody creates the namespace elsewhere",),
+    ),
+    (
+        "flux/clusters/production/observability.yaml",
+        "  prune: true",
+        "  namePrefix: x-\n  prune: true",
+        ("observability: Flux renders no release lgtm",),
+    ),
+]
+
+
+@pytest.mark.parametrize(("file", "old", "new", "messages"), INPUTS)
+def test_inputs_seen_elsewhere(
+    copy: Checkout, file: str, old: str, new: str, messages: tuple[str, ...]
+) -> None:
+    path = copy.root / file
+    text = path.read_text(encoding="utf-8") if old else ""
+    assert old in text
+    path.write_text(text.replace(old, new) if old else new, encoding="utf-8")
+    subject = Subject.load(copy)
+    found = [message for _, message in problems(subject)]
+    if not found:
+        found = list(differing(subject.tree, Deployment.load(copy)))
+    if not messages:
+        assert found == []
+    for message in messages:
+        assert any(message in one for one in found), found
 
 
 def test_every_check_has_a_twin() -> None:

@@ -14,7 +14,7 @@ from stackproof.checkout import Checkout
 from stackproof.commands import flux as command
 from stackproof.errors import StackproofError
 from stackproof.flux import diff
-from stackproof.flux.kustomize import manifest
+from stackproof.flux.controllers import manifest
 from stackproof.flux.tree import build
 
 
@@ -25,6 +25,7 @@ def repository(checkout: Checkout, tmp_path: Path) -> Checkout:
         shutil.copytree(checkout.root / name, tmp_path / name)
     shutil.copy(checkout.versions_file, tmp_path)
     _git(tmp_path, "init", "--quiet")
+    (tmp_path / ".git/info/exclude").write_text("tools\n")
     _git(tmp_path, "add", "--all")
     _git(tmp_path, "-c", "user.name=t", "-c", "user.email=t@t", "commit", "--quiet", "-m", "t")
     return Checkout(tmp_path)
@@ -72,8 +73,12 @@ def test_changed_value_shows_in_what_it_renders(repository: Checkout) -> None:
 def test_removed_tenant(repository: Checkout) -> None:
     shutil.rmtree(repository.flux / "tenants" / "enterprise-b")
     entries = _since_head(repository)
-    assert {entry.change for entry in entries} == {diff.Change.REMOVED}
-    assert "Namespace/enterprise-b (step tenant-enterprise-b)" in {e.title for e in entries}
+    kept = {entry.title for entry in entries if entry.change is diff.Change.KEPT}
+    assert "Namespace/enterprise-b (step tenant-enterprise-b)" in kept
+    assert {title.partition("/")[0] for title in kept} == {"Namespace", "PersistentVolumeClaim"}
+    removed = {entry.title for entry in entries if entry.change is diff.Change.REMOVED}
+    assert "Role/release in enterprise-b (step tenant-enterprise-b)" in removed
+    assert len(removed) + len(kept) == len(entries)
 
 
 def test_unknown_revision(repository: Checkout) -> None:
@@ -93,15 +98,120 @@ def test_command_writes_markdown(
     shutil.rmtree(repository.flux / "tenants" / "enterprise-b")
     _grow_mimir(repository)
     (repository.root / "tools").symlink_to(checkout.tools)
+    code, told = _run(repository, monkeypatch, capsys, "diff", "HEAD", "--markdown", "out/diff.md")
+    assert code == 1
+    assert "kept Namespace/enterprise-b" in told
+    assert "removed HelmRelease/open-webui in enterprise-b" in told
+    assert "refused StatefulSet/mimir" in told
+    markdown = (repository.root / "out/diff.md").read_text()
+    assert "<summary>removed: HelmRelease/open-webui in enterprise-b" in markdown
+
+
+def _run(
+    repository: Checkout,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    *words: str,
+) -> tuple[int, str]:
+    """Return the exit code of `stackproof flux WORDS`, and what it printed."""
     monkeypatch.setattr(Checkout, "find", lambda: repository)
+    monkeypatch.chdir(repository.root)
     parser = argparse.ArgumentParser()
     command.configure(parser)
-    target = repository.root / "out" / "diff.md"
-    assert command.run(parser.parse_args(["diff", "HEAD", "--markdown", str(target)])) == 0
-    told = capsys.readouterr().out
-    assert "removed Namespace/enterprise-b" in told
-    assert "refused StatefulSet/mimir" in told
-    assert "<summary>removed: Namespace/enterprise-b" in target.read_text()
+    code = command.run(parser.parse_args(list(words)))
+    return code, capsys.readouterr().out
+
+
+#: A file, what is put into it, what does not build then, and an object that must not be "removed".
+BROKEN = [
+    (
+        "flux/base/open-webui/helmrelease.yaml",
+        "  values:\n",
+        "  values:\n    serchng: {}\n",
+        "HelmRelease enterprise-a/open-webui does not build",
+    ),
+    (
+        "flux/observability/kustomization.yaml",
+        "  - helmrelease.yaml\n",
+        "  - helmrelease.yaml\n  - missing.yaml\n",
+        "step observability does not build",
+    ),
+    (
+        "flux/clusters/production/tenants.yaml",
+        "  prune: true\n",
+        "  prune: maybe\n",
+        "step flux-system does not build",
+    ),
+]
+
+
+@pytest.mark.parametrize(("file", "old", "new", "told"), BROKEN)
+def test_what_does_not_build_is_no_removal(
+    checkout: Checkout,
+    repository: Checkout,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    file: str,
+    old: str,
+    new: str,
+    told: str,
+) -> None:
+    (repository.root / "tools").symlink_to(checkout.tools)
+    path = repository.root / file
+    good = path.read_text(encoding="utf-8")
+    assert old in good
+    path.write_text(good.replace(old, new), encoding="utf-8")
+    code, said = _run(repository, monkeypatch, capsys, "diff", "HEAD", "--markdown", "diff.md")
+    assert code == 2
+    assert f"error {told}" in said
+    assert "removed" not in said
+    assert told in (repository.root / "diff.md").read_text(encoding="utf-8")
+    assert _run(repository, monkeypatch, capsys, "build")[0] == 2
+    assert _run(repository, monkeypatch, capsys, "check")[0] == 1
+    # The other way: what did not build before shows as added, and as not known.
+    _git(repository.root, "add", "--all")
+    _git(repository.root, "-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "t")
+    path.write_text(good, encoding="utf-8")
+    code, said = _run(repository, monkeypatch, capsys, "diff", "HEAD")
+    assert code == 2
+    assert "error " + told.replace("does not build", "did not build at HEAD") in said
+    assert "added" in said
+
+
+def test_files_of_older_fields_are_looked_at(repository: Checkout) -> None:
+    folder = repository.flux / "infrastructure"
+    with (folder / "kustomization.yaml").open("a") as file:
+        file.write("patchesStrategicMerge: [p.yaml]\n")
+    patch = "apiVersion: v1\nkind: Namespace\nmetadata: {name: observability, labels: {x: '%s'}}\n"
+    (folder / "p.yaml").write_text(patch % 1)
+    _git(repository.root, "add", "--all")
+    _git(repository.root, "-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "t")
+    (folder / "p.yaml").write_text(patch % 2)
+    (entry,) = _since_head(repository)
+    assert entry.title == "Namespace/observability (step infrastructure)"
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        ("clusters/production/tenants.yaml", "prune: true", "prune: false"),
+        (
+            "clusters/production/tenants.yaml",
+            "prune: true",
+            "prune: true\n  deletionPolicy: Orphan",
+        ),
+    ],
+)
+def test_what_stays_in_the_cluster_is_told(
+    repository: Checkout, file: str, old: str, new: str
+) -> None:
+    path = repository.flux / file
+    path.write_text(path.read_text().replace(old, new))
+    _git(repository.root, "add", "--all")
+    _git(repository.root, "-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "t")
+    path.unlink()
+    changes = {entry.change for entry in _since_head(repository) if "tenants)" in entry.title}
+    assert changes == {diff.Change.KEPT}
 
 
 def test_what_kubernetes_refuses_is_said_first(repository: Checkout) -> None:

@@ -8,8 +8,8 @@ import pytest
 import yaml
 
 from stackproof.checkout import Checkout
+from stackproof.flux.controllers import manifest
 from stackproof.flux.immutable import _FIXED, refused
-from stackproof.flux.kustomize import manifest
 from stackproof.surroundings import merged
 
 _TABLE = Checkout.find().root / "tests" / "immutable.yaml"

@@ -18,7 +18,7 @@ from stackproof.checkout import Checkout
 from stackproof.deployment import Deployment
 from stackproof.errors import StackproofError
 from stackproof.flux import losses, steps
-from stackproof.flux.kustomize import manifest
+from stackproof.flux.controllers import manifest
 from stackproof.kube import Kube
 from stackproof.manifests import Manifest, thaw
 from stackproof.migrate import deployed, values

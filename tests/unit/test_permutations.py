@@ -17,8 +17,8 @@ from stackproof import helm, strategies
 from stackproof.checkout import Checkout
 from stackproof.checks import chain
 from stackproof.checks.invariants import broken
+from stackproof.flux.controllers import manifest
 from stackproof.flux.immutable import refused
-from stackproof.flux.kustomize import manifest
 from stackproof.helm import HelmError, Render
 from stackproof.manifests import Release
 from stackproof.permutations import Choice, Leaf, Permutations, Space, Switch, smallest

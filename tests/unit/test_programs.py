@@ -440,7 +440,7 @@ def test_the_version_must_be_exactly_the_pinned_one(version: str, told: str, sam
 def test_a_pinned_version_is_that_of_the_programs_module(checkout: Checkout) -> None:
     for name in programs.names(checkout):
         pin = programs._Pin.read(checkout, name)
-        if name in {"render", "standin"}:
+        if name in {"flux", "render", "standin"}:
             assert pin.module_version is None
         else:
             assert re.match(r"v\d+\.\d+\.\d+", pin.module_version or ""), name
@@ -448,7 +448,7 @@ def test_a_pinned_version_is_that_of_the_programs_module(checkout: Checkout) -> 
 
 def test_the_local_stack_builds_nothing_for_a_cluster(checkout: Checkout) -> None:
     local = set(programs.names(checkout, cluster=False))
-    assert {*PROGRAMS, "helm", "kustomize", "render"} <= local
+    assert {*PROGRAMS, "flux", "helm", "render"} <= local
     assert {"kind", "source-controller", "external-secrets"} & local == set()
     assert local < set(programs.names(checkout))
 

@@ -14,7 +14,7 @@ from stackproof.checks.deployment import DEPLOYMENT, Scene
 from stackproof.commands import tenant as command
 from stackproof.deployment import Deployment
 from stackproof.errors import StackproofError
-from stackproof.flux.checks import problems
+from stackproof.flux.checks import Subject, problems
 
 #: A tenant that this repository will hardly have.
 NEW = "a-newcomer"
@@ -53,7 +53,7 @@ def test_add_changes_two_places_and_breaks_nothing(copy: Checkout) -> None:
     changed = {name for name in after if before.get(name) != after[name]}
     assert changed == {"observability/tenants.yaml", f"flux/tenants/{NEW}/tenant.yaml"}
     assert copy.tenants_file.read_text().startswith(text), "the rest of the file is as it was"
-    assert list(problems(copy)) == []
+    assert list(problems(Subject.load(copy))) == []
     scene = Scene(Deployment.load(copy))
     assert [m for check in DEPLOYMENT for m in check.find(scene)] == []
 
@@ -72,7 +72,7 @@ def test_same_folder_as_those_that_are_there(copy: Checkout) -> None:
     there = copy.flux / "tenants" / "enterprise-b" / "tenant.yaml"
     text = there.read_text()
     _run("remove", "enterprise-b")
-    assert list(problems(copy)) == []
+    assert list(problems(Subject.load(copy))) == []
     _run("add", "enterprise-b")
     assert there.read_text() == text
 

@@ -1,6 +1,10 @@
 """Build the Flux tree, check it, or show what a change of it does to the cluster.
 
-Nothing is asked of a network or a cluster. Exit code of `check`: 0 all holds, 1 something does not.
+Nothing is asked of a network or a cluster.
+
+Exit code: 0 fine; 1 a finding (`check`: something does not hold; `diff`: Kubernetes would refuse a
+change, or data is lost); 2 not done: a step or a release, of either side of the diff, does not
+build.
 """
 
 from __future__ import annotations
@@ -47,22 +51,31 @@ def _build(args: argparse.Namespace, checkout: Checkout, console: Console) -> in
     from stackproof.flux.tree import build
 
     tree = build(checkout, args.cluster)
+    code = 2 if tree.failures else 0
     if args.yaml:
         _print_yaml(tree)
-        return 0
+        for who, problem in tree.failures:
+            print(f"stackproof: {who} does not build: {problem}", file=sys.stderr)
+        return code
     for number, step in enumerate(tree.steps):
         after = f"  [dim]after {', '.join(step.depends_on)}[/]" if step.depends_on else ""
         console.print(f"[bold]{number}. {step.name}[/]  {checkout.show(step.folder)}{after}")
+        if step.note:
+            console.print("   ", step.note, style="yellow", markup=False)
         for problem in step.problems:
-            console.print("   ", f"[red]{problem}[/]")
+            console.print("   ", problem, style="red", markup=False)
         for manifest in step.objects:
             where = f" in {manifest.namespace}" if manifest.namespace else ""
             console.print(f"     {manifest.ref}{where}")
             release = tree.releases.get((manifest.namespace or "", manifest.name))
             if manifest.kind == "HelmRelease" and release:
+                for problem in release.problems:
+                    console.print("     ", problem, style="red", markup=False)
+                if release.note:
+                    console.print("     ", release.note, style="yellow", markup=False)
                 for made in release.rendered or ():
                     console.print(f"       [dim]{made.ref}[/]")
-    return 0
+    return code
 
 
 def _print_yaml(tree: Tree) -> None:
@@ -75,12 +88,21 @@ def _print_yaml(tree: Tree) -> None:
 
 
 def _check(args: argparse.Namespace, checkout: Checkout, console: Console) -> int:
-    from stackproof.flux.checks import FLUX, problems
+    from stackproof.checks.delivered import differing
+    from stackproof.deployment import Deployment
+    from stackproof.flux.checks import FLUX, Subject, problems
 
-    found = list(problems(checkout, args.cluster))
+    subject = Subject.load(checkout, args.cluster)
+    found = list(problems(subject))
+    if not found:
+        deployment = Deployment.load(checkout)
+        found = [("delivered", text) for text in differing(subject.tree, deployment)]
     for name, message in found:
-        console.print(f"[bold red]{name}[/]", message, markup=True)
-    console.print(f"{len(FLUX.names)} checks, {len(found)} problems")
+        console.print(name, style="bold red", end=" ")
+        console.print(message, markup=False)
+    for note in subject.tree.notes:
+        console.print(note, style="yellow", markup=False)
+    console.print(f"{len(FLUX.names) + 1} checks, {len(found)} problems")
     return 1 if found else 0
 
 
@@ -94,19 +116,25 @@ def _diff(args: argparse.Namespace, checkout: Checkout, console: Console) -> int
             (before.flux / "clusters" / args.cluster).mkdir(parents=True)
         old, new = build(before, args.cluster), build(checkout, args.cluster)
         entries, data = comparison.diff(old, new), comparison.lost(old, new)
-    styles = {"added": "green", "changed": "yellow", "removed": "red"}
+        failed = comparison.failures(old, new, args.revision)
+        notes = new.notes
+    styles = {"added": "green", "changed": "yellow", "removed": "red", "kept": "cyan"}
     for entry in entries:
-        console.print(f"[bold {styles[entry.change]}]{entry.change}[/] {entry.title}")
+        console.print(entry.change, style=f"bold {styles[entry.change]}", end=" ")
+        console.print(entry.title, markup=False)
         for line in entry.lines:
             style = {"+": "green", "-": "red"}.get(line[:1], "dim")
             console.print(f"  {line}", style=style, markup=False)
-    console.print(f"since {args.revision}: {comparison.summary(entries)}")
-    for loss in data:
-        console.print(f"[bold red]data[/] {loss}")
-    for warning in comparison.warnings(entries):
-        console.print(f"[bold red]refused[/] {warning}")
+    for note in notes:
+        console.print(note, style="yellow", markup=False)
+    console.print(f"since {args.revision}: {comparison.summary(entries, failed)}")
+    refused = comparison.warnings(entries)
+    for label, texts in (("data", map(str, data)), ("refused", refused), ("error", failed)):
+        for text in texts:
+            console.print(label, style="bold red", end=" ")
+            console.print(text, markup=False)
     if args.markdown:
         args.markdown.parent.mkdir(parents=True, exist_ok=True)
-        text = comparison.as_markdown(entries, args.revision, data=data)
+        text = comparison.as_markdown(entries, args.revision, failed, data=data)
         args.markdown.write_text(text, encoding="utf-8")
-    return 0
+    return 2 if failed else 1 if refused or data else 0

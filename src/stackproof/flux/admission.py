@@ -16,7 +16,7 @@ from stackproof.manifests import Manifest, thaw
 from stackproof.references import matches
 
 from .subject import FLUX, Subject, at, of, own
-from .tree import Applied
+from .tree import Applied, step_name
 
 #: What an expression may name: of an admission policy, and of a health check.
 _NAMES = ("object", "namespaceObject", "variables", "metadata", "spec", "status")
@@ -87,7 +87,10 @@ def _concerns(policy: Manifest, asked: Mapping[str, Any], operation: str) -> boo
         "resources": f"{asked['kind'].lower()}s",
     }
     rules = policy["spec"]["matchConstraints"]["resourceRules"]
-    return any(all({value, "*"} & set(rule[key]) for key, value in of_it.items()) for rule in rules)
+    return any(
+        all({value, "*"} & set(rule.get(key) or ()) for key, value in of_it.items())
+        for rule in rules
+    )
 
 
 def _denied(
@@ -174,7 +177,7 @@ def readiness_is_what_the_operator_says(subject: Subject) -> Iterator[str]:
             f"{one['apiVersion']} {one['kind']}": one
             for one in manifest["spec"].get("healthCheckExprs") or ()
         }
-        there = made.get(manifest.name, set())
+        there = made.get(step_name(manifest.name, manifest.namespace), set())
         for kind in sorted(there - expressions.keys()):
             yield f"{of(step, manifest)}: a {kind} without a status passes for healthy"
         for kind in sorted(expressions.keys() - there):

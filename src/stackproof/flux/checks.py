@@ -9,16 +9,25 @@ from pathlib import Path
 from typing import Any
 
 from stackproof import schema
-from stackproof.checkout import Checkout
+from stackproof.checklist import Check
 from stackproof.manifests import CLUSTER_KINDS, WORKLOAD_KINDS, Manifest, containers
 from stackproof.references import matches
 from stackproof.tenants import Tenant
 from stackproof.versions import Versions
 
-from .kustomize import build as build_folder
-from .kustomize import files_used
+from . import controllers
 from .subject import FLUX, Subject, at, of, own
-from .tree import BOOTSTRAP, FLUX_NAMESPACE, Applied, HelmRelease, Step, group_of, key_of
+from .tree import (
+    BOOTSTRAP,
+    FLUX_NAMESPACE,
+    Applied,
+    HelmRelease,
+    Key,
+    Step,
+    group_of,
+    key_of,
+    step_name,
+)
 
 __all__ = ["FLUX", "Subject", "problems"]
 
@@ -40,18 +49,28 @@ _TEMPLATE_FIELDS = frozenset({"AutomationObject", "Changed", "Values"})
 _TEMPLATE_ROOT = re.compile(r"(?:^|[\s({|])\.([A-Z]\w*)")
 
 
-def problems(checkout: Checkout, cluster: str = "production") -> Iterator[tuple[str, str]]:
+def problems(subject: Subject) -> Iterator[tuple[str, str]]:
     """Yield the name of the check and the message of everything that is wrong with a tree.
 
     What does not build, or is not valid, has no shape that the others could look at: it is told
     alone.
     """
-    subject = Subject.load(checkout, cluster)
     for check in FLUX:
-        found = [(check.name, message) for message in check.find(subject)]
+        found = [(check.name, message) for message in _found(check, subject)]
         yield from found
         if found and check.find in {builds, kinds_served}:
             return
+
+
+#: What a check meets where a part of an object, that no schema describes, has another form.
+_MISSHAPEN = (AttributeError, IndexError, KeyError, TypeError, ValueError)
+
+
+def _found(check: Check[Subject], subject: Subject) -> Iterator[str]:
+    try:
+        yield from check.find(subject)
+    except _MISSHAPEN as error:
+        yield f"cannot be decided: something has not the form that it must have ({error!r})"
 
 
 @FLUX.register
@@ -68,10 +87,7 @@ def builds(subject: Subject) -> Iterator[str]:
 def files_referenced(subject: Subject) -> Iterator[str]:
     """Every file of the tree, and every values file of the deployment, is used by something."""
     checkout = subject.checkout
-    used: set[Path] = set()
-    for step in subject.tree.steps:
-        if step.folder.is_dir():
-            used |= files_used(step.folder)
+    used: set[Path] = set().union(*(step.files for step in subject.tree.steps))
     for release in subject.tree.releases.values():
         used |= {path for path in release.values if isinstance(path, Path)}
     there = [
@@ -80,7 +96,7 @@ def files_referenced(subject: Subject) -> Iterator[str]:
         *checkout.charts.glob("*/values-*.y*ml"),
     ]
     for path in sorted(there):
-        if path.resolve() not in used:
+        if path.resolve() not in used and not path.name.startswith("."):
             yield f"{checkout.show(path)}: nothing that Flux applies refers to this file"
 
 
@@ -113,7 +129,9 @@ def dependencies_resolve(subject: Subject) -> Iterator[str]:
             if name not in subject.positions:
                 yield f"step {step.name}: depends on {name}, and there is no such step"
     seen: Counter[str] = Counter(
-        m.name for _, m in own(subject, "Kustomization") if m.name != BOOTSTRAP
+        step_name(m.name, m.namespace)
+        for _, m in own(subject, "Kustomization")
+        if m.name != BOOTSTRAP
     )
     for name, times in seen.items():
         if times > 1:
@@ -137,7 +155,8 @@ def crds_first(subject: Subject) -> Iterator[str]:
             continue
         maker = made.get(group)
         if maker is None:
-            yield f"{at(applied)}: no step installs the CRDs of {group}"
+            if not _unseen(subject, applied.step):
+                yield f"{at(applied)}: no step installs the CRDs of {group}"
         elif applied.step.name == maker.name:
             yield (
                 f"{at(applied)}: is applied together with the CRDs of {group}: a step of its own, "
@@ -158,9 +177,6 @@ def _is_custom(group: str) -> bool:
 def _waits_for(subject: Subject, step: Step, other: Step) -> bool:
     """Tell whether `step` starts only when `other` is ready: its parents' dependsOn count."""
     by_name = {one.name: one for one in subject.tree.steps}
-    parents = {
-        m.name: parent.name for parent, m in own(subject, "Kustomization") if m.name != parent.name
-    }
     waiting, seen = [step.name], set()
     while waiting:
         name = waiting.pop()
@@ -171,9 +187,15 @@ def _waits_for(subject: Subject, step: Step, other: Step) -> bool:
         if other.name in before:
             return True
         waiting += before
-        if name in parents and parents[name] != BOOTSTRAP:
-            waiting.append(parents[name])
+        parent = by_name[name].parent
+        if parent and parent != BOOTSTRAP:
+            waiting.append(parent)
     return False
+
+
+def _unseen(subject: Subject, step: Step) -> bool:
+    """Tell whether a step waits for one that is built elsewhere: that may make anything."""
+    return any(one.elsewhere and _waits_for(subject, step, one) for one in subject.tree.steps)
 
 
 @FLUX.register
@@ -188,7 +210,8 @@ def namespaces_first(subject: Subject) -> Iterator[str]:
         if not namespace:
             yield f"{at(applied)}: has no namespace"
         elif maker is None:
-            yield f"{at(applied)}: nobody creates the namespace {namespace}"
+            if not _unseen(subject, applied.step):
+                yield f"{at(applied)}: nobody creates the namespace {namespace}"
         elif applied.step.name != maker.name and not _waits_for(subject, applied.step, maker):
             yield (
                 f"{at(applied)}: nothing makes its step wait for {maker.name}, "
@@ -394,7 +417,7 @@ def tenants_match(subject: Subject) -> Iterator[str]:
 
 
 #: What a tenant's step may have of its own: it lays values over those of the HelmRelease.
-_TENANTS_OWN = "patches"
+_TENANTS_OWN = ("patches", "components")
 #: A variable that not every tenant names: it has a default in the base.
 _OPTIONAL = frozenset({"POD_SECURITY"})
 
@@ -420,7 +443,7 @@ def _unlike(subject: Subject) -> Iterator[str]:
 def _shared(step: Step) -> Mapping[str, Any]:
     spec: Mapping[str, Any] = step.manifest["spec"] if step.manifest else {}
     post = spec.get("postBuild") or {}
-    shared = {key: value for key, value in spec.items() if key != _TENANTS_OWN}
+    shared = {key: value for key, value in spec.items() if key not in _TENANTS_OWN}
     return {
         **shared,
         "postBuild": {**post, "substitute": sorted(post.get("substitute", {}).keys() - _OPTIONAL)},
@@ -428,15 +451,22 @@ def _shared(step: Step) -> Mapping[str, Any]:
 
 
 def _overlaid(subject: Subject, step: Step) -> Iterator[str]:
-    """Yield what a step's patches change or take away, but for HelmReleases."""
-    patches = step.manifest["spec"].get("patches") if step.manifest else None
-    if not patches or step.problems:
+    """Yield what a step's patches and components change or take away, but for HelmReleases."""
+    if step.manifest is None or step.problems:
         return
-    plain = {key_of(m): m for m in build_folder(subject.checkout, step.folder)}
-    patched = {key_of(m): m for m in build_folder(subject.checkout, step.folder, patches)}
-    for key in [*plain, *(key for key in patched if key not in plain)]:
-        if plain.get(key) != patched.get(key) and key[1] != "HelmRelease":
-            yield f"{key[1]}/{key[3]}"
+    patches, components = (step.manifest["spec"].get(key) or [] for key in _TENANTS_OWN)
+    if not patches and not components:
+        return
+    where = {"path": step.manifest["spec"].get("path")}
+
+    def built(**more: object) -> dict[Key, Manifest]:
+        made = controllers.build(subject.checkout.root, {"spec": {**where, **more}})
+        return {key_of(m): m for m in made.objects}
+
+    plain, patched = built(), built(patches=patches, components=components)
+    for (_, kind, _, name), was in plain.items():
+        if kind != "HelmRelease" and patched.get(key_of(was)) != was:
+            yield f"{kind}/{name}"
 
 
 def _mismatches(subject: Subject, tenant: Tenant, release: HelmRelease) -> Iterator[str]:
@@ -629,4 +659,4 @@ def _unknown_fields(template: str) -> Iterator[str]:
 
 
 # Last, because they look at objects that build and are valid. They register themselves.
-from . import admission, pins, relations, reloader, tenancy  # noqa: E402, F401
+from . import admission, pins, relations, reloader, rights, tenancy  # noqa: E402, F401

@@ -23,9 +23,20 @@ from stackproof.errors import StackproofError
 from stackproof.manifests import Manifest, thaw
 
 from . import losses, steps
+from .controllers import manifest as as_manifest
 from .immutable import refused
-from .kustomize import manifest as as_manifest
-from .tree import Key, Tree, group_of, key_of
+from .releases import HelmRelease
+from .tree import (
+    KUSTOMIZE_GROUP,
+    Applied,
+    Key,
+    Step,
+    Tree,
+    group_of,
+    key_of,
+    marks_of,
+    release_label,
+)
 
 _GENERATED = re.compile(r"-[bcdfghkmt2456789]{10}$")
 """What kustomize appends to the name of a ConfigMap that it generates."""
@@ -48,6 +59,8 @@ class Change(StrEnum):
     ADDED = "added"
     CHANGED = "changed"
     REMOVED = "removed"
+    KEPT = "kept"
+    """No longer applied, and stays in the cluster as it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,32 +90,109 @@ class ObjectDiff:
 
 
 def diff(before: Tree, after: Tree) -> tuple[ObjectDiff, ...]:
-    """Return what going from one tree to another does, in the order of the later tree."""
+    """Return what going from one tree to another does, in the order of the later tree.
+
+    What was applied by a step or release that the later tree cannot build is left out: nothing can
+    be said of it. `failures` names those.
+    """
     old, new = _objects(before), _objects(after)
     found = []
-    for key, (manifest, by) in new.items():
+    for key, (manifest, applied) in new.items():
         was = old.get(key)
         if was is None:
-            found.append(_entry(key, Change.ADDED, by, None, manifest))
+            found.append(_entry(key, Change.ADDED, applied, None, manifest))
         elif was[0] != manifest:
-            entry = _entry(key, Change.CHANGED, by, was[0], manifest)
+            entry = _entry(key, Change.CHANGED, applied, was[0], manifest)
             if entry.lines:
                 found.append(entry)
-    gone = [(key, value) for key, value in old.items() if key not in new]
-    found += [_entry(key, Change.REMOVED, by, manifest, None) for key, (manifest, by) in gone]
+    for key, (manifest, applied) in old.items():
+        if key not in new and not _unknown(applied, before, after):
+            change = Change.KEPT if _stays(applied, after) else Change.REMOVED
+            found.append(_entry(key, change, applied, manifest, None))
     return tuple(found)
 
 
 def lost(before: Tree, after: Tree) -> tuple[str, ...]:
-    """Return the data that going from one tree to another takes away, and versions it skips."""
-    old, new = ({key: m for key, (m, _) in _objects(tree).items()} for tree in (before, after))
+    """Return the data that going from one tree to another takes away, and versions it skips.
+
+    Nothing is said of what the later tree cannot build.
+    """
+    applied, new = _objects(before), {key: m for key, (m, _) in _objects(after).items()}
+    old = {
+        key: m for key, (m, by) in applied.items() if key in new or not _unknown(by, before, after)
+    }
     jumps = (jump for change in steps.images(old, new) for jump in steps.jumps(*change))
     moved = losses.moved_secrets(old, new)
     return (*map(str, losses.losses(old, new)), *moved, *dict.fromkeys(jumps))
 
 
-def _objects(tree: Tree) -> dict[Key, tuple[Manifest, str]]:
-    found: dict[Key, tuple[Manifest, str]] = {}
+def failures(before: Tree, after: Tree, since: str) -> tuple[str, ...]:
+    """Return what of either tree could not be built: of that, the diff says nothing.
+
+    Args:
+        before: The earlier tree.
+        after: The later one.
+        since: How messages call the earlier one.
+    """
+    return (
+        *(f"{who} does not build: {text}" for who, text in after.failures),
+        *(
+            f"{who} did not build at {since}, so that all of it shows as added: {text}"
+            for who, text in before.failures
+        ),
+    )
+
+
+def _unknown(applied: Applied, before: Tree, after: Tree) -> bool:
+    """Tell whether what somebody applied may still be applied, by what cannot be built now."""
+    release = applied.release and after.releases.get(_name(applied.release))
+    if release and release.rendered is None:
+        return True
+    now = {step.name: step for step in after.steps}
+    return any(name in now and not now[name].known for name in _line(applied.step, before))
+
+
+def _line(step: Step, tree: Tree) -> Iterator[str]:
+    """Yield a step's name, and those of the steps by which it is applied."""
+    by_name = {one.name: one for one in tree.steps}
+    name: str | None = step.name
+    seen: set[str] = set()
+    while name and name not in seen:
+        yield name
+        seen.add(name)
+        name = by_name[name].parent if name in by_name else None
+
+
+def _name(release: HelmRelease) -> tuple[str, str]:
+    return release.manifest.namespace or "", release.manifest.name
+
+
+def _stays(applied: Applied, after: Tree) -> bool:
+    """Tell whether an object that is no longer applied stays in the cluster."""
+    if applied.release:
+        if applied.manifest.annotations.get("helm.sh/resource-policy") == "keep":
+            return True
+        there = _name(applied.release) in after.releases
+        return not there and _outlives(applied.release.manifest, applied.step, after)
+    return _outlives(applied.manifest, applied.step, after)
+
+
+def _outlives(manifest: Manifest, step: Step, after: Tree) -> bool:
+    """Tell whether kustomize-controller leaves an object that a step no longer applies."""
+    marks = marks_of(manifest)
+    gone = all(one.name != step.name for one in after.steps)
+    spec = step.manifest["spec"] if step.manifest else {"prune": True}
+    policy = spec.get("deletionPolicy", "MirrorPrune") if gone else "MirrorPrune"
+    return (
+        marks.get(f"{KUSTOMIZE_GROUP}/prune") == "disabled"
+        or any(key_of(manifest) == key_of(one) for s in after.steps for one in s.untouched)
+        or policy == "Orphan"
+        or (policy == "MirrorPrune" and not spec.get("prune"))
+    )
+
+
+def _objects(tree: Tree) -> dict[Key, tuple[Manifest, Applied]]:
+    found: dict[Key, tuple[Manifest, Applied]] = {}
     generated = {m.name: _GENERATED.sub("", m.name) for m in tree.objects if m.kind == "ConfigMap"}
     for applied in tree.applied:
         group, kind, namespace, name = key_of(applied.manifest)
@@ -110,13 +200,15 @@ def _objects(tree: Tree) -> dict[Key, tuple[Manifest, str]]:
         if applied.release is None:
             name = generated.get(name, name)
             manifest = _renamed(manifest, generated)
-        by = (
-            f"HelmRelease {applied.release.manifest.namespace}/{applied.release.manifest.name}"
-            if applied.release
-            else f"step {applied.step.name}"
-        )
-        found[group, kind, namespace, name] = (manifest, by)
+        found[group, kind, namespace, name] = (manifest, applied)
     return found
+
+
+def _by(applied: Applied) -> str:
+    release = applied.release
+    who = release_label(release.manifest) if release else f"step {applied.step.name}"
+    note = (release and release.note) or applied.step.note
+    return f"{who}, suspended" if note else who
 
 
 def _renamed(manifest: Manifest, names: Mapping[str, str]) -> Manifest:
@@ -133,11 +225,11 @@ def _renamed(manifest: Manifest, names: Mapping[str, str]) -> Manifest:
 
 
 def _entry(
-    key: Key, change: Change, by: str, before: Manifest | None, after: Manifest | None
+    key: Key, change: Change, applied: Applied, before: Manifest | None, after: Manifest | None
 ) -> ObjectDiff:
     lines = difflib.unified_diff(_lines(before), _lines(after), lineterm="", n=2)
     fields = refused(before, after) if before and after else ()
-    return ObjectDiff(key, change, by, tuple(list(lines)[2:]), fields)
+    return ObjectDiff(key, change, _by(applied), tuple(list(lines)[2:]), fields)
 
 
 def _lines(manifest: Manifest | None) -> list[str]:
@@ -230,14 +322,15 @@ def revision(checkout: Checkout, name: str) -> Iterator[Checkout]:
         yield Checkout(Path(folder).resolve())
 
 
-def summary(entries: tuple[ObjectDiff, ...]) -> str:
-    """Return one line: how many objects are added, changed and removed."""
+def summary(entries: tuple[ObjectDiff, ...], failed: tuple[str, ...] = ()) -> str:
+    """Return one line: how many objects are added, changed and removed, and what is not known."""
     counts: Mapping[Change, int] = {
         change: sum(entry.change is change for entry in entries) for change in Change
     }
-    if not entries:
-        return "nothing changes in the cluster"
-    return ", ".join(f"{count} {change}" for change, count in counts.items() if count)
+    told = ", ".join(f"{count} {change}" for change, count in counts.items() if count)
+    if not failed:
+        return told or "nothing changes in the cluster"
+    return f"{told or 'no other change'}; {len(failed)} could not be built, and may change more"
 
 
 def warnings(entries: tuple[ObjectDiff, ...]) -> tuple[str, ...]:
@@ -248,6 +341,10 @@ def warnings(entries: tuple[ObjectDiff, ...]) -> tuple[str, ...]:
         for entry in entries
         if entry.refused
     )
+
+
+def _one_line(text: str, limit: int = 1000) -> str:
+    return " ".join(text.split())[:limit]
 
 
 _MADE_ANEW = "delete the object right before, so that it is made anew."
@@ -263,6 +360,7 @@ _BY_HAND = {
 def as_markdown(
     entries: tuple[ObjectDiff, ...],
     since: str,
+    failed: tuple[str, ...] = (),
     limit: int = 60_000,
     data: tuple[str, ...] = (),
 ) -> str:
@@ -271,11 +369,12 @@ def as_markdown(
     Args:
         entries: What changes.
         since: From which revision.
+        failed: What could not be built, told first.
         limit: Characters that it may have.
-        data: What it takes away, told first.
+        data: What it takes away, told next.
     """
-    text = f"### What this does to the cluster\n\nSince {since}: {summary(entries)}.\n"
-    if told := (*data, *warnings(entries)):
+    text = f"### What this does to the cluster\n\nSince {since}: {summary(entries, failed)}.\n"
+    if told := (*(_one_line(text) for text in failed), *data, *warnings(entries)):
         lines = "\n".join(f"> - {warning}" for warning in told)
         text += f"\n> [!CAUTION]\n{lines}\n"
     for number, entry in enumerate(entries):

@@ -7,18 +7,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from datetime import timedelta
 from functools import cache
 from typing import Any
 
 import yaml
 
 from stackproof import references
+from stackproof.errors import StackproofError
 from stackproof.manifests import WORKLOAD_KINDS, Manifest, Release, amount, containers
-from stackproof.tenants import parse_duration
-from stackproof.versions import Versions, version_key
+from stackproof.versions import Versions
 
+from . import controllers
+from .releases import texts
 from .subject import FLUX, Subject, at, of, own
-from .tree import BOOTSTRAP, FLUX_NAMESPACE, Step, group_of
+from .tree import BOOTSTRAP, FLUX_NAMESPACE, Step, group_of, step_name
 
 #: ClusterRoles that every cluster has (kubernetes.io, "Default roles and role bindings").
 _ROLES = frozenset({"cluster-admin", "admin", "edit", "view"})
@@ -164,7 +167,8 @@ def the_cluster_is_one(subject: Subject) -> Iterator[str]:
     if settings is None:
         yield f"no ConfigMap/cluster in {FLUX_NAMESPACE}"
         return
-    domain = settings["data"].get("DOMAIN", "")
+    known = {key: value.replace("\n", "") for key, value in texts(settings).items()}  # as Flux
+    domain = known.get("DOMAIN", "")
     for applied in subject.tree.applied:
         m = applied.manifest
         if m.kind == "ClusterSecretStore":
@@ -173,13 +177,13 @@ def the_cluster_is_one(subject: Subject) -> Iterator[str]:
             if not _LOCATION.fullmatch(where):
                 yield f"{at(applied)}: {where} is no region or zone"
         project = m.annotations.get("open-webui-stack/gcp-project")
-        if project not in (None, settings["data"].get("GCP_PROJECT")):
+        if project not in (None, known.get("GCP_PROJECT")):
             yield f"{at(applied)}: its keys are in the project {project}, which the store is not"
         for rule in m["spec"].get("rules") or () if m.kind == "Ingress" else ():
             if not domain or not str(rule.get("host")).endswith(f".{domain}"):
                 yield f"{at(applied)}: the host {rule.get('host')} is not in DOMAIN ({domain})"
         for name in _clusters(m) if m.kind in WORKLOAD_KINDS else ():
-            if name != settings["data"].get("CLUSTER"):
+            if name != known.get("CLUSTER"):
                 yield f"{at(applied)}: its telemetry says k8s.cluster.name={name}"
 
 
@@ -199,13 +203,13 @@ def everybody_waits_long_enough(subject: Subject) -> Iterator[str]:
     """A step waits as long as what it applies may take, and tries again before its next turn."""
     for step, m in own(subject, "Kustomization", "HelmRelease"):
         spec = m["spec"]
-        allowed = parse_duration(spec.get("timeout", "0h"))
+        allowed = _duration(spec.get("timeout", "0h"))
         for what, needed in _lasting(subject, m):
             if needed > allowed:
                 yield f"{of(step, m)}: gives up after {allowed}, and {what} may take {needed}"
         if m.kind == "Kustomization" and m.name != BOOTSTRAP:
             again = spec.get("retryInterval", spec["interval"])
-            if parse_duration(again) >= parse_duration(spec["interval"]):
+            if _duration(again) >= _duration(spec["interval"]):
                 yield f"{of(step, m)}: a failure is tried again only at the next turn"
         if m.kind == "HelmRelease":
             for action in ("install", "upgrade"):
@@ -216,20 +220,35 @@ def everybody_waits_long_enough(subject: Subject) -> Iterator[str]:
                 yield f"{of(step, m)}: a failed upgrade leaves its new objects (cleanupOnFail)"
 
 
+#: https://pkg.go.dev/time#ParseDuration, of which Flux takes these units.
+_UNITS = {
+    "ms": timedelta(milliseconds=1),
+    "s": timedelta(seconds=1),
+    "m": timedelta(minutes=1),
+    "h": timedelta(hours=1),
+}
+
+
+def _duration(text: str) -> timedelta:
+    """Return a Go duration as Flux takes it: 30s, 1h30m, 1.5h."""
+    parts = re.findall(r"([\d.]+)(ms|s|m|h)", text)
+    return sum((float(number) * _UNITS[unit] for number, unit in parts), timedelta())
+
+
 def _lasting(subject: Subject, m: Manifest) -> Iterator[tuple[str, Any]]:
     """Yield what a step or a release waits for, and how long that may take."""
     if m.kind == "Kustomization":
         for step in subject.tree.steps if m["spec"].get("wait") else ():
-            for made in step.objects if step.name == m.name else ():
+            for made in step.objects if step.name == step_name(m.name, m.namespace) else ():
                 if made.kind in {"Kustomization", "HelmRelease"} and "timeout" in made["spec"]:
-                    yield made.ref, parse_duration(made["spec"]["timeout"])
+                    yield made.ref, _duration(made["spec"]["timeout"])
         return
     release = subject.tree.releases[m.namespace or "", m.name]
     for workload in release.rendered.workloads() if release.rendered else ():
         for container in containers(workload):
             probe = container.get("startupProbe") or {}
             seconds = probe.get("periodSeconds", 10) * probe.get("failureThreshold", 3)
-            yield f"the start of {workload.ref}", parse_duration(f"{-(-seconds // 60)}m")
+            yield f"the start of {workload.ref}", timedelta(seconds=seconds)
 
 
 # --- Namespaces, alerts, images -----------------------------------------------------------------
@@ -244,6 +263,8 @@ def namespaces_with_data_stay(subject: Subject) -> Iterator[str]:
         if applied.manifest.kind in {"PersistentVolumeClaim", "StatefulSet"}
     }
     for step, m in own(subject, "Namespace"):
+        if m.name == FLUX_NAMESPACE:
+            continue  # bootstrap's
         if m.name in holding and m.annotations.get(f"{_PRUNE}/prune") != "disabled":
             yield f"{of(step, m)}: goes with its file, and all data with it ({_PRUNE}/prune)"
         if m.labels.get("app.kubernetes.io/managed-by") != "flux":
@@ -305,14 +326,47 @@ def new_images_are_those_that_run(subject: Subject) -> Iterator[str]:
         repository = subject.tree.find("ImageRepository", policy.namespace, name)
         image = repository["spec"]["image"] if repository else ""
         tags = [one.removeprefix(f"{image}:") for one in running if one.startswith(f"{image}:")]
-        low, high = re.findall(r"[<>]=?([\d.]+)", policy["spec"]["policy"]["semver"]["range"])
         if not tags:
             yield f"{of(step, policy)}: nothing runs {image}"
-        for tag in tags:
-            if not version_key(low) <= version_key(tag) < version_key(high):
-                yield f"{of(step, policy)}: {tag}, which runs, is not in {low} to {high}"
-        if version_key(low) < version_key(least.get(image) or "0"):
-            yield f"{of(step, policy)}: may go back below {least[image]} (versions.yaml)"
+        try:
+            found = list(_chosen_wrongly(policy["spec"], set(tags), least.get(image)))
+        except StackproofError as error:
+            found = [error.what]
+        yield from (f"{of(step, policy)}: {text}" for text in found)
+
+
+def _chosen_wrongly(
+    policy: Mapping[str, Any], running: set[str], least: str | None
+) -> Iterator[str]:
+    """Yield what an ImagePolicy leaves out or takes that it should not."""
+    for tag in sorted(running - set(controllers.accepted(policy, running))):
+        yield f"{tag}, which runs, is not among what it chooses from"
+    for tag in controllers.accepted(policy, _below(least)):
+        yield f"may go back below {least} (versions.yaml): {tag}"
+    for tag in controllers.accepted(policy, {_next_minor(tag) for tag in running if _numbers(tag)}):
+        yield f"takes {tag}: a new minor version is tried by hand first (README.md)"
+
+
+def _numbers(tag: str | None) -> list[int]:
+    found = re.fullmatch(r"v?(\d+)\.(\d+)\.(\d+)", tag or "")
+    return [int(number) for number in found.groups()] if found else []
+
+
+def _below(tag: str | None) -> set[str]:
+    """Return versions below one, as near to it as they can be, with and without the `v`."""
+    if not (numbers := _numbers(tag)):
+        return set()
+    found = []
+    for place in range(3):
+        if numbers[place]:
+            lower = [*numbers[:place], numbers[place] - 1, *([999] * (2 - place))]
+            found.append(".".join(map(str, lower)))
+    return {*found, *(f"v{one}" for one in found)}
+
+
+def _next_minor(tag: str) -> str:
+    major, minor, _ = _numbers(tag)
+    return f"{'v' if tag.startswith('v') else ''}{major}.{minor + 1}.0"
 
 
 @FLUX.register

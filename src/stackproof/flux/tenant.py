@@ -55,7 +55,7 @@ def default_host(checkout: Checkout, name: str, cluster: str = "production") -> 
     path = checkout.flux / "clusters" / cluster / "cluster.yaml"
     try:
         data = yaml.load(path.read_bytes(), Loader=yaml.CSafeLoader)["data"]
-        return f"{name}.{data['DOMAIN']}"
+        return f"{name}.{data['DOMAIN']}".replace("\n", "")  # as Flux does
     except (OSError, yaml.YAMLError, KeyError, TypeError):
         raise StackproofError(
             "has no data.DOMAIN", where=checkout.show(path), todo="Name the host: --host."

@@ -1,31 +1,41 @@
 """What Flux applies to a cluster, step by step, from the files of a checkout.
 
-A step is a Flux Kustomization: a folder built with kustomize. A HelmRelease in it whose chart lies
-in the repository is rendered with its values, as helm-controller would. No network is asked.
+A step is a Flux Kustomization: a folder built as kustomize-controller builds it. A HelmRelease in
+it whose chart lies in the repository is rendered with its values, as helm-controller would. No
+network is asked.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from stackproof import helm
+from stackproof import helm, schema
 from stackproof.checkout import Checkout
 from stackproof.errors import StackproofError
-from stackproof.manifests import Manifest, Release
+from stackproof.manifests import Manifest
 
-from . import kustomize
-from .substitution import substitute
+from . import controllers
+from .releases import HelmRelease, rendered, texts, values_of
+
+__all__ = ["Applied", "HelmRelease", "Key", "Step", "Tree", "build"]
 
 FLUX_NAMESPACE = "flux-system"
 BOOTSTRAP = "flux-system"
 """Name of the GitRepository, the Kustomization and the Secret that `flux bootstrap` makes."""
 KUSTOMIZE_GROUP = "kustomize.toolkit.fluxcd.io"
+#: What decides what else is applied: it must be as the API server takes it.
+_FOLLOWED = {
+    **dict.fromkeys(
+        ("Kustomization", "HelmRelease", "HelmChart", "GitRepository"), "toolkit.fluxcd.io"
+    ),
+    "ExternalSecret": "external-secrets.io",
+}
+#: Annotations or labels with which kustomize-controller leaves an object alone.
+_UNTOUCHED = {f"{KUSTOMIZE_GROUP}/reconcile": "disabled", f"{KUSTOMIZE_GROUP}/ssa": "Ignore"}
 
 Key = tuple[str, str, str | None, str]
 """API group, kind, namespace and name: what an object is to the cluster."""
@@ -41,23 +51,9 @@ def key_of(manifest: Manifest) -> Key:
     return group_of(manifest), manifest.kind, manifest.namespace or None, manifest.name
 
 
-@dataclass(frozen=True)
-class HelmRelease:
-    """A HelmRelease, and what it becomes.
-
-    Args:
-        manifest: The object itself.
-        chart: The chart's folder; None where the chart is not in this repository.
-        values: What the chart is rendered with, in Helm's order.
-        rendered: What the chart renders; None where it was not rendered.
-        problems: Why it could not be, or what it names and nobody has.
-    """
-
-    manifest: Manifest
-    chart: Path | None
-    values: tuple[helm.Values, ...] = ()
-    rendered: Release | None = None
-    problems: tuple[str, ...] = ()
+def step_name(name: str, namespace: str | None) -> str:
+    """Return how a Kustomization is called here: with its namespace where that is not Flux' own."""
+    return name if namespace in (None, "", FLUX_NAMESPACE) else f"{namespace}/{name}"
 
 
 @dataclass(frozen=True)
@@ -70,6 +66,11 @@ class Step:
         objects: What that gives.
         problems: Why it could not be built, or what it names and nobody has.
         undefined: Variables that post-build substitution found no value for.
+        files: What building it reads.
+        untouched: Objects that it builds, and neither makes nor changes.
+        note: What keeps it from the cluster, or from being looked at, though nothing is wrong.
+        elsewhere: Whether its files are not in this repository.
+        parent: Name of the step that applies the Kustomization.
     """
 
     manifest: Manifest | None
@@ -77,17 +78,33 @@ class Step:
     objects: tuple[Manifest, ...] = ()
     problems: tuple[str, ...] = ()
     undefined: tuple[str, ...] = ()
+    files: frozenset[Path] = frozenset()
+    untouched: tuple[Manifest, ...] = ()
+    note: str = ""
+    elsewhere: bool = False
+    parent: str | None = None
 
     @property
     def name(self) -> str:
-        """The Kustomization's name."""
-        return self.manifest.name if self.manifest else BOOTSTRAP
+        """The Kustomization's name, after its namespace where that is not Flux' own."""
+        return (
+            step_name(self.manifest.name, self.manifest.namespace) if self.manifest else BOOTSTRAP
+        )
+
+    @property
+    def known(self) -> bool:
+        """Whether what it applies is known."""
+        return not self.elsewhere and not self.problems
 
     @property
     def depends_on(self) -> tuple[str, ...]:
         """Names of the steps that must be ready first."""
-        spec = self.manifest["spec"] if self.manifest else {}
-        return tuple(one["name"] for one in spec.get("dependsOn") or ())
+        if self.manifest is None:
+            return ()
+        return tuple(
+            step_name(one["name"], one.get("namespace") or self.manifest.namespace)
+            for one in self.manifest["spec"].get("dependsOn") or ()
+        )
 
 
 @dataclass(frozen=True)
@@ -134,10 +151,35 @@ class Tree:
     def releases(self) -> Mapping[tuple[str, str], HelmRelease]:
         """Every HelmRelease by namespace and name, in order."""
         return {
-            (m.namespace or "", m.name): _release(self, m)
+            (m.namespace or "", m.name): rendered(self, m)
             for m in self.objects
-            if m.kind == "HelmRelease"
+            if m.kind == "HelmRelease" and _usable(m)
         }
+
+    @cached_property
+    def failures(self) -> tuple[tuple[str, str], ...]:
+        """Who could not be built, a step or a release, and why."""
+        steps = [(f"step {step.name}", text) for step in self.steps for text in step.problems]
+        return (
+            *steps,
+            *(
+                (release_label(release.manifest), text)
+                for release in self.releases.values()
+                for text in release.problems
+            ),
+        )
+
+    @cached_property
+    def notes(self) -> tuple[str, ...]:
+        """What is not looked at, or does not reach the cluster now, though nothing is wrong."""
+        return (
+            *(f"step {step.name} {step.note}" for step in self.steps if step.note),
+            *(
+                f"{release_label(release.manifest)}: {release.note}"
+                for release in self.releases.values()
+                if release.note
+            ),
+        )
 
     @cached_property
     def applied(self) -> tuple[Applied, ...]:
@@ -173,19 +215,45 @@ class Tree:
         manifest = self.find("HelmRelease", namespace, name)
         if manifest is None:
             raise StackproofError(f"no step applies HelmRelease/{name} in {namespace}")
-        values, problems = _values(self, manifest)
+        values, problems = values_of(self, manifest)
         if problems:
             raise StackproofError("\n".join(problems))
         return values
 
     def is_repository(self, reference: Mapping[str, Any], namespace: str) -> bool:
-        """Tell whether a `sourceRef` is this repository: bootstrap's, or another GitRepository."""
+        """Tell whether a `sourceRef` is this repository, at the commit that Flux starts from."""
         if reference.get("kind") != "GitRepository":
             return False
         where = reference.get("namespace") or namespace
         if (where, reference.get("name")) == (FLUX_NAMESPACE, BOOTSTRAP):
             return True
-        return self.find("GitRepository", where, str(reference.get("name"))) is not None
+        own = self.find("GitRepository", FLUX_NAMESPACE, BOOTSTRAP)
+        other = self.find("GitRepository", where, str(reference.get("name")))
+        return own is not None and other is not None and _fetched(own) == _fetched(other)
+
+    def ignored(self, names: list[str]) -> tuple[str, ...]:
+        """Return those of some files, named from the root, that Flux does not fetch."""
+        return controllers.ignored(self.checkout.root, names, ignore=self.ignore) if names else ()
+
+    @cached_property
+    def ignore(self) -> str | None:
+        """What the source itself says of files to leave out."""
+        own = self.find("GitRepository", FLUX_NAMESPACE, BOOTSTRAP)
+        return own["spec"].get("ignore") if own and _usable(own) else None
+
+
+def release_label(manifest: Manifest) -> str:
+    """Return how a HelmRelease is called here."""
+    return f"HelmRelease {manifest.namespace}/{manifest.name}"
+
+
+def _fetched(source: Manifest) -> tuple[str, Any]:
+    """Return what a GitRepository fetches: the repository's address, as every protocol has it."""
+    spec = source["spec"] if _usable(source) else {}
+    address = str(spec.get("url") or "").removesuffix("/").removesuffix(".git")
+    return address.rpartition("@")[2].rpartition("://")[2].replace(":", "/").lower(), spec.get(
+        "ref"
+    )
 
 
 def build(checkout: Checkout, cluster: str = "production") -> Tree:
@@ -205,18 +273,17 @@ def build(checkout: Checkout, cluster: str = "production") -> Tree:
             todo=f"There is: {', '.join(there) or 'none'}.",
         )
     first = _start(checkout, root)
-    found: dict[str, Step] = {}
-    built: dict[Path, tuple[Manifest, ...]] = {}
+    found: list[Step] = []
     waiting = _kustomizations(first)
     while waiting:
-        manifest = waiting.pop(0)
-        folder = _folder(checkout, manifest)
-        if manifest.name in found or folder == root:
-            continue  # bootstrap's own Kustomization builds where we started
-        step = _step(checkout, manifest, folder, [first, *found.values()], built)
-        found[manifest.name] = step
+        # Whoever is depended on may make the variables of the others: it is built first.
+        left = {step_name(m.name, m.namespace) for m, _ in waiting}
+        chosen = next((one for one in waiting if not left & set(_waited_for(one[0]))), waiting[0])
+        waiting.remove(chosen)
+        step = _step(Tree(checkout, (first, *found)), *chosen)
+        found.append(step)
         waiting += _kustomizations(step)
-    ordered, circle = _order(list(found.values()))
+    ordered, circle = _order(found)
     return Tree(checkout, (first, *ordered), circle)
 
 
@@ -226,77 +293,152 @@ def build_tenant(checkout: Checkout, name: str) -> Tree:
     Raises:
         StackproofError: There is no such folder, or it cannot be built.
     """
-    first = Step(
-        None, folder := checkout.flux / "tenants" / name, kustomize.build(checkout, folder)
-    )
-    steps = [_step(checkout, m, _folder(checkout, m), (), {}) for m in _kustomizations(first)]
-    if problems := [problem for step in steps for problem in step.problems]:
+    folder = checkout.flux / "tenants" / name
+    first = _start(checkout, folder)
+    steps = [_step(Tree(checkout, (first,)), *one) for one in _kustomizations(first)]
+    if problems := [problem for step in (first, *steps) for problem in step.problems]:
         raise StackproofError("\n".join(problems), where=checkout.show(folder))
     return Tree(checkout, (first, *steps))
 
 
 def _start(checkout: Checkout, root: Path) -> Step:
-    try:
-        return Step(None, root, kustomize.build(checkout, root))
-    except StackproofError as error:
-        return Step(None, root, problems=(str(error),))
+    """Build what Flux starts from; as bootstrap's own Kustomization says, where it is in there."""
+    where = {"spec": {"path": f"./{root.relative_to(checkout.root)}"}}
+    first = _built(Tree(checkout, ()), Step(None, root), where)
+    tree = Tree(checkout, (first,))
+    own = tree.find("Kustomization", FLUX_NAMESPACE, BOOTSTRAP)
+    if own is None or not _usable(own) or _folder(checkout, own) != root:
+        return first
+    return _built(tree, Step(None, root), own.content)
 
 
-def _kustomizations(step: Step) -> list[Manifest]:
-    return [m for m in step.objects if m.kind == "Kustomization" and group_of(m) == KUSTOMIZE_GROUP]
+def _kustomizations(step: Step) -> list[tuple[Manifest, str]]:
+    """Return the Kustomizations that a step applies, but that of the folder it starts from."""
+    found = [
+        m for m in step.objects if m.kind == "Kustomization" and group_of(m) == KUSTOMIZE_GROUP
+    ]
+    own = (FLUX_NAMESPACE, BOOTSTRAP)
+    return [(m, step.name) for m in found if _usable(m) and (m.namespace, m.name) != own]
+
+
+def _waited_for(manifest: Manifest) -> tuple[str, ...]:
+    return Step(manifest, Path()).depends_on
 
 
 def _folder(checkout: Checkout, manifest: Manifest) -> Path:
-    return (checkout.root / str(manifest["spec"].get("path") or ".")).resolve()
+    return (checkout.root / str(manifest["spec"].get("path") or ".").lstrip("/")).resolve()
 
 
-def _step(
-    checkout: Checkout,
-    manifest: Manifest,
-    folder: Path,
-    known: Iterable[Step],
-    built: dict[Path, tuple[Manifest, ...]],
-) -> Step:
-    """Build one step; `built` keeps what the folders that several steps share became."""
-    patches = manifest["spec"].get("patches") or ()
+def _usable(manifest: Manifest) -> bool:
+    return not _refused(manifest)
+
+
+def _refused(manifest: Manifest) -> list[str]:
+    """Return why the API server would not take an object that decides what else is applied."""
+    if not group_of(manifest).endswith(_FOLLOWED.get(manifest.kind, " ")):
+        return []
+    schemas = schema.schemas(helm.newest_kubernetes(), Checkout.find().root / "schemas")
+    return [str(problem) for problem in schemas.check(manifest)]
+
+
+def _step(tree: Tree, manifest: Manifest, parent: str) -> Step:
+    """Build one step, after those that the tree has."""
+    spec = manifest["spec"]
+    step = Step(manifest, _folder(tree.checkout, manifest), parent=parent)
+    reference = spec["sourceRef"]
+    if any(one.name == step.name for one in tree.steps):
+        return replace(step, problems=(f"there are several Kustomizations {step.name}",))
+    if not tree.is_repository(reference, manifest.namespace or ""):
+        source = f"{reference['kind']}/{reference['name']}"
+        note = f"is built from {source}, which is not here: not looked at"
+        return replace(step, note=note, elsewhere=True)
+    if spec.get("kubeConfig"):
+        note = "is applied to another cluster: not looked at"
+        return replace(step, note=note, elsewhere=True)
+    if spec.get("suspend"):
+        step = replace(step, note="is suspended: it applies nothing until it is resumed")
+    return _built(tree, step, manifest.content)
+
+
+def _built(tree: Tree, step: Step, kustomization: Mapping[str, Any]) -> Step:
+    """Return a step with what its Kustomization gives; `tree` has the variables it takes."""
+    variables, problems = _variables(tree, kustomization)
+    root = tree.checkout.root
     try:
-        if patches:
-            objects = kustomize.build(checkout, folder, patches)
-        else:
-            if folder not in built:
-                built[folder] = kustomize.build(checkout, folder)
-            objects = built[folder]
+        built = controllers.build(root, kustomization, variables, ignore=tree.ignore)
     except StackproofError as error:
-        return Step(manifest, folder, problems=(str(error),))
-    after = manifest["spec"].get("postBuild") or {}
-    if not after:
-        return Step(manifest, folder, objects)
-    variables, problems = _variables(manifest, after, known)
-    done = [substitute(one, variables) for one in objects]
-    undefined = sorted({name for _, missing in done for name in missing})
-    return Step(manifest, folder, tuple(one for one, _ in done), problems, tuple(undefined))
+        return replace(step, problems=(*problems, str(error)))
+    objects = [_decrypted(one, kustomization) for one in built.objects]
+    untouched = tuple(one for one in objects if _is_untouched(one))
+    refused = [text for one in objects for text in _refused(one)]
+    return replace(
+        step,
+        objects=tuple(one for one in objects if not _is_untouched(one)),
+        problems=(*problems, *refused),
+        undefined=built.undefined,
+        files=frozenset((root / name).resolve() for name in built.read),
+        untouched=untouched,
+    )
+
+
+def marks_of(one: Manifest) -> dict[str, Any]:
+    """Return an object's labels and annotations, by either of which it can be left alone."""
+    found = (one.metadata.get(field) for field in ("labels", "annotations"))
+    return {
+        key: value for part in found if isinstance(part, Mapping) for key, value in part.items()
+    }
+
+
+def _is_untouched(one: Manifest) -> bool:
+    marks = marks_of(one)
+    return any(marks.get(key) == value for key, value in _UNTOUCHED.items())
+
+
+def _decrypted(one: Manifest, kustomization: Mapping[str, Any]) -> Manifest:
+    """Return an object without what SOPS has written into it; its values stay encrypted here."""
+    if "sops" not in one or not kustomization["spec"].get("decryption"):
+        return one
+    plain = {key: value for key, value in one.items() if key != "sops"}
+    return controllers.manifest(plain, one.source, one.index)
 
 
 def _variables(
-    manifest: Manifest, after: Mapping[str, Any], known: Iterable[Step]
+    tree: Tree, kustomization: Mapping[str, Any]
 ) -> tuple[dict[str, str], tuple[str, ...]]:
-    """Return a step's variables, and what it takes some from and nobody has."""
-    maps = {
-        (m.namespace, m.name): m for step in known for m in step.objects if m.kind == "ConfigMap"
-    }
+    """Return a step's variables, and what it takes some from and nobody has.
+
+    As Flux, without the line ends in them. What a Secret holds that is not in Git is known by name.
+    """
+    spec, metadata = kustomization["spec"], kustomization.get("metadata") or {}
+    namespace = metadata.get("namespace")
     variables: dict[str, str] = {}
     problems = []
-    for source in after.get("substituteFrom") or ():
-        found = maps.get((manifest.namespace, source["name"]))
-        if found is not None and source["kind"] == "ConfigMap":
-            variables |= found.get("data") or {}
+    for source in (spec.get("postBuild") or {}).get("substituteFrom") or ():
+        kind, name = source["kind"], source["name"]
+        found = tree.find(kind, namespace, name)
+        given = texts(found) if found else _fetched_later(tree, kind, namespace, name)
+        if given is not None:
+            variables |= {key: value.replace("\n", "") for key, value in given.items()}
         elif not source.get("optional"):
             problems.append(
-                f"{manifest.ref}: substituteFrom names {source['kind']}/{source['name']}, "
-                f"which no earlier step makes in {manifest.namespace}"
+                f"Kustomization/{metadata.get('name')}: substituteFrom names {kind}/{name}, "
+                f"which no earlier step makes in {namespace}"
             )
-    variables |= after.get("substitute") or {}
     return variables, tuple(problems)
+
+
+def _fetched_later(
+    tree: Tree, kind: str, namespace: str | None, name: str
+) -> dict[str, str] | None:
+    """Return the keys of a Secret that External Secrets makes, each with its name for a value."""
+    for one in tree.objects if kind == "Secret" else ():
+        if one.kind == "ExternalSecret" and one.namespace == namespace and _usable(one):
+            target = one["spec"].get("target") or {}
+            if (target.get("name") or one.name) == name:
+                keys = [entry["secretKey"] for entry in one["spec"].get("data") or ()]
+                keys += (target.get("template") or {}).get("data") or ()
+                return {key: f"secret-{key}" for key in keys}
+    return None
 
 
 def _order(steps: list[Step]) -> tuple[list[Step], tuple[str, ...]]:
@@ -312,79 +454,3 @@ def _order(steps: list[Step]) -> tuple[list[Step], tuple[str, ...]]:
         done.append(ready[0])
         left.remove(ready[0])
     return done, ()
-
-
-def _release(tree: Tree, manifest: Manifest) -> HelmRelease:
-    spec = manifest["spec"]
-    wanted = (spec.get("chart") or {}).get("spec") or {}
-    namespace = manifest.namespace or ""
-    if not tree.is_repository(wanted.get("sourceRef") or {}, namespace):
-        return HelmRelease(manifest, None)
-    chart = (tree.checkout.root / wanted["chart"]).resolve()
-    values, problems = _values(tree, manifest)
-    if not (chart / "Chart.yaml").is_file():
-        missing = f"{manifest.ref}: there is no chart {wanted['chart']} in the repository"
-        problems = (missing, *problems)
-    if problems:
-        return HelmRelease(manifest, chart, values, None, problems)
-    try:
-        rendered = helm.render(
-            chart,
-            values,
-            release=spec.get("releaseName") or manifest.name,
-            namespace=spec.get("targetNamespace") or namespace,
-        )
-    except StackproofError as error:
-        return HelmRelease(manifest, chart, values, None, (f"{manifest.ref}: {error}",))
-    return HelmRelease(manifest, chart, values, rendered)
-
-
-def _values(tree: Tree, manifest: Manifest) -> tuple[tuple[helm.Values, ...], tuple[str, ...]]:
-    """Return the values of a HelmRelease whose chart is in the repository, and what is wrong."""
-    spec = manifest["spec"]
-    wanted = (spec.get("chart") or {}).get("spec") or {}
-    root = tree.checkout.root
-    chart = (root / wanted["chart"]).resolve()
-    values: list[helm.Values] = []
-    problems: list[str] = []
-    files = [(name, (root / name).resolve()) for name in wanted.get("valuesFiles") or ()]
-    if files and files[0][1] != chart / "values.yaml":
-        problems.append(
-            f"{manifest.ref}: valuesFiles must begin with the chart's own values.yaml: "
-            "they replace it"
-        )
-    for name, path in files:
-        if not path.is_file():
-            problems.append(f"{manifest.ref}: valuesFiles names {name}, which is not there")
-        elif path != chart / "values.yaml":
-            values.append(path)
-    for source in spec.get("valuesFrom") or ():
-        found = _values_from(tree, manifest, source)
-        if isinstance(found, str):
-            problems.append(found)
-        elif found:
-            values.append(found)
-    if spec.get("values"):
-        values.append(spec["values"])
-    return tuple(values), tuple(problems)
-
-
-def _values_from(
-    tree: Tree, manifest: Manifest, source: Mapping[str, Any]
-) -> Mapping[str, Any] | str | None:
-    """Return the values that a `valuesFrom` names, why there are none, or None if that is fine."""
-    key = source.get("valuesKey") or "values.yaml"
-    if source["kind"] != "ConfigMap" or source.get("targetPath"):
-        return (
-            f"{manifest.ref}: valuesFrom {source['kind']}/{source['name']}: "
-            "only whole values files from ConfigMaps are in Git, and can be checked"
-        )
-    found = tree.find("ConfigMap", manifest.namespace or None, source["name"])
-    text = (found.get("data") or {}).get(key) if found else None
-    if text is not None:
-        data = yaml.load(text, Loader=yaml.CSafeLoader)
-        return data if isinstance(data, Mapping) else {}
-    if source.get("optional"):
-        return None
-    what = f"has no key {key}" if found else "is made by no step"
-    return f"{manifest.ref}: valuesFrom names ConfigMap/{source['name']}, which {what}"

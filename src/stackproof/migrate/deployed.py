@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from stackproof.errors import StackproofError
-from stackproof.flux.kustomize import manifest as as_manifest
+from stackproof.flux.controllers import manifest as as_manifest
 from stackproof.flux.losses import secret_of
 from stackproof.flux.tree import Key
 from stackproof.kube import Kube

@@ -13,6 +13,7 @@ from stackproof.twins.local import LOCAL
 from stackproof.twins.migration import MIGRATION
 from stackproof.twins.network import NETWORK
 from stackproof.twins.rendered import RENDERED
+from stackproof.twins.rights import DELIVERED
 from stackproof.twins.sizes import SIZES
 from stackproof.twins.table import markdown
 
@@ -24,6 +25,7 @@ TWINS: tuple[Twin, ...] = (
     *BACKUPS,
     *LIMITS,
     *FLUX,
+    *DELIVERED,
     *MIGRATION,
     *NETWORK,
     *SIZES,
@@ -35,6 +37,7 @@ __all__ = [
     "BACKUPS",
     "CHECKS",
     "CLUSTER",
+    "DELIVERED",
     "FLUX",
     "LIMITS",
     "LOCAL",

@@ -24,6 +24,7 @@ from stackproof.arrival import ARRIVAL, running
 from stackproof.backends import Client
 from stackproof.checkout import Checkout
 from stackproof.checks.configs import refused
+from stackproof.checks.delivered import differing
 from stackproof.checks.deployment import DEPLOYMENT, Scene
 from stackproof.checks.invariants import INVARIANTS
 from stackproof.checks.platform import PLATFORM
@@ -49,6 +50,7 @@ _COPIED = (
     "schemas",
     ".github",
     "tests/earlier",
+    ".sourceignore",
     "versions.yaml",
 )
 
@@ -98,7 +100,8 @@ class Twin:
     """What is wrong, in one sentence."""
     layer: Layer
     caught_by: str
-    """One of `CHECKS`: `registry`, `render`, `configs`, `isolation`, or REGISTRY.CHECK."""
+    """One of `CHECKS`: `registry`, `render`, `configs`, `isolation`, `delivered`,
+    or REGISTRY.CHECK."""
     reason: str
     """A regular expression that a message of that check must match."""
     edits: Sequence[Edit] = ()
@@ -186,6 +189,9 @@ def _ask(twin: Twin, deployment: Deployment, suite: Checkout) -> Iterator[str]:
     if twin.caught_by == "isolation":
         yield from _prove(twin, deployment)
         return
+    if twin.caught_by == "delivered":
+        yield from differing(Subject.load(deployment.checkout).tree, deployment)
+        return
     registry, _, name = twin.caught_by.partition(".")
     if registry == "arrival":
         yield from _arrive(name, twin, deployment)
@@ -230,6 +236,7 @@ CHECKS: frozenset[str] = frozenset(
         "render",
         "configs",
         "isolation",
+        "delivered",
         *(f"deployment.{name}" for name in DEPLOYMENT.names),
         *(f"platform.{name}" for name in PLATFORM.names),
         *(f"invariants.{name}" for name in INVARIANTS.names),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from stackproof.twins.base import Edit, Layer, Twin
+from stackproof.twins.rights import RIGHTS
 
 _PRODUCTION = "flux/clusters/production"
 _BASE = "flux/base/open-webui"
@@ -90,7 +91,7 @@ FLUX: tuple[Twin, ...] = (
         17,
         "a Flux Kustomization in a file called kustomization.yaml: kustomize takes it for its own",
         "builds",
-        r"step infrastructure: .*unknown field \"spec\"",
+        r"(?s)step infrastructure: .*apiVersion for Kustomization should be kustomize\.config",
         Edit(
             "flux/infrastructure/kustomization.yaml",
             "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\n",
@@ -309,7 +310,7 @@ FLUX: tuple[Twin, ...] = (
         None,
         "every tenant's RoleBinding gives its rights to open-webui's ServiceAccount",
         "tenants-stay-home",
-        r"RoleBinding/flux in enterprise-a .*gives rights to ServiceAccount/flux of open-webui",
+        r"RoleBinding/release in enterprise-a .*gives rights to ServiceAccount/flux of open-webui",
         Edit(
             f"{_BASE}/rbac.yaml",
             "    name: flux\n    namespace: ${NAMESPACE}",
@@ -558,4 +559,5 @@ FLUX: tuple[Twin, ...] = (
         r"does not say that somebody must make the secret flux-webhook",
         Edit("flux/flux-system/secrets.yaml", "key: flux-alert-webhook", "key: flux-webhook"),
     ),
+    *RIGHTS,
 )

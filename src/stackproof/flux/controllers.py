@@ -1,0 +1,220 @@
+"""What Flux' controllers do, done by the packages that they are made of: `tools/flux`.
+
+The program lives as long as this process, and answers one request a line (docs/adr/0002-renderer.md
+says why such a program; this one is its smaller sister). It fetches nothing and writes nothing.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import hashlib
+import json
+import os
+import subprocess
+import tempfile
+import threading
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import IO, Any
+
+from stackproof import programs
+from stackproof.errors import StackproofError
+from stackproof.manifests import Manifest, freeze, thaw
+
+
+@dataclass(frozen=True)
+class Built:
+    """What became of a Flux Kustomization.
+
+    Args:
+        objects: What it applies.
+        read: The files that were read, relative to the root.
+        undefined: Variables that have neither a value nor a default.
+    """
+
+    objects: tuple[Manifest, ...]
+    read: frozenset[str]
+    undefined: tuple[str, ...] = ()
+
+
+class Program:
+    """A client of one `tools/flux` process, which it starts when needed. Safe for threads.
+
+    Args:
+        path: The built program.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._owner = 0
+        self._said: IO[bytes] | None = None
+
+    def ask(self, **request: Any) -> dict[str, Any]:
+        """Return the answer to a request.
+
+        Raises:
+            StackproofError: The program ended over it, as kustomize does on some odd files.
+        """
+        line = json.dumps(thaw(request)).encode() + b"\n"
+        with self._lock:
+            process = self._running()
+            assert process.stdin and process.stdout
+            try:
+                process.stdin.write(line)
+                process.stdin.flush()
+                answer: dict[str, Any] = json.loads(process.stdout.readline())
+            except (OSError, ValueError):
+                raise StackproofError(f"kustomize ended over it: {self._end()}") from None
+            except BaseException:
+                self._end()  # half a conversation is of no use
+                raise
+        return answer
+
+    def close(self) -> None:
+        """End the process. The next request starts another."""
+        with self._lock:
+            self._end()
+
+    def _running(self) -> subprocess.Popen[bytes]:
+        if self._process and self._owner == os.getpid() and self._process.poll() is None:
+            return self._process
+        self._end()
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115 (closed by _end)
+        self._process = subprocess.Popen(
+            [self._path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._said
+        )
+        self._owner = os.getpid()
+        return self._process
+
+    def _end(self) -> str:
+        """End the process, close its pipes, and return the first line that it complained with."""
+        process, said = self._process, self._said
+        self._process = self._said = None
+        if process is None or said is None:
+            return ""
+        if self._owner == os.getpid():  # else it belongs to the process that this one forked from
+            process.kill()
+            process.wait()
+        for pipe in (process.stdin, process.stdout):
+            with contextlib.suppress(OSError):
+                assert pipe
+                pipe.close()
+        with said:
+            said.seek(0)
+            return said.readline().decode(errors="replace").strip()
+
+
+@cache
+def _program() -> Program:
+    made = Program(programs.find("flux"))
+    atexit.register(made.close)
+    return made
+
+
+def close() -> None:
+    """End the program; the next question starts it anew."""
+    _program().close()
+
+
+def build(
+    root: Path,
+    kustomization: Mapping[str, Any],
+    variables: Mapping[str, str] | None = None,
+    *,
+    ignore: str | None = None,
+) -> Built:
+    """Do what kustomize-controller does with a Flux Kustomization, short of applying it.
+
+    Args:
+        root: The folder that Flux fetches.
+        kustomization: The Flux object; its `spec.path` is below the root.
+        variables: What post-build substitution takes from elsewhere.
+        ignore: The source's own `spec.ignore`.
+
+    Raises:
+        StackproofError: It does not build; in the words of Flux and kustomize.
+    """
+    where = str((kustomization.get("spec") or {}).get("path") or ".").removeprefix("./")
+    try:
+        answer = _program().ask(
+            op="build",
+            root=str(root),
+            ignore=ignore,
+            kustomization=kustomization,
+            variables=variables or {},
+        )
+    except StackproofError as error:
+        raise StackproofError(error.what, where=where) from None
+    if message := answer.get("error"):
+        if answer.get("fetched"):
+            raise StackproofError(
+                f"something is fetched at every build: {message}",
+                where=where,
+                todo="Make it a source of its own, pinned to one version.",
+            )
+        raise StackproofError(message, where=where)
+    objects = tuple(manifest(data, where, n) for n, data in enumerate(answer.get("objects") or ()))
+    return Built(objects, frozenset(answer.get("read") or ()), tuple(answer.get("undefined") or ()))
+
+
+def post_rendered(
+    objects: Sequence[Mapping[str, Any]], renderers: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """Do what helm-controller's post-renderers do to a chart's objects.
+
+    Raises:
+        StackproofError: kustomize refuses a patch.
+    """
+    answer = _program().ask(op="render", objects=list(objects), post_renderers=list(renderers))
+    if message := answer.get("error"):
+        raise StackproofError(message)
+    return list(answer.get("objects") or ())
+
+
+def value_at(path: str, text: str) -> Mapping[str, Any]:
+    """Return the values that a `valuesFrom` with a `targetPath` means, as `helm --set` reads them.
+
+    Raises:
+        StackproofError: It is no such path.
+    """
+    answer = _program().ask(op="set", path=path, text=text)
+    if message := answer.get("error"):
+        raise StackproofError(message)
+    values: Mapping[str, Any] = answer.get("values") or {}
+    return values
+
+
+def accepted(policy: Mapping[str, Any], tags: Collection[str]) -> tuple[str, ...]:
+    """Return those of some tags that an ImagePolicy chooses from.
+
+    Args:
+        policy: Its spec: `policy` (semver, alphabetical or numerical) and `filterTags`.
+        tags: Tags of the image.
+
+    Raises:
+        StackproofError: The range or the pattern is none.
+    """
+    answer = _program().ask(op="accepted", policy=policy, files=sorted(tags))
+    if message := answer.get("error"):
+        raise StackproofError(message)
+    return tuple(answer.get("accepted") or ())
+
+
+def ignored(root: Path, files: Sequence[str], *, ignore: str | None = None) -> tuple[str, ...]:
+    """Return those of some files below a root that Flux does not fetch (`.sourceignore`)."""
+    answer = _program().ask(op="ignored", root=str(root), files=list(files), ignore=ignore)
+    if message := answer.get("error"):
+        raise StackproofError(message, where=str(root))
+    return tuple(answer.get("ignored") or ())
+
+
+def manifest(data: Mapping[str, Any], source: str, index: int = 0) -> Manifest:
+    """Return an object as a manifest from `source`."""
+    text = json.dumps(data, sort_keys=True, default=str)
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    return Manifest(freeze(data), source=source, index=index, digest=digest)

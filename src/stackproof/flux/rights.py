@@ -1,0 +1,217 @@
+"""Who may do what: the rights that the tree gives, against those that are needed.
+
+A tenant's release is installed as an account of its own. What that needs follows from what its
+chart renders: Helm reads, makes, changes and deletes each kind, and waits for it. More would let a
+chart do more; a ClusterRole such as `admin` grows with every operator that adds itself to it, among
+them Flux, whose own kinds are applied with the rights of the cluster's administrator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from stackproof import helm
+from stackproof.errors import StackproofError
+from stackproof.manifests import CLUSTER_KINDS, WORKLOAD_KINDS, Manifest, pod_template
+
+from .subject import FLUX, Subject, at
+from .tree import BOOTSTRAP, FLUX_NAMESPACE, Applied, group_of
+
+Right = tuple[str, str, str]
+"""API group, resource, verb."""
+
+_READ = ("get", "list", "watch")
+_MANAGE = (*_READ, "create", "update", "patch", "delete")
+#: What Helm keeps its releases in (helm.sh/docs/topics/advanced, "Storage backends").
+_STORAGE = {("", "secrets", verb) for verb in _MANAGE}
+#: What Helm reads to see whether a workload is ready (fluxcd/cli-utils, pkg/kstatus).
+_WAITED = {
+    (group, name, verb) for group, name in (("apps", "replicasets"), ("", "pods")) for verb in _READ
+}
+#: What Alloy reads for its components (grafana.com/docs/alloy, their "Permissions"; the source's
+#: clients ask for nothing else).
+_COMPONENTS = {
+    "discovery.kubernetes": {("", "pods", verb) for verb in _READ},
+    "loki.source.kubernetes": {("", "pods", verb) for verb in _READ} | {("", "pods/log", "get")},
+}
+#: Who has rights in the whole cluster by `flux bootstrap`: the role, and Flux' controllers.
+_BOOTSTRAPPED = {
+    "cluster-admin": {"kustomize-controller", "helm-controller"},
+    "crd-controller-flux-system": {
+        "helm-controller",
+        "image-automation-controller",
+        "image-reflector-controller",
+        "kustomize-controller",
+        "notification-controller",
+        "source-controller",
+        "source-watcher",
+    },
+}
+
+
+@FLUX.register
+def accounts_may_what_they_need(subject: Subject) -> Iterator[str]:
+    """The account of a tenant's release may do what its chart needs, there, and nothing else."""
+    for release in subject.tenant_releases:
+        account = release.manifest["spec"].get("serviceAccountName")
+        if not account or release.rendered is None or release.chart is None:
+            continue
+        home = release.manifest.namespace or ""
+        where = f"ServiceAccount/{account} in {home}"
+        given = set(_given(subject, home, account))
+        for right in sorted(_needed(release.rendered) - given):
+            yield f"{where}: may not {_said(right)}, which its release needs"
+        for right in sorted(given - _needed(_possible(release.chart))):
+            yield f"{where}: may {_said(right)}, which its release does not need"
+        for manifest in release.rendered.of_kind(*WORKLOAD_KINDS):
+            if pod_template(manifest)["spec"].get("serviceAccountName") == account:
+                yield f"{where}: is what {manifest.ref} runs as: its pods may do all that Helm may"
+
+
+@FLUX.register
+def pods_may_what_they_need(subject: Subject) -> Iterator[str]:
+    """A pod's account may do what the program in the pod asks of Kubernetes, and nothing else."""
+    for applied in subject.tree.applied:
+        if applied.manifest.kind not in WORKLOAD_KINDS or applied.step.name == BOOTSTRAP:
+            continue
+        spec = pod_template(applied.manifest)["spec"]
+        home, account = applied.manifest.namespace or "", spec.get("serviceAccountName", "default")
+        needed = _asked(applied, spec)
+        given = set(_given(subject, home, account))
+        for right in sorted(needed - given):
+            yield f"{at(applied)}: its account {account} may not {_said(right)}, which it needs"
+        for right in sorted(given - needed):
+            yield f"{at(applied)}: its account {account} may {_said(right)}, which it does not need"
+
+
+@FLUX.register
+def rights_are_given_to_accounts(subject: Subject) -> Iterator[str]:
+    """Rights are given to single accounts, in one namespace; in all of them by bootstrap alone."""
+    for applied in _bindings(subject):
+        m = applied.manifest
+        names = {one["name"] for one in m.get("subjects") or ()}
+        if m.kind == "ClusterRoleBinding" and not (
+            names <= _BOOTSTRAPPED.get(m["roleRef"]["name"], set())
+            and all(one.get("namespace") == FLUX_NAMESPACE for one in m.get("subjects") or ())
+        ):
+            yield f"{at(applied)}: gives rights in the whole cluster to {', '.join(sorted(names))}"
+        for one in m.get("subjects") or ():
+            if one["kind"] != "ServiceAccount":
+                yield f"{at(applied)}: gives rights to {one['kind']}/{one['name']}, whoever that is"
+
+
+def _bindings(subject: Subject) -> Iterator[Applied]:
+    for applied in subject.tree.applied:
+        if applied.manifest.kind in {"RoleBinding", "ClusterRoleBinding"}:
+            yield applied
+
+
+def _given(subject: Subject, namespace: str, account: str) -> Iterator[Right]:
+    """Yield the rights of an account: its own, and those of the groups that it is in."""
+    groups = {
+        "system:authenticated",
+        "system:serviceaccounts",
+        f"system:serviceaccounts:{namespace}",
+    }
+    for applied in _bindings(subject):
+        m = applied.manifest
+        for one in m.get("subjects") or ():
+            itself = (one["kind"], one.get("namespace", m.namespace), one["name"])
+            named = itself == ("ServiceAccount", namespace, account) or (
+                one["kind"] == "User"
+                and one["name"] == f"system:serviceaccount:{namespace}:{account}"
+            )
+            if named or (one["kind"] == "Group" and one["name"] in groups):
+                yield from _rights(subject, m)
+
+
+def _rights(subject: Subject, binding: Manifest) -> Iterator[Right]:
+    reference = binding["roleRef"]
+    where = binding.namespace if reference["kind"] == "Role" else None
+    for applied in subject.tree.applied:
+        role = applied.manifest
+        if (role.kind, role.namespace, role.name) == (reference["kind"], where, reference["name"]):
+            if role.get("aggregationRule"):
+                yield "*", "*", f"* (all that ClusterRole/{role.name} gathers)"
+            yield from _expanded(role.get("rules") or ())
+            return
+    if reference["kind"] == "ClusterRole":
+        # Kubernetes' own: whoever adds a kind to the cluster may add it to these.
+        yield "*", "*", f"* (all that ClusterRole/{reference['name']} gathers)"
+
+
+def _expanded(rules: Iterable[Mapping[str, Any]]) -> Iterator[Right]:
+    for rule in rules:
+        for verb in rule.get("verbs") or ():
+            for resource in rule.get("resources") or ():
+                for group in rule.get("apiGroups") or ():
+                    yield group, resource, verb
+            for url in rule.get("nonResourceURLs") or ():
+                yield "", url, verb
+
+
+def _needed(objects: Iterable[Manifest]) -> set[Right]:
+    """Return what installing, changing and removing some objects takes, as one who may do no more.
+
+    Who makes a Role must have what it gives (kubernetes.io, "Privilege escalation prevention").
+    """
+    found = set(_STORAGE) | _WAITED
+    for one in objects:
+        if one.kind in CLUSTER_KINDS:
+            continue  # refused by another check
+        found |= {(group_of(one), _plural(one.kind), verb) for verb in _MANAGE}
+        if one.kind == "Role":
+            found |= set(_expanded(one.get("rules") or ()))
+    return found
+
+
+def _possible(chart: Path) -> tuple[Manifest, ...]:
+    """Return what a chart renders in any of its scenarios: a right must not go with a setting."""
+    files = tuple(sorted(chart.glob("ci/*-values.yaml")))
+    return _scenarios(chart, helm.chart_digest(chart), files)
+
+
+@cache
+def _scenarios(chart: Path, _digest: str, files: tuple[Path, ...]) -> tuple[Manifest, ...]:
+    asked = [
+        helm.Render(
+            chart=chart,
+            values=[file],
+            release="x",
+            namespace="x",
+            kube_version=helm.newest_kubernetes(),
+        )
+        for file in files
+    ]
+    made = (one for one in helm.render_many(asked) if not isinstance(one, StackproofError))
+    return tuple(manifest for release in made for manifest in release)
+
+
+def _asked(applied: Applied, spec: Mapping[str, Any]) -> set[Right]:
+    """Return what a pod's program asks of Kubernetes, by the configuration that it mounts."""
+    release = applied.release
+    mounted = {(volume.get("configMap") or {}).get("name") for volume in spec.get("volumes") or ()}
+    found: set[Right] = set()
+    for one in release.rendered or () if release else ():
+        if one.kind == "ConfigMap" and one.name in mounted:
+            text = "\n".join(str(value) for value in (one.get("data") or {}).values())
+            for component, rights in _COMPONENTS.items():
+                if component in text:
+                    found |= rights
+    return found
+
+
+def _plural(kind: str) -> str:
+    """Return the resource of a kind, as the API server forms it for those that we use."""
+    name = kind.lower()
+    if name.endswith("y") and name[-2] not in "aeiou":
+        return f"{name[:-1]}ies"
+    return f"{name}es" if name.endswith(("s", "x", "ch")) else f"{name}s"
+
+
+def _said(right: Right) -> str:
+    group, resource, verb = right
+    return f"{verb} {resource}{f' of {group}' if group else ''}"
