@@ -8,6 +8,7 @@ them Flux, whose own kinds are applied with the rights of the cluster's administ
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -31,12 +32,17 @@ _STORAGE = {("", "secrets", verb) for verb in _MANAGE}
 _WAITED = {
     (group, name, verb) for group, name in (("apps", "replicasets"), ("", "pods")) for verb in _READ
 }
-#: What Alloy reads for its components (grafana.com/docs/alloy, their "Permissions"; the source's
-#: clients ask for nothing else).
-_COMPONENTS = {
-    "discovery.kubernetes": {("", "pods", verb) for verb in _READ},
-    "loki.source.kubernetes": {("", "pods", verb) for verb in _READ} | {("", "pods/log", "get")},
+_TOKEN = "/var/run/secrets/kubernetes.io/serviceaccount/token"
+#: What Alloy reads, by what its configuration says (grafana.com/docs/alloy, the components'
+#: "Permissions"; a kubelet asks for nodes/metrics before it shows its own).
+_CONFIGURED = {
+    re.compile(r'role\s*=\s*"pod"'): {("", "pods", verb) for verb in _READ},
+    re.compile(r'role\s*=\s*"node"'): {("", "nodes", verb) for verb in _READ},
+    re.compile(r"loki\.source\.kubernetes "): {("", "pods/log", "get")},
+    re.compile(rf'bearer_token_file\s*=\s*"{_TOKEN}"'): {("", "nodes/metrics", "get")},
 }
+#: What is in no namespace, so that only a ClusterRoleBinding can give it.
+_OF_THE_CLUSTER = frozenset({"nodes", "nodes/metrics"})
 #: Who has rights in the whole cluster by `flux bootstrap`: the role, and Flux' controllers.
 _BOOTSTRAPPED = {
     "cluster-admin": {"kustomize-controller", "helm-controller"},
@@ -89,18 +95,27 @@ def pods_may_what_they_need(subject: Subject) -> Iterator[str]:
 
 @FLUX.register
 def rights_are_given_to_accounts(subject: Subject) -> Iterator[str]:
-    """Rights are given to single accounts, in one namespace; in all of them by bootstrap alone."""
+    """Rights are given to single accounts, in one namespace; beyond it to read nodes at most.
+
+    What `flux bootstrap` gives its controllers is left aside.
+    """
     for applied in _bindings(subject):
         m = applied.manifest
         names = {one["name"] for one in m.get("subjects") or ()}
-        if m.kind == "ClusterRoleBinding" and not (
-            names <= _BOOTSTRAPPED.get(m["roleRef"]["name"], set())
-            and all(one.get("namespace") == FLUX_NAMESPACE for one in m.get("subjects") or ())
-        ):
+        beyond = [
+            r for r in _rights(subject, m) if r[1] not in _OF_THE_CLUSTER or r[2] not in _READ
+        ]
+        if m.kind == "ClusterRoleBinding" and beyond and not _is_bootstraps(m, names):
             yield f"{at(applied)}: gives rights in the whole cluster to {', '.join(sorted(names))}"
         for one in m.get("subjects") or ():
             if one["kind"] != "ServiceAccount":
                 yield f"{at(applied)}: gives rights to {one['kind']}/{one['name']}, whoever that is"
+
+
+def _is_bootstraps(binding: Manifest, names: set[str]) -> bool:
+    return names <= _BOOTSTRAPPED.get(binding["roleRef"]["name"], set()) and all(
+        one.get("namespace") == FLUX_NAMESPACE for one in binding.get("subjects") or ()
+    )
 
 
 def _bindings(subject: Subject) -> Iterator[Applied]:
@@ -198,8 +213,8 @@ def _asked(applied: Applied, spec: Mapping[str, Any]) -> set[Right]:
     for one in release.rendered or () if release else ():
         if one.kind == "ConfigMap" and one.name in mounted:
             text = "\n".join(str(value) for value in (one.get("data") or {}).values())
-            for component, rights in _COMPONENTS.items():
-                if component in text:
+            for said, rights in _CONFIGURED.items():
+                if said.search(text):
                     found |= rights
     return found
 

@@ -188,7 +188,7 @@ DELIVERED: tuple[Twin, ...] = (
             "    - kustomize:\n"
             "        patches:\n"
             "          - target: {kind: NetworkPolicy, name: mimir}\n"
-            "            patch: '[{op: replace, path: /spec/ingress, value: [{}]}]'\n"
+            "            patch: '- {op: replace, path: /spec/ingress, value: [{}]}'\n"
             "  valuesFrom:\n",
         ),
     ),
