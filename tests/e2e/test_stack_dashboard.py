@@ -17,6 +17,7 @@ import pytest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
     ExportMetricsServiceRequest,
 )
+from tests.disks import full, small_disk
 
 from stackproof import alerts, dashboards, telemetry
 from stackproof.backends import PROVABLE, Client, grafana, poll
@@ -44,7 +45,9 @@ _HOUR_NS = 3600 * 10**9
 
 #: The rules, and what of them fires while all is well: filled when the stack has just started.
 CANARY = {"canary": {"enabled": True, "metricsTenant": "soev", "image": {"tag": "1.0.0"}}}
-RULES = {rule.uid: rule for rule in alerts.read(DEPLOYMENT.with_values(lgtm=[CANARY]).lgtm())}
+ALL_RULES = alerts.read(DEPLOYMENT.with_values(lgtm=[CANARY]).lgtm())
+RULES = {rule.uid: rule for rule in ALL_RULES if rule.source.startswith(Backend.MIMIR)}
+(UNCUT,) = (rule for rule in ALL_RULES if rule.source.startswith(Backend.LOKI))
 CANARY_TENANT = "soev"
 CALM: dict[str, list[Any]] = {}
 
@@ -301,3 +304,44 @@ def test_a_silent_canary_is_an_alert(monitored: LocalStack, client: Client) -> N
     (source,) = (s for s in grafana.sources(monitored.data_sources()) if s.uid == other)
     (silent,) = _ask(client, source, "query", query=rule.expr, time=str(int(time.time())))["result"]
     assert float(silent["value"][1]) > 0
+
+
+def test_traces_that_cannot_be_written_are_an_alert(monitored: LocalStack, client: Client) -> None:
+    """On a full disk Tempo says so in its log alone; here a test brings that log to Loki."""
+
+    def found() -> list[Any]:
+        source = _source(monitored)
+        url = f"{monitored.gateway_url}/loki/api/v1/query?"
+        url += urlencode({"query": UNCUT.expr, "time": str(time.time_ns())})
+        answer = client.send(_ANY_API, source.access, Request("GET", url, source.access.headers))
+        assert answer.status == 200, answer.describe()
+        return list(json.loads(answer.body)["data"]["result"])
+
+    def collect(lines: list[str]) -> None:
+        stream = {"namespace": "observability", "component": "tempo"}
+        values = [[str(time.time_ns() + n), line] for n, line in enumerate(lines)]
+        url = f"{monitored.backend_url(Backend.LOKI)}/loki/api/v1/push"
+        answer = client.pool.request(
+            "POST",
+            url,
+            json={"streams": [{"stream": stream, "values": values}]},
+            headers={TENANT_HEADER: STACK_TENANT},
+        )
+        assert answer.status == 204, answer.data
+
+    tenant = monitored.tenants[1]
+    log = monitored.process("tempo").log
+    with small_disk(monitored, "tempo") as disk:
+        collect(["ready", *log.read_text("utf-8").splitlines()[-5:]])
+        assert found() == []
+        with full(disk), sender(monitored, tenant, Door.GATEWAY, client) as door:
+
+            def complaint() -> tuple[list[str] | None, str]:
+                emission = telemetry.new_emission(tenant, "uncut")
+                door.send(Signal.TRACES, telemetry.make(emission, Signal.TRACES))
+                text = monitored.process("tempo").log.read_text("utf-8")
+                said = [line for line in text.splitlines() if "failed to cut traces" in line]
+                return (said[-5:] or None), text[-300:]
+
+            collect(poll(complaint, PATIENCE_S, "Tempo's complaint"))
+    poll(lambda: (found() or None, "nothing"), PATIENCE_S, UNCUT.uid)

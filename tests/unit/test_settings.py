@@ -239,6 +239,13 @@ LGTM_FAULTS = [
         "{{- end",
         "every-part-knows-the-same-tenants",
     ),
+    (
+        "production",
+        "monitor.yaml",
+        "\t\ttenant_id = ",
+        "\t\t//tenant_id = ",
+        "the-stacks-own-logs-are-its-own",
+    ),
     ("production", "grafana-alerts.yaml", "expression: asked", "expression: A", "alerts-can-fire"),
     (
         "production",

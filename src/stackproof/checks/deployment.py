@@ -190,8 +190,9 @@ def every_tenant_is_known_everywhere(scene: Scene) -> Iterator[str]:
         users = set(accounts.remote_keys(scene.lgtm))
         yield from _differs("the gateway's users", users, wanted | {"admin"})
     uids = {str(source.get("uid")) for source in scene.data_sources}
+    own = {f"{backend}-{STACK_TENANT}" for backend in ("mimir", "loki")}
     sources = {f"{b}{s}" for b in _BACKENDS for s in ("", *(f"-{n}" for n in wanted))}
-    yield from _differs("Grafana's data sources", uids, sources | {f"mimir-{STACK_TENANT}"})
+    yield from _differs("Grafana's data sources", uids, sources | own)
     namespaces = {tenant.namespace for tenant in registry}
     yield from _differs("the gateway's NetworkPolicy", _admitted(scene.lgtm), namespaces)
 

@@ -167,6 +167,21 @@ def _ways_in(release: Release) -> Iterator[tuple[str, str]]:
 
 
 @OBSERVABILITY.register
+def the_stacks_own_logs_are_its_own(release: Release) -> Iterator[str]:
+    """What the monitor collects of this namespace goes to the stack's own tenant, and no other."""
+    made = release.find("ConfigMap", "monitor")
+    settings = alloy_settings(made["data"]["config.alloy"]) if made else {}
+    if "loki.write.stack.endpoint.url" not in settings:
+        return
+    tenant = settings.get("loki.write.stack.endpoint.tenant_id", "").strip('"')
+    if tenant != STACK_TENANT:
+        yield f"the namespace's logs go to {tenant or 'nobody'}, not to {STACK_TENANT}"
+    names = settings.get("discovery.kubernetes.pods.namespaces.names")
+    if names != '[sys.env("POD_NAMESPACE")]':
+        yield f"the monitor collects the logs of {names or 'every namespace'}"
+
+
+@OBSERVABILITY.register
 def alerts_can_fire(release: Release) -> Iterator[str]:
     """Every alert rule asks a data source that there is, for metrics that are there.
 

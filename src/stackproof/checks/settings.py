@@ -402,7 +402,7 @@ def data_sources_link_the_signals(scene: Scene) -> Iterator[str]:
         wanted = [
             one
             for one in (*SOURCES.get(backend, ()), *_COMMON)
-            if tenant != STACK_TENANT or "exemplar" not in one.path
+            if tenant != STACK_TENANT or not re.search("exemplar|derivedFields", one.path)
         ]
         yield from _differing(where, source, wanted)
         named = [str(source.get("name")), *_shown_names(source.get("jsonData") or {})]

@@ -43,7 +43,7 @@ _NO_KUBERNETES_API: Mapping[str, object] = {"alloy": {"podLogs": {"enabled": Fal
 
 #: Nor nodes whose volumes are measured, or an operator.
 _NOTHING_AROUND: Mapping[str, object] = {
-    "monitor": {"volumes": {"enabled": False}, "externalSecrets": {"enabled": False}}
+    "monitor": {part: {"enabled": False} for part in ("volumes", "logs", "externalSecrets")}
 }
 
 #: An error in logfmt or JSON; of each component the last few are told.
