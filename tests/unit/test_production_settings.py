@@ -139,26 +139,17 @@ def test_private_is_the_charts_own_default(checkout: Checkout) -> None:
 
 
 @pytest.mark.parametrize(
-    ("config", "key", "host"),
+    ("name", "url"),
     [
-        ({"openaiApiBaseUrl": "https://api.openai.com/v1"}, "openai-api-key", "api.openai.com"),
-        (
-            {"ragOpenaiApiBaseUrl": "https://router.huggingface.co/v1"},
-            "rag-openai-api-key",
-            "router.huggingface.co",
-        ),
-        (
-            {"openaiApiBaseUrl": "https://router.huggingface.co.example.org"},
-            "openai-api-key",
-            "router.huggingface.co.example.org",
-        ),
+        ("openaiApiBaseUrl", "https://api.openai.com/v1"),
+        ("openaiApiBaseUrl", "http://router.huggingface.co/v1"),
+        ("openaiApiBaseUrl", "https://router.huggingface.co.example.org"),
+        ("ragOpenaiApiBaseUrl", "https://router.huggingface.co/v1"),
     ],
 )
-def test_a_key_goes_to_nobody_but_its_issuer(
-    checkout: Checkout, config: Mapping[str, str], key: str, host: str
-) -> None:
-    broken: Mapping[str, Any] = {"openWebui": {"config": config}}
-    with pytest.raises(HelmError, match=f"{key} was issued by .* would be sent to {host}"):
+def test_a_key_goes_to_nobody_but_its_issuer(checkout: Checkout, name: str, url: str) -> None:
+    broken: Mapping[str, Any] = {"openWebui": {"config": {name: url}}}
+    with pytest.raises(HelmError, match=f"{name}': '{url}' does not match pattern"):
         Deployment.load(checkout).with_values(tenant=[broken]).tenant("soev")
 
 

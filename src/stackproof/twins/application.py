@@ -20,7 +20,7 @@ APPLICATION: tuple[Twin, ...] = (
         fault="the token of Hugging Face is sent to OpenAI",
         layer=Layer.SCHEMA,
         caught_by="render",
-        reason=r"openai-api-key was issued by router\.huggingface\.co .* sent to api\.openai\.com",
+        reason=r"/openaiApiBaseUrl': 'https://api\.openai\.com/v1' does not match .*huggingface",
         tenant={"openWebui": {"config": {"openaiApiBaseUrl": "https://api.openai.com/v1"}}},
     ),
     Twin(
