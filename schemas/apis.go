@@ -9,4 +9,5 @@ import (
 	_ "github.com/fluxcd/kustomize-controller/api/v1"
 	_ "github.com/fluxcd/notification-controller/api/v1beta3"
 	_ "github.com/fluxcd/source-controller/api/v1"
+	_ "sigs.k8s.io/gateway-api/apis/v1"
 )

@@ -4,9 +4,11 @@
     python tools/schemas.py
 
 The CRDs are generated from the API types of the controllers (the Go modules that schemas/go.mod
-pins), then turned into strict JSON schemas: a field that the type has not is refused, which the API
-server would drop in silence. Only versions that are served are written, so a manifest of a version
-that is not has no schema. CEL rules of the CRDs are left out: a JSON schema has no words for them.
+pins), or come with the module: the Gateway API's types have fields that its standard channel, which
+clusters have, has not. They are then turned into strict JSON schemas: a field that the type has not
+is refused, which the API server would drop in silence. Only versions that are served are written,
+so a manifest of a version that is not has no schema. CEL rules of the CRDs are left out: a JSON
+schema has no words for them.
 """
 
 from __future__ import annotations
@@ -33,14 +35,18 @@ PACKAGES = (
     "github.com/fluxcd/notification-controller/api/...",
     "github.com/fluxcd/source-controller/api/...",
 )
+# Modules that come with their CRDs, and where. The Gateway API is the one that GKE 1.34 serves.
+PUBLISHED = (("sigs.k8s.io/gateway-api", "config/crd/standard"),)
 KINDS = frozenset(
     {
         "Alert",
         "ClusterSecretStore",
         "ExternalSecret",
+        "Gateway",
         "GitRepository",
         "HelmRelease",
         "HelmRepository",
+        "HTTPRoute",
         "ImagePolicy",
         "ImageRepository",
         "ImageUpdateAutomation",
@@ -69,7 +75,8 @@ METADATA = {
 
 
 def crds(folder: Path) -> list[dict[str, Any]]:
-    """Generate the CRDs of `PACKAGES` into `folder` and return them."""
+    """Generate the CRDs of `PACKAGES` into `folder`, return them and those that are published."""
+    environment = {**os.environ, "GOFLAGS": "-mod=readonly", "CGO_ENABLED": "0"}
     subprocess.run(
         [
             "go",
@@ -80,10 +87,16 @@ def crds(folder: Path) -> list[dict[str, Any]]:
             f"output:crd:dir={folder}",
         ],
         cwd=SCHEMAS,
-        env={**os.environ, "GOFLAGS": "-mod=readonly", "CGO_ENABLED": "0"},
+        env=environment,
         check=True,
     )
-    return [yaml.load(path.read_bytes(), yaml.CSafeLoader) for path in sorted(folder.iterdir())]
+    files = sorted(folder.iterdir())
+    for module, below in PUBLISHED:
+        command = ["go", "list", "-m", "-f", "{{.Dir}}", module]
+        root = subprocess.check_output(command, cwd=SCHEMAS, env=environment, text=True).strip()
+        files += sorted((Path(root) / below).glob("*.yaml"))
+    found = (one for path in files for one in yaml.load_all(path.read_bytes(), yaml.CSafeLoader))
+    return [one for one in found if one["kind"] == "CustomResourceDefinition"]
 
 
 def strict(schema: dict[str, Any]) -> dict[str, Any]:

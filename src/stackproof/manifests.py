@@ -352,6 +352,32 @@ def pod_template(workload: Mapping[str, Any]) -> Mapping[str, Any]:
     return template
 
 
+def hosts(m: Manifest) -> tuple[str, ...]:
+    """Return the host names that a way in serves, `*` for any: of an Ingress or an HTTPRoute."""
+    if m.kind == "Ingress":
+        return tuple(str(rule.get("host") or "*") for rule in m["spec"].get("rules") or ())
+    if m.kind == "HTTPRoute":
+        return tuple(m["spec"].get("hostnames") or ("*",))
+    return ()
+
+
+def backends(m: Manifest) -> Iterator[tuple[str, str]]:
+    """Yield name and port, by number or name, of each Service that a way in leads to."""
+    spec = m.get("spec") or {}
+    if m.kind == "Ingress":
+        rules = spec.get("rules") or ()
+        paths = [path for rule in rules for path in (rule.get("http") or {}).get("paths") or ()]
+        default = spec.get("defaultBackend")
+        for backend in [*(path["backend"] for path in paths), *([default] if default else [])]:
+            service = backend.get("service") or {}
+            port = service.get("port") or {}
+            yield service.get("name", ""), str(port.get("name") or port.get("number"))
+    elif m.kind == "HTTPRoute":
+        for rule in spec.get("rules") or ():
+            for backend in rule.get("backendRefs") or ():
+                yield backend["name"], str(backend.get("port"))
+
+
 def containers(workload: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
     """Return the containers of a workload, init containers first."""
     spec = pod_template(workload)["spec"]

@@ -23,6 +23,7 @@ from stackproof.manifests import (
     WORKLOAD_KINDS,
     Manifest,
     Release,
+    backends,
     containers,
     expand,
     pod_template,
@@ -438,22 +439,14 @@ def _texts(m: Manifest) -> Iterator[tuple[str, str, bool]]:
 
 
 def _dead_routes(cluster: Cluster) -> Iterator[Problem]:
-    """Find Ingress backends that are no Service or no port of it."""
+    """Find backends of an Ingress or an HTTPRoute that are no Service or no port of it."""
     for m in cluster.manifests:
-        if m.kind != "Ingress":
-            continue
-        rules = m["spec"].get("rules") or ()
-        paths = [path for rule in rules for path in (rule.get("http") or {}).get("paths") or ()]
-        default = m["spec"].get("defaultBackend")
-        for backend in [*(path["backend"] for path in paths), *([default] if default else [])]:
-            service = backend.get("service") or {}
-            ports = cluster.service_ports((m.namespace or "", service.get("name", "")))
-            port = service.get("port") or {}
-            wanted = str(port.get("name") or port.get("number"))
+        for name, port in backends(m):
+            ports = cluster.service_ports((m.namespace or "", name))
             if ports is None:
-                reason = f"there is no Service {service.get('name')}"
-            elif wanted not in ports:
-                reason = f"the Service {service['name']} has no port {wanted}"
+                reason = f"there is no Service {name}"
+            elif port not in ports or (m.kind == "HTTPRoute" and not port.isdigit()):
+                reason = f"the Service {name} has no port {port}"
             else:
                 continue
             yield _problem("route", m, "spec.rules", reason)

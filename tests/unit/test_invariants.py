@@ -57,6 +57,11 @@ web Deployment:
       metadata: {annotations: {checksum/config: SUM}}
       spec: &pod
         serviceAccountName: web
+        topologySpreadConstraints:
+          - maxSkew: 1
+            topologyKey: kubernetes.io/hostname
+            whenUnsatisfiable: ScheduleAnyway
+            labelSelector: {matchLabels: {app.kubernetes.io/component: web}}
         automountServiceAccountToken: false
         enableServiceLinks: false
         securityContext: &security
@@ -413,6 +418,18 @@ FAULTS: list[tuple[str, str, Any, str]] = [
     ),
     ("budgets-let-nodes-drain", "web PodDisruptionBudget", DELETE, "no PodDisruptionBudget"),
     ("budgets-let-nodes-drain", "web PodDisruptionBudget|spec|maxUnavailable", 0, "lets no pod"),
+    (
+        "replicas-are-apart",
+        f"{_POD}|topologySpreadConstraints|0|topologyKey",
+        "topology.kubernetes.io/zone",
+        "all of its replicas may be on the node that goes",
+    ),
+    (
+        "replicas-are-apart",
+        f"{_POD}|topologySpreadConstraints|0|labelSelector|matchLabels",
+        {"app.kubernetes.io/component": "db"},
+        "all of its replicas may be on the node that goes",
+    ),
     ("policies-name-their-peers", "web NetworkPolicy|spec|policyTypes", ["Ingress"], "switch on"),
     ("policies-name-their-peers", "db NetworkPolicy|spec|ingress|0|from", [], "means everybody"),
     ("policies-name-their-peers", "db NetworkPolicy|spec|ingress|0|ports", DELETE, "means all"),

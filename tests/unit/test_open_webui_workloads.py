@@ -169,11 +169,21 @@ def test_a_change_makes_another_job(checkout: Checkout) -> None:
     assert names[0] == names[1] != names[2]
 
 
+ROUTE: dict[str, Any] = {
+    "enabled": True,
+    "parentRefs": [{"name": "public", "namespace": "gateways"}],
+    "allowFrom": [{"namespace": "gateways", "pods": {"app": "proxy"}}, {"cidr": "35.191.0.0/16"}],
+}
+
+
 @pytest.mark.parametrize(
     ("values", "url"),
     [
         ({}, None),
         ({"ingress": {"enabled": True, "host": "a.example"}}, "http://a.example"),
+        ({"httpRoute": ROUTE | {"host": "b.example"}}, "https://b.example"),
+        ({"httpRoute": ROUTE | {"host": "b.example", "https": False}}, "http://b.example"),
+        ({"httpRoute": ROUTE, "ingress": {"host": "a.example"}}, "https://a.example"),
         ({"ingress": {"enabled": True, "host": "a.example", "tlsSecret": "t"}}, "https://a.example"),
         ({"openWebui": {"config": {"url": "https://b.example"}},
           "ingress": {"enabled": True, "host": "a.example"}}, "https://b.example"),
@@ -363,7 +373,18 @@ def test_nobody_outside_reaches_alloy(checkout: Checkout) -> None:
     assert outside(release, "open-webui", "ingress") == {("ingress-nginx", "", 8080)}
 
 
-def test_without_an_ingress_nobody_comes_in(checkout: Checkout) -> None:
+def test_each_way_in_that_is_on_lets_its_own_in(checkout: Checkout) -> None:
+    ingress = {"enabled": True, "host": "a.example"}
+    values = {"httpRoute": ROUTE | {"host": "a.example"}}
+    by_route = {("gateways", "", 8080), ("35.191.0.0/16", "", 8080)}
+    by_ingress = {("ingress-nginx", "", 8080)}
+    only = render(checkout, values)
+    assert outside(only, "open-webui", "ingress") == by_route
+    both = render(checkout, values, {"ingress": ingress})
+    assert outside(both, "open-webui", "ingress") == by_route | by_ingress
+
+
+def test_without_a_way_in_nobody_comes_in(checkout: Checkout) -> None:
     release = render(checkout)
     for name in ("open-webui", "postgres", "weaviate", "searxng", "alloy"):
         assert outside(release, name, "ingress") == set()

@@ -150,6 +150,16 @@ spec:
   affinity:
     {{- toYaml . | nindent 4 }}
   {{- end }}
+  {{- if and (eq $as .component) (gt (int $values.replicaCount) 1) }}
+  # A node that goes takes one of them, where there is another node.
+  topologySpreadConstraints:
+    - maxSkew: 1
+      topologyKey: kubernetes.io/hostname
+      whenUnsatisfiable: ScheduleAnyway
+      labelSelector:
+        matchLabels:
+          {{- include "open-webui-stack.selectorLabels" (list $root $as) | nindent 10 }}
+  {{- end }}
   {{- with .spec }}
   {{- . | nindent 2 }}
   {{- end }}

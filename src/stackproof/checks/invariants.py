@@ -19,6 +19,7 @@ import yaml
 from stackproof import schema
 from stackproof.checks import Checks, credentials, network
 from stackproof.manifests import WORKLOAD_KINDS, Manifest, amount, containers, pod_template
+from stackproof.references import matches
 from stackproof.surroundings import Rendered
 
 INVARIANTS: Checks[Rendered] = Checks()
@@ -743,6 +744,33 @@ def budgets_let_nodes_drain(rendered: Rendered) -> Iterator[str]:
                 yield f"{budget.source}: {budget.ref} lets no pod of {m.ref} go: nodes cannot drain"
 
 
+@INVARIANTS.register
+def replicas_are_apart(rendered: Rendered) -> Iterator[str]:
+    """Several replicas of a pod go to several nodes, where there are several."""
+    for m in rendered.release.of_kind("Deployment", "StatefulSet"):
+        labels = _pod_labels(m)
+        if m["spec"].get("replicas", 1) > 1 and not any(
+            matches(selector, labels) for selector in _apart(_pod_spec(m) or {})
+        ):
+            yield f"{m.source}: {m.ref}: all of its replicas may be on the node that goes"
+
+
+def _apart(spec: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """Yield selectors of the pods that a pod keeps away from, by node."""
+    node = "kubernetes.io/hostname"
+    for spread in spec.get("topologySpreadConstraints") or ():
+        if spread["topologyKey"] == node and spread.get("labelSelector"):
+            yield spread["labelSelector"]
+    away = (spec.get("affinity") or {}).get("podAntiAffinity") or {}
+    preferred = away.get("preferredDuringSchedulingIgnoredDuringExecution") or ()
+    for term in (
+        *(away.get("requiredDuringSchedulingIgnoredDuringExecution") or ()),
+        *(one["podAffinityTerm"] for one in preferred),
+    ):
+        if term["topologyKey"] == node and term.get("labelSelector"):
+            yield term["labelSelector"]
+
+
 def _selects(m: Manifest, labels: Mapping[str, str]) -> bool:
     wanted = (m["spec"].get("selector") or {}).get("matchLabels") or {}
     return bool(wanted) and wanted.items() <= labels.items()
@@ -780,9 +808,10 @@ def policies_name_their_peers(m: Manifest) -> Iterator[str]:
 
 @INVARIANTS.register
 def what_policies_close_they_open(rendered: Rendered) -> Iterator[str]:
-    """What a pod is configured to call is let out by policies, and let in there."""
+    """What a pod is configured to call is let out by policies and let in there; ways in lead in."""
     yield from network.blocked([rendered.release], rendered.externals)
     yield from network.cut_off([rendered.release], rendered.externals)
+    yield from network.locked_out([rendered.release], rendered.externals)
 
 
 @INVARIANTS.register

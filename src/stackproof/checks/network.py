@@ -12,7 +12,7 @@ from ipaddress import ip_address, ip_network
 from typing import Any
 
 from stackproof import endpoints
-from stackproof.manifests import Manifest, Release, containers
+from stackproof.manifests import Manifest, Release, backends, containers
 from stackproof.references import NOTHING, Cluster, Externals, Pod, addresses, matches
 
 
@@ -95,6 +95,38 @@ def cut_off(releases: Iterable[Release], externals: Externals = NOTHING) -> Iter
                 yield f"{_id(pod)} calls {endpoint.host} ({where}), and no egress rule lets it"
 
 
+#: In 130.211.0.0/22 and 35.191.0.0/16, from where Google's load balancers and their health checks
+#: come (docs.cloud.google.com/load-balancing/docs/firewall-rules): both, or no backend is healthy.
+_LOAD_BALANCERS = ("130.211.0.1", "35.191.0.1")
+
+
+def locked_out(releases: Iterable[Release], externals: Externals = NOTHING) -> Iterator[str]:
+    """Yield each way in (Ingress, HTTPRoute) whose traffic does not get to the pods behind it."""
+    cluster = Cluster(releases, externals)
+    policies = Policies(cluster)
+    for m in cluster.manifests:
+        for pod, port in _behind(cluster, m):
+            where = f"{m.ref} leads to port {port} of {_id(pod)}"
+            if not policies.open_outside(pod, port):
+                yield f"{where}, and no ingress rule lets anybody in from outside"
+            healthy = [policies.let_in(pod, Peer(address=a), port) for a in _LOAD_BALANCERS]
+            if any(healthy) and not all(healthy):
+                yield f"{where}, and only a part of the load balancers' addresses may call it"
+
+
+def _behind(cluster: Cluster, way_in: Manifest) -> Iterator[tuple[Pod, int]]:
+    """Yield the pods, and their port, that a way in leads to."""
+    for name, wanted in backends(way_in):
+        made = cluster.find("Service", way_in.namespace, name)
+        for port in (made["spec"].get("ports") or ()) if made else ():
+            if made and wanted in {str(port["port"]), port.get("name")}:
+                target = str(port.get("targetPort", port["port"]))
+                selector = {"matchLabels": made["spec"].get("selector") or {}}
+                for pod in cluster.selected(made.namespace or "", selector):
+                    if target in pod.ports:
+                        yield pod, pod.ports[target]
+
+
 def _opened(cluster: Cluster) -> Iterator[tuple[str, Mapping[str, Any], Pod, Pod]]:
     """Yield where a policy lets a pod call another: where, the rule, the caller and the callee."""
     policies = Policies(cluster)
@@ -126,6 +158,17 @@ class Policies:
     def let_in(self, pod: Pod, by: Peer, port: int) -> bool:
         """Tell whether a pod's port may be called by what no release here makes."""
         return self._lets(pod, by, "ingress", pod.ports, ("TCP", port))
+
+    def open_outside(self, pod: Pod, port: int) -> bool:
+        """Tell whether anybody outside the pod's namespace may call its port."""
+        ruling = self.ruling(pod, "ingress")
+        rules = (rule for one in ruling for rule in one["spec"].get("ingress") or ())
+        return not ruling or any(
+            not rule.get("from")
+            or any("ipBlock" in peer or "namespaceSelector" in peer for peer in rule["from"])
+            for rule in rules
+            if _has_port(rule, pod, port)
+        )
 
     def _lets(
         self,

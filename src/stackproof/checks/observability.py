@@ -13,7 +13,7 @@ from stackproof import alerts, dashboards, endpoints
 from stackproof.checks import Checks, accounts, gateway
 from stackproof.checks.alloy import alloy_settings, seconds
 from stackproof.checks.pods import planned
-from stackproof.manifests import Manifest, Release, containers, expand, pod_template
+from stackproof.manifests import Manifest, Release, containers, expand, hosts, pod_template
 from stackproof.stack.base import STACK_TENANT
 
 OBSERVABILITY: Checks[Release] = Checks()
@@ -139,11 +139,9 @@ def grafana_is_what_its_values_say(release: Release) -> Iterator[str]:
     given = release.env(container)
     root = given.get("GF_SERVER_ROOT_URL")
     address = urlsplit(root.value or "" if root else "")
-    ways = dict(_ways_in(release))
-    if address.hostname not in (ways or {"localhost": "http"}):
+    ways = set(_ways_in(release)) or {("http", "localhost")}
+    if (address.scheme, address.hostname) not in ways:
         yield f"Grafana's root_url is {root and root.value}, people come in by {sorted(ways)}"
-    elif ways and address.scheme != ways[address.hostname]:
-        yield f"Grafana's root_url is {root and root.value}, people come in by {ways}"
     for name in ("GF_SECURITY_SECRET_KEY", "GF_SECURITY_ADMIN_PASSWORD"):
         key = given[name].key if name in given else None
         if key is None or key.kind != "Secret":
@@ -156,14 +154,12 @@ def grafana_is_what_its_values_say(release: Release) -> Iterator[str]:
 
 
 def _ways_in(release: Release) -> Iterator[tuple[str, str]]:
-    """Yield host and scheme of each way by which people reach Grafana."""
-    for ingress in release.of_kind("Ingress"):
-        scheme = "https" if ingress["spec"].get("tls") else "http"
-        for rule in ingress["spec"]["rules"]:
-            yield rule["host"], scheme
-    for route in release.of_kind("HTTPRoute"):
-        for host in route["spec"].get("hostnames") or ():
-            yield host, "https"
+    """Yield scheme and host of each way by which people reach Grafana."""
+    for m in release.of_kind("Ingress", "HTTPRoute"):
+        tls = m.kind == "Ingress" and m["spec"].get("tls")
+        # Which of the two a route has, only the gateway's listener knows.
+        schemes = ("http", "https") if m.kind == "HTTPRoute" else ("https" if tls else "http",)
+        yield from ((scheme, host) for scheme in schemes for host in hosts(m))
 
 
 @OBSERVABILITY.register

@@ -95,6 +95,45 @@ def names_are_resolved_on_every_network(scene: Scene) -> Iterator[str]:
                     )
 
 
+@dataclass(frozen=True, slots=True)
+class Api:
+    """Where a policy sees a pod call the Kubernetes API: its endpoint, not its Service."""
+
+    cluster: str
+    peer: Peer
+    port: int
+
+
+#: docs.cloud.google.com/kubernetes-engine/docs/concepts/network-isolation: a private endpoint is in
+#: the subnet of the nodes, in clusters made before 2024 in a range of its own. kind: Docker's net.
+APIS = (
+    Api("GKE with a private endpoint in the nodes' subnet", Peer(address="10.164.0.2"), 443),
+    Api("GKE with a private endpoint in a range of its own", Peer(address="172.16.0.2"), 443),
+    Api("kind", Peer(address="172.18.0.2"), 6443),
+)
+_INTERNET = Peer(address="1.1.1.1")
+
+
+@PLATFORM.register
+def the_kubernetes_api_is_not_the_internet(scene: Scene) -> Iterator[str]:
+    """Who asks the Kubernetes API reaches it, and with its token does not reach the internet."""
+    cluster = Cluster(scene.releases, FROM_FLUX)
+    policies = Policies(cluster)
+    for pod in cluster.pods:
+        if pod.spec.get("automountServiceAccountToken") is not True:
+            continue
+        who = f"{pod.workload.ref} in {pod.namespace}"
+        for api in APIS:
+            if not policies.let_out(pod, api.peer, api.port):
+                yield (
+                    f"{who}: on {api.cluster} no egress rule lets it ask the Kubernetes API, at "
+                    f"{api.peer.address}:{api.port}"
+                )
+        for port in sorted({api.port for api in APIS}):
+            if policies.let_out(pod, _INTERNET, port):
+                yield f"{who} has a token of the Kubernetes API, and the internet on port {port}"
+
+
 @PLATFORM.register
 def both_charts_mean_the_same_resolvers(scene: Scene) -> Iterator[str]:
     """Both charts take the same block of values for whom pods ask, with the same defaults."""

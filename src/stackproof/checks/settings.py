@@ -21,7 +21,15 @@ from stackproof.checks import Checks, gateway, network
 from stackproof.checks.alloy import Alloy, seconds
 from stackproof.checks.deployment import FROM_FLUX, Scene
 from stackproof.checks.pods import answering, at, planned
-from stackproof.manifests import COMPONENT, Manifest, Release, amount, containers, pod_template
+from stackproof.manifests import (
+    COMPONENT,
+    Manifest,
+    Release,
+    amount,
+    containers,
+    hosts,
+    pod_template,
+)
 from stackproof.stack.base import STACK_TENANT, Backend
 from stackproof.surroundings import read_values
 from stackproof.tenants import parse_duration
@@ -572,11 +580,11 @@ def variables_say_what_they_must(scene: Scene) -> Iterator[str]:
 def the_application_knows_its_address(scene: Scene) -> Iterator[str]:
     """What users type is what the application believes its address to be, and nobody else's."""
     for release in scene.tenants.values():
-        for ingress in release.of_kind("Ingress"):
-            data = release.of_component("ConfigMap", "open-webui")["data"]
-            for name in ("WEBUI_URL", "CORS_ALLOW_ORIGIN"):
-                if data.get(name) != f"https://{ingress['spec']['rules'][0]['host']}":
-                    yield f"{name} is {data.get(name)}, which is not what the Ingress serves"
+        served = {f"https://{host}" for m in release for host in hosts(m)}
+        data = release.of_component("ConfigMap", "open-webui")["data"] if served else {}
+        for name in ("WEBUI_URL", "CORS_ALLOW_ORIGIN") if served else ():
+            if data.get(name) not in served:
+                yield f"{name} is {data.get(name)}, what is served is {sorted(served)}"
 
 
 # --- Pods ---------------------------------------------------------------------------------------
@@ -908,7 +916,8 @@ def people_come_in_by_https_only(scene: Scene) -> Iterator[str]:
     for release, name in ((scene.lgtm, "grafana"), *((r, "open-webui") for r in _tenants(scene))):
         ingress = next((m for m in release.of_kind("Ingress") if m.labels[COMPONENT] == name), None)
         if ingress is None:
-            yield f"{release.namespace}: nothing leads people to {name} (Ingress)"
+            if not release.of_kind("HTTPRoute"):
+                yield f"{release.namespace}: nothing leads people to {name} (Ingress, HTTPRoute)"
             continue
         spec, where = ingress["spec"], f"{release.namespace}: {ingress.ref}"
         path = {"path": "/", "pathType": "Prefix"}

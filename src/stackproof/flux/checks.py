@@ -11,6 +11,7 @@ from typing import Any
 from stackproof import schema
 from stackproof.checklist import Check
 from stackproof.manifests import CLUSTER_KINDS, WORKLOAD_KINDS, Manifest, containers
+from stackproof.manifests import hosts as served
 from stackproof.references import matches
 from stackproof.tenants import Tenant
 from stackproof.versions import Versions
@@ -538,9 +539,8 @@ def tenants_share_nothing(subject: Subject) -> Iterator[str]:
             if manifest.kind == "ExternalSecret":
                 for entry in manifest["spec"].get("data") or ():
                     keys[entry["remoteRef"]["key"]].add(home)
-            if manifest.kind == "Ingress":
-                for rule in manifest["spec"].get("rules") or ():
-                    hosts[rule.get("host") or "*"].add(home)
+            for host in served(manifest):
+                hosts[host].add(home)
             if manifest.kind == "ConfigMap" and "OTEL_SERVICE_NAME" in (manifest["data"] or ()):
                 services[manifest["data"]["OTEL_SERVICE_NAME"]].add(home)
     for what, found in (("remote key", keys), ("host", hosts), ("service name", services)):

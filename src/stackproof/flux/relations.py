@@ -15,7 +15,7 @@ import yaml
 
 from stackproof import references
 from stackproof.errors import StackproofError
-from stackproof.manifests import WORKLOAD_KINDS, Manifest, Release, amount, containers
+from stackproof.manifests import WORKLOAD_KINDS, Manifest, Release, amount, containers, hosts
 from stackproof.versions import Versions
 
 from . import controllers
@@ -179,9 +179,9 @@ def the_cluster_is_one(subject: Subject) -> Iterator[str]:
         project = m.annotations.get("open-webui-stack/gcp-project")
         if project not in (None, known.get("GCP_PROJECT")):
             yield f"{at(applied)}: its keys are in the project {project}, which the store is not"
-        for rule in m["spec"].get("rules") or () if m.kind == "Ingress" else ():
-            if not domain or not str(rule.get("host")).endswith(f".{domain}"):
-                yield f"{at(applied)}: the host {rule.get('host')} is not in DOMAIN ({domain})"
+        for host in hosts(m):
+            if not domain or not host.endswith(f".{domain}"):
+                yield f"{at(applied)}: the host {host} is not in DOMAIN ({domain})"
         for name in _clusters(m) if m.kind in WORKLOAD_KINDS else ():
             if name != known.get("CLUSTER"):
                 yield f"{at(applied)}: its telemetry says k8s.cluster.name={name}"

@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from stackproof.twins.base import Edit, Layer, Twin
 
 
-def _shown(name: str, fault: str, check: str, reason: str, *edits: Edit) -> Twin:
+def _shown(
+    name: str,
+    fault: str,
+    check: str,
+    reason: str,
+    *edits: Edit,
+    lgtm: Mapping[str, Any] | None = None,
+    tenant: Mapping[str, Any] | None = None,
+    layer: Layer = Layer.UNIT,
+) -> Twin:
     return Twin(
         name=name,
         fault=fault,
-        layer=Layer.UNIT,
-        caught_by=f"deployment.{check}",
+        layer=layer,
+        caught_by=check,
         reason=reason,
         edits=edits,
+        lgtm=lgtm or {},
+        tenant=tenant or {},
     )
 
 
@@ -63,12 +75,184 @@ _NAMES = (
     ),
 )
 
+_OPEN = "invariants.what-policies-close-they-open"
+_POLICIES = "charts/open-webui-stack/templates/networkpolicies.yaml"
+#: The ways in by a gateway of the Gateway API, and by GKE's load balancer.
+_ROUTE: dict[str, Any] = {
+    "enabled": True,
+    "parentRefs": [{"name": "public", "namespace": "gateways"}],
+    "allowFrom": [{"namespace": "gateways"}],
+    "host": "chat.soev.ai",
+}
+_GRAFANA_ROUTE = _ROUTE | {"host": "grafana.soev.ai"}
+_HALF = _ROUTE | {"allowFrom": [{"cidr": "130.211.0.0/22"}]}
+
+_WAYS_IN = (
+    _shown(
+        "gateway-is-kept-out",
+        "a gateway leads to the application, and the policy lets in the Ingress' controller only",
+        _OPEN,
+        r"HTTPRoute/open-webui leads to port 8080 .*no ingress rule lets anybody in from outside",
+        Edit(
+            _POLICIES,
+            "concat $peers .Values.httpRoute.allowFrom",
+            "$peers",
+        ),
+        tenant={"ingress": {"enabled": False}, "httpRoute": _ROUTE},
+    ),
+    _shown(
+        "gateway-is-kept-out-of-grafana",
+        "a gateway leads to Grafana, and the policy lets in the Ingress' controller only",
+        _OPEN,
+        r"HTTPRoute/grafana leads to port 3000 of .*no ingress rule lets anybody in from outside",
+        Edit(
+            "charts/lgtm/templates/networkpolicies.yaml",
+            "concat $peers .Values.grafana.httpRoute.allowFrom",
+            "$peers",
+        ),
+        lgtm={"grafana": {"ingress": {"enabled": False}, "httpRoute": _GRAFANA_ROUTE}},
+    ),
+    _shown(
+        "gateway-component-is-kept-out",
+        "the application calls the search gateway, and the gateway's policy does not let it in",
+        _OPEN,
+        r"Deployment/open-webui in .* calls port 8000 of Deployment/open-webui-gateway .*ingress",
+        Edit(
+            _POLICIES,
+            "{{- if eq .to $component }}",
+            '{{- if and (eq .to $component) (ne .to "gateway") }}',
+        ),
+        tenant={"gateway": {"enabled": True, "image": {"tag": "1.0.0"}}},
+    ),
+    _shown(
+        "health-checks-are-kept-out",
+        "one of the two ranges of GKE's load balancers and health checks may call the application",
+        _OPEN,
+        r"HTTPRoute/open-webui .*only a part of the load balancers' addresses",
+        tenant={"ingress": {"enabled": False}, "httpRoute": _HALF},
+    ),
+    _shown(
+        "nobody-may-come-in",
+        "a gateway leads to the application, and nobody is named who may come in by it",
+        "render",
+        r"httpRoute/allowFrom.*minItems",
+        tenant={"httpRoute": {**_ROUTE, "allowFrom": []}},
+        layer=Layer.SCHEMA,
+    ),
+    _shown(
+        "route-to-no-port",
+        "the HTTPRoute leads to a port that the Service has not",
+        "invariants.references-resolve",
+        r"HTTPRoute/open-webui .*the Service open-webui has no port 80$",
+        Edit("charts/open-webui-stack/templates/ingress.yaml", "port: 8080", "port: 80"),
+        tenant={"httpRoute": _ROUTE},
+    ),
+    _shown(
+        "route-of-another-channel",
+        "the HTTPRoute has a field of the experimental channel, which clusters drop in silence",
+        "invariants.schema-valid",
+        r"HTTPRoute/open-webui.*'retry'",
+        Edit(
+            "charts/open-webui-stack/templates/ingress.yaml",
+            "          port: 8080\n",
+            "          port: 8080\n      retry: {attempts: 2}\n",
+        ),
+        tenant={"httpRoute": _ROUTE},
+    ),
+    _shown(
+        "two-tenants-routes-of-one-host",
+        "two tenants' HTTPRoutes serve the same host",
+        "flux.tenants-share-nothing",
+        r"host chat\.soev\.ai is used by several tenants",
+        Edit(
+            "charts/open-webui-stack/values-prod.yaml",
+            "ingress:\n",
+            "httpRoute:\n  enabled: true\n  host: chat.soev.ai\n  parentRefs: [{name: public}]\n"
+            "  allowFrom: [{namespace: gateways}]\ningress:\n",
+        ),
+    ),
+    _shown(
+        "route-without-the-right",
+        "a tenant's release makes an HTTPRoute, which its account may not",
+        "flux.accounts-may-what-they-need",
+        r"ServiceAccount/flux in open-webui: may not create httproutes of gateway\.networking",
+        Edit(
+            "charts/open-webui-stack/values-prod.yaml",
+            "ingress:\n",
+            "httpRoute:\n  enabled: true\n  parentRefs: [{name: public}]\n"
+            "  allowFrom: [{namespace: gateways}]\ningress:\n",
+        ),
+        Edit("flux/base/open-webui/rbac.yaml", "resources: [httproutes]", "resources: [tcproutes]"),
+    ),
+)
+
+_KUBERNETES_API = (
+    _shown(
+        "token-and-the-internet",
+        "Alloy, which has a token of the Kubernetes API, may call the whole internet",
+        "render",
+        r"networkPolicy/kubernetesApiCidrs/0.*does not match",
+        tenant={"networkPolicy": {"kubernetesApiCidrs": ["0.0.0.0/0"]}},
+        layer=Layer.SCHEMA,
+    ),
+    _shown(
+        "token-and-half-the-internet",
+        "the internet in two halves, which no schema sees",
+        "platform.the-kubernetes-api-is-not-the-internet",
+        r"Deployment/open-webui-alloy in .* has a token of the Kubernetes API, and the internet",
+        tenant={"networkPolicy": {"kubernetesApiCidrs": ["0.0.0.0/1", "128.0.0.0/1"]}},
+    ),
+    _shown(
+        "pod-logs-of-a-made-up-address",
+        "the address of the Kubernetes API is made up: Alloy collects no pod logs",
+        "platform.the-kubernetes-api-is-not-the-internet",
+        r"on GKE with a private endpoint .* no egress rule lets it ask the Kubernetes API",
+        tenant={"networkPolicy": {"kubernetesApiCidrs": ["192.0.2.1/32"]}},
+    ),
+)
+
+_REPLICAS = (
+    _shown(
+        "gateway-on-one-node",
+        "both pods of the gateway may be on one node, and go with it",
+        "invariants.replicas-are-apart",
+        r"Deployment/gateway: all of its replicas may be on the node that goes",
+        Edit(
+            "charts/lgtm/templates/gateway.yaml",
+            "topologyKey: kubernetes.io/hostname",
+            "topologyKey: zone",
+        ),
+    ),
+    _shown(
+        "searches-on-one-node",
+        "the pods of a tenant's search keep away from other pods than their own",
+        "invariants.replicas-are-apart",
+        r"Deployment/open-webui-searxng: all of its replicas may be on the node that goes",
+        Edit(
+            "charts/open-webui-stack/templates/_helpers.tpl",
+            "(list $root $as) | nindent 10",
+            '(list $root "postgres") | nindent 10',
+        ),
+        tenant={"searxng": {"replicaCount": 2}},
+    ),
+    _shown(
+        "gateway-without-a-budget",
+        "a drain may take both pods of the gateway at once",
+        "invariants.budgets-let-nodes-drain",
+        r"Deployment/gateway has 2 replicas and no PodDisruptionBudget",
+        Edit("charts/lgtm/templates/gateway.yaml", "kind: PodDisruptionBudget", "kind: ConfigMap"),
+    ),
+)
+
 NETWORK: tuple[Twin, ...] = (
     *_NAMES,
+    *_WAYS_IN,
+    *_KUBERNETES_API,
+    *_REPLICAS,
     _shown(
         "span-metrics-go-nowhere",
         "scaled out, Tempo writes its span metrics to a namespace that Mimir is not in",
-        "what-is-scaled-out-finds-itself",
+        "deployment.what-is-scaled-out-finds-itself",
         r"tempo-values\.yaml: mimir-gateway\.observability\.svc: .* installs mimir into backends",
         Edit(
             "observability/scale-out/tempo-values.yaml",
