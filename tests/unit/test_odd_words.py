@@ -173,3 +173,16 @@ def test_a_word_that_looks_like_something_else_stays_text(chart: str, word: str)
         wanted = rendered(chart, scenario, plain, PLAIN if DNS.fullmatch(word) else word)
         assert PLAIN in json.dumps([meaning(m) for m in wanted])
         assert differences(wanted, rendered(chart, scenario, odd, word), word) == []
+
+
+@pytest.mark.parametrize("word", [word for word in WORDS if DNS.fullmatch(word)])
+def test_a_tenant_that_looks_like_something_else_is_refused(word: str) -> None:
+    def tenant(word: str) -> Release:
+        one = dict.fromkeys(("name", "namespace", "secretPrefix"), word)
+        canary = {"enabled": True, "image": {"tag": "1.0.0"}, "metricsTenant": word}
+        return rendered("lgtm", "production.yaml", {"tenants": [one], "canary": canary}, PLAIN)
+
+    # What a reader of YAML would take for something else is refused where it is written.
+    with pytest.raises(helm.HelmError, match="'/tenants/0/name'"):
+        tenant(word)
+    assert tenant(PLAIN).manifests

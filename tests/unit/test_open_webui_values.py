@@ -140,7 +140,7 @@ def test_refused_with_its_path(checkout: Checkout, values: Mapping[str, Any], pa
         nested("openWebui.config.openaiApiBaseUrl", "https://models.example:65535/a%20b/v1"),
         otel(sampler="traceidratio", samplerArg=0),
         otel(tenantId="a"),
-        otel(tenantId="a" * 63),
+        otel(tenantId="a" * 34),
         {"openWebui": {"replicaCount": 2, "persistence": {"enabled": False},
                        "config": {"redisUrl": "redis://redis:6379"}}},
         nested("postgres.image.tag", "16.16-alpine@sha256:" + "0" * 64),

@@ -592,7 +592,7 @@ def the_application_knows_its_address(scene: Scene) -> Iterator[str]:
 #: Of the observability release; the application's are in `application`. Resources are the plan's
 #: (phase 3), users those of the images, paths what the programs answer (tenancy, sections 1 to 3).
 RESOURCES = {
-    "mimir": ("500m", "2Gi", "2", "4Gi"),
+    "mimir": ("500m", "3Gi", "2", "6Gi"),
     "loki": ("100m", "512Mi", "1", "1Gi"),
     "tempo": ("200m", "1Gi", "1", "2Gi"),
     "grafana": ("100m", "256Mi", "500m", "512Mi"),

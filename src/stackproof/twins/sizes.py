@@ -83,7 +83,7 @@ _FIT: tuple[Twin, ...] = (
         "disk-that-the-limits-fill",
         "Mimir's volume has 10 GiB, and the tenants may write 137 GB within the retention",
         r"mimir: 4 tenants at their limits .*need disk of 1\d\d GB, it has 10\.7 GB",
-        Edit("observability/mimir-values.yaml", "size: 150Gi", "size: 10Gi"),
+        Edit("observability/mimir-values.yaml", "size: 250Gi", "size: 10Gi"),
     ),
     _unfit(
         "series-that-the-memory-does-not-hold",
@@ -93,7 +93,7 @@ _FIT: tuple[Twin, ...] = (
     ),
     _unfit(
         "lines-that-fill-the-disk",
-        "each tenant may send the plan's 4 MB of lines a second, kept 31 days, on 350 GiB",
+        "each tenant may send the plan's 4 MB of lines a second, kept 31 days, on 550 GiB",
         r"loki: .*need disk of .* it has 376 GB",
         lgtm={"defaults": {"limits": {"logs": {"megabytesPerSecond": 4}}}},
     ),
