@@ -68,7 +68,7 @@ PATCHES = [
         "more rights than the others have",
         """\
   patches:
-    - target: {kind: RoleBinding, name: flux}
+    - target: {kind: RoleBinding, name: release}
       patch: |
         - {op: replace, path: /roleRef/name, value: cluster-admin}
 """,

@@ -203,6 +203,16 @@ _WEB = f"{_POD}|containers|0"
 _INIT = f"{_POD}|initContainers|0"
 _DB = "db StatefulSet|spec|template|spec"
 
+
+def _fetched(**spec: str) -> dict[str, Any]:
+    return {
+        "apiVersion": "external-secrets.io/v1",
+        "kind": "ExternalSecret",
+        "metadata": {"name": "web", "namespace": "here"},
+        "spec": spec,
+    }
+
+
 FAULTS: list[tuple[str, str, Any, str]] = [
     ("schema-valid", "web Service|spec|port", 80, "1.32.0.*port"),
     ("schema-valid", "web Deployment|apiVersion", "apps/v1beta1", "no schema for apps/v1beta1"),
@@ -221,6 +231,19 @@ FAULTS: list[tuple[str, str, Any, str]] = [
         "web Deployment|metadata|labels|app.kubernetes.io/component",
         "db",
         "its pods say app.kubernetes.io/component=web, itself db",
+    ),
+    (
+        "credentials-name-their-host",
+        f"{_WEB}|env|0",
+        {"name": "OPENAI_API_KEY", "value": "hf_x"},
+        "web gets OPENAI_API_KEY and no OPENAI_API_BASE_URL",
+    ),
+    *(
+        ("secrets-are-fetched-again", "web ExternalSecret", _fetched(**spec), message)
+        for spec, message in (
+            ({"refreshInterval": "0s"}, "fetched once and never again"),
+            ({"refreshPolicy": "CreatedOnce"}, "not fetched again when the store changes"),
+        )
     ),
     ("references-resolve", f"{_WEB}|env|2|valueFrom|secretKeyRef|key", "pass", "no key pass"),
     ("references-resolve", "web ConfigMap|data|DB_URL", "postgres://db:5433/web", "no port 5433"),

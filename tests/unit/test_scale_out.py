@@ -14,8 +14,8 @@ from stackproof.checkout import Checkout
 from stackproof.commands import scale_out as command
 from stackproof.deployment import Deployment
 from stackproof.errors import StackproofError
-from stackproof.stack.base import STACK_TENANT
 from stackproof.scale_out import BACKENDS, astray, tenant_values
+from stackproof.stack.base import STACK_TENANT
 
 
 @pytest.mark.parametrize(
