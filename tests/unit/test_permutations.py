@@ -200,10 +200,11 @@ def test_a_broken_permutation_is_named(checkout: Checkout) -> None:
     wrong = helpers.replace("runAsNonRoot: true", "runAsNonRoot: {{ .Values.x | default true }}")
     assert wrong != helpers
     template = (chart / "templates" / "grafana.yaml").read_text(encoding="utf-8")
-    old = "strategy: {type: Recreate}"
+    old = "serviceAccountName: grafana"
     assert old in template
-    fault = "{{ if and .Values.grafana.ingress.enabled (not .Values.gateway.enabled) }}{{ else }}"
-    overlay = {"templates/grafana.yaml": template.replace(old, f"{fault}{old}{{{{ end }}}}")}
+    when = "if and .Values.grafana.ingress.enabled (not .Values.gateway.enabled)"
+    fault = f"serviceAccountName: {{{{ {when} }}}}gone{{{{ else }}}}grafana{{{{ end }}}}"
+    overlay = {"templates/grafana.yaml": template.replace(old, fault)}
 
     def fails(choice: Choice) -> bool:
         request = asked("lgtm", choice)
