@@ -142,6 +142,12 @@ def pinned(lock: str) -> str:
     return found[1]
 
 
+def drivers(checkout: Checkout) -> str:
+    """Return a mark of what `install_driver` installs."""
+    path = checkout.tools / NAME / "postgres.lock"
+    return hashlib.sha256(_read(checkout, path)).hexdigest()[:16]
+
+
 def install_driver(checkout: Checkout, folder: Path) -> None:
     """Install the driver of PostgreSQL into a folder, for an image of the application.
 

@@ -232,7 +232,7 @@ class Images:
 
         self._import(
             choice.reference,
-            f"{python} 1",
+            f"{python} {application.drivers(self._checkout)}",
             write,
             [
                 f"ENV PATH={python.parent}:{_PATH}",
