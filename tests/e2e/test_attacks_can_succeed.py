@@ -22,7 +22,7 @@ _TRUSTING = """
 		@named header X-Scope-OrgID *
 		@nameless not header X-Scope-OrgID *
 		basic_auth @nameless {
-			import {$USERS_DIR}/users
+			import {$USERS_DIR}/*
 		}
 		vars @nameless tenant {http.auth.user.id}
 		vars @named tenant {http.request.header.X-Scope-OrgID}
