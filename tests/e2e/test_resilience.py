@@ -8,13 +8,12 @@ with the numbers that are asserted here.
 from __future__ import annotations
 
 import os
-import shutil
 import signal as signals
 import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from itertools import chain, repeat
@@ -23,6 +22,7 @@ from typing import Any
 
 import pytest
 from opentelemetry.proto.metrics.v1.metrics_pb2 import AggregationTemporality, Sum
+from tests.disks import full, small_disk
 from urllib3.exceptions import ReadTimeoutError
 
 from stackproof import counted, telemetry
@@ -645,44 +645,10 @@ def test_tempo_takes_more_live_traces_than_it_keeps(limited: LocalStack, client:
 
 # --- a full disk ---
 
-DISK_BYTES = 8 * 2**20
 #: Loki looks at its disk every 10 s.
 REFUSED_WITHIN_S = 15.0
 #: What was acknowledged so long before may not have been sent on yet.
 BATCH_S = 0.5
-
-
-@contextmanager
-def _small_disk(stack: LocalStack, component: str) -> Iterator[Path]:
-    """Run a backend on an empty small disk, and on its own again when the block ends."""
-    data = stack.directory / component / "data"
-    if shutil.which("mount") is None:
-        pytest.skip("a small disk must be mounted, and there is no `mount`")
-    command = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "small", str(data)]
-    mounted = subprocess.run(command, capture_output=True, text=True, check=False)
-    if mounted.returncode:
-        pytest.skip(f"a small disk must be mounted, which takes root: {mounted.stderr.strip()}")
-    try:
-        stack.restart(component)
-        yield data
-    finally:
-        stack.process(component).kill()
-        subprocess.run(["umount", str(data)], check=True)
-        stack.restart(component)
-
-
-@contextmanager
-def _filled(disk: Path) -> Iterator[float]:
-    """Take all that is left of a disk until the block ends; gives since when."""
-    filler = disk / "filler"
-    try:
-        with suppress(OSError), filler.open("wb", 0) as file:
-            while True:
-                file.write(b"x" * 4096)
-        assert shutil.disk_usage(disk).free == 0
-        yield time.monotonic()
-    finally:
-        filler.unlink()
 
 
 def _told(stack: LocalStack, client: Client, signal: Signal, patience_s: float) -> int:
@@ -731,10 +697,10 @@ def test_a_full_disk(
     A known loss: Tempo takes all and keeps nothing, until it is started again.
     """
     signal = SIGNALS[component]
-    with _small_disk(running, component) as disk:
+    with small_disk(running, component) as disk:
         with sending(running, client, TENANTS) as sources:
             time.sleep(2)
-            with _filled(disk) as filled:
+            with full(disk) as filled:
                 assert (
                     _told(running, client, signal, 2 if status < 300 else REFUSED_WITHIN_S)
                     == status
@@ -767,10 +733,10 @@ def test_a_full_disk(
 @pytest.mark.xdist_group("disks")
 def test_mimir_is_started_on_a_full_disk(running: LocalStack, client: Client) -> None:
     """A known loss: it repairs its log when it starts, finds no room for that, and has no log."""
-    with _small_disk(running, "mimir") as disk:
+    with small_disk(running, "mimir") as disk:
         with sending(running, client, TENANTS) as sources:
             time.sleep(2)
-            with _filled(disk):
+            with full(disk):
                 assert _told(running, client, Signal.METRICS, REFUSED_WITHIN_S) == 503
                 killed = _kill(running, "mimir")
                 with pytest.raises(StackproofError, match="exited with 1"):
