@@ -82,7 +82,9 @@ class Gateway:
     def status(self, user: str, password: str, path: str, method: str = "POST") -> int:
         """Return what the gateway answers; it may hang up while it reads its users again."""
         headers = {**telemetry.basic_auth((user, password)), "Connection": "close"}
-        url, again = f"http://127.0.0.1:{self.port}{path}", urllib3.Retry(3, allowed_methods=None)
+        url = f"http://127.0.0.1:{self.port}{path}"
+        # The answer itself is wanted: a 503 says to come again later, and urllib3 would wait for it.
+        again = urllib3.Retry(3, allowed_methods=None, respect_retry_after_header=False)
         answer = self.pool.request(method, url, headers=headers, timeout=20, retries=again)
         return int(answer.status)
 

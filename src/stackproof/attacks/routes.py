@@ -182,7 +182,6 @@ _CLOSED = (
             "GET /loki/api/v1/patterns?query=%7Bservice_name%3D%22open-webui%22%7D",
             "GET /tempo/api/metrics/summary?q=%7B%7D&groupBy=name",
         ),
-        passes="these APIs are switched off in the backends",
     ),
     _Api(
         "old-push-paths",
