@@ -59,12 +59,10 @@ def monitored(client: Client) -> Iterator[LocalStack]:
         _poll(stack, client, "up == 1", {"instance": stack.components})
         _clean(stack, client)
         CALM.update({uid: _firing(stack, client, uid) for uid in RULES})
-        _use(stack, client)
         # What a counter held when it was first seen is no rate: only what comes after it.
-        _poll(stack, client, "up == 1", {"instance": stack.components})
-        for _ in range(2):
-            _use(stack, client)
-            time.sleep(8)
+        _use(stack, client)
+        _scraped(stack, client)
+        _use(stack, client)
         yield stack
 
 
@@ -192,6 +190,12 @@ def _poll(
         return (True if shown else None), f"missing {missing} in {json.dumps(result)[:300]}"
 
     poll(look, PATIENCE_S, query)
+
+
+def _scraped(stack: LocalStack, client: Client) -> None:
+    """Wait until everything has been scraped since now: an earlier scrape shows nothing new."""
+    since = f"timestamp(up) > {time.time():.3f}"
+    _poll(stack, client, f"up == 1 and {since}", {"instance": stack.components})
 
 
 #: What is nothing where all is well: the expression must be answered, with whatever it is.
