@@ -145,18 +145,36 @@ def prove(
     `deadline_s` is what each control, and each read after it, may take. What goes wrong in the
     deployment is in the proof; a StackproofError is raised only for what could not be tried at all.
     """
-    chosen = tuple(stack.tenants if tenants is None else tenants)
-    unknown = [tenant for tenant in chosen if tenant not in stack.tenants]
-    if unknown or not chosen:
+    chosen = subjects(tenants, stack.tenants)
+    rows = tuple(api for api in apis if api.signal in signals and not api.excluded)
+    # What nobody would read back is not sent: nothing could be said of it.
+    wanted = tuple(signal for signal in Signal if signal in {api.signal for api in rows})
+    if not rows:
         raise StackproofError(
-            f"unknown tenants: {', '.join(unknown)}" if unknown else "no tenants to prove",
-            where=f"stack {stack.name}",
-            todo=f"deployed are: {', '.join(stack.tenants) or 'none'}",
+            "no read API to ask", where="--apis", todo="name one, or leave the option out"
         )
-    wanted = tuple(signal for signal in Signal if signal in signals)
-    rows = tuple(api for api in apis if api.signal in wanted and not api.excluded)
     with Client(connections=_WORKERS) as client:
         return _Run(stack, chosen, wanted, rows, deadline_s, door, client, on_progress).prove()
+
+
+def subjects(tenants: Sequence[str] | None, deployed: Sequence[str]) -> tuple[str, ...]:
+    """Return the tenants to prove, each once; all that are deployed where none are named.
+
+    Raises:
+        StackproofError: One is unknown, or there are not two to be kept apart.
+    """
+    chosen = tuple(dict.fromkeys(deployed if tenants is None else tenants))
+    unknown = [tenant for tenant in chosen if tenant not in deployed]
+    todo = f"Deployed are: {', '.join(deployed) or 'none'}."
+    if unknown:
+        raise StackproofError(f"unknown: {', '.join(unknown)}", where="tenants", todo=todo)
+    if len(chosen) < 2:
+        raise StackproofError(
+            f"there is nobody to keep {chosen[0]} apart from" if chosen else "there are none",
+            where="tenants",
+            todo=f"Name two or more. {todo}",
+        )
+    return chosen
 
 
 def sender(stack: Stack, tenant: str, door: Door, client: Client) -> telemetry.Sender:
@@ -319,6 +337,9 @@ class _Run:
     # --- phases -----------------------------------------------------------------------------------
 
     def prove(self) -> Proof:
+        left = [signal for signal in Signal if signal not in self.signals]
+        if left:
+            self._note(f"{', '.join(left)}: not compared, no read API of theirs was asked")
         if self.door is Door.GATEWAY:
             self._note("telemetry went straight to the gateway, with each tenant's own password")
         self._watch()

@@ -83,7 +83,7 @@ class Gateway:
         """Return what the gateway answers; it may hang up while it reads its users again."""
         headers = {**telemetry.basic_auth((user, password)), "Connection": "close"}
         url = f"http://127.0.0.1:{self.port}{path}"
-        # The answer itself is wanted: a 503 says to come again later, and urllib3 would wait for it.
+        # The answer itself is wanted: a 503 says to come again later, and urllib3 would wait.
         again = urllib3.Retry(3, allowed_methods=None, respect_retry_after_header=False)
         answer = self.pool.request(method, url, headers=headers, timeout=20, retries=again)
         return int(answer.status)

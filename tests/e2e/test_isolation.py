@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from itertools import permutations
+import io
+from itertools import combinations, permutations
 
 import pytest
+from rich.console import Console
 
+from stackproof import report
 from stackproof.backends import PROVABLE, ReadApi
 from stackproof.checkout import Checkout
-from stackproof.isolation import Proof
-from stackproof.stack.base import STRAY_TENANTS, Backend, Stack
+from stackproof.errors import StackproofError
+from stackproof.isolation import Proof, prove
+from stackproof.stack.base import STRAY_TENANTS, Backend, Signal, Stack
 from stackproof.tenants import load_registry
 from stackproof.verdict import Observed, Verdict, through
 
@@ -62,3 +66,41 @@ def test_the_verdict(proof: Proof) -> None:
     counts = proof.matrix.summary()
     assert (counts["hidden"], counts["leaks"], counts["missing"]) == (pairs * 3, 0, 0)
     assert counts["visible"] == len(TENANTS) * 3
+
+
+# --- a part of the whole ---
+
+
+@pytest.mark.parametrize("tenant", TENANTS)
+def test_one_tenant_alone_proves_nothing(tenant: str, stack: Stack) -> None:
+    for named in ([tenant], [tenant, tenant]):
+        with pytest.raises(StackproofError, match=f"nobody to keep {tenant} apart from"):
+            prove(stack, named)
+
+
+@pytest.mark.parametrize("two", list(combinations(TENANTS, 2)), ids="+".join)
+def test_two_tenants(two: tuple[str, str], stack: Stack) -> None:
+    assert prove(stack, two).verdict is Verdict.ISOLATED
+
+
+@pytest.mark.parametrize("api", PROVABLE, ids=lambda api: api.id)
+def test_one_read_api_says_nothing_of_other_signals(api: ReadApi, stack: Stack) -> None:
+    proof = prove(stack, TENANTS[:2], apis=[api])
+    assert proof.verdict is Verdict.ISOLATED, "\n".join(map(str, proof.violations))
+    assert proof.signals == (api.signal,)
+    others = ", ".join(signal for signal in Signal if signal is not api.signal)
+    assert any(note.startswith(f"{others}: not compared") for note in proof.notes)
+    shown = io.StringIO()
+    report.show(proof, Console(file=shown, width=200))
+    assert f"({api.signal})" in shown.getvalue()
+
+
+@pytest.mark.parametrize("signal", list(Signal))
+def test_one_signal(signal: Signal, stack: Stack) -> None:
+    proof = prove(stack, TENANTS[:2], signals=[signal])
+    assert proof.verdict is Verdict.ISOLATED, "\n".join(map(str, proof.violations))
+
+
+def test_without_a_read_api_there_is_nothing_to_prove(stack: Stack) -> None:
+    with pytest.raises(StackproofError, match="no read API"):
+        prove(stack, apis=[])

@@ -479,7 +479,9 @@ def run(attack: Attack, scene: Scene) -> Outcome:
     if attack.expect is Expect.NEUTRALISED and answers and not attack.writes:
         harmed += _own_is_shown(scene, answers)
     refused = bool(answers) and not any(answer.accepted for answer in answers)
-    harmed += _aftermath(attack, raid, refused)
+    # Who had no answer in time does not know that it was refused: it may be stored.
+    told = refused and all(answer.statuses for answer in answers)
+    harmed += _aftermath(attack, raid, told)
     unique = tuple(dict.fromkeys(harmed))
     return Outcome(attack, refused, unique, _telling(answers), time.monotonic() - began)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,9 @@ from stackproof.options import count, number
 
 if TYPE_CHECKING:
     from stackproof.isolation import Proof
+
+#: The stacks that are made from this checkout, so that their tenants are known beforehand.
+OURS = frozenset({"local", "docker", "kind"})
 
 LEFT = (
     "left behind: each tenant's own synthetic telemetry of this run (the token in it begins with\n"
@@ -100,7 +104,6 @@ def run(args: argparse.Namespace) -> int:
     if many:
         _refuse_elsewhere(provider)
     console = session.console()
-    session.prepare(provider, console, alloys=not many)
     options = session.Options(
         keep=args.keep,
         reuse=args.reuse,
@@ -114,9 +117,13 @@ def run(args: argparse.Namespace) -> int:
         say=lambda text: console.print(text, style="dim", soft_wrap=True, markup=False),
     )
     stack = session.make_stack(provider, deployment, options)
+    if provider in OURS:
+        _check_names(args.metrics_as, tenants, deployment.registry.names)
+    session.prepare(provider, console, alloys=not many)
     began = time.monotonic()
     with stack:
         ready = time.monotonic()
+        _check_names(args.metrics_as, tenants, stack.tenants)
         proof = session.prove(
             stack,
             console,
@@ -125,11 +132,11 @@ def run(args: argparse.Namespace) -> int:
             deadline_s=args.deadline,
             door=Door.GATEWAY if many or provider == "gateway" else Door.ALLOY_GRPC,
         )
+        decided = time.monotonic()
+        report.show(proof, console)
+        page = report.write(proof, args.report or checkout.root / "build" / "report")
         if args.metrics_as:
             report.send_metrics(proof, stack, args.metrics_as)
-        decided = time.monotonic()
-    report.show(proof, console)
-    page = report.write(proof, args.report or checkout.root / "build" / "report")
     console.print(
         f"\nstack ready in {ready - began:.1f} s, verdict after {decided - began:.1f} s "
         f"and {proof.requests} requests\n{_memory(proof)}report: {page}",
@@ -150,6 +157,21 @@ def _refuse_elsewhere(stack: str) -> None:
             f"there are no synthetic tenants on the stack {stack!r}",
             where="--synthetic",
             todo="Leave out --stack.",
+        )
+
+
+def _check_names(
+    metrics_as: str | None, tenants: Sequence[str] | None, deployed: Sequence[str]
+) -> None:
+    """Refuse names that nothing can be proven of before anything is started or sent."""
+    from stackproof.isolation import subjects
+
+    subjects(tenants, deployed)
+    if metrics_as and metrics_as not in deployed:
+        raise StackproofError(
+            f"unknown tenant: {metrics_as}",
+            where="--metrics-as",
+            todo=f"Deployed are: {', '.join(deployed)}.",
         )
 
 
