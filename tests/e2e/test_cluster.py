@@ -20,6 +20,7 @@ from stackproof.checkout import Checkout
 from stackproof.counted import lines, lines_received
 from stackproof.endpoints import Endpoint, in_text, in_value
 from stackproof.evidence import kinds
+from stackproof.flux import tree
 from stackproof.images import How
 from stackproof.isolation import Marks, Proof, prove, question
 from stackproof.kube import ApiError, Kube
@@ -37,6 +38,13 @@ REGISTRY = load_registry(Checkout.find())
 TENANTS = REGISTRY.names
 NAMESPACES = [OBSERVABILITY_NAMESPACE, *(tenant.namespace for tenant in REGISTRY)]
 SOON_S = 60.0
+#: What each namespace enforces, as Flux makes it: soev's is `baseline` until it cannot go back.
+_DECLARED = {
+    one.name: one.labels["pod-security.kubernetes.io/enforce"]
+    for step in tree.build(Checkout.find()).steps
+    for one in step.objects
+    if one.kind == "Namespace"
+}
 
 
 # --- pods ---
@@ -48,29 +56,51 @@ def test_every_pod_is_ready_under_restricted_pod_security(
 ) -> None:
     kube = cluster.kube
     labels = kube.get("v1", "Namespace", namespace)["metadata"]["labels"]
-    assert labels["pod-security.kubernetes.io/enforce"] == "restricted"
+    enforced = labels["pod-security.kubernetes.io/enforce"]
+    assert enforced == _DECLARED[namespace]
     assert kube.waiting([namespace]) == []
     pods = kube.pods(namespace)
     assert pods
     for pod in pods:
         restarts = sum(each["restartCount"] for each in pod["status"]["containerStatuses"])
         assert restarts == 0, f"{pod['metadata']['name']} was restarted"
-    # The control: what is not restricted is refused.
+        _is_restricted(kube, pod)
+    # The control: what is not restricted is refused, and what asks for the host everywhere.
     careless = probe_pod("any", namespace)
-    careless["spec"]["containers"][0].pop("securityContext")
+    if enforced == "restricted":
+        careless["spec"]["containers"][0].pop("securityContext")
+    else:
+        careless["spec"]["hostNetwork"] = True
     path = f"/api/v1/namespaces/{namespace}/pods"
     with pytest.raises(ApiError, match="violates PodSecurity"):
         kube.request("POST", path, careless, query={"dryRun": "All"})
     kube.request("POST", path, probe_pod("any", namespace), query={"dryRun": "All"})
 
 
+def _is_restricted(kube: Kube, pod: Any) -> None:
+    """Ask a namespace that enforces `restricted` whether it would take a pod."""
+    left_out = {"nodeName", "serviceAccount", "serviceAccountName", "ephemeralContainers"}
+    spec = {key: value for key, value in pod["spec"].items() if key not in left_out}
+    metadata = {"name": f"tried-{secrets.token_hex(4)}", "namespace": OBSERVABILITY_NAMESPACE}
+    tried = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
+    path = f"/api/v1/namespaces/{OBSERVABILITY_NAMESPACE}/pods"
+    kube.request("POST", path, tried, query={"dryRun": "All"})
+
+
 @pytest.mark.parametrize("namespace", NAMESPACES)
 def test_every_volume_is_bound(namespace: str, cluster: ClusterStack) -> None:
+    """But for the dumps', which the class binds when the first of their pods is scheduled."""
     claims = cluster.kube.listed("v1", "PersistentVolumeClaim", namespace)
-    assert claims
-    assert {c["metadata"]["name"]: c["status"]["phase"] for c in claims} == {
-        c["metadata"]["name"]: "Bound" for c in claims
+    phases = {c["metadata"]["name"]: c["status"]["phase"] for c in claims}
+    mounted = {
+        volume["persistentVolumeClaim"]["claimName"]
+        for pod in cluster.kube.pods(namespace)
+        for volume in pod["spec"].get("volumes") or ()
+        if "persistentVolumeClaim" in volume
     }
+    assert mounted
+    assert {name: phases[name] for name in mounted} == dict.fromkeys(mounted, "Bound")
+    assert all(name.endswith("-backup") for name in phases.keys() - mounted)
 
 
 def test_what_stands_in_for_an_image_is_told(kind: KindStack) -> None:

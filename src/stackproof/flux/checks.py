@@ -659,4 +659,4 @@ def _unknown_fields(template: str) -> Iterator[str]:
 
 
 # Last, because they look at objects that build and are valid. They register themselves.
-from . import admission, pins, relations, reloader, rights, tenancy  # noqa: E402, F401
+from . import admission, claims, pins, relations, reloader, rights, tenancy  # noqa: E402, F401

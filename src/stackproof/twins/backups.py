@@ -6,6 +6,7 @@ from stackproof.twins.base import Edit, Layer, Twin
 
 _TEMPLATE = "charts/open-webui-stack/templates/backup.yaml"
 _PRODUCTION = "charts/open-webui-stack/values-prod.yaml"
+_RELEASE = "flux/base/open-webui/helmrelease.yaml"
 _POLICIES = "charts/open-webui-stack/templates/networkpolicies.yaml"
 
 BACKUPS: tuple[Twin, ...] = (
@@ -16,6 +17,20 @@ BACKUPS: tuple[Twin, ...] = (
         caught_by="platform.every-database-is-dumped",
         reason="nothing dumps StatefulSet/open-webui.*-postgres in open-webui",
         edits=[Edit(_PRODUCTION, "backup:\n  enabled: true\n", "backup:\n  enabled: false\n")],
+    ),
+    Twin(
+        name="backup-waited-for",
+        fault="Flux waits for the dumps' claim, which is bound only when the first dump is taken",
+        layer=Layer.UNIT,
+        caught_by="flux.releases-wait-for-no-unused-claim",
+        reason="HelmRelease/open-webui in .* waits for PersistentVolumeClaim/.*-backup to be bound",
+        edits=[
+            Edit(
+                _RELEASE,
+                "current: status.phase in ['Bound', 'Pending']",
+                "current: status.phase == 'Bound'",
+            )
+        ],
     ),
     Twin(
         name="backup-suspended",

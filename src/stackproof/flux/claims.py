@@ -1,0 +1,48 @@
+"""What a HelmRelease waits for: it fails if that never comes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from stackproof.manifests import WORKLOAD_KINDS, Manifest, Release, pod_template
+
+from .subject import FLUX, Subject
+
+#: They have no pod before their time, and nobody waits for what is theirs.
+_LATER = frozenset({"CronJob", "Job"})
+
+
+@FLUX.register
+def releases_wait_for_no_unused_claim(subject: Subject) -> Iterator[str]:
+    """A claim that no pod mounts yet stays Pending, and is not waited for.
+
+    A class with `WaitForFirstConsumer`, as GKE's, binds a claim when its first pod is scheduled;
+    until then kstatus (`pvcConditions` in fluxcd/cli-utils), and with it helm-controller, says
+    InProgress, unless `healthCheckExprs` says otherwise for claims.
+    """
+    for release in subject.tree.releases.values():
+        m, made = release.manifest, release.rendered
+        if made is None or not _waits(m):
+            continue
+        for claim in made.of_kind("PersistentVolumeClaim"):
+            if claim.name not in set(_mounted(made)):
+                yield (
+                    f"{m.ref} in {m.namespace}: waits for {claim.ref} to be bound, which nothing "
+                    "mounts that runs at once (healthCheckExprs)"
+                )
+
+
+def _waits(m: Manifest) -> bool:
+    """Tell whether an install or an upgrade waits for claims to be bound."""
+    spec = m["spec"]
+    for each in spec.get("healthCheckExprs") or ():
+        if each["kind"] == "PersistentVolumeClaim" and "'Pending'" in each["current"]:
+            return False
+    return not all((spec.get(how) or {}).get("disableWait") for how in ("install", "upgrade"))
+
+
+def _mounted(made: Release) -> Iterator[str]:
+    for workload in made.workloads():
+        if workload.kind in set(WORKLOAD_KINDS) - _LATER:
+            for volume in pod_template(workload)["spec"].get("volumes") or ():
+                yield (volume.get("persistentVolumeClaim") or {}).get("claimName", "")
