@@ -11,9 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import yaml
-
-from stackproof.manifests import Release
+from stackproof.manifests import Release, parsed
 
 CONFIG_MAP = "grafana-alerts"
 EXPRESSIONS = "__expr__"
@@ -52,7 +50,7 @@ def read(release: Release) -> tuple[Rule, ...]:
     made = release.find("ConfigMap", CONFIG_MAP)
     if made is None:
         return ()
-    groups = yaml.load(made["data"]["rules.yaml"], yaml.CSafeLoader)["groups"]
+    groups = parsed(made["data"]["rules.yaml"])["groups"]
     return tuple(Rule(rule) for group in groups for rule in group["rules"])
 
 

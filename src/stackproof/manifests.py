@@ -9,8 +9,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, Never
+
+import yaml
 
 from stackproof.errors import StackproofError
 
@@ -76,6 +78,16 @@ def freeze(value: Any) -> Any:
     if isinstance(value, list):
         return FrozenList([freeze(part) for part in value])
     return value
+
+
+@lru_cache(maxsize=512)
+def parsed(text: str) -> Any:
+    """Return what a YAML file inside an object holds, frozen: a hundred checks read the same ones.
+
+    Raises:
+        yaml.YAMLError: It is none.
+    """
+    return freeze(yaml.load(text, Loader=yaml.CSafeLoader))
 
 
 def thaw(value: Any) -> Any:

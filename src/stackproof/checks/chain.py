@@ -14,7 +14,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import yaml
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord, SeverityNumber
 from opentelemetry.proto.metrics.v1.metrics_pb2 import HistogramDataPoint
@@ -22,7 +21,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from stackproof.checks.alloy import Alloy, alloy_settings, seconds
 from stackproof.checks.pods import at
-from stackproof.manifests import Manifest, Release, amount, containers
+from stackproof.manifests import Manifest, Release, amount, containers, parsed
 
 MIB = 2**20
 #: What programs take where their configuration says nothing [bytes]; `test_defaults_of_programs`
@@ -303,7 +302,7 @@ class Stack:
         made = self.release.find("ConfigMap", backend)
         if made is None:
             return None
-        data = yaml.load(made["data"][file or f"{backend}.yaml"], yaml.CSafeLoader)
+        data = parsed(made["data"][file or f"{backend}.yaml"])
         return data if isinstance(data, Mapping) else {}
 
     def limits(self, backend: str, place: str) -> Mapping[str, Mapping[str, Any]]:

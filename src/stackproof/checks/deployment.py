@@ -14,14 +14,12 @@ from functools import cached_property
 from pathlib import PurePosixPath
 from typing import Any
 
-import yaml
-
 from stackproof import audit, references, scale_out
 from stackproof.checks import Checks, accounts, chain, ranges
 from stackproof.checks.alloy import Alloy
 from stackproof.checks.sizes import SIZES
 from stackproof.deployment import Deployment
-from stackproof.manifests import Release, containers, pod_template
+from stackproof.manifests import Release, containers, parsed, pod_template
 from stackproof.stack.base import STACK_TENANT
 from stackproof.tenants import parse_duration
 
@@ -76,7 +74,7 @@ DEPLOYMENT: Checks[Scene] = Checks()
 
 
 def _yaml(text: str) -> Mapping[str, Any]:
-    data = yaml.load(text, Loader=yaml.CSafeLoader)
+    data = parsed(text)
     return data if isinstance(data, Mapping) else {}
 
 

@@ -7,13 +7,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-import yaml
-
 from stackproof import alerts, dashboards, endpoints
 from stackproof.checks import Checks, accounts, gateway
 from stackproof.checks.alloy import alloy_settings, seconds
 from stackproof.checks.pods import planned
-from stackproof.manifests import Manifest, Release, containers, expand, hosts, pod_template
+from stackproof.manifests import Manifest, Release, containers, expand, hosts, parsed, pod_template
 from stackproof.stack.base import STACK_TENANT
 
 OBSERVABILITY: Checks[Release] = Checks()
@@ -45,7 +43,7 @@ def data_sources_say_for_whom_they_ask(release: Release) -> Iterator[str]:
     made = release.find("ConfigMap", "grafana-datasources")
     text = made["data"]["datasources.yaml"] if made else "{}"
     protected = release.find("Deployment", "gateway") is not None
-    for source in yaml.load(text, yaml.CSafeLoader).get("datasources") or ():
+    for source in parsed(text).get("datasources") or ():
         plain: Mapping[str, Any] = source.get("jsonData") or {}
         secret: Mapping[str, Any] = source.get("secureJsonData") or {}
         where = f"data source {source.get('uid')}"
@@ -70,7 +68,7 @@ def every_part_knows_the_same_tenants(release: Release) -> Iterator[str]:
     for backend in ("mimir", "loki", "tempo"):
         made = release.find("ConfigMap", backend)
         if made is not None:
-            overrides = yaml.load(made["data"]["overrides.yaml"], yaml.CSafeLoader) or {}
+            overrides = parsed(made["data"]["overrides.yaml"]) or {}
             if not isinstance(overrides.get("overrides"), dict):
                 yield f"{backend}: overrides.yaml does not say that there are none (overrides)"
             known[backend] = set(overrides.get("overrides") or ()) - {STACK_TENANT}
@@ -185,7 +183,7 @@ def alerts_can_fire(release: Release) -> Iterator[str]:
     """
     made = release.find("ConfigMap", "grafana-datasources")
     text = made["data"]["datasources.yaml"] if made else "{}"
-    sources = yaml.load(text, yaml.CSafeLoader).get("datasources") or ()
+    sources = parsed(text).get("datasources") or ()
     yield from alerts.problems(release, frozenset(str(source["uid"]) for source in sources))
     kept = dashboards.kept(release)
     for rule in alerts.read(release):
@@ -211,7 +209,7 @@ def rates_have_samples_enough(release: Release) -> Iterator[str]:
         return
     scrape = "prometheus.scrape.stack.scrape_interval"
     every = alloy_settings(made["data"]["config.alloy"]).get(scrape, '"60s"').strip('"')
-    sources = yaml.load(shown["data"]["datasources.yaml"], yaml.CSafeLoader).get("datasources")
+    sources = parsed(shown["data"]["datasources.yaml"]).get("datasources")
     for source in sources or ():
         assumed = str((source.get("jsonData") or {}).get("timeInterval", _ASSUMED))
         if source.get("type") == "prometheus" and not 0 < seconds(every) <= seconds(assumed):

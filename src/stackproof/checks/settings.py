@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network, ip_network
 from typing import Any
 
-import yaml
-
 from stackproof import endpoints, references
 from stackproof.checks import Checks, gateway, network
 from stackproof.checks.alloy import Alloy, seconds
@@ -28,6 +26,7 @@ from stackproof.manifests import (
     amount,
     containers,
     hosts,
+    parsed,
     pod_template,
 )
 from stackproof.stack.base import STACK_TENANT, Backend
@@ -439,7 +438,7 @@ def data_sources_link_the_signals(scene: Scene) -> Iterator[str]:
         Setting("apiVersion", 1, "what Grafana reads"),
         Setting("prune", True, "a tenant that is gone must not be shown"),
     )
-    yield from _differing("datasources.yaml", yaml.load(text, yaml.CSafeLoader), whole)
+    yield from _differing("datasources.yaml", parsed(text), whole)
 
 
 def _shown_names(data: Mapping[str, Any]) -> Iterator[str]:
@@ -452,7 +451,7 @@ def _shown_names(data: Mapping[str, Any]) -> Iterator[str]:
 def dashboards_are_found_and_stay_as_they_are(scene: Scene) -> Iterator[str]:
     """Grafana provisions the dashboards from where they are mounted, and nobody changes them."""
     text = scene.lgtm.get("ConfigMap", "grafana-dashboards")["data"]["dashboards.yaml"]
-    data = yaml.load(text, yaml.CSafeLoader)
+    data = parsed(text)
     yield from _differing(
         "dashboards.yaml",
         data,
@@ -886,7 +885,7 @@ def the_search_answers_the_application(scene: Scene) -> Iterator[str]:
     for release in scene.tenants.values():
         for made in (m for m in release.of_kind("ConfigMap") if m.labels[COMPONENT] == "searxng"):
             text = made["data"]["settings.yml"]
-            yield from _differing("settings.yml", yaml.load(text, yaml.CSafeLoader), _SEARXNG)
+            yield from _differing("settings.yml", parsed(text), _SEARXNG)
             data = release.of_component("ConfigMap", "open-webui")["data"]
             url = data.get("SEARXNG_QUERY_URL", "")
             if not url.endswith("/search"):

@@ -12,12 +12,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-import yaml
-
 from stackproof import capacity
 from stackproof.checks import Checks
 from stackproof.checks.pods import at
-from stackproof.manifests import Manifest, Release, amount, containers, pod_template
+from stackproof.manifests import Manifest, Release, amount, containers, parsed, pod_template
 from stackproof.stack.base import STACK_TENANT
 from stackproof.tenants import parse_duration
 
@@ -36,7 +34,7 @@ _UNLISTED = {"mimir": "limits", "loki": "limits_config", "tempo": "overrides.def
 
 
 def _config(release: Release, backend: str, file: str) -> Mapping[str, Any]:
-    return yaml.load(release.get("ConfigMap", backend)["data"][file], yaml.CSafeLoader) or {}
+    return parsed(release.get("ConfigMap", backend)["data"][file]) or {}
 
 
 def _running(release: Release) -> Iterator[tuple[str, Mapping[str, Any]]]:

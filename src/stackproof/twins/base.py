@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -38,6 +37,7 @@ from stackproof.migrate import deployed
 from stackproof.migrate.checks import MIGRATION, Change, merged
 from stackproof.stack.base import Signal
 from stackproof.stack.local import LocalStack
+from stackproof.stack.scratch import Scratch
 from stackproof.surroundings import Surroundings
 from stackproof.tenants import TenantsError
 from stackproof.verdict import Verdict
@@ -124,8 +124,9 @@ class Twin:
     @contextmanager
     def deployment(self, checkout: Checkout) -> Iterator[Deployment]:
         """Give the deployment with the fault, in a copy that is removed afterwards."""
-        with tempfile.TemporaryDirectory(prefix="stackproof-twin-") as folder:
-            root = Path(folder)
+        scratch = Scratch()
+        try:
+            root = scratch.path
             for name in _COPIED:
                 _copy(checkout.root / name, root / name)
             for edit in self.edits:
@@ -134,6 +135,8 @@ class Twin:
                 lgtm=[self.lgtm] if self.lgtm else [],
                 tenant=[self.tenant] if self.tenant else [],
             )
+        finally:
+            scratch.remove()
 
 
 @dataclass(frozen=True, slots=True)
