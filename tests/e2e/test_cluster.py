@@ -23,12 +23,13 @@ from stackproof.evidence import kinds
 from stackproof.flux import tree
 from stackproof.images import How
 from stackproof.isolation import Marks, Proof, prove, question
-from stackproof.kube import ApiError, Kube
-from stackproof.manifests import containers
+from stackproof.kube import MANAGER, ApiError, Kube
+from stackproof.manifests import containers, thaw
 from stackproof.probes import beside, component, dial, probe_pod, running, saying
 from stackproof.stack.base import Backend
 from stackproof.stack.cluster import ClusterStack
 from stackproof.stack.kind import KindStack
+from stackproof.surroundings import merged
 from stackproof.tenants import OBSERVABILITY_NAMESPACE, load_registry
 from stackproof.verdict import Verdict
 
@@ -336,6 +337,63 @@ def _said_to(kube: Kube, found: Any, patch: Any) -> str:
         kube.request("PATCH", kube.path_of(found), patch, query=tried, content=content)
     except ApiError as error:
         if error.status != 422:  # not valid
+            raise
+        return str(error)
+    return ""
+
+
+@pytest.mark.parametrize(
+    "case",
+    _IMMUTABLE,
+    ids=lambda case: f"{case['object']['kind']}-{case['object']['metadata']['name']}",
+)
+def test_server_side_apply_is_refused_as_patches_are(case: Any, kind: KindStack) -> None:
+    """Helm 4 applies so. What a null takes away is not for it: see the strategies below."""
+    kube, tried = kind.kube, case["object"]
+    kube.apply(tried)
+    try:
+        for change in case["changes"]:
+            if "null" in yaml.safe_dump(change["patch"]):
+                continue
+            said = _applied(kube, thaw(merged(tried, change["patch"])))
+            assert bool(said) is bool(change.get("refused")), f"{change}: {said or 'taken'}"
+    finally:
+        kube.delete(tried)
+
+
+@pytest.mark.parametrize("null", [{}, {"rollingUpdate": None}], ids=["plain", "null"])
+@pytest.mark.parametrize("said_before", [True, False], ids=["values", "defaults"])
+def test_only_what_was_said_is_taken_away_by_server_side_apply(
+    said_before: bool, null: dict[str, Any], kind: KindStack
+) -> None:
+    """Recreate beside a defaulted rollingUpdate is refused, whether there is a null or not."""
+    kube = kind.kube
+    found = next(c["object"] for c in _IMMUTABLE if c["object"]["kind"] == "Deployment")
+    values = {"rollingUpdate": {"maxSurge": "25%", "maxUnavailable": "25%"}} if said_before else {}
+    name = {"name": f"strategy-{secrets.token_hex(3)}"}
+
+    def rolling(**strategy: Any) -> dict[str, Any]:
+        return {**found, "metadata": name, "spec": {**found["spec"], "strategy": strategy}}
+
+    before = rolling(type="RollingUpdate", **values)
+    kube.apply(before)
+    try:
+        said = _applied(kube, rolling(type="Recreate", **null))
+        assert bool(said) is not said_before, said or "taken"
+        patched = _said_to(kube, before, {"spec": {"strategy": {"type": "Recreate", **null}}})
+        assert bool(patched) is not bool(null), patched or "taken"
+    finally:
+        kube.delete(before)
+
+
+def _applied(kube: Kube, wanted: Any) -> str:
+    """Return why the API server would refuse to apply an object, "" if it would not."""
+    query = {"dryRun": "All", "fieldManager": MANAGER, "force": "true"}
+    content = "application/apply-patch+yaml"
+    try:
+        kube.request("PATCH", kube.path_of(wanted), wanted, query=query, content=content)
+    except ApiError as error:
+        if error.status != 422:
             raise
         return str(error)
     return ""

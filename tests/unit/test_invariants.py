@@ -439,6 +439,12 @@ FAULTS: list[tuple[str, str, Any, str]] = [
         "ReadWriteOnce",
         "two pods at once could not both mount web",
     ),
+    (
+        "what-rolls-says-how",
+        "web Deployment|spec|strategy",
+        {"type": "RollingUpdate"},
+        "could not become Recreate",
+    ),
     ("budgets-let-nodes-drain", "web PodDisruptionBudget", DELETE, "no PodDisruptionBudget"),
     ("budgets-let-nodes-drain", "web PodDisruptionBudget|spec|maxUnavailable", 0, "lets no pod"),
     (

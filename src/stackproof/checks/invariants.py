@@ -727,6 +727,19 @@ def one_writer_for_each_volume(rendered: Rendered) -> Iterator[str]:
 
 
 @INVARIANTS.register
+def what_rolls_says_how(rendered: Rendered) -> Iterator[str]:
+    """A rolling strategy names its values, so that server-side apply can take them away.
+
+    Recreate is refused beside a rollingUpdate, and an applier owns only what it said, no default
+    (tests/e2e/test_cluster.py asks an API server).
+    """
+    for m in rendered.release.of_kind("Deployment"):
+        strategy = m["spec"].get("strategy") or {}
+        if strategy.get("type") == "RollingUpdate" and not strategy.get("rollingUpdate"):
+            yield f"{m.source}: {m.ref}: could not become Recreate: say rollingUpdate"
+
+
+@INVARIANTS.register
 def budgets_let_nodes_drain(rendered: Rendered) -> Iterator[str]:
     """Several replicas have a disruption budget, and every budget lets one pod go."""
     release = rendered.release

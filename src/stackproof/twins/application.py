@@ -54,4 +54,19 @@ APPLICATION: tuple[Twin, ...] = (
         edits=[Edit(_APPLICATION, "WEBUI_ADMIN_EMAIL: {{ . | quote }}", 'WEBUI_ADMIN_EMAIL: ""')],
         deadline_s=5,
     ),
+    Twin(
+        name="rolls-by-default",
+        fault="Alloy's Deployment rolls with defaults, which server-side apply cannot take away",
+        layer=Layer.UNIT,
+        caught_by="invariants.what-rolls-says-how",
+        reason="Deployment/.*-alloy: could not become Recreate: say rollingUpdate",
+        edits=[
+            Edit(
+                "charts/open-webui-stack/templates/alloy.yaml",
+                r"\n  rollingUpdate: {maxSurge: 25%, maxUnavailable: 25%}",
+                "",
+            )
+        ],
+        tenant={"alloy": {"podLogs": {"enabled": False}}},
+    ),
 )
