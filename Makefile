@@ -19,7 +19,7 @@ SHELL := bash
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-builtin-rules
 
-.PHONY: help setup demo test test-unit test-e2e lint fmt tools programs twins mutants coverage rehearsal bench kind-up kind-down evidence lock clean clean-all
+.PHONY: help setup demo test test-unit test-e2e lint fmt charts tools programs twins mutants coverage rehearsal bench kind-up kind-down evidence lock clean clean-all
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -64,6 +64,9 @@ lint: $(READY) ## Check style and types: ruff, mypy --strict, yamllint, actionli
 fmt: $(READY) ## Format the code and fix what can be fixed
 	@$(BIN)/ruff check --fix $(CODE)
 	@$(BIN)/ruff format $(CODE)
+
+charts: $(READY) ## Give each changed chart its version: without it, a merge would not deploy the change
+	@$(BIN)/python -m stackproof.chartversion charts/*/
 
 tools: $(READY) ## Build the Go programs now, and show where they are
 	@$(BIN)/stackproof tools --build $(ARGS)

@@ -9,7 +9,7 @@ import re
 
 import pytest
 
-from stackproof import programs
+from stackproof import chartversion, programs
 from stackproof.checkout import Checkout
 from stackproof.evidence import condition
 from stackproof.flux.tree import FLUX_NAMESPACE
@@ -95,6 +95,29 @@ def test_a_commit_is_deployed(flux: Flux, kind: KindStack) -> None:
     assert [name for name in before if _pods(kind, name) != before[name]] == ["loki"]
 
 
+def _revisions(kind: KindStack) -> dict[str, object]:
+    """The newest revision of Helm's of each release, by namespace and name."""
+    return {
+        f"{each['metadata']['namespace']}/{each['metadata']['name']}": each["status"]["history"][0][
+            "version"
+        ]
+        for each in kind.kube.listed(HELM, "HelmRelease")
+    }
+
+
+def test_a_commit_of_documentation_upgrades_nobody(flux: Flux, kind: KindStack) -> None:
+    """Its control is `test_a_commit_is_deployed`: a commit of values is."""
+    flux.ready()
+    before = _revisions(kind)
+    readme = flux.repository.path / "charts/open-webui-stack/README.md"
+    readme.write_text(readme.read_text() + "\nOne line more.\n")
+    flux.fetched(flux.push("Documentation"))
+    for namespace, _, name in (each.partition("/") for each in before):
+        flux.reconcile(HELM, "HelmRelease", name, namespace)
+    flux.ready()
+    assert _revisions(kind) == before
+
+
 def test_a_broken_commit_is_refused_and_the_old_release_goes_on(
     flux: Flux, kind: KindStack
 ) -> None:
@@ -171,6 +194,7 @@ def test_what_somebody_changed_by_hand_is_put_back(flux: Flux, kind: KindStack) 
 def test_a_tenants_release_may_not_leave_its_namespace(flux: Flux, kind: KindStack) -> None:
     """The ServiceAccount `flux` of a tenant installs nothing elsewhere."""
     template = "charts/open-webui-stack/templates/intruder.yaml"
+    chart = flux.repository.path / "charts" / "open-webui-stack"
     intruder = {
         "apiVersion": "v1",
         "kind": "ConfigMap",
@@ -182,6 +206,7 @@ def test_a_tenants_release_may_not_leave_its_namespace(flux: Flux, kind: KindSta
         return condition(kube.get(HELM, "HelmRelease", "open-webui", ONE.namespace))
 
     flux.repository.write(template, [intruder])
+    chartversion.write(chart)
     flux.fetched(flux.push("A tenant's chart renders something for the backends' namespace"))
     try:
         kube.until(
@@ -193,6 +218,7 @@ def test_a_tenants_release_may_not_leave_its_namespace(flux: Flux, kind: KindSta
         assert kube.find("v1", "ConfigMap", "intruder", OBSERVABILITY_NAMESPACE) is None
     finally:
         (flux.repository.path / template).unlink()
+        chartversion.write(chart)
         flux.fetched(flux.push("Without it"))
         flux.ready()
 

@@ -18,7 +18,7 @@ LAYERS = (
     {"golang", "postgresql"},
     {"programs"},
     {"application"},
-    {"manifests", "endpoints", "checklist", "valuesdoc"},
+    {"manifests", "endpoints", "checklist", "valuesdoc", "chartversion"},
     {"helm", "schema", "references", "alerts"},
     {"surroundings", "flux", "capacity"},
     {"deployment"},

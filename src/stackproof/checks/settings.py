@@ -836,7 +836,9 @@ def labels_tell_what_belongs_together(scene: Scene) -> Iterator[str]:
         for m in release:
             if m.labels.get("app.kubernetes.io/part-of") != part:
                 yield f"{m.ref} is not labelled part-of {part}"
-            if not re.fullmatch(r"[a-z-]+-\d+\.\d+\.\d+", str(m.labels.get("helm.sh/chart"))):
+            if not re.fullmatch(
+                r"[a-z-]+-\d+\.\d+\.\d+_[0-9a-f]+", str(m.labels.get("helm.sh/chart"))
+            ):
                 yield f"{m.ref} does not say which version of the chart it is (helm.sh/chart)"
             if m.labels.get("tenant.id") != tenant:
                 yield f"{m.ref} is labelled as {m.labels.get('tenant.id')}'s, is {tenant}'s"

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from stackproof import schema
+from stackproof import chartversion, schema
 from stackproof.checklist import Check
 from stackproof.manifests import CLUSTER_KINDS, WORKLOAD_KINDS, Manifest, containers
 from stackproof.manifests import hosts as served
@@ -21,6 +21,7 @@ from .subject import FLUX, Subject, at, of, own
 from .tree import (
     BOOTSTRAP,
     FLUX_NAMESPACE,
+    GENERATED,
     Applied,
     HelmRelease,
     Key,
@@ -283,17 +284,39 @@ def releases_render(subject: Subject) -> Iterator[str]:
 
 @FLUX.register
 def merges_deploy(subject: Subject) -> Iterator[str]:
-    """A chart in the repository is deployed at every commit, whatever its version."""
+    """A chart in the repository is deployed when it or its values change, and only then.
+
+    source-controller builds a chart anew at another version only, whatever became of `valuesFiles`;
+    with `reconcileStrategy: Revision` the commit is part of the version.
+    """
+    charts: dict[Path, str] = {}
     for step, manifest in own(subject, "HelmRelease"):
         chart = (manifest["spec"].get("chart") or {}).get("spec") or {}
         if (chart.get("sourceRef") or {}).get("kind") != "GitRepository":
             continue
-        if chart.get("reconcileStrategy") != "Revision":
+        if chart.get("reconcileStrategy") == "Revision":
             yield (
-                f"{of(step, manifest)}: reconcileStrategy is "
-                f"{chart.get('reconcileStrategy', 'ChartVersion')}: "
-                "a commit that does not raise the chart's version deploys nothing"
+                f"{of(step, manifest)}: reconcileStrategy is Revision: every commit, of "
+                "documentation too, upgrades the release"
             )
+        if chart.get("valuesFiles"):
+            yield (
+                f"{of(step, manifest)}: valuesFiles are read only when the chart's version is "
+                "another one: give them by valuesFrom, from a ConfigMap that kustomize generates"
+            )
+        release = subject.tree.releases.get((manifest.namespace or "", manifest.name))
+        if release and release.chart:
+            charts[release.chart] = str(chart["chart"])
+        for source in manifest["spec"].get("valuesFrom") or ():
+            found = subject.tree.find(source["kind"], manifest.namespace, source["name"])
+            if found and found.kind == "ConfigMap" and not GENERATED.search(found.name):
+                yield (
+                    f"{of(step, manifest)}: ConfigMap/{found.name} keeps its name when a value "
+                    "changes: the release is upgraded only at its interval"
+                )
+    for folder in charts:
+        if problem := chartversion.stale(folder):
+            yield problem
 
 
 @FLUX.register

@@ -27,6 +27,7 @@ from .controllers import manifest as as_manifest
 from .immutable import refused
 from .releases import HelmRelease
 from .tree import (
+    GENERATED,
     KUSTOMIZE_GROUP,
     Applied,
     Key,
@@ -38,8 +39,6 @@ from .tree import (
     release_label,
 )
 
-_GENERATED = re.compile(r"-[bcdfghkmt2456789]{10}$")
-"""What kustomize appends to the name of a ConfigMap that it generates."""
 _SECRET = r"passw(?:or)?d|token|secret.?key|api.?key|private.?key|credential"
 _SECRET_NAME = re.compile(_SECRET, re.IGNORECASE)
 _HARMLESS_NAME = re.compile(r"(ref|name|path|file|prefix)s?$|^secretkey$", re.IGNORECASE)
@@ -193,7 +192,7 @@ def _outlives(manifest: Manifest, step: Step, after: Tree) -> bool:
 
 def _objects(tree: Tree) -> dict[Key, tuple[Manifest, Applied]]:
     found: dict[Key, tuple[Manifest, Applied]] = {}
-    generated = {m.name: _GENERATED.sub("", m.name) for m in tree.objects if m.kind == "ConfigMap"}
+    generated = {m.name: GENERATED.sub("", m.name) for m in tree.objects if m.kind == "ConfigMap"}
     for applied in tree.applied:
         group, kind, namespace, name = key_of(applied.manifest)
         manifest = applied.manifest

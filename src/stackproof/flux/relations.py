@@ -54,7 +54,14 @@ _LOCATION = re.compile(r"[a-z]+-[a-z]+\d+(-[a-z])?")
 @FLUX.register
 def names_lead_somewhere(subject: Subject) -> Iterator[str]:
     """Accounts, roles, stores and keys of secrets that a step names are made by a step."""
-    made = Release("flux", FLUX_NAMESPACE, "", subject.tree.objects)
+    # Values lead somewhere as what is rendered with them, or not at all.
+    values = {
+        (release.namespace, source["kind"], source["name"])
+        for _, release in own(subject, "HelmRelease")
+        for source in release["spec"].get("valuesFrom") or ()
+    }
+    objects = tuple(m for m in subject.tree.objects if (m.namespace, m.kind, m.name) not in values)
+    made = Release("flux", FLUX_NAMESPACE, "", objects)
     given = references.Externals(objects=frozenset(("ClusterRole", role) for role in _ROLES))
     for problem in references.check([made], given):
         yield str(problem)

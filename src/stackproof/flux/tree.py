@@ -7,6 +7,7 @@ network is asked.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -26,6 +27,8 @@ __all__ = ["Applied", "HelmRelease", "Key", "Step", "Tree", "build"]
 FLUX_NAMESPACE = "flux-system"
 BOOTSTRAP = "flux-system"
 """Name of the GitRepository, the Kustomization and the Secret that `flux bootstrap` makes."""
+GENERATED = re.compile(r"-[bcdfghkmt2456789]{10}$")
+"""What kustomize appends to the name of a ConfigMap that it generates."""
 KUSTOMIZE_GROUP = "kustomize.toolkit.fluxcd.io"
 #: What decides what else is applied: it must be as the API server takes it.
 _FOLLOWED = {
