@@ -227,7 +227,7 @@ def _entry(
     key: Key, change: Change, applied: Applied, before: Manifest | None, after: Manifest | None
 ) -> ObjectDiff:
     lines = difflib.unified_diff(_lines(before), _lines(after), lineterm="", n=2)
-    fields = refused(before, after) if before and after else ()
+    fields = refused(before, after, server_side=True) if before and after else ()
     return ObjectDiff(key, change, _by(applied), tuple(list(lines)[2:]), fields)
 
 

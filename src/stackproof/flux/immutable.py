@@ -45,14 +45,19 @@ _DEFAULTS: Final[Mapping[tuple[str, str], Any]] = {
     ("StorageClass", "reclaimPolicy"): "Delete",
     ("StorageClass", "volumeBindingMode"): "Immediate",
 }
+#: Beside another type than RollingUpdate, `rollingUpdate` is refused. Where nothing says it, the
+#: API server fills it in; what nobody applied no server-side apply takes away, and no null does.
+_STRATEGIES: Final = {"Deployment": "strategy", "StatefulSet": "updateStrategy"}
 
 
-def refused(before: Manifest, after: Manifest) -> tuple[str, ...]:
+def refused(before: Manifest, after: Manifest, *, server_side: bool = False) -> tuple[str, ...]:
     """Return the fields that a change of an object may not touch, and does.
 
     Args:
         before: The object as it is.
         after: The same object as it should become.
+        server_side: It is changed by server-side apply, as Helm 4 changes what it has installed.
+            What Helm 3 installed it goes on to patch from the client.
 
     Returns:
         Paths such as `spec.volumeClaimTemplates`; empty where the change can be made. A Helm hook
@@ -60,7 +65,8 @@ def refused(before: Manifest, after: Manifest) -> tuple[str, ...]:
     """
     if after.is_hook:
         return ()
-    return tuple(dict.fromkeys(_refused(before, after)))
+    fields = [*_refused(before, after), *(_left_behind(before, after) if server_side else ())]
+    return tuple(dict.fromkeys(fields))
 
 
 def _refused(before: Manifest, after: Manifest) -> Iterator[str]:
@@ -84,6 +90,15 @@ def _refused(before: Manifest, after: Manifest) -> Iterator[str]:
             kind, name, wanted if inside else after
         ):
             yield path
+
+
+def _left_behind(before: Manifest, after: Manifest) -> Iterator[str]:
+    name = _STRATEGIES.get(after.kind, "")
+    was, wanted = (_spec(each).get(name) or {} for each in (before, after))
+    rolls = "RollingUpdate"
+    ends = was.get("type", rolls) == rolls != wanted.get("type", rolls)
+    if ends and not was.get("rollingUpdate"):
+        yield f"spec.{name}"
 
 
 def _spec(manifest: Manifest) -> Part:
