@@ -8,6 +8,7 @@ from stackproof.checkout import Checkout
 from stackproof.checks.application import APPLICATION
 from stackproof.checks.deployment import DEPLOYMENT
 from stackproof.checks.invariants import INVARIANTS
+from stackproof.checks.platform import PLATFORM
 from stackproof.flux.checks import FLUX
 from stackproof.twins import TWINS
 
@@ -15,6 +16,7 @@ KNOWN = {
     *(f"invariants.{name}" for name in INVARIANTS.names),
     *(f"deployment.{name}" for name in DEPLOYMENT.names),
     *(f"application.{name}" for name in APPLICATION.names),
+    *(f"platform.{name}" for name in PLATFORM.names),
     *(f"flux.{name}" for name in FLUX.names),
     *(twin.name for twin in TWINS),
 }
