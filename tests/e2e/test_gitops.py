@@ -203,14 +203,18 @@ def test_a_tenants_release_may_not_leave_its_namespace(flux: Flux, kind: KindSta
     kube = kind.kube
 
     def said() -> str:
-        return condition(kube.get(HELM, "HelmRelease", "open-webui", ONE.namespace))
+        """The release stays at "Progressing" while it is tried again: its events tell why."""
+        events = kube.listed("v1", "Event", ONE.namespace)
+        failed = [each["message"] for each in events if each["reason"] == "UpgradeFailed"]
+        now = condition(kube.get(HELM, "HelmRelease", "open-webui", ONE.namespace))
+        return "\n".join((now, *failed))
 
     flux.repository.write(template, [intruder])
     chartversion.write(chart)
     flux.fetched(flux.push("A tenant's chart renders something for the backends' namespace"))
     try:
         kube.until(
-            lambda: re.match("False.*system:serviceaccount.*forbidden", said(), re.DOTALL),
+            lambda: re.search(r"intruder.*forbidden.*system:serviceaccount", said(), re.DOTALL),
             within_s=SOON_S,
             what="the release is refused, as somebody without the right",
             seen=said,

@@ -51,6 +51,8 @@ _COMPLAINT = re.compile(r'level=error|"level":"error"')
 _COMPLAINTS = 4
 
 _READY_SECONDS = 90.0
+#: What a pod has to end, where nothing else is said.
+_GRACE_SECONDS = 30.0
 
 _ATTEMPTS = 3
 
@@ -77,12 +79,10 @@ class LocalStack:
         alloys: bool = True,
         monitor: bool = False,
     ) -> None:
-        self.deployment = deployment.with_values(
-            lgtm=[_NOTHING_AROUND], tenant=[_NO_KUBERNETES_API]
-        )
         self.keep = keep
         self.alloys = alloys
         self.monitor = monitor
+        self.deployment = self._here(deployment)
         self.started_s = 0.0
         """From the start of the first program until all were ready."""
         self._store = SecretStore()
@@ -98,9 +98,7 @@ class LocalStack:
     # --- life ---
 
     def __enter__(self) -> Self:
-        deployed = self.deployment
-        self._releases = list(deployed.releases()) if self.alloys else [deployed.lgtm()]
-        self._secrets = {r.namespace: materialize(r, self._store) for r in self._releases}
+        self._render()
         for attempt in range(1, _ATTEMPTS + 1):
             try:
                 self._start()
@@ -122,9 +120,24 @@ class LocalStack:
     ) -> None:
         self._end()
 
+    def _here(self, deployment: Deployment) -> Deployment:
+        """Leave out what a laptop has not, of what is to run."""
+        return deployment.with_values(
+            lgtm=[_NOTHING_AROUND] if self.monitor else [],
+            tenant=[_NO_KUBERNETES_API] if self.alloys else [],
+        )
+
+    def _render(self) -> None:
+        deployed = self.deployment
+        self._releases = list(deployed.releases()) if self.alloys else [deployed.lgtm()]
+        self._secrets = {r.namespace: materialize(r, self._store) for r in self._releases}
+
     def _start(self) -> None:
         self._scratch = Scratch(keep=self.keep)
         self.directory = self._scratch.path
+        self._run()
+
+    def _run(self) -> None:
         self._pods = {
             pod.name: pod
             for release in self._releases
@@ -305,6 +318,21 @@ class LocalStack:
     def process(self, component: str) -> Running:
         """Return one process, to look at or to harm."""
         return self._processes[component]
+
+    def upgrade(self, deployment: Deployment) -> None:
+        """End everything in peace, and start what another deployment renders.
+
+        Volumes stay, and so do the values in the external store.
+        """
+        for process in self._processes.values():
+            process.signal(signal.SIGTERM)
+        ends = time.monotonic() + _GRACE_SECONDS
+        while time.monotonic() < ends and not all(p.ended() for p in self._processes.values()):
+            time.sleep(0.01)
+        self._end_all()
+        self.deployment = self._here(deployment)
+        self._render()
+        self._run()
 
     def write_secret(self, key: str, value: str | None) -> None:
         """Give a key of the external store another value, or take it away; nothing is synced."""
