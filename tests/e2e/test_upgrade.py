@@ -38,8 +38,10 @@ def _git(*arguments: str) -> bytes:
 
 def _earlier(values: Path, folder: Path) -> Deployment:
     """Return the whole deployment as the commit had it that added these values."""
-    if not (CHECKOUT.root / ".git").exists():
-        pytest.skip("this is no clone: there is no history")
+    try:
+        _git("rev-parse", "HEAD")
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"there is no history: {error}")
     if _git("rev-parse", "--is-shallow-repository").strip() == b"true":
         pytest.skip("the history is cut off: fetch all of it")
     file = str(values.relative_to(CHECKOUT.root))
