@@ -312,19 +312,27 @@ _IMMUTABLE = yaml.safe_load(
 )
 
 
+@pytest.mark.parametrize("server_side", [False, True], ids=["patch", "server-side"])
 @pytest.mark.parametrize(
     "case",
     _IMMUTABLE,
     ids=lambda case: f"{case['object']['kind']}-{case['object']['metadata']['name']}",
 )
-def test_the_api_server_refuses_what_the_diff_says_it_does(case: Any, kind: KindStack) -> None:
-    """And takes the rest: nothing is changed, all is tried in a dry run."""
+def test_the_api_server_refuses_what_the_diff_says_it_does(
+    case: Any, server_side: bool, kind: KindStack
+) -> None:
+    """And takes the rest: nothing is changed, all is tried in a dry run. Helm 4 applies."""
     kube, tried = kind.kube, case["object"]
     kube.apply(tried)
     try:
         for change in case["changes"]:
-            said = _said_to(kube, tried, change["patch"])
-            assert bool(said) is bool(change.get("refused")), f"{change}: {said or 'taken'}"
+            refused = change.get("refused")
+            if server_side:
+                said = _applied(kube, thaw(merged(tried, change["patch"])))
+                refused = change.get("refused_server_side", refused)
+            else:
+                said = _said_to(kube, tried, change["patch"])
+            assert bool(said) is bool(refused), f"{change}: {said or 'taken'}"
     finally:
         kube.delete(tried)
 
@@ -340,24 +348,6 @@ def _said_to(kube: Kube, found: Any, patch: Any) -> str:
             raise
         return str(error)
     return ""
-
-
-@pytest.mark.parametrize(
-    "case",
-    _IMMUTABLE,
-    ids=lambda case: f"{case['object']['kind']}-{case['object']['metadata']['name']}",
-)
-def test_server_side_apply_is_refused_as_the_diff_says(case: Any, kind: KindStack) -> None:
-    """Helm 4 applies so."""
-    kube, tried = kind.kube, case["object"]
-    kube.apply(tried)
-    try:
-        for change in case["changes"]:
-            said = _applied(kube, thaw(merged(tried, change["patch"])))
-            wanted = change.get("refused_server_side", change.get("refused"))
-            assert bool(said) is bool(wanted), f"{change}: {said or 'taken'}"
-    finally:
-        kube.delete(tried)
 
 
 @pytest.mark.parametrize("null", [{}, {"rollingUpdate": None}], ids=["plain", "null"])

@@ -289,7 +289,7 @@ def merges_deploy(subject: Subject) -> Iterator[str]:
     source-controller builds a chart anew at another version only, whatever became of `valuesFiles`;
     with `reconcileStrategy: Revision` the commit is part of the version.
     """
-    charts: dict[Path, str] = {}
+    charts: set[Path] = set()
     for step, manifest in own(subject, "HelmRelease"):
         chart = (manifest["spec"].get("chart") or {}).get("spec") or {}
         if (chart.get("sourceRef") or {}).get("kind") != "GitRepository":
@@ -306,7 +306,7 @@ def merges_deploy(subject: Subject) -> Iterator[str]:
             )
         release = subject.tree.releases.get((manifest.namespace or "", manifest.name))
         if release and release.chart:
-            charts[release.chart] = str(chart["chart"])
+            charts.add(release.chart)
         for source in manifest["spec"].get("valuesFrom") or ():
             found = subject.tree.find(source["kind"], manifest.namespace, source["name"])
             if found and found.kind == "ConfigMap" and not GENERATED.search(found.name):
@@ -314,7 +314,7 @@ def merges_deploy(subject: Subject) -> Iterator[str]:
                     f"{of(step, manifest)}: ConfigMap/{found.name} keeps its name when a value "
                     "changes: the release is upgraded only at its interval"
                 )
-    for folder in charts:
+    for folder in sorted(charts):
         if problem := chartversion.stale(folder):
             yield problem
 
