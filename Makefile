@@ -18,6 +18,8 @@ SHELL := bash
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-builtin-rules
+# Else every worker and every command compiles all modules anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup demo test test-unit test-e2e lint fmt charts tools programs twins mutants coverage rehearsal bench kind-up kind-down evidence lock clean clean-all
 
