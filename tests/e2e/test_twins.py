@@ -6,10 +6,12 @@ import pytest
 
 from stackproof import application
 from stackproof.checkout import Checkout
-from stackproof.twins import LOCAL, Twin, run
+from stackproof.twins import TWINS, Layer, Twin, run
 
 
-@pytest.mark.parametrize("twin", LOCAL, ids=lambda twin: twin.name)
+@pytest.mark.parametrize(
+    "twin", [twin for twin in TWINS if twin.layer is Layer.LOCAL], ids=lambda twin: twin.name
+)
 def test_twin_is_caught(twin: Twin) -> None:
     if twin.caught_by.startswith("arrival.") and (why := application.unavailable()):
         pytest.skip(why)

@@ -140,7 +140,7 @@ def test_the_way_back_keeps_everything(place: Place, before: Snapshot) -> None:
 
 @pytest.fixture(scope="module")
 def dump(place: Place) -> str:
-    """A dump of before the newer application, on the stores' volume: the first step of the merge."""
+    """A dump of before the newer application, on the volume: the first step of the merge."""
     path = "/var/lib/postgresql/data/before.dump"
     _postgres(place, "pg_dump", "--format=custom", f"--file={path}", "openwebui")
     return path

@@ -6,23 +6,14 @@ import pytest
 
 from stackproof.checkout import Checkout
 from stackproof.errors import StackproofError
-from stackproof.twins import (
-    CHECKS,
-    CLUSTER,
-    FLUX,
-    LIMITS,
-    NETWORK,
-    RENDERED,
-    TWINS,
-    Edit,
-    Layer,
-    Twin,
-    markdown,
-    run,
+from stackproof.twins import CHECKS, CLUSTER, TWINS, Edit, Layer, Twin, markdown, run
+
+
+@pytest.mark.parametrize(
+    "twin",
+    [twin for twin in TWINS if twin.layer is not Layer.LOCAL],
+    ids=lambda twin: twin.name,
 )
-
-
-@pytest.mark.parametrize("twin", [*RENDERED, *LIMITS, *FLUX, *NETWORK], ids=lambda twin: twin.name)
 def test_twin_is_caught(twin: Twin) -> None:
     outcome = run(twin, Checkout.find())
     assert outcome.caught, f"{twin.fault}: {twin.caught_by} said {list(outcome.messages)}"

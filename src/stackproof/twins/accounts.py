@@ -124,7 +124,7 @@ ACCOUNTS: tuple[Twin, ...] = (
         name="alloy-keeps-the-old-password",
         fault="Alloy has its password from the environment: a rotated one needs a new pod",
         layer=Layer.UNIT,
-        caught_by="deployment.each-alloy-is-its-tenant",
+        caught_by="application.alloy-passes-everything-on-as-its-tenant",
         reason=r"reads its password from no mounted Secret: it keeps one that was rotated",
         edits=[
             Edit(

@@ -22,6 +22,7 @@ from stackproof import isolation
 from stackproof.arrival import ARRIVAL, running
 from stackproof.backends import Client
 from stackproof.checkout import Checkout
+from stackproof.checks.application import APPLICATION
 from stackproof.checks.configs import refused
 from stackproof.checks.delivered import differing
 from stackproof.checks.deployment import DEPLOYMENT, Scene
@@ -216,6 +217,9 @@ def _ask(twin: Twin, deployment: Deployment, suite: Checkout) -> Iterator[str]:
         yield from DEPLOYMENT[name].find(Scene(deployment))
     elif registry == "platform":
         yield from PLATFORM[name].find(Scene(deployment))
+    elif registry == "application":
+        for tenant in deployment.registry.names:
+            yield from APPLICATION[name].find(deployment.tenant(tenant))
     elif registry == "invariants":
         yield from _invariant(name, deployment, releases, suite)
     elif twin.caught_by == "configs":
@@ -242,6 +246,7 @@ CHECKS: frozenset[str] = frozenset(
         "delivered",
         *(f"deployment.{name}" for name in DEPLOYMENT.names),
         *(f"platform.{name}" for name in PLATFORM.names),
+        *(f"application.{name}" for name in APPLICATION.names),
         *(f"invariants.{name}" for name in INVARIANTS.names),
         *(f"flux.{name}" for name in FLUX.names),
         *(f"arrival.{name}" for name in ARRIVAL.names),
