@@ -180,7 +180,7 @@ class Images:
     def _postgres(self, when: When) -> Choice:
         binaries = postgresql.locate(self._checkout, when)
         entrypoint = self._checkout.tools / postgresql.NAME / "entrypoint"
-        choice = Choice(postgresql.NAME, f"{LOCAL}/{postgresql.NAME}", when, How.REAL)
+        choice = Choice(postgresql.NAME, f"{LOCAL}/{postgresql.NAME}", when.value, How.REAL)
         setpriv = Path(shutil.which("setpriv") or "/usr/bin/setpriv")
 
         def write(archive: IO[bytes]) -> None:
@@ -204,6 +204,8 @@ class Images:
             [
                 f"ENV PATH={_PATH}",
                 "ENV PGDATA=/var/lib/postgresql/data",
+                # Where the official image's programs look; those of the wheel look in /tmp.
+                "ENV PGHOST=/var/run/postgresql",
                 f'ENTRYPOINT ["{_PATH}/entrypoint"]',
                 'CMD ["postgres"]',
             ],
@@ -213,7 +215,7 @@ class Images:
     def _application(self, when: When) -> Choice:
         python = application.find(self._checkout, when)
         base = Path(os.path.realpath(python)).parents[1]
-        choice = Choice(application.NAME, f"{LOCAL}/{application.NAME}", when, How.REAL)
+        choice = Choice(application.NAME, f"{LOCAL}/{application.NAME}", when.value, How.REAL)
         replaced = [f"{name}={value}" for name, value in application.here(when).items()]
 
         def write(archive: IO[bytes]) -> None:
@@ -273,6 +275,7 @@ class Images:
         changes: Sequence[str],
     ) -> None:
         """Import a root file system as an image, unless Docker has one with that mark."""
+        mark = f"{mark} {hashlib.sha256(json.dumps(changes).encode()).hexdigest()[:16]}"
         for image in self.docker.images.list(name=reference):
             if image.labels.get("stackproof") == mark:
                 return

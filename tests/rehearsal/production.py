@@ -61,9 +61,9 @@ class Downtime:
     """When nobody could use the application."""
 
     seconds: float = 0.0
-    longest: float = 0.0
     asked: int = 0
-    last_error: str = ""
+    away: str = ""
+    """Why nobody is answered now."""
 
 
 @dataclass
@@ -125,7 +125,7 @@ class Production(Users):
 
     def merge(self) -> None:
         """Deploy the merge with `helm upgrade`."""
-        self.installer.upgrade(TENANT_RELEASE, TENANT)
+        self.installer.upgrade(TENANT_RELEASE, TENANT, "--server-side=false")
         self.installer.synced()
         self.ready()
 
@@ -214,20 +214,19 @@ class Production(Users):
             watcher.join()
 
     def _watch(self, kube: Kube, found: Downtime, over: threading.Event) -> None:
-        since = None
-        while not over.wait(0.5):
-            began = time.monotonic()
+        before = time.monotonic()
+        # To the end of an outage, though all pods are said to be ready.
+        while not over.wait(0.5) or (found.away and found.seconds < ROLLED_S):
             found.asked += 1
             try:
                 _health(kube, self.namespace)
-            except (StackproofError, LookupError) as error:
-                found.last_error = str(error)
-                since = since if since is not None else began
-                continue
-            if since is not None:
-                found.seconds += time.monotonic() - since
-                found.longest = max(found.longest, time.monotonic() - since)
-                since = None
+            except (StackproofError, LookupError, ValueError) as error:
+                found.away = str(error)
+            else:
+                found.away = ""
+            now = time.monotonic()
+            found.seconds += (now - before) if found.away else 0
+            before = now
 
 
 def _health(kube: Kube, namespace: str) -> None:

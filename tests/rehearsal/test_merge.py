@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 import pytest
 from tests.rehearsal.conftest import say
-from tests.rehearsal.production import ROLLED_S, TENANT, Production, choices
+from tests.rehearsal.production import ROLLED_S, TENANT, Downtime, Production, choices
 from tests.rehearsal.users import ADMIN, CHATS, USER, Snapshot
 
 from stackproof.checkout import Checkout
@@ -39,11 +39,12 @@ def claims(production: Production) -> dict[str, str]:
 @contextmanager
 def change(
     production: Production, before: Snapshot, claims: dict[str, str], what: str
-) -> Iterator[None]:
+) -> Iterator[Downtime]:
     """Change something; afterwards everything that there was before is there, for its users too."""
     with production.downtime() as away:
-        yield
+        yield away
         production.ready()
+    assert not away.away, "its users still have no answer"
     now = production.snapshot()
     say(f"{what}: {now}; not reachable for {away.seconds:.0f} s ({away.asked} questions)")
     assert list(before.lost(now)) == []
@@ -79,8 +80,9 @@ def test_helm_upgrade_keeps_everything(
 ) -> None:
     production.keep_secrets()
     production.installer.prerequisites()
-    with change(production, before, claims, "merged by helm upgrade"):
+    with change(production, before, claims, "merged by helm upgrade") as away:
         production.merge()
+    assert away.seconds > 0, "one application stops before the next starts: nobody saw it"
     assert production.sql("SHOW server_version") == "16.14"
 
 
@@ -110,6 +112,7 @@ def _rollback(production: Production) -> None:
         production.kube.delete(external, propagation="Orphan")
     production.installer.run_helm(
         *("rollback", TENANT_RELEASE, "1", "--namespace", production.namespace),
+        "--server-side=false",
     )
 
 

@@ -65,6 +65,27 @@ def test_one_application_stops_before_the_next_starts(merge: Change) -> None:
     assert (now.name, now["spec"]["strategy"]["type"]) == (was.name, "Recreate")
 
 
+@pytest.mark.parametrize(
+    ("apply", "was_server_side", "says"),
+    [
+        ("disabled", True, "nothing"),
+        ("auto", False, "nothing"),
+        ("auto", True, "refused"),
+        ("enabled", False, "refused"),
+        ("auto", None, "not compared"),
+    ],
+)
+def test_the_application_becomes_recreate(
+    merge: Change, apply: str, was_server_side: bool | None, says: str
+) -> None:
+    """Chart 0.1.0 left how it rolls to the defaults, which no server-side apply takes away."""
+    old = replace(merge.old, server_side=was_server_side)
+    change = replace(merge, old=old, apply=apply)
+    assert bool(problems(change, "nothing-is-refused")) is (says == "refused")
+    asked = [text for text in unproven(change) if "server-side apply" in text]
+    assert bool(asked) is (says == "not compared")
+
+
 # --- What is not told by a twin -----------------------------------------------------------------
 
 

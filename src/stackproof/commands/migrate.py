@@ -124,14 +124,15 @@ def _deployed(args: argparse.Namespace) -> Deployed:
 
 def _change(args: argparse.Namespace, checkout: Checkout, old: Deployed) -> Change:
     from stackproof import helm
+    from stackproof.flux.releases import AUTO
     from stackproof.flux.tree import build
-    from stackproof.migrate.checks import Change, merged
+    from stackproof.migrate.checks import Change, Merge, merged
     from stackproof.migrate.images import goal, migrations
 
     if args.values:
         chart = checkout.charts / "open-webui-stack"
         new = helm.render(chart, args.values, release=args.release, namespace=args.namespace)
-        manifests, level = tuple(new), old.level
+        merge = Merge(tuple(new), old.level, AUTO)
     else:
         tree = build(checkout, args.cluster)
         found = merged(tree, args.namespace, args.release)
@@ -143,8 +144,9 @@ def _change(args: argparse.Namespace, checkout: Checkout, old: Deployed) -> Chan
                 where=checkout.show(checkout.flux),
                 todo="The claims and the database of what runs there would be left to nobody.",
             )
-        manifests, level = found
-    return Change(old, manifests, level, migrations(checkout, manifests), goal(checkout))
+        merge = found
+    known = migrations(checkout, merge.manifests)
+    return Change(old, merge.manifests, merge.level, known, goal(checkout), merge.apply)
 
 
 def _values(args: argparse.Namespace, checkout: Checkout) -> int:

@@ -25,7 +25,7 @@ from stackproof.manifests import Manifest, thaw
 from . import losses, steps
 from .controllers import manifest as as_manifest
 from .immutable import refused
-from .releases import HelmRelease
+from .releases import DISABLED, HelmRelease, server_side_apply
 from .tree import (
     GENERATED,
     KUSTOMIZE_GROUP,
@@ -227,7 +227,10 @@ def _entry(
     key: Key, change: Change, applied: Applied, before: Manifest | None, after: Manifest | None
 ) -> ObjectDiff:
     lines = difflib.unified_diff(_lines(before), _lines(after), lineterm="", n=2)
-    fields = refused(before, after, server_side=True) if before and after else ()
+    release = applied.release
+    # What Flux has installed, Helm 4 has: by server-side apply.
+    server_side = release is None or server_side_apply(release.manifest) != DISABLED
+    fields = refused(before, after, server_side=server_side) if before and after else ()
     return ObjectDiff(key, change, _by(applied), tuple(list(lines)[2:]), fields)
 
 

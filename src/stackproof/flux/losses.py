@@ -357,10 +357,12 @@ def _part(manifest: Manifest, name: str) -> Mapping[str, Any]:
     return found
 
 
-def refusals(before: Objects, after: Objects) -> dict[Key, tuple[str, ...]]:
+def refusals(
+    before: Objects, after: Objects, *, server_side: bool = False
+) -> dict[Key, tuple[str, ...]]:
     """Return, of each object that changes, the fields that Kubernetes refuses to change."""
     return {
         key: fields
         for key, manifest in after.items()
-        if key in before and (fields := refused(before[key], manifest))
+        if key in before and (fields := refused(before[key], manifest, server_side=server_side))
     }

@@ -51,6 +51,16 @@ class HelmRelease:
     note: str = ""
 
 
+#: How an upgrade is applied: by server-side apply, from the client, or as the release was before.
+#: The names of `spec.upgrade.serverSideApply`.
+ENABLED, DISABLED, AUTO = "enabled", "disabled", "auto"
+
+
+def server_side_apply(manifest: Manifest) -> str:
+    """Return how a HelmRelease's upgrades are applied; helm-controller v1.6, `newUpgrade`."""
+    return str((manifest["spec"].get("upgrade") or {}).get("serverSideApply") or AUTO)
+
+
 def release_name(manifest: Manifest) -> str:
     """Return the name that Helm is given: cut and hashed where it is too long for Helm.
 

@@ -11,6 +11,7 @@ from typing import Final
 from stackproof.checklist import Checks
 from stackproof.flux import losses, steps
 from stackproof.flux.losses import VITAL, Harm, Loss, Objects
+from stackproof.flux.releases import AUTO, DISABLED, ENABLED, server_side_apply
 from stackproof.flux.tree import Key, Tree, key_of
 from stackproof.manifests import WORKLOAD_KINDS, Manifest
 
@@ -28,6 +29,8 @@ class Change:
         level: The pod security level that its namespace then enforces; "" for none.
         known: Migrations that the application's new image has; None where that is not known.
         goal: Image tags that the chart itself would run, by component.
+        apply: How the merge is applied: `enabled` or `disabled` server-side apply, or `auto`, as
+            the release was before (HelmRelease, `spec.upgrade.serverSideApply`).
     """
 
     old: Deployed
@@ -35,6 +38,7 @@ class Change:
     level: str = ""
     known: frozenset[str] | None = None
     goal: Mapping[str, str] | None = None
+    apply: str = AUTO
 
     @cached_property
     def before(self) -> Objects:
@@ -54,7 +58,20 @@ class Change:
     @cached_property
     def refused(self) -> Mapping[Key, tuple[str, ...]]:
         """What Kubernetes refuses to change."""
-        return losses.refusals(self.before, self.after)
+        return self._refusals(server_side=bool(self.server_side))
+
+    @cached_property
+    def server_side(self) -> bool | None:
+        """Whether it is a server-side apply; None where that is not known."""
+        return {ENABLED: True, DISABLED: False}.get(self.apply, self.old.server_side)
+
+    @cached_property
+    def refused_server_side(self) -> Mapping[Key, tuple[str, ...]]:
+        """What Kubernetes refuses to change, if it is a server-side apply."""
+        return self._refusals(server_side=True)
+
+    def _refusals(self, *, server_side: bool) -> Mapping[Key, tuple[str, ...]]:
+        return losses.refusals(self.before, self.after, server_side=server_side)
 
     @cached_property
     def images(self) -> Mapping[str, tuple[str, str]]:
@@ -90,7 +107,11 @@ def nothing_is_lost(change: Change) -> Iterator[str]:
 @MIGRATION.register
 def nothing_is_refused(change: Change) -> Iterator[str]:
     """Kubernetes lets every object change as it must: else the upgrade stops there."""
-    for (_, kind, namespace, name), fields in change.refused.items():
+    yield from _refusals(change.refused)
+
+
+def _refusals(refused: Mapping[Key, tuple[str, ...]]) -> Iterator[str]:
+    for (_, kind, namespace, name), fields in refused.items():
         yield f"{kind}/{name} in {namespace}: Kubernetes refuses to change {', '.join(fields)}"
 
 
@@ -198,6 +219,14 @@ def _entries(objects: Objects) -> Iterator[tuple[str, str]]:
 
 def unproven(change: Change) -> Iterator[str]:
     """Yield what could not be compared, so that nobody takes silence for consent."""
+    if change.server_side is None:
+        for text in _refusals(change.refused_server_side):
+            if text not in _refusals(change.refused):
+                yield (
+                    f"how Helm applied {change.old.name} last; if by server-side apply, {text}: "
+                    "ask the cluster (--context), or apply from the client "
+                    "(spec.upgrade.serverSideApply: disabled; helm upgrade --server-side=false)"
+                )
     fetched = [remote for key, remote, present in _fetched(change) if key in VITAL and present]
     if fetched and change.old.store is None:
         yield (
@@ -260,11 +289,17 @@ def _fate(change: Change, key: Key) -> Fate:
 RED: Final = frozenset(Fate(harm.value) for harm in Harm) | {Fate.REFUSED}
 
 
-def merged(tree: Tree, namespace: str, release: str) -> tuple[tuple[Manifest, ...], str] | None:
-    """Return what a tree makes of a release, and the pod security level of its namespace.
+@dataclass(frozen=True)
+class Merge:
+    """What a tree makes of a release: the `merged`, `level` and `apply` of a `Change`."""
 
-    None where no HelmRelease of the tree is this release.
-    """
+    manifests: tuple[Manifest, ...]
+    level: str
+    apply: str
+
+
+def merged(tree: Tree, namespace: str, release: str) -> Merge | None:
+    """Return what a tree makes of a release; None where no HelmRelease of the tree is it."""
     for found in tree.releases.values():
         spec = found.manifest["spec"]
         name = spec.get("releaseName") or found.manifest.name
@@ -272,5 +307,5 @@ def merged(tree: Tree, namespace: str, release: str) -> tuple[tuple[Manifest, ..
         if (name, where) == (release, namespace) and found.rendered is not None:
             space = tree.find("Namespace", None, namespace)
             level = space.labels.get(podsecurity.LABEL, "") if space else ""
-            return tuple(found.rendered), level
+            return Merge(tuple(found.rendered), level, server_side_apply(found.manifest))
     return None

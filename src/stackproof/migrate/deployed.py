@@ -45,6 +45,7 @@ class Deployed:
         ingresses: Ingresses of the cluster that are not the release's.
         level: The pod security level that its namespace enforces; "" where that is not known.
         revision: The newest migration that the application's database has; None if not known.
+        server_side: Whether Helm applied it last by server-side apply; None if not known.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Deployed:
     ingresses: tuple[Manifest, ...] = ()
     level: str = ""
     revision: str | None = None
+    server_side: bool | None = None
 
 
 def digest(value: str | bytes) -> str:
@@ -105,6 +107,8 @@ def from_cluster(kube: Kube, *, release: str, namespace: str) -> Deployed:
         _others(kube, found),
         _level(kube, namespace),
         _revision(kube, namespace),
+        # Helm 3 does not record it, and has no other way than from the client.
+        record.get("apply_method") == "ssa",
     )
 
 

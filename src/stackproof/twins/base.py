@@ -263,7 +263,13 @@ def earlier(checkout: Checkout) -> Change:
     )
     new = merged(build_tenant(checkout, "soev"), old.namespace, old.name)
     assert new is not None
-    return Change(replace(old, store=deployed.read_store(folder / "store.yaml")), *new)
+    return Change(
+        # Whatever Helm applied it with: server-side apply is what refuses more.
+        replace(old, store=deployed.read_store(folder / "store.yaml"), server_side=True),
+        new.manifests,
+        new.level,
+        apply=new.apply,
+    )
 
 
 def _prove(twin: Twin, deployment: Deployment) -> Iterator[str]:

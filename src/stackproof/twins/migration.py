@@ -63,6 +63,13 @@ MIGRATION: tuple[Twin, ...] = (
         Edit(_SOEV, "              clusterHostname: node1\n", ""),
     ),
     _twin(
+        "merged-by-server-side-apply",
+        "the merge leaves the application's rolling defaults beside Recreate: it is refused",
+        "nothing-is-refused",
+        r"Deployment/open-webui-open-webui-stack-open-webui .*refuses to change spec.strategy",
+        Edit(_SOEV, "upgrade: {serverSideApply: disabled}", "upgrade: {serverSideApply: auto}"),
+    ),
+    _twin(
         "database-elsewhere-on-the-volume",
         "PostgreSQL looks for its files in another folder of the volume",
         "nothing-is-lost",
