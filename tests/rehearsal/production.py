@@ -230,11 +230,11 @@ class Production(Users):
 
 
 def _health(kube: Kube, namespace: str) -> None:
-    """Ask as the Ingress would.
+    """Ask as the Ingress would, what only the database can answer.
 
     Raises:
         StackproofError: Nobody answers.
     """
     (ingress,) = kube.listed("networking.k8s.io/v1", "Ingress", namespace)
     service = ingress["spec"]["rules"][0]["http"]["paths"][0]["backend"]["service"]["name"]
-    kube.text("GET", f"/api/v1/namespaces/{namespace}/services/{service}:http/proxy/health")
+    kube.text("GET", f"/api/v1/namespaces/{namespace}/services/{service}:http/proxy/health/db")

@@ -134,7 +134,10 @@ class Flux:
 
     def _adapted(self, step: dict[str, Any]) -> dict[str, Any]:
         patches = self._patches(_name(step)) if step["kind"] == "Kustomization" else []
-        return {**step, "spec": {**step["spec"], "patches": patches}} if patches else step
+        if not patches:
+            return step
+        own = step["spec"].get("patches", [])
+        return {**step, "spec": {**step["spec"], "patches": own + patches}}
 
     def _patches(self, step: str) -> list[dict[str, Any]]:
         lgtm, tenant = values(self._installer.choices)
@@ -151,9 +154,13 @@ class Flux:
         if step == "observability":
             return [_release_values(lgtm)]
         if step == "tenants":
-            change = {"op": "add", "path": "/spec/patches", "value": [_release_values(tenant)]}
-            return [{"target": {"kind": "Kustomization"}, "patch": yaml.safe_dump([change])}]
+            return [_further_patch(one, _release_values(tenant)) for one in self._tenants()]
         return []
+
+    def _tenants(self) -> Iterator[Object]:
+        """Yield each tenant's step."""
+        for file in sorted((self.repository.path / "flux" / "tenants").glob("*/tenant.yaml")):
+            yield yaml.load(file.read_bytes(), Loader=yaml.CSafeLoader)
 
     # --- installing ---
 
@@ -244,6 +251,16 @@ def _nothing(kind: str, api_version: str) -> dict[str, Any]:
     """Return the patch that takes an object out."""
     head = {"apiVersion": api_version, "kind": kind, "metadata": {"name": "external-secrets"}}
     return {**head, "$patch": "delete"}
+
+
+def _further_patch(step: Object, patch: Object) -> dict[str, Any]:
+    """Return the patch that gives a Kustomization one more patch, after its own."""
+    own = step["spec"].get("patches", [])
+    change = {"op": "add", "path": "/spec/patches", "value": [*own, patch]}
+    return {
+        "target": {"kind": "Kustomization", "name": _name(step)},
+        "patch": yaml.safe_dump([change]),
+    }
 
 
 def _release_values(wanted: Any) -> dict[str, Any]:
