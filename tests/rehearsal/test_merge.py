@@ -5,19 +5,30 @@ Each test goes on from where the one before it has ended.
 
 from __future__ import annotations
 
+import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
+import yaml
 from tests.rehearsal.conftest import say
 from tests.rehearsal.production import ROLLED_S, TENANT, Downtime, Production, choices
 from tests.rehearsal.users import ADMIN, CHATS, USER, Snapshot
 
 from stackproof.checkout import Checkout
 from stackproof.deployment import TENANT_RELEASE
+from stackproof.flux.tree import FLUX_NAMESPACE, build_tenant
+from stackproof.migrate import deployed
+from stackproof.migrate.checks import MIGRATION as CHECKS
+from stackproof.migrate.checks import Change, merged
 from stackproof.postgresql import When
-from stackproof.stack.gitops import HELM, Flux
+from stackproof.stack.gitops import HELM, KUSTOMIZE, Flux
+from stackproof.twins import MIGRATION, Twin
 
 pytestmark = pytest.mark.xdist_group("rehearsal")
 
@@ -72,14 +83,82 @@ def test_before_it_is_as_production_is(production: Production, before: Snapshot)
     assert production.sql("SHOW server_version") == "16.2"
 
 
+# --- what the check says of it, asked of the live release ---
+
+
+@pytest.fixture(scope="module")
+def store(production: Production, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The secret store, filled with the present values as docs/migration.md has it done."""
+    production.keep_secrets()
+    production.installer.prerequisites()
+    file = tmp_path_factory.mktemp("store") / "store.yaml"
+    file.write_text(yaml.safe_dump(production.installer.store.known))
+    return file
+
+
+def _check(production: Production, store: Path, *arguments: str) -> tuple[int, str]:
+    """Run `stackproof migrate check` on the cluster, return its exit code and what it printed."""
+    cluster = (
+        "--context",
+        production.kind.context,
+        "--kubeconfig",
+        production.kind.kubeconfig_path,
+    )
+    command = (sys.executable, "-m", "stackproof", "migrate", "check", *cluster, "--store", store)
+    done = subprocess.run([*command, *arguments], capture_output=True, text=True, check=False)
+    assert not done.stderr, done.stderr
+    return done.returncode, done.stdout
+
+
+@pytest.mark.usefixtures("before")
+def test_migrate_check_is_green(production: Production, store: Path) -> None:
+    code, said = _check(production, store)
+    say(f"migrate check: {said.splitlines()[-1]}")
+    assert (code, said.splitlines()[-1]) == (0, "8 checks, 0 problems, 0 not compared"), said
+    for claim in production.claims():
+        assert re.search(rf"^kept +PersistentVolumeClaim/{claim} ", said, re.MULTILINE), said
+
+
+def test_migrate_check_is_red_where_the_store_has_another_password(
+    production: Production, store: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "store.yaml"
+    key = f"{production.prefix}-postgres-password"
+    other.write_text(yaml.safe_dump({**yaml.safe_load(store.read_text()), key: "another"}))
+    code, said = _check(production, other)
+    assert code == 1
+    assert "in the store is not the postgres-password of the cluster" in said
+
+
+@pytest.mark.parametrize(
+    "twin",
+    # But for those that change the store.
+    [twin for twin in MIGRATION if not any("earlier" in edit.file for edit in twin.edits)],
+    ids=lambda twin: twin.name,
+)
+def test_migrate_check_is_red(
+    twin: Twin, production: Production, checkout: Checkout, store: Path
+) -> None:
+    """Each way to lose what the live release has, for the stated reason."""
+    live = deployed.from_cluster(
+        production.kube, release=TENANT_RELEASE, namespace=production.namespace
+    )
+    with twin.deployment(checkout) as faulty:
+        found = merged(build_tenant(faulty.checkout, TENANT), live.namespace, live.name)
+    assert found is not None
+    old = replace(live, store=deployed.read_store(store))
+    change = Change(old, found.manifests, found.level, apply=found.apply)
+    said = "\n".join(problem for check in CHECKS for problem in check.find(change))
+    assert re.search(twin.reason, said), said
+
+
 # --- by helm upgrade ---
 
 
+@pytest.mark.usefixtures("store")
 def test_helm_upgrade_keeps_everything(
     production: Production, before: Snapshot, claims: dict[str, str]
 ) -> None:
-    production.keep_secrets()
-    production.installer.prerequisites()
     with change(production, before, claims, "merged by helm upgrade") as away:
         production.merge()
     assert away.seconds > 0, "one application stops before the next starts: nobody saw it"
@@ -156,11 +235,13 @@ def test_from_flux_helm_rollback_leads_back(
     production: Production, before: Snapshot, claims: dict[str, str]
 ) -> None:
     kube = production.kube
-    release = kube.get(HELM, "HelmRelease", TENANT_RELEASE, production.namespace)
-    kube.patch(release, {"spec": {"suspend": True}})
+    for suspended in (
+        kube.get(KUSTOMIZE, "Kustomization", f"tenant-{TENANT}", FLUX_NAMESPACE),
+        kube.get(HELM, "HelmRelease", TENANT_RELEASE, production.namespace),
+    ):
+        kube.patch(suspended, {"spec": {"suspend": True}})
     with change(production, before, claims, "back from Flux with helm rollback"):
         _rollback(production)
-    kube.patch(release, {"spec": {"suspend": False}})
 
 
 # --- the application's own next version ---

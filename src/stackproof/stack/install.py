@@ -84,38 +84,38 @@ class Store:
 
     kube: Kube
     values: SecretStore = field(default_factory=SecretStore)
-    _known: dict[str, str] = field(default_factory=dict)
+    known: dict[str, str] = field(default_factory=dict)
 
     def fill(self, manifests: Iterable[Object], definition: Object) -> None:
         """Make the ClusterSecretStore, with a value for each key that the objects ask for."""
         found = self.kube.find(definition["apiVersion"], "ClusterSecretStore", STORE)
         if found:
             data = found["spec"]["provider"].get("fake", {}).get("data", ())
-            self._known = {entry["key"]: entry["value"] for entry in data}
+            self.known = {entry["key"]: entry["value"] for entry in data}
         for manifest in manifests:
             if manifest["kind"] == "ExternalSecret":
                 for entry in manifest["spec"].get("data") or ():
                     key = entry["remoteRef"]["key"]
-                    self._known.setdefault(key, self.values.read(key))
+                    self.known.setdefault(key, self.values.read(key))
         self.kube.apply(self.faked(definition))
 
     def preset(self, key: str, value: str) -> None:
         """Give a key the value that production has, before the store is made."""
-        self._known[key] = value
+        self.known[key] = value
 
     def faked(self, definition: Object) -> dict[str, Any]:
         """Return the store as it is in the repository, with the Fake provider."""
-        data = [{"key": key, "value": value} for key, value in sorted(self._known.items())]
+        data = [{"key": key, "value": value} for key, value in sorted(self.known.items())]
         return {**definition, "spec": {**definition["spec"], "provider": {"fake": {"data": data}}}}
 
     def __getitem__(self, key: str) -> str:
-        return self._known[key]
+        return self.known[key]
 
     def rotate(self, key: str, value: str) -> None:
         """Give a key another value, and let the operator take it over at once."""
-        self._known[key] = value
+        self.known[key] = value
         found = self.kube.get("external-secrets.io/v1", "ClusterSecretStore", STORE)
-        data = [{"key": key, "value": value} for key, value in sorted(self._known.items())]
+        data = [{"key": key, "value": value} for key, value in sorted(self.known.items())]
         self.kube.patch(found, {"spec": {"provider": {"fake": {"data": data}}}})
         for each in self.kube.listed("external-secrets.io/v1", "ExternalSecret"):
             if any(entry["remoteRef"]["key"] == key for entry in each["spec"].get("data") or ()):
