@@ -5,6 +5,7 @@ Each test goes on from where the one before it has ended.
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -228,6 +229,51 @@ def test_flux_once_more_changes_nothing(
         flux.fetched(flux.push("Nothing new"))
         flux.ready(within_s=ROLLED_S)
     assert production.pods() == pods
+
+
+# --- a backup, and the way back from it ---
+
+#: What the commands take of the flux program: `flux suspend KIND NAME -n NAMESPACE`.
+_FLUX = """flux() { [ $1 = suspend ] && to=true || to=false
+kubectl patch "$2" "$3" "$4" "$5" --type=merge -p "{\\"spec\\": {\\"suspend\\": $to}}"; }"""
+
+
+def _commands(checkout: Checkout, heading: str) -> str:
+    """Return the commands below a heading of docs/operations.md."""
+    text = (checkout.root / "docs" / "operations.md").read_text(encoding="utf-8")
+    block = re.search(rf"^## {heading}$.*?^```console\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    assert block is not None
+    return block[1].replace("$ ", "")
+
+
+@pytest.mark.usefixtures("flux")
+def test_a_dump_is_restored_as_documented(
+    production: Production, checkout: Checkout, before: Snapshot, claims: dict[str, str]
+) -> None:
+    def follow(heading: str) -> str:
+        commands = _commands(checkout, heading)
+        for name, value in (
+            ("NAMESPACE", production.namespace),
+            ("PREFIX", "open-webui-open-webui-stack"),
+        ):
+            commands = commands.replace(name, value)
+        done = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", f"{_FLUX}\n{commands}"],
+            env={**os.environ, "KUBECONFIG": str(production.kind.kubeconfig_path)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+        return done.stdout
+
+    assert re.search(r"\d+ tables, \d+ bytes; 1 are kept", follow("Dump now"))
+    production.sql("DELETE FROM much WHERE id > 1000; DELETE FROM chat")
+    assert len(list(before.lost(production.snapshot()))) == 1008
+    with change(production, before, claims, "restored from a dump"):
+        follow("Restore the database")
+    databases = production.sql("SELECT datname FROM pg_database").split()
+    assert [name for name in databases if name.startswith("before_")], databases
 
 
 @pytest.mark.usefixtures("flux")
