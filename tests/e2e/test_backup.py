@@ -6,7 +6,9 @@ import os
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,6 +81,16 @@ class Database:
         given = {"DATABASE_URL": self.url, "DUMPS": f"{self.folder}/dumps", "KEEP": "3"}
         return self.run(*_SHELL, "-c", self.script, **{**given, **env})
 
+    def control(self, *arguments: str) -> None:
+        """Start or stop the server, and wait until it has."""
+        done = self.run("pg_ctl", "-D", f"{self.folder}/data", "-w", *arguments)
+        assert not done.returncode, done.stderr
+
+    def start(self) -> None:
+        """Start the server."""
+        options = f"-c listen_addresses=127.0.0.1 -c fsync=off -p {self.port} -k {self.folder}"
+        self.control("-l", f"{self.folder}/log", "-o", options, "start")
+
     def shim(self, name: str, text: str) -> None:
         """Put a program of another's name before it."""
         path = self.folder / "shims" / name
@@ -114,18 +126,14 @@ def server(checkout: Checkout) -> Iterator[Database]:
         for path in (folder, folder / "dumps"):
             os.chown(path, _USER or -1, _USER or -1)
         (folder / "password").write_text("secret")
-        data = f"{folder}/data"
-        options = f"-c listen_addresses=127.0.0.1 -c fsync=off -p {made.port} -k {folder}"
         who = ("-U", "openwebui", "-A", "scram-sha-256", "--pwfile", f"{folder}/password")
-        for command in (
-            ("initdb", "-D", data, *who, "-E", "UTF8", "--locale=C", "--no-sync"),
-            ("pg_ctl", "-D", data, "-w", "-l", f"{folder}/log", "-o", options, "start"),
-        ):
-            done = made.run(*command)
-            assert not done.returncode, done.stderr
+        how = ("-E", "UTF8", "--locale=C", "--no-sync")
+        done = made.run("initdb", "-D", f"{folder}/data", *who, *how)
+        assert not done.returncode, done.stderr
+        made.start()
         yield made
     finally:
-        made.run("pg_ctl", "-D", f"{folder}/data", "-m", "immediate", "stop")
+        made.control("-m", "immediate", "stop")
         ports.release()
         shutil.rmtree(folder)
 
@@ -213,10 +221,24 @@ def test_a_database_without_tables_is_no_dump(database: Database) -> None:
 def test_a_dump_that_reaches_no_database_fails(
     database: Database, changed: dict[str, str], reason: str
 ) -> None:
+    database.shim("sleep", "")  # between its tries
     done = database.backup(KEEP="1", **changed)
     assert done.returncode
     assert reason in done.stderr
     assert database.dumps == [OLD]
+
+
+def test_a_database_that_does_not_answer_yet_is_waited_for(database: Database) -> None:
+    """A pod that has just started is not let through yet, and none of its Job's is older."""
+    database.control("-m", "fast", "stop")
+    with ThreadPoolExecutor() as pool:
+        dumped = pool.submit(database.backup)
+        time.sleep(1)  # the fault: so long there is nobody
+        assert not dumped.done()
+        database.start()
+        done = dumped.result()
+    assert not done.returncode, done.stderr
+    assert len(database.dumps) == 2
 
 
 def test_a_bad_dump_restores_nothing(database: Database) -> None:

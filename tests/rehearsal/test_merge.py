@@ -97,7 +97,7 @@ def store(production: Production, tmp_path_factory: pytest.TempPathFactory) -> P
     return file
 
 
-def _check(production: Production, store: Path, *arguments: str) -> tuple[int, str]:
+def _check(production: Production, store: Path) -> tuple[int, str]:
     """Run `stackproof migrate check` on the cluster, return its exit code and what it printed."""
     cluster = (
         "--context",
@@ -105,8 +105,10 @@ def _check(production: Production, store: Path, *arguments: str) -> tuple[int, s
         "--kubeconfig",
         production.kind.kubeconfig_path,
     )
-    command = (sys.executable, "-m", "stackproof", "migrate", "check", *cluster, "--store", store)
-    done = subprocess.run([*command, *arguments], capture_output=True, text=True, check=False)
+    command = (sys.executable, "-m", "stackproof.cli", "migrate", "check")
+    done = subprocess.run(
+        [*command, *cluster, "--store", store], capture_output=True, text=True, check=False
+    )
     assert not done.stderr, done.stderr
     return done.returncode, done.stdout
 
@@ -133,8 +135,13 @@ def test_migrate_check_is_red_where_the_store_has_another_password(
 
 @pytest.mark.parametrize(
     "twin",
-    # But for those that change the store.
-    [twin for twin in MIGRATION if not any("earlier" in edit.file for edit in twin.edits)],
+    # But for those that change the store, and the stand-in for Weaviate has no version.
+    [
+        twin
+        for twin in MIGRATION
+        if twin.name != "versions-skipped"
+        and not any("earlier" in edit.file for edit in twin.edits)
+    ],
     ids=lambda twin: twin.name,
 )
 def test_migrate_check_is_red(
