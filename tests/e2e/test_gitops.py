@@ -113,7 +113,7 @@ def test_a_commit_of_documentation_upgrades_nobody(flux: Flux, kind: KindStack) 
     readme.write_text(readme.read_text() + "\nOne line more.\n")
     flux.fetched(flux.push("Documentation"))
     for namespace, _, name in (each.partition("/") for each in before):
-        flux.reconcile(HELM, "HelmRelease", name, namespace)
+        flux.reconciled(HELM, "HelmRelease", name, namespace)
     flux.ready()
     assert _revisions(kind) == before
 

@@ -232,9 +232,9 @@ def test_flux_once_more_changes_nothing(
 ) -> None:
     pods = production.pods()
     with change(production, before, claims, "reconciled once more"):
-        flux.reconcile(HELM, "HelmRelease", TENANT_RELEASE, production.namespace)
         flux.fetched(flux.push("Nothing new"))
         flux.ready(within_s=ROLLED_S)
+        flux.reconciled(HELM, "HelmRelease", TENANT_RELEASE, production.namespace)
     assert production.pods() == pods
 
 

@@ -192,12 +192,33 @@ class Flux:
         (pod,) = self.kube.pods(FLUX_NAMESPACE, "app=git")
         return str(pod["metadata"]["name"])
 
-    def reconcile(self, api_version: str, kind: str, name: str, namespace: str) -> None:
-        """Ask a controller to look at an object now; nothing happens where it is not there."""
+    def reconcile(self, api_version: str, kind: str, name: str, namespace: str) -> str:
+        """Ask a controller to look at an object now; nothing happens where it is not there.
+
+        Returns:
+            The mark that it then sets as `status.lastHandledReconcileAt`.
+        """
         found = self.kube.find(api_version, kind, name, namespace)
+        mark = str(time.time_ns())
         if found:
-            mark = {"reconcile.fluxcd.io/requestedAt": str(time.time_ns())}
-            self.kube.patch(found, {"metadata": {"annotations": mark}})
+            asked = {"reconcile.fluxcd.io/requestedAt": mark}
+            self.kube.patch(found, {"metadata": {"annotations": asked}})
+        return mark
+
+    def reconciled(self, api_version: str, kind: str, name: str, namespace: str) -> None:
+        """Ask a controller to look at an object now, and wait until it has."""
+        mark = self.reconcile(api_version, kind, name, namespace)
+
+        def handled() -> str:
+            found = self.kube.get(api_version, kind, name, namespace)
+            return str((found.get("status") or {}).get("lastHandledReconcileAt"))
+
+        self.kube.until(
+            lambda: handled() == mark,
+            within_s=_READY_S,
+            what=f"{kind} {namespace}/{name} is reconciled, as it was asked to be at {mark}",
+            seen=lambda: f"last handled: {handled()}",
+        )
 
     def fetched(self, commit: str) -> None:
         """Wait until Flux has fetched a commit."""
