@@ -117,7 +117,10 @@ def _check(production: Production, store: Path) -> tuple[int, str]:
 def test_migrate_check_is_green(production: Production, store: Path) -> None:
     code, said = _check(production, store)
     say(f"migrate check: {said.splitlines()[-1]}")
-    assert (code, said.splitlines()[-1]) == (0, "8 checks, 0 problems, 0 not compared"), said
+    # Of the old application's image here, nobody knows that the new one is of the same line.
+    open_questions = re.findall(r"^not compared (.*)$", said, re.MULTILINE)
+    assert [text for text in open_questions if "the migration" not in text] == [], said
+    assert code == (2 if open_questions else 0), said
     for claim in production.claims():
         assert re.search(rf"^kept +PersistentVolumeClaim/{claim} ", said, re.MULTILINE), said
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from stackproof.deployment import Deployment
 from stackproof.flux.tree import build
 from stackproof.helm import HelmError
 from stackproof.manifests import Release, containers
+from stackproof.migrate.values import converted
 
 ROW = re.compile(r"\| `([A-Z_]+)` \| (.+?) \| (.+?) \| (.+?) \|")
 TENANT = "open-webui"
@@ -97,6 +99,32 @@ def test_the_list_says_what_is_so(
         )
         assert after in {f"`{now.get(name)}`", ABSENT if name not in now else "our own text"}
         assert len(why) > 10
+
+
+def test_an_upgrade_by_hand_tells_it_as_well(
+    checkout: Checkout,
+    production: Mapping[str, str],
+    deliberate: Mapping[str, tuple[str, str, str]],
+    tmp_path: Path,
+) -> None:
+    """Of chart 0.1.0's values, `migrate values` drops nothing in silence."""
+    file = tmp_path / "old.yaml"
+    ingress = {"enabled": True, "hosts": [{"host": "voorbeeld.soev.ai", "paths": [{"path": "/"}]}]}
+    config = {key_of(name): value for name, value in production.items()}
+    file.write_text(yaml.safe_dump({"openWebui": {"config": config}, "ingress": ingress}))
+    found = converted(checkout, file, release=TENANT, namespace=TENANT, tenant="soev")
+    chart = checkout.charts / "open-webui-stack"
+    release = helm.render(chart, [found.values], release=TENANT, namespace=TENANT)
+    assert release.of_kind("Ingress"), "its users still get in"
+    named = {path.rpartition(".")[2] for path in found.homeless}
+    silent = {name for name in differing(production, told(release)) if key_of(name) not in named}
+    assert silent <= deliberate.keys()
+
+
+def key_of(variable: str) -> str:
+    """Return the key of chart 0.1.0 that became a variable: RAG_TOP_K was ragTopK."""
+    first, *others = variable.removeprefix("OPENWEBUI_").lower().split("_")
+    return first + "".join(map(str.capitalize, others))
 
 
 @pytest.mark.parametrize("name", ["RAG_TOP_K", "ENABLE_ADMIN_CHAT_ACCESS", "FEATURE_VOICE"])

@@ -19,6 +19,7 @@ import yaml
 from stackproof import helm
 from stackproof.checkout import Checkout
 from stackproof.errors import StackproofError
+from stackproof.flux.tree import build_tenant
 from stackproof.helm import HelmError, Render
 from stackproof.manifests import Release, containers
 from stackproof.permutations import Keys, Leaf, Space, nested, scenarios, value_at
@@ -35,6 +36,8 @@ _MOVED: Final[Mapping[Keys, Keys]] = {
     (*_CONFIG, "databaseUser"): ("postgres", "user"),
     ("weaviate", "config", "clusterHostname"): ("weaviate", "clusterHostname"),
 }
+#: Of these variables the chart has a map, `openWebui.config.userPermissions`.
+_PERMISSION: Final = "USER_PERMISSIONS_"
 #: Why some have none.
 _GONE: Final[Mapping[Keys, str]] = {
     ("nameOverride",): "fullnameOverride says the whole name",
@@ -98,14 +101,24 @@ def converted(
     """
     given = read_values(old)
     prefix = load_registry(checkout).get(tenant).secret_prefix
+    # A release that can be reached must name its administrator, which chart 0.1.0 did not.
+    email = value_at(_deployed(checkout, tenant), (*_ADMIN, "email"))
     chart = _Chart(checkout.charts / "open-webui-stack", release, namespace)
     identity = ("openWebui", "config", "telemetry", "otel", "tenantId")
     start = merged(
         nested(identity, value_at(given, identity) or tenant),
         nested(("externalSecrets",), _store(checkout, prefix)),
+        nested((*_ADMIN, "email"), email) if email else {},
         {} if _is_later(given) else _first_names(given, release),
     )
     return _Conversion(chart, given, start).run()
+
+
+def _deployed(checkout: Checkout, tenant: str) -> Mapping[str, Any]:
+    """Return the values that the Flux tree itself gives a tenant's release."""
+    (release,) = build_tenant(checkout, tenant).releases.values()
+    values: Mapping[str, Any] = release.manifest["spec"].get("values") or {}
+    return values
 
 
 def _store(checkout: Checkout, prefix: str) -> dict[str, Any]:
@@ -174,6 +187,9 @@ class _Conversion:
         variable = _variable(path)
         if variable is None:
             return self._set(path, value)
+        permission = variable.removeprefix(_PERMISSION)
+        if permission != variable and _as_text(value) in {"true", "false"}:
+            return self._set((*_CONFIG, "userPermissions", permission), _as_text(value) == "true")
         self.wanted[variable] = (path, _as_text(value))
         home = self.chart.homes.get(variable)
         if home is None:
