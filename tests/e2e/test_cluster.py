@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from stackproof import evidence
-from stackproof.backends import PROVABLE, Client
+from stackproof.backends import PROVABLE, Client, grafana
 from stackproof.checkout import Checkout
 from stackproof.counted import lines, lines_received
 from stackproof.endpoints import Endpoint, in_text, in_value
@@ -26,7 +26,7 @@ from stackproof.isolation import Marks, Proof, prove, question
 from stackproof.kube import MANAGER, ApiError, Kube
 from stackproof.manifests import containers, thaw
 from stackproof.probes import beside, component, dial, probe_pod, running, saying
-from stackproof.stack.base import Backend
+from stackproof.stack.base import STACK_TENANT, Backend
 from stackproof.stack.cluster import ClusterStack
 from stackproof.stack.kind import KindStack
 from stackproof.surroundings import merged
@@ -237,6 +237,24 @@ def test_pod_logs_are_collected_once_for_their_own_tenant(kind: KindStack, clien
     # Loki keeps one of two that are the same: nobody sent it a second.
     for tenant, count in before.items():
         assert SAID <= lines_received(kind, client, tenant) - count < 2 * SAID, tenant
+
+
+def test_what_the_stacks_own_pods_print_is_no_tenants(kind: KindStack, client: Client) -> None:
+    text = f"stack-{secrets.token_hex(8)}"
+    views = {one.uid: one.access for one in grafana.sources(kind.data_sources())}
+    own = views.pop(f"loki-{STACK_TENANT}")
+    pod = saying(kind.choices["standin"].reference, OBSERVABILITY_NAMESPACE, text, SAID)
+    with running(kind.kube, pod):
+        kind.kube.until(
+            lambda: len(lines(client, own, text)) == SAID,
+            within_s=SOON_S,
+            what="the stack's own data source shows what its pod printed",
+        )
+    readers = [kind.reader(tenant) for tenant in TENANTS]
+    readers += [access for uid, access in views.items() if uid.startswith("loki")]
+    assert {access.name: lines(client, access, text) for access in readers} == {
+        access.name: {} for access in readers
+    }
 
 
 # --- as somebody's production ---
