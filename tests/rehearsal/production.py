@@ -216,7 +216,8 @@ class Production(Users):
     def _watch(self, kube: Kube, found: Downtime, over: threading.Event) -> None:
         before = time.monotonic()
         # To the end of an outage, though all pods are said to be ready.
-        while not over.wait(0.5) or (found.away and found.seconds < ROLLED_S):
+        while not over.is_set() or (found.away and found.seconds < ROLLED_S):
+            time.sleep(0.5)
             found.asked += 1
             try:
                 _health(kube, self.namespace)
