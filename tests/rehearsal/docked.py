@@ -103,7 +103,8 @@ class Docked(Users):
                 volume = self._volume(claim["claimName"])
                 if "fsGroup" in of_pod:
                     self._give(volume, of_pod["fsGroup"])
-                mounts[volume] = {"bind": mount["mountPath"], "mode": "rw"}
+                # Else a new volume gets the mode of what the image has there.
+                mounts[volume] = {"bind": mount["mountPath"], "mode": "rw,nocopy"}
             else:
                 temporary[mount["mountPath"]] = "mode=3777"
         environment = {

@@ -58,7 +58,7 @@ class Change:
     @cached_property
     def refused(self) -> Mapping[Key, tuple[str, ...]]:
         """What Kubernetes refuses to change."""
-        return self._refusals(server_side=bool(self.server_side))
+        return losses.refusals(self.before, self.after, server_side=bool(self.server_side))
 
     @cached_property
     def server_side(self) -> bool | None:
@@ -68,10 +68,7 @@ class Change:
     @cached_property
     def refused_server_side(self) -> Mapping[Key, tuple[str, ...]]:
         """What Kubernetes refuses to change, if it is a server-side apply."""
-        return self._refusals(server_side=True)
-
-    def _refusals(self, *, server_side: bool) -> Mapping[Key, tuple[str, ...]]:
-        return losses.refusals(self.before, self.after, server_side=server_side)
+        return losses.refusals(self.before, self.after, server_side=True)
 
     @cached_property
     def images(self) -> Mapping[str, tuple[str, str]]:

@@ -115,10 +115,14 @@ def converted(
 
 
 def _deployed(checkout: Checkout, tenant: str) -> Mapping[str, Any]:
-    """Return the values that the Flux tree itself gives a tenant's release."""
-    (release,) = build_tenant(checkout, tenant).releases.values()
-    values: Mapping[str, Any] = release.manifest["spec"].get("values") or {}
-    return values
+    """Return the values that the Flux tree itself gives a tenant's release, where it is in it."""
+    if not (checkout.flux / "tenants" / tenant).is_dir():
+        return {}
+    for release in build_tenant(checkout, tenant).releases.values():
+        if release.chart == checkout.charts / "open-webui-stack":
+            values: Mapping[str, Any] = release.manifest["spec"].get("values") or {}
+            return values
+    return {}
 
 
 def _store(checkout: Checkout, prefix: str) -> dict[str, Any]:
