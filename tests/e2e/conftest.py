@@ -29,7 +29,7 @@ _TIMEOUT_S = 1200
 
 #: Groups of tests that mostly wait, the longest first. Side by side with what computes they cost no
 #: time; at the end of a run everybody would wait for them.
-_WAITING = ("resilience", "disks", "monitor")
+_WAITING = ("resilience", "queues", "disks", "junk", "floods", "monitor")
 
 #: Tests marked so run after the others, those with the first of the marks last.
 _LATER = ("needs_restart", "needs_cluster")

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from tests.e2e.groups import in_halves
 
 from stackproof.attacks import ATTACKS, Arena, Attack
 from stackproof.checkout import Checkout
 from stackproof.deployment import Deployment
-
-pytestmark = pytest.mark.xdist_group("attacks")
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +20,7 @@ def arena(pytestconfig: pytest.Config) -> Iterator[Arena]:
         yield running
 
 
-@pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.name)
+@pytest.mark.parametrize("attack", in_halves("attacks", ATTACKS))
 def test_attack(attack: Attack, arena: Arena) -> None:
     outcome = arena.run(attack)
     assert outcome.ok, f"{attack.does}: must be {attack.expect}; {outcome.record()}"

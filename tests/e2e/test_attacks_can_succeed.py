@@ -10,12 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from tests.e2e.groups import in_halves
 
 from stackproof.attacks import ATTACKS, Arena, Attack, Door
 from stackproof.checkout import Checkout
 from stackproof.twins import Edit, Layer, Twin
-
-pytestmark = pytest.mark.xdist_group("trusting-gateway")
 
 _GATEWAY = "charts/lgtm/templates/gateway.yaml"
 _TRUSTING = """
@@ -86,9 +85,7 @@ def arena(pytestconfig: pytest.Config) -> Iterator[Arena]:
 
 
 @pytest.mark.parametrize(
-    "attack",
-    [attack for attack in ATTACKS if attack.door is not Door.BACKEND],
-    ids=lambda attack: attack.name,
+    "attack", in_halves("trusting-gateway", (a for a in ATTACKS if a.door is not Door.BACKEND))
 )
 def test_it_succeeds_on_a_gateway_that_trusts(attack: Attack, arena: Arena) -> None:
     outcome = arena.run(attack)

@@ -28,7 +28,7 @@ from stackproof.stack.local import LocalStack
 from stackproof.versions import Versions
 
 # Three applications are started: on a busy machine that takes minutes.
-pytestmark = [pytest.mark.xdist_group("stack"), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.xdist_group("application"), pytest.mark.timeout(600)]
 
 VERSIONS = """
 import importlib.metadata as m, json

@@ -136,6 +136,7 @@ def test_what_is_killed_loses_nothing(component: str, running: LocalStack, clien
     _all_is_there(running, client, sources, may_lack)
 
 
+@pytest.mark.xdist_group("queues")
 def test_alloy_keeps_what_no_backend_takes_even_if_it_is_killed(
     running: LocalStack, client: Client
 ) -> None:
@@ -166,6 +167,7 @@ MUCH: Mapping[Signal, Sequence[tuple[int, int]]] = {
 UNDER_WAY, EACH_S = 12, 0.25
 
 
+@pytest.mark.xdist_group("queues")
 def test_much_is_queued_and_all_of_it_arrives(running: LocalStack, client: Client) -> None:
     """As many bytes as an outage leaves behind, of all signals, in large lines and spans too."""
     runs, began = {signal: telemetry.new_run() for signal in Signal}, time.time_ns()
@@ -229,6 +231,7 @@ def _difference(
     return f"{signal}: {len(lost)} of {len(expected)} are lost, such as {lost[:5]}; twice {twice}"
 
 
+@pytest.mark.xdist_group("queues")
 def test_a_line_that_is_too_long_is_cut(running: LocalStack, client: Client) -> None:
     """By Alloy, or by Loki where it is not sent through one: 256 KiB of it are there."""
     access = running.reader(VICTIM)
@@ -262,6 +265,7 @@ def _with_events(message: Any) -> Any:
     return message
 
 
+@pytest.mark.xdist_group("queues")
 @pytest.mark.parametrize(
     ("signal", "spoil", "kept"),
     [(Signal.METRICS, _with_labels, {1, 3, 4}), (Signal.TRACES, _with_events, {1, 4})],
@@ -288,6 +292,7 @@ def test_what_alloy_acknowledges_and_drops(
     _are_there(running, client, signal, run, {(VICTIM, number): 1 for number in kept})
 
 
+@pytest.mark.xdist_group("queues")
 def test_deltas_become_sums(running: LocalStack, client: Client) -> None:
     """Mimir refuses delta temporality: Alloy adds it up."""
     run = telemetry.new_run()
@@ -359,6 +364,7 @@ def _stopped(stack: LocalStack, client: Client, component: str) -> Iterator[None
         process.signal(signals.SIGCONT)
 
 
+@pytest.mark.xdist_group("junk")
 @pytest.mark.parametrize("component", BACKENDS)
 def test_what_is_slow_loses_nothing_and_harms_no_other(
     component: str, running: LocalStack, client: Client
@@ -404,6 +410,7 @@ def _truncated(message: bytes) -> bytes:
     return message[:-7]
 
 
+@pytest.mark.xdist_group("junk")
 @pytest.mark.parametrize("spoil", [_garbage, _truncated])
 def test_junk_is_refused_and_harms_nobody(
     spoil: Callable[[bytes], bytes], running: LocalStack, client: Client
@@ -446,6 +453,7 @@ def _with_attribute(message: Any, signal: Signal, size: int) -> Any:
     return message
 
 
+@pytest.mark.xdist_group("junk")
 @pytest.mark.parametrize(
     ("door", "reasons"),
     [
@@ -479,6 +487,7 @@ def test_an_attribute_of_ten_mebibytes_harms_nothing_else(
         _are_there(running, client, signal, run, expected)
 
 
+@pytest.mark.xdist_group("junk")
 @pytest.mark.parametrize("door", [Door.ALLOY_GRPC, Door.ALLOY_HTTP])
 def test_alloy_refuses_more_than_sixteen_mebibytes(
     door: Door, running: LocalStack, client: Client
@@ -508,6 +517,7 @@ CLOCKS: Sequence[tuple[Signal, int, str | None]] = [
 ]
 
 
+@pytest.mark.xdist_group("junk")
 @pytest.mark.parametrize(("signal", "offset_s", "reason"), CLOCKS)
 def test_a_clock_that_is_off(
     signal: Signal, offset_s: int, reason: str | None, running: LocalStack, client: Client
@@ -597,6 +607,7 @@ def _buckets(count: int) -> Any:
     return message
 
 
+@pytest.mark.xdist_group("floods")
 @pytest.mark.parametrize(
     ("signal", "flooding", "times", "reason"),
     [
@@ -628,6 +639,7 @@ def test_a_flood_is_refused_and_the_others_lose_nothing(
     _all_is_there(limited, client, sources)
 
 
+@pytest.mark.xdist_group("floods")
 def test_tempo_takes_more_live_traces_than_it_keeps(limited: LocalStack, client: Client) -> None:
     """A known loss: traces over `liveTraces` are acknowledged, and dropped."""
     time.sleep(3)  # the traces before are no longer live, and there are bytes to spend
