@@ -75,6 +75,11 @@ def running(kube: Kube, pod: Object) -> Iterator[str]:
         yield name
     finally:
         kube.delete(pod, grace_s=0)
+        kube.until(
+            lambda: kube.find("v1", "Pod", name, namespace) is None,
+            within_s=_START_S,
+            what=f"pod {name} is gone",
+        )
 
 
 def beside(kube: Kube, pod: Object, image: str) -> tuple[str, str, str]:

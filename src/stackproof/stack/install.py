@@ -123,6 +123,10 @@ class Store:
                 self.kube.patch(each, {"metadata": {"annotations": mark}})
 
 
+#: Of `helm upgrade` and `helm rollback`: not by server-side apply.
+_FROM_CLIENT = "--server-side=false"
+
+
 class Installer:
     """Installs a deployment into a cluster.
 
@@ -203,8 +207,11 @@ class Installer:
             namespace = one.namespace
         with _files(layers) as files:
             arguments = [part for file in files for part in ("--values", str(file))]
+            # What somebody has changed by hand is changed back, as helm-controller does it
+            # (internal/action/upgrade.go).
+            how = extra if _FROM_CLIENT in extra else (*extra, "--force-conflicts")
             self.run_helm(
-                "upgrade", "--install", release, str(chart), "-n", namespace, *arguments, *extra
+                "upgrade", "--install", release, str(chart), "-n", namespace, *arguments, *how
             )
 
     def run_helm(self, *arguments: str) -> str:
