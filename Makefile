@@ -61,14 +61,15 @@ lint: $(READY) ## Check style and types: ruff, mypy --strict, yamllint, actionli
 	@$(BIN)/ruff format --check $(CODE)
 	@$(BIN)/mypy
 	@$(BIN)/yamllint --strict .
-	@$$($(BIN)/python -c 'from stackproof import programs; print(programs.find("actionlint"))') -shellcheck= -pyflakes=
+	@$$($(BIN)/python -c 'from stackproof.toolchain import programs; print(programs.find("actionlint"))') -shellcheck= -pyflakes=
 
 fmt: $(READY) ## Format the code and fix what can be fixed
 	@$(BIN)/ruff check --fix $(CODE)
 	@$(BIN)/ruff format $(CODE)
 
-charts: $(READY) ## Give each changed chart its version: without it, a merge would not deploy the change
-	@$(BIN)/python -m stackproof.chartversion charts/*/
+charts: $(READY) ## Write each chart's schema and table of values, and its version: without a new one, a merge deploys nothing
+	@$(BIN)/python -m stackproof.values.docs charts/*/
+	@$(BIN)/python -m stackproof.helm.chartversion charts/*/
 
 tools: $(READY) ## Build the Go programs now, and show where they are
 	@$(BIN)/stackproof tools --build $(ARGS)

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from stackproof.checkout import Checkout
 from stackproof.errors import StackproofError
-from stackproof.versions import Versions
+from stackproof.repo.checkout import Checkout
+from stackproof.repo.versions import Versions
 
 #: Rendered objects are many, kept and without cycles: looking for garbage among them as often as
 #: Python does by default takes a quarter of a run.

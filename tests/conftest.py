@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from stackproof.checkout import Checkout
+from stackproof.repo.checkout import Checkout
 
 
 @pytest.fixture(scope="session")

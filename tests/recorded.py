@@ -8,9 +8,9 @@ from functools import cache
 
 from stackproof.backends import PROVABLE
 from stackproof.backends.base import Request
-from stackproof.isolation import Door, Proof, pairs
-from stackproof.stack.base import Signal
-from stackproof.verdict import Check, Look, Observations, Violation, judge
+from stackproof.isolation import EntryPoint, Proof, pairs
+from stackproof.isolation.verdict import Finding, Observation, Observations, Violation, judge
+from stackproof.model import Signal
 
 APIS = tuple(
     api
@@ -22,9 +22,9 @@ BY_ID = {api.id: api for api in APIS}
 
 def make_look(
     api: str, reader: str, asked: str, *, own: bool = True, others: Iterable[str] = ()
-) -> Look:
+) -> Observation:
     request = Request("GET", f"http://127.0.0.1:8080/prometheus/api/v1/query?q={api}")
-    return Look(
+    return Observation(
         api, reader, asked, own, frozenset(others), True, request, "HTTP 200: {}", 4.0, 600.0
     )
 
@@ -36,7 +36,7 @@ def make_proof(
     missing: Iterable[tuple[str, str]] = (),
     health: Iterable[str] = (),
     faults: Iterable[Violation] = (),
-    checks: Iterable[Check] = (),
+    checks: Iterable[Finding] = (),
 ) -> Proof:
     """A proof from observations: `leaks` are (api, reader, owner), `missing` (api, tenant)."""
     names, lost = tuple(tenants), set(missing)
@@ -76,7 +76,7 @@ def make_proof(
         versions={"mimir": "3.0.5", "loki": "3.7.8"},
         tenants=names,
         signals=tuple(Signal),
-        door=Door.ALLOY_GRPC,
+        entry_point=EntryPoint.ALLOY_GRPC,
         verdict=judgement.verdict,
         matrix=judgement.matrix,
         apis=judgement.apis,

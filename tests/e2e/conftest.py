@@ -9,20 +9,24 @@ from pathlib import Path
 
 import pytest
 
-from stackproof import evidence, report
+from stackproof import report
 from stackproof.backends import Client
-from stackproof.checkout import Checkout
-from stackproof.deployment import Deployment
 from stackproof.errors import StackproofError
+from stackproof.flux.deployment import Deployment
 from stackproof.isolation import Proof, prove
-from stackproof.session import Options, make_stack
+from stackproof.kube import diagnostics
+from stackproof.repo.checkout import Checkout
 from stackproof.stack.base import Stack
 from stackproof.stack.cluster import ClusterStack
 from stackproof.stack.kind import KindStack
+from stackproof.stack.providers import Options, make_stack
 
-#: A fixture that is the stack under test: tests without one start what they need themselves.
-_UNDER_TEST = {"stack", "kind", "cluster"}
-_CLUSTERS = {"kind", "cluster"}
+#: Where the tests of a folder can run; those of others run on every stack.
+_RUN_ON = {
+    "local": ({"local"}, "it starts local processes: STACK=local"),
+    "application": ({"local"}, "it starts local processes: STACK=local"),
+    "cluster": ({"kind", "cluster"}, "only a cluster shows it: STACK=kind"),
+}
 
 #: A cluster takes minutes to be made, and the test that first needs it waits for it.
 _TIMEOUT_S = 1200
@@ -30,9 +34,6 @@ _TIMEOUT_S = 1200
 #: Groups of tests that mostly wait, the longest first. Side by side with what computes they cost no
 #: time; at the end of a run everybody would wait for them.
 _WAITING = ("resilience", "queues", "disks", "junk", "floods", "monitor")
-
-#: Tests marked so run after the others, those with the first of the marks last.
-_LATER = ("needs_restart", "needs_cluster")
 
 _HERE = Path(__file__).parent
 
@@ -45,20 +46,20 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     provider = config.getoption("stack")
     if provider != "local":
         # One proof is looked at by many tests: before it is old, and before anything is changed.
-        items.sort(key=lambda item: [bool(item.get_closest_marker(name)) for name in _LATER])
+        items.sort(key=lambda item: [_restarts(item), "cluster" in item.path.parts])
     else:
         items.sort(key=_waits)
-    # pytest hands over the items of all folders: an argument called `kind` is no fixture elsewhere.
+    # pytest hands over the items of all folders.
     for item in (item for item in items if _HERE in item.path.parents):
-        used = set(getattr(item, "fixturenames", ()))
         if provider != "local":
             item.add_marker(pytest.mark.timeout(_TIMEOUT_S))
-        if item.get_closest_marker("needs_cluster") and provider not in _CLUSTERS:
-            item.add_marker(pytest.mark.skip("only a cluster shows it: STACK=kind"))
-        elif "kind" in used and provider != "kind":
-            item.add_marker(pytest.mark.skip("it changes the deployment: STACK=kind"))
-        elif provider != "local" and not used & _UNDER_TEST:
-            item.add_marker(pytest.mark.skip("it starts local processes: STACK=local"))
+        stacks, reason = _RUN_ON.get(item.path.relative_to(_HERE).parts[0], ({provider}, ""))
+        if provider not in stacks:
+            item.add_marker(pytest.mark.skip(reason))
+
+
+def _restarts(item: pytest.Item) -> bool:
+    return item.get_closest_marker("needs_restart") is not None
 
 
 def _waits(item: pytest.Item) -> int:
@@ -94,7 +95,8 @@ def cluster(stack: Stack) -> ClusterStack:
 @pytest.fixture(scope="session")
 def kind(stack: Stack) -> KindStack:
     """The stack under test, where it is a cluster of our own."""
-    assert isinstance(stack, KindStack)
+    if not isinstance(stack, KindStack):
+        pytest.skip("it changes the deployment: STACK=kind")
     return stack
 
 
@@ -116,7 +118,7 @@ def pytest_runtest_makereport(
         folder = folder or Checkout.find(item.config.rootpath).root / "build" / "evidence"
         path = folder / f"{re.sub(r'[^a-zA-Z0-9]+', '-', item.name)[:80]}.tar.gz"
         try:
-            evidence.of_cluster(stack.kube, _namespaces(stack), path, users=stack.tenants)
+            diagnostics.of_cluster(stack.kube, _namespaces(stack), path, users=stack.tenants)
             kept.append(path)
             made.sections.append(("evidence", str(path)))
         except StackproofError as error:

@@ -8,13 +8,13 @@ from datetime import UTC, datetime
 import pytest
 from tests.rehearsal.production import Production, choices
 
-from stackproof import evidence
-from stackproof.checkout import Checkout
-from stackproof.deployment import Deployment
 from stackproof.errors import StackproofError
-from stackproof.images import Images
-from stackproof.postgresql import When
-from stackproof.stack.kind import Kind, cluster_name
+from stackproof.flux.deployment import Deployment
+from stackproof.kube import diagnostics
+from stackproof.repo.checkout import Checkout
+from stackproof.stack.kind import PinnedKindCluster, cluster_name
+from stackproof.toolchain.images import Images
+from stackproof.toolchain.postgresql import When
 
 _TIMEOUT_S = 3600
 
@@ -43,7 +43,7 @@ def say(text: str) -> None:
 @pytest.fixture(scope="session")
 def production(pytestconfig: pytest.Config, checkout: Checkout) -> Iterator[Production]:
     """The cluster, with 0.1.0 and users' data in it."""
-    kind = Kind(checkout, cluster_name())
+    kind = PinnedKindCluster(checkout, cluster_name())
     reuse = pytestconfig.getoption("reuse") and kind.exists()
     if reuse:
         kind.adopt()
@@ -76,7 +76,7 @@ def production(pytestconfig: pytest.Config, checkout: Checkout) -> Iterator[Prod
         spaces = [made.namespace, "external-secrets", "flux-system"]
         target = checkout.root / "build" / "evidence" / "rehearsal.tar.gz"
         try:
-            evidence.of_cluster(made.kube, spaces, target)
+            diagnostics.of_cluster(made.kube, spaces, target)
         except StackproofError as error:
             say(f"no evidence: {error}")
         made.kube.close()

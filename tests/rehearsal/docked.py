@@ -16,9 +16,9 @@ from typing import Any
 from tests.rehearsal.users import Asker, Users
 
 from stackproof.errors import StackproofError
-from stackproof.images import Choice, connect
-from stackproof.kube import Object
-from stackproof.manifests import Manifest, Release, containers, pod_template
+from stackproof.helm.manifests import Manifest, Release, containers, pod_template
+from stackproof.kube.client import Object
+from stackproof.toolchain.images import ImageChoice, connect
 
 COMPONENTS = ("postgres", "weaviate", "open-webui")
 _COMPONENT = "app.kubernetes.io/component"
@@ -65,7 +65,7 @@ class Docked(Users):
     def run(
         self,
         release: Release,
-        images: Mapping[str, Choice],
+        images: Mapping[str, ImageChoice],
         secrets: Mapping[str, str],
     ) -> float:
         """Replace what runs by a release; return the seconds in which the application was away."""
@@ -86,7 +86,7 @@ class Docked(Users):
             container.remove(force=True)
 
     def _start(
-        self, release: Release, workload: Manifest, image: Choice, secrets: Mapping[str, str]
+        self, release: Release, workload: Manifest, image: ImageChoice, secrets: Mapping[str, str]
     ) -> None:
         spec = pod_template(workload)["spec"]
         (container,) = containers(workload)
@@ -219,6 +219,6 @@ def _workload(release: Release, component: str) -> Manifest:
     return next(m for m in release.workloads() if m.labels.get(_COMPONENT) == component)
 
 
-def values(choices: Mapping[str, Choice]) -> Object:
+def values(choices: Mapping[str, ImageChoice]) -> Object:
     """Return the images as chart 0.1.0 of tests/earlier takes them."""
     return {"images": {name: choice.reference for name, choice in choices.items()}}

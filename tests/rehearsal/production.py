@@ -19,16 +19,16 @@ from typing import Any
 import yaml
 from tests.rehearsal.users import Asker, Users
 
-from stackproof import probes
-from stackproof.checkout import Checkout
-from stackproof.deployment import TENANT_RELEASE, Deployment
 from stackproof.errors import StackproofError
-from stackproof.images import Choice, Images
-from stackproof.kube import ApiError, Kube
-from stackproof.postgresql import When
+from stackproof.flux.deployment import TENANT_RELEASE, Deployment
+from stackproof.kube import probes
+from stackproof.kube.client import ApiError, Kube
+from stackproof.repo.checkout import Checkout
 from stackproof.stack.forward import Forward
 from stackproof.stack.install import CONTROLLERS, OPERATORS, Installer, objects
-from stackproof.stack.kind import Kind
+from stackproof.stack.kind import PinnedKindCluster
+from stackproof.toolchain.images import ImageChoice, Images
+from stackproof.toolchain.postgresql import When
 
 TENANT = "soev"
 CHART = Path(__file__).parents[1] / "earlier" / "open-webui-stack-0.1.0"
@@ -37,7 +37,7 @@ CHART = Path(__file__).parents[1] / "earlier" / "open-webui-stack-0.1.0"
 ROLLED_S = 600.0
 
 
-def choices(checkout: Checkout, when: When, *, flux: bool = True) -> dict[str, Choice]:
+def choices(checkout: Checkout, when: When, *, flux: bool = True) -> dict[str, ImageChoice]:
     """Return the image of each component, which Docker then has.
 
     Args:
@@ -75,7 +75,7 @@ class Production(Users):
         deployment: What is merged onto it.
     """
 
-    kind: Kind
+    kind: PinnedKindCluster
     deployment: Deployment
     kube: Kube = field(init=False)
     password: str = field(default_factory=lambda: secrets.token_urlsafe(12))
@@ -85,12 +85,12 @@ class Production(Users):
         self.kube = self.kind.kube()
         self.namespace = self.deployment.registry.get(TENANT).namespace
         self.prefix = self.deployment.registry.get(TENANT).secret_prefix
-        self._deployed: dict[str, Choice] = {}
+        self._deployed: dict[str, ImageChoice] = {}
         self.installer = self.with_images({})
 
     # --- what is installed ---
 
-    def with_images(self, choices: Mapping[str, Choice]) -> Installer:
+    def with_images(self, choices: Mapping[str, ImageChoice]) -> Installer:
         """Return what installs the merge with these images."""
         made = Installer(self.kube, self.kind.kubeconfig_path, self.deployment, choices)
         if hasattr(self, "installer"):

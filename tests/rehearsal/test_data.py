@@ -15,13 +15,13 @@ from tests.rehearsal.docked import Docked
 from tests.rehearsal.production import CHART, TENANT
 from tests.rehearsal.users import ADMIN, CHATS, USER, Snapshot
 
-from stackproof import helm
-from stackproof.checkout import Checkout
-from stackproof.deployment import TENANT_RELEASE, Deployment
 from stackproof.errors import StackproofError
-from stackproof.images import Choice, Images
-from stackproof.manifests import Release
-from stackproof.postgresql import When
+from stackproof.flux.deployment import TENANT_RELEASE, Deployment
+from stackproof.helm import renderer
+from stackproof.helm.manifests import Release
+from stackproof.repo.checkout import Checkout
+from stackproof.toolchain.images import ImageChoice, Images
+from stackproof.toolchain.postgresql import When
 
 pytestmark = [pytest.mark.needs_docker, pytest.mark.xdist_group("rehearsal")]
 
@@ -39,9 +39,9 @@ class Place:
     docked: Docked
     old: Release
     new: Release
-    before: Mapping[str, Choice]
-    merged: Mapping[str, Choice]
-    newer: Mapping[str, Choice]
+    before: Mapping[str, ImageChoice]
+    merged: Mapping[str, ImageChoice]
+    newer: Mapping[str, ImageChoice]
     secrets: Mapping[str, str]
 
 
@@ -59,7 +59,7 @@ def place(checkout: Checkout) -> Iterator[Place]:
     try:
         yield Place(
             docked,
-            helm.render(CHART, [], release=TENANT_RELEASE, namespace=namespace),
+            renderer.render(CHART, [], release=TENANT_RELEASE, namespace=namespace),
             deployment.tenant(TENANT),
             {
                 "postgres": images.real("postgres", When.BEFORE),

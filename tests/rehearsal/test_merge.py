@@ -21,14 +21,14 @@ from tests.rehearsal.conftest import say
 from tests.rehearsal.production import ROLLED_S, TENANT, Downtime, Production, choices
 from tests.rehearsal.users import ADMIN, CHATS, USER, Snapshot
 
-from stackproof.checkout import Checkout
-from stackproof.deployment import TENANT_RELEASE
+from stackproof.flux.deployment import TENANT_RELEASE
 from stackproof.flux.tree import FLUX_NAMESPACE, build_tenant
 from stackproof.migrate import deployed
 from stackproof.migrate.checks import MIGRATION as CHECKS
 from stackproof.migrate.checks import Change, merged
-from stackproof.postgresql import When
+from stackproof.repo.checkout import Checkout
 from stackproof.stack.gitops import HELM, KUSTOMIZE, Flux
+from stackproof.toolchain.postgresql import When
 from stackproof.twins import MIGRATION, Twin
 
 pytestmark = pytest.mark.xdist_group("rehearsal")

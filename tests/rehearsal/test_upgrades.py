@@ -15,11 +15,11 @@ from tests.rehearsal.docked import Docked
 from tests.rehearsal.test_data import KEYS
 from tests.rehearsal.users import ADMIN, CHATS
 
-from stackproof import helm
-from stackproof.checkout import Checkout
-from stackproof.images import Images
-from stackproof.manifests import Release
-from stackproof.postgresql import When
+from stackproof.helm import renderer
+from stackproof.helm.manifests import Release
+from stackproof.repo.checkout import Checkout
+from stackproof.toolchain.images import Images
+from stackproof.toolchain.postgresql import When
 
 pytestmark = [pytest.mark.needs_docker, pytest.mark.xdist_group("rehearsal")]
 
@@ -52,8 +52,8 @@ def chart_of(values: Path, folder: Path) -> Path:
 
 
 def render(chart: Path, values: Path | None) -> Release:
-    """Render a release as tests/unit/test_permutations.py does."""
-    return helm.render(chart, [values] if values else [], release="one", namespace="here")
+    """Render a release as tests/unit/charts/test_combinations.py does."""
+    return renderer.render(chart, [values] if values else [], release="one", namespace="here")
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import json
 import pytest
 from pytest_socket import disable_socket
 
-from stackproof.checkout import Checkout
+from stackproof.repo.checkout import Checkout
 
 RENDERS = "renders"
 

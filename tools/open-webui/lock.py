@@ -17,8 +17,8 @@ import zipfile
 from email import message_from_bytes
 from pathlib import Path
 
-from stackproof.checkout import Checkout
-from stackproof.versions import Versions
+from stackproof.repo.checkout import Checkout
+from stackproof.repo.versions import Versions
 
 HERE = Path(__file__).resolve().parent
 MADE = "# Made by tools/open-webui/lock.py. Do not edit by hand.\n"

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from stackproof.attacks.alloy import ALLOY
-from stackproof.attacks.arena import Arena
-from stackproof.attacks.base import Attack, Door, Expect, Outcome, Raid, Scene, run
-from stackproof.attacks.conduct import CONDUCT
-from stackproof.attacks.direct import DIRECT
-from stackproof.attacks.identity import IDENTITY
-from stackproof.attacks.routes import ROUTES
+from .alloy import ALLOY
+from .arena import Arena
+from .base import Attack, AttackOutcome, AttackRun, EntryPoint, Expect, Target, run
+from .conduct import CONDUCT
+from .direct import DIRECT
+from .identity import IDENTITY
+from .routes import ROUTES
 
 ATTACKS: tuple[Attack, ...] = (*IDENTITY, *ROUTES, *CONDUCT, *ALLOY, *DIRECT)
 
-__all__ = ["ATTACKS", "Arena", "Attack", "Door", "Expect", "Outcome", "Raid", "Scene", "run"]
+__all__ = [
+    "ATTACKS",
+    "Arena",
+    "Attack",
+    "AttackOutcome",
+    "AttackRun",
+    "EntryPoint",
+    "Expect",
+    "Target",
+    "run",
+]

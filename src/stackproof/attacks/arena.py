@@ -6,10 +6,11 @@ from contextlib import ExitStack
 from types import TracebackType
 from typing import Self
 
-from stackproof.attacks.base import Attack, Door, Outcome, Scene, run
 from stackproof.backends import Client
-from stackproof.deployment import Deployment
+from stackproof.flux.deployment import Deployment
 from stackproof.stack.local import LocalStack
+
+from .base import Attack, AttackOutcome, EntryPoint, Target, run
 
 
 class Arena:
@@ -22,7 +23,7 @@ class Arena:
         """`spare`: the gateway refuses what destroys, so that even that needs no stack apart."""
         self.deployment = deployment
         self.spare = spare
-        self._open: dict[str, tuple[ExitStack, Scene]] = {}
+        self._open: dict[str, tuple[ExitStack, Target]] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -36,22 +37,28 @@ class Arena:
         for name in list(self._open):
             self._end(name)
 
-    def run(self, attack: Attack) -> Outcome:
+    def run(self, attack: Attack) -> AttackOutcome:
         """Run one attack where it does no harm to the next."""
-        apart = attack.destroys and not (self.spare and attack.door is Door.GATEWAY)
-        name = "ruins" if apart else "backends" if attack.door is Door.BACKEND else "shared"
+        apart = attack.destroys and not (self.spare and attack.entry_point is EntryPoint.GATEWAY)
+        name = (
+            "ruins"
+            if apart
+            else "backends"
+            if attack.entry_point is EntryPoint.BACKEND
+            else "shared"
+        )
         try:
             return run(attack, self._scene(name))
         finally:
             if apart:
                 self._end(name)
 
-    def _scene(self, name: str) -> Scene:
+    def _scene(self, name: str) -> Target:
         if name not in self._open:
             with ExitStack() as opening:
                 client = opening.enter_context(Client())
                 stack = opening.enter_context(LocalStack(self.deployment))
-                self._open[name] = (opening.pop_all(), Scene(stack, client))
+                self._open[name] = (opening.pop_all(), Target(stack, client))
         return self._open[name][1]
 
     def _end(self, name: str) -> None:

@@ -24,13 +24,16 @@ from urllib.parse import urlsplit
 
 import urllib3
 
-from stackproof import telemetry
-from stackproof.attacks.wire import Address, Answer, Lines, Raw, Shot, http1, send
 from stackproof.backends import PROVABLE, Client, ReadApi, poll
 from stackproof.errors import StackproofError
 from stackproof.isolation import Marks, question
-from stackproof.stack.base import Access, Backend, Signal, Stack
-from stackproof.telemetry import Emission, ExportError
+from stackproof.model import Access, Backend, Signal
+from stackproof.otlp import senders, synthetic
+from stackproof.otlp.senders import ExportError
+from stackproof.otlp.synthetic import Emission
+from stackproof.stack.base import Stack
+
+from .wire import Address, Lines, Raw, WireAnswer, WireRequest, http1, send
 
 #: Where each signal is looked for: at once readable, and for traces by the id alone.
 LOOKED_FOR: Mapping[Signal, str] = {
@@ -55,7 +58,7 @@ _TAKEN: Mapping[Backend, re.Pattern[str]] = {
 _VISIBLE_S = 20.0
 
 
-class Door(StrEnum):
+class EntryPoint(StrEnum):
     """Where the attacker knocks."""
 
     ALLOY_GRPC = "alloy-grpc"
@@ -82,25 +85,25 @@ class Attack:
     """One thing that a hostile or careless tenant does."""
 
     name: str
-    door: Door
+    entry_point: EntryPoint
     does: str
     """What the attacker does, in one sentence."""
     source: str
     """Where it was seen: an advisory, an issue, or the program that was observed to fall for it."""
-    sends: Callable[[Raid], Iterable[Shot]]
+    sends: Callable[[AttackRun], Iterable[WireRequest]]
     expect: Expect = Expect.REFUSED
     writes: Sequence[Signal] = ()
-    """The signals that it tries to store: marked with the tokens of `Raid.forged`."""
-    after: Callable[[Raid], Iterable[str]] | None = None
+    """The signals that it tries to store: marked with the tokens of `AttackRun.forged`."""
+    after: Callable[[AttackRun], Iterable[str]] | None = None
     """Further harm to look for; each in a sentence."""
     destroys: bool = False
     """Whether a success ruins the stack for whoever comes after: it gets one of its own."""
-    passes_on_trusting_gateway: str = ""
+    ineffective_because: str = ""
     """Why not even a gateway that believes every header and path falls for it."""
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class AttackOutcome:
     """What became of an attack."""
 
     attack: Attack
@@ -118,9 +121,9 @@ class Outcome:
         return self.attack.name
 
     @property
-    def door(self) -> Door:
+    def entry_point(self) -> EntryPoint:
         """Where it knocked."""
-        return self.attack.door
+        return self.attack.entry_point
 
     @property
     def ok(self) -> bool:
@@ -133,7 +136,7 @@ class Outcome:
         """The outcome as build/report/attacks.json has it."""
         return {
             "name": self.name,
-            "door": self.door.value,
+            "entry_point": self.entry_point.value,
             "does": self.attack.does,
             "source": self.attack.source,
             "expected": self.attack.expect.value,
@@ -146,7 +149,7 @@ class Outcome:
 
 
 @dataclass
-class Scene:
+class Target:
     """A running stack with a victim, an attacker and a bystander who all have telemetry in it."""
 
     stack: Stack
@@ -205,14 +208,14 @@ class Scene:
 
     def prepare(self) -> None:
         """Give the three telemetry of their own, and wait until each reads it."""
-        run = telemetry.new_run()
+        run = synthetic.new_run()
         for tenant in (self.victim, self.attacker, self.bystander):
-            emission = telemetry.new_emission(tenant, run)
+            emission = synthetic.new_emission(tenant, run)
             self.emissions[tenant] = emission
-            door = self.door(tenant)
+            exporter = self.exporter(tenant)
             for signal in Signal:
-                _patiently(door, signal, emission)
-            telemetry.push_label(self.reader(tenant), emission, self.client.pool)
+                _patiently(exporter, signal, emission)
+            senders.push_label(self.reader(tenant), emission, self.client.pool)
         for tenant in (self.victim, self.attacker, self.bystander):
             self.wait_for(self.emissions[tenant], tuple(Signal))
         self._control_of_reading()
@@ -222,22 +225,22 @@ class Scene:
 
     def _control_of_reading(self) -> None:
         """Wait until the victim reads its own by the very bytes that attackers vary."""
-        raid = Raid(self, self.emissions[self.victim])
+        attack_run = AttackRun(self, self.emissions[self.victim])
         mine = Marks({self.victim: self.emissions[self.victim]})
         credential = basic(self.victim, self.password(self.victim))
         for api in PROVABLE:
 
             def look(api: ReadApi = api) -> tuple[bool | None, str]:
-                answer = send(raid.read(api, credential))
+                answer = send(attack_run.read(api, credential))
                 return bool(mine.find(answer.body, api.mark)) or None, answer.describe()
 
             poll(look, _VISIBLE_S, f"{self.victim}'s own {api.signal} through {api.id}")
 
-    def door(self, tenant: str) -> telemetry.HttpSender:
+    def exporter(self, tenant: str) -> senders.HttpSender:
         """Return the honest way in for a tenant: the gateway, with its own credential."""
         reader = self.reader(tenant)
         url = f"{self.stack.gateway_url}/otlp"
-        return telemetry.HttpSender(
+        return senders.HttpSender(
             url, auth=reader.auth, headers=reader.headers, pool=self.client.pool
         )
 
@@ -315,12 +318,12 @@ def _as_mimir_names(tenants: Iterable[str]) -> frozenset[str]:
     return whole | {part.partition(":")[0] for name in whole for part in name.split("|")}
 
 
-def _patiently(door: telemetry.Sender, signal: Signal, emission: Emission) -> None:
+def _patiently(exporter: senders.Sender, signal: Signal, emission: Emission) -> None:
     """Send as an exporter does: again, where the receiver is busy."""
 
     def attempt() -> tuple[bool | None, str]:
         try:
-            door.send(signal, telemetry.make(emission, signal))
+            exporter.send(signal, synthetic.make(emission, signal))
         except ExportError as error:
             if not error.retryable:
                 raise
@@ -347,55 +350,55 @@ def basic(user: str, password: str) -> str:
 
 
 @dataclass
-class Raid:
-    """One run of one attack: the scene, and telemetry that only this attack sends."""
+class AttackRun:
+    """One run of one attack: the target, and telemetry that only this attack sends."""
 
-    scene: Scene
+    target: Target
     forged: Emission
     """Made by the attacker; its tokens show where it was stored."""
 
     @property
     def victim(self) -> str:
         """Whose data is sought."""
-        return self.scene.victim
+        return self.target.victim
 
     @property
     def attacker(self) -> str:
         """Who seeks it."""
-        return self.scene.attacker
+        return self.target.attacker
 
     @property
     def gateway(self) -> Address:
         """Where the gateway listens."""
-        return self.scene.gateway
+        return self.target.gateway
 
     @property
     def alloy(self) -> Address:
         """Where the attacker's own Alloy takes OTLP over HTTP."""
-        return address(self.scene.stack.otlp_http(self.attacker))
+        return address(self.target.stack.otlp_http(self.attacker))
 
     @property
     def alloy_grpc(self) -> Address:
         """Where the attacker's own Alloy takes OTLP over gRPC."""
-        return address(self.scene.stack.otlp_grpc(self.attacker))
+        return address(self.target.stack.otlp_grpc(self.attacker))
 
     def backend(self, backend: Backend) -> Address:
         """Where a backend itself listens."""
-        return address(backend_url(self.scene.stack, backend))
+        return address(backend_url(self.target.stack, backend))
 
     @property
     def own(self) -> str:
         """The header line of the attacker's own credential."""
-        return basic(self.attacker, self.scene.password(self.attacker))
+        return basic(self.attacker, self.target.password(self.attacker))
 
     @property
     def admin(self) -> str:
         """The header line of the administrator's credential."""
-        return basic(*self.scene.admin)
+        return basic(*self.target.admin)
 
     def payload(self, signal: Signal) -> bytes:
         """Return the forged telemetry as an OTLP request."""
-        return telemetry.make(self.forged, signal).SerializeToString()
+        return synthetic.make(self.forged, signal).SerializeToString()
 
     def write(
         self, signal: Signal, *lines: str | bytes, path: str = "", to: Address | None = None
@@ -415,7 +418,7 @@ class Raid:
 
     def read(self, api: ReadApi, *lines: str | bytes) -> Raw:
         """Return a question for the victim's data, asked of the gateway with these lines."""
-        return self.request(api, self.scene.reader(self.victim), lines)
+        return self.request(api, self.target.reader(self.victim), lines)
 
     def reads(self, *lines: str | bytes) -> Iterator[Raw]:
         """Ask every read API there is for the victim's data.
@@ -433,7 +436,7 @@ class Raid:
     def request(self, api: ReadApi, access: Access, lines: Lines) -> Raw:
         """Return one question on the wire; only the URLs of `access` are used."""
         bare = Access(access.name, access.urls)
-        asked = api.request(bare, question(self.scene.emissions[self.victim]))
+        asked = api.request(bare, question(self.target.emissions[self.victim]))
         parts = urlsplit(asked.url)
         target = f"{parts.path}?{parts.query}" if parts.query else parts.path
         given = [f"{name}: {value}" for name, value in asked.headers.items()]
@@ -459,94 +462,96 @@ UPGRADE = (
 )
 
 
-def run(attack: Attack, scene: Scene) -> Outcome:
-    """Run one attack on a prepared scene, and say what became of it.
+def run(attack: Attack, target: Target) -> AttackOutcome:
+    """Run one attack on a prepared target, and say what became of it.
 
     Raises:
         StackproofError: The stack is not in order, so nothing can be proven.
     """
-    scene.in_order()
+    target.in_order()
     began = time.monotonic()
-    raid = Raid(scene, telemetry.new_emission(scene.attacker, telemetry.new_run()))
-    answers: list[Answer] = []
+    attack_run = AttackRun(target, synthetic.new_emission(target.attacker, synthetic.new_run()))
+    answers: list[WireAnswer] = []
     harmed: list[str] = []
-    for shot in attack.sends(raid):
-        answer = send(shot)
+    for wire_request in attack.sends(attack_run):
+        answer = send(wire_request)
         answers.append(answer)
-        harmed += _shown(scene, shot, answer)
+        harmed += _shown(target, wire_request, answer)
         if answer.accepted and attack.expect is Expect.REFUSED:
             break  # it has succeeded: more of it would only take time
     if attack.expect is Expect.NEUTRALISED and answers and not attack.writes:
-        harmed += _own_is_shown(scene, answers)
+        harmed += _own_is_shown(target, answers)
     refused = bool(answers) and not any(answer.accepted for answer in answers)
     # Who had no answer in time does not know that it was refused: it may be stored.
     told = refused and all(answer.statuses for answer in answers)
-    harmed += _aftermath(attack, raid, told)
+    harmed += _aftermath(attack, attack_run, told)
     unique = tuple(dict.fromkeys(harmed))
-    return Outcome(attack, refused, unique, _telling(answers), time.monotonic() - began)
+    return AttackOutcome(attack, refused, unique, _telling(answers), time.monotonic() - began)
 
 
-def _shown(scene: Scene, shot: Shot, answer: Answer) -> Iterator[str]:
+def _shown(target: Target, wire_request: WireRequest, answer: WireAnswer) -> Iterator[str]:
     """Say what an answer shows that is not the attacker's."""
-    found = Marks(scene.emissions).find(answer.body).values()
-    for owner in sorted({owner for owner, _ in found} - {scene.attacker}):
+    found = Marks(target.emissions).find(answer.body).values()
+    for owner in sorted({owner for owner, _ in found} - {target.attacker}):
         yield f"shows {owner}'s telemetry"
-    trace = scene.emissions[scene.victim].trace_id.encode()
-    asked = shot.data if isinstance(shot, Raw) else b""
+    trace = target.emissions[target.victim].trace_id.encode()
+    asked = wire_request.data if isinstance(wire_request, Raw) else b""
     if trace in answer.body and trace not in asked:
-        yield f"shows the id of {scene.victim}'s trace"
+        yield f"shows the id of {target.victim}'s trace"
 
 
-def _own_is_shown(scene: Scene, answers: Iterable[Answer]) -> Iterator[str]:
+def _own_is_shown(target: Target, answers: Iterable[WireAnswer]) -> Iterator[str]:
     """The control of a question that is answered: it shows the attacker what is its own."""
-    marks = Marks({scene.attacker: scene.emissions[scene.attacker]})
+    marks = Marks({target.attacker: target.emissions[target.attacker]})
     if not any(marks.find(answer.body) for answer in answers):
         yield "no answer shows the attacker's own telemetry, so what is absent proves nothing"
 
 
-def _aftermath(attack: Attack, raid: Raid, refused: bool) -> Iterator[str]:
+def _aftermath(attack: Attack, attack_run: AttackRun, refused: bool) -> Iterator[str]:
     """Say what harm was done; an honest export of the attacker goes in and arrives before that."""
     if attack.writes:
-        yield from _arrival(attack, raid)
-        yield from _stored(attack, raid, refused)
+        yield from _arrival(attack, attack_run)
+        yield from _stored(attack, attack_run, refused)
     if attack.after is not None:
-        yield from attack.after(raid)
+        yield from attack.after(attack_run)
     if attack.writes or not refused:
-        yield from raid.scene.strangers()
-    lost = list(raid.scene.harm_to_victim())
-    raid.scene.sound = not lost
+        yield from attack_run.target.strangers()
+    lost = list(attack_run.target.harm_to_victim())
+    attack_run.target.sound = not lost
     yield from lost
 
 
-def _arrival(attack: Attack, raid: Raid) -> Iterator[str]:
+def _arrival(attack: Attack, attack_run: AttackRun) -> Iterator[str]:
     """Send honest telemetry after the forged, and wait for it: the control of what is absent."""
-    scene = raid.scene
-    honest = telemetry.new_emission(scene.attacker, raid.forged.run)
-    door = scene.door(scene.attacker)
-    if attack.door in {Door.ALLOY_GRPC, Door.ALLOY_HTTP}:
-        door = telemetry.HttpSender(scene.stack.otlp_http(scene.attacker), pool=scene.client.pool)
+    target = attack_run.target
+    honest = synthetic.new_emission(target.attacker, attack_run.forged.run)
+    exporter = target.exporter(target.attacker)
+    if attack.entry_point in {EntryPoint.ALLOY_GRPC, EntryPoint.ALLOY_HTTP}:
+        exporter = senders.HttpSender(
+            target.stack.otlp_http(target.attacker), pool=target.client.pool
+        )
     try:
         for signal in attack.writes:
-            _patiently(door, signal, honest)
-        scene.wait_for(honest, attack.writes)
+            _patiently(exporter, signal, honest)
+        target.wait_for(honest, attack.writes)
         if attack.expect is Expect.NEUTRALISED:
-            scene.wait_for(raid.forged, attack.writes)
+            target.wait_for(attack_run.forged, attack.writes)
     except StackproofError as error:
         yield f"the attacker's own telemetry does not arrive: {error}"
 
 
-def _stored(attack: Attack, raid: Raid, refused: bool) -> Iterator[str]:
-    scene = raid.scene
-    readers = [scene.victim, scene.bystander]
+def _stored(attack: Attack, attack_run: AttackRun, refused: bool) -> Iterator[str]:
+    target = attack_run.target
+    readers = [target.victim, target.bystander]
     if refused or attack.expect is Expect.REFUSED:
-        readers.append(scene.attacker)
+        readers.append(target.attacker)
     for reader in readers:
         for signal in attack.writes:
-            if scene.shows(reader, raid.forged, signal)[0]:
+            if target.shows(reader, attack_run.forged, signal)[0]:
                 yield f"the forged {signal} are in {reader}'s tenant"
 
 
-def _telling(answers: Sequence[Answer]) -> str:
+def _telling(answers: Sequence[WireAnswer]) -> str:
     """Return the answer that tells most: a success if there was one, else the last refusal."""
     if not answers:
         return ""

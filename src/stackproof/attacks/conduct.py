@@ -11,15 +11,17 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 from urllib.parse import quote
 
-from stackproof import telemetry
-from stackproof.attacks.base import UPGRADE, Attack, Door, Expect, Raid, Scene, basic
-from stackproof.attacks.payloads import loki_push, remote_write
-from stackproof.attacks.wire import Answer, Shot, Wire, http1, send
 from stackproof.backends import PROVABLE, ReadApi, poll
 from stackproof.errors import StackproofError
 from stackproof.isolation import Marks, question
-from stackproof.stack.base import TENANT_HEADER, Access, Signal
-from stackproof.telemetry import Emission, ExportError, name_of
+from stackproof.model import TENANT_HEADER, Access, Signal
+from stackproof.otlp import senders, synthetic
+from stackproof.otlp.senders import ExportError
+from stackproof.otlp.synthetic import Emission, name_of
+
+from .base import UPGRADE, Attack, AttackRun, EntryPoint, Expect, Target, basic
+from .payloads import loki_push, remote_write
+from .wire import Wire, WireAnswer, WireRequest, http1, send
 
 _APIS = {api.id: api for api in PROVABLE}
 _OWN_LABEL = "__tenant_id__"
@@ -35,15 +37,15 @@ def _labels(emission: Emission, signal: Signal) -> dict[str, str]:
     return {"stackproof_run": emission.run, "stackproof_token": token}
 
 
-def metrics_push(raid: Raid, *lines: str, **labels: str) -> Shot:
+def metrics_push(attack_run: AttackRun, *lines: str, **labels: str) -> WireRequest:
     """Return a Prometheus remote write of one series with the forged token."""
     series = {
-        "__name__": name_of(raid.forged.tokens[Signal.METRICS]).replace(".", "_"),
-        **_labels(raid.forged, Signal.METRICS),
+        "__name__": name_of(attack_run.forged.tokens[Signal.METRICS]).replace(".", "_"),
+        **_labels(attack_run.forged, Signal.METRICS),
         **labels,
     }
     return http1(
-        raid.gateway,
+        attack_run.gateway,
         "POST",
         "/api/v1/push",
         [
@@ -52,23 +54,23 @@ def metrics_push(raid: Raid, *lines: str, **labels: str) -> Shot:
             "X-Prometheus-Remote-Write-Version: 0.1.0",
             *lines,
         ],
-        remote_write([series], raid.forged.sent_ns),
+        remote_write([series], attack_run.forged.sent_ns),
     )
 
 
-def logs_push(raid: Raid, *lines: str, **labels: str) -> Shot:
+def logs_push(attack_run: AttackRun, *lines: str, **labels: str) -> WireRequest:
     """Return a push to Loki of one line with the forged token."""
-    token = raid.forged.tokens[Signal.LOGS]
+    token = attack_run.forged.tokens[Signal.LOGS]
     return http1(
-        raid.gateway,
+        attack_run.gateway,
         "POST",
         "/loki/api/v1/push",
         ["Content-Type: application/json", *lines],
         loki_push(
             {"service_name": "open-webui", **labels},
             [f"forged {token}"],
-            raid.forged.sent_ns,
-            _labels(raid.forged, Signal.LOGS),
+            attack_run.forged.sent_ns,
+            _labels(attack_run.forged, Signal.LOGS),
         ),
     )
 
@@ -76,21 +78,23 @@ def logs_push(raid: Raid, *lines: str, **labels: str) -> Shot:
 _PUSHED = (Signal.METRICS, Signal.LOGS)
 
 
-def _pushes(*lines: str, **labels: str) -> Callable[[Raid], Iterator[Shot]]:
-    def sends(raid: Raid) -> Iterator[Shot]:
-        filled = [line.format(victim=raid.victim, attacker=raid.attacker) for line in lines]
-        named = {name: value.format(victim=raid.victim) for name, value in labels.items()}
-        yield metrics_push(raid, raid.own, *filled, **named)
-        yield logs_push(raid, raid.own, *filled, **named)
+def _pushes(*lines: str, **labels: str) -> Callable[[AttackRun], Iterator[WireRequest]]:
+    def sends(attack_run: AttackRun) -> Iterator[WireRequest]:
+        filled = [
+            line.format(victim=attack_run.victim, attacker=attack_run.attacker) for line in lines
+        ]
+        named = {name: value.format(victim=attack_run.victim) for name, value in labels.items()}
+        yield metrics_push(attack_run, attack_run.own, *filled, **named)
+        yield logs_push(attack_run, attack_run.own, *filled, **named)
 
     return sends
 
 
-def _admin_knows_better(raid: Raid) -> Iterable[str]:
+def _admin_knows_better(attack_run: AttackRun) -> Iterable[str]:
     """Asked for the victim's by the label that names the owner, the admin sees nothing forged."""
-    scene = raid.scene
-    admin = scene.stack.admin_reader(scene.stack.tenants)
-    run = raid.forged.run
+    target = attack_run.target
+    admin = target.stack.admin_reader(target.stack.tenants)
+    run = attack_run.forged.run
     owner = f'{_OWN_LABEL}="OWNER"'
     asks = {
         Signal.METRICS: ("mimir.query", f'{{{owner}, stackproof_run="{run}"}}'),
@@ -100,38 +104,46 @@ def _admin_knows_better(raid: Raid) -> Iterable[str]:
         ),
     }
     for signal, (name, query) in asks.items():
-        token = raid.forged.tokens[signal].encode()
-        shown = _asked(scene, _APIS[name], admin, query.replace("OWNER", raid.victim), raid.forged)
+        token = attack_run.forged.tokens[signal].encode()
+        shown = _asked(
+            target, _APIS[name], admin, query.replace("OWNER", attack_run.victim), attack_run.forged
+        )
         if token in shown:
-            yield f"the admin is shown the forged {signal} as {raid.victim}'s"
-        own = _asked(scene, _APIS[name], admin, query.replace("OWNER", raid.attacker), raid.forged)
+            yield f"the admin is shown the forged {signal} as {attack_run.victim}'s"
+        own = _asked(
+            target,
+            _APIS[name],
+            admin,
+            query.replace("OWNER", attack_run.attacker),
+            attack_run.forged,
+        )
         if token not in own:
-            yield f"the admin is not shown the forged {signal} as {raid.attacker}'s: unproven"
+            yield f"the admin is not shown the forged {signal} as {attack_run.attacker}'s: unproven"
 
 
-def _asked(scene: Scene, api: ReadApi, access: Access, query: str, about: Emission) -> bytes:
+def _asked(target: Target, api: ReadApi, access: Access, query: str, about: Emission) -> bytes:
     """Ask an API with another query than its own."""
     values = question(about).values()
     window = f"start={values['start_ns']}&end={values['end_ns']}&limit=100"
     if api.id == "mimir.query":
         window = f"time={values['end_s']}"
     url = f"{access.urls[api.backend]}{api.path}?query={quote(query)}&{window}"
-    headers = {**access.headers, **telemetry.basic_auth(access.auth)}
-    return scene.client.pool.request("GET", url, headers=headers, retries=False).data
+    headers = {**access.headers, **senders.basic_auth(access.auth)}
+    return target.client.pool.request("GET", url, headers=headers, retries=False).data
 
 
-def _forged_otlp(raid: Raid) -> Iterator[Shot]:
+def _forged_otlp(attack_run: AttackRun) -> Iterator[WireRequest]:
     """OTLP with attributes that look like the backends' own label, in the resource and beside."""
     for signal in Signal:
-        request: Any = telemetry.make(raid.forged, signal)
+        request: Any = synthetic.make(attack_run.forged, signal)
         (part,) = getattr(request, f"resource_{'spans' if signal is Signal.TRACES else signal}")
         for name in (_OWN_LABEL, "__tenant__", "tenant", "X-Scope-OrgID", "tenant.id"):
-            part.resource.attributes.add(key=name).value.string_value = raid.victim
+            part.resource.attributes.add(key=name).value.string_value = attack_run.victim
         yield http1(
-            raid.gateway,
+            attack_run.gateway,
             "POST",
             f"/otlp/v1/{signal}",
-            [raid.own, "Content-Type: application/x-protobuf"],
+            [attack_run.own, "Content-Type: application/x-protobuf"],
             request.SerializeToString(),
         )
 
@@ -139,75 +151,75 @@ def _forged_otlp(raid: Raid) -> Iterator[Shot]:
 # --- generated series, exemplars, caches ----------------------------------------------------------
 
 
-def _service(raid: Raid) -> str:
-    return f"open-webui-{raid.forged.tokens[Signal.TRACES]}"
+def _service(attack_run: AttackRun) -> str:
+    return f"open-webui-{attack_run.forged.tokens[Signal.TRACES]}"
 
 
-def _spans(raid: Raid) -> Iterator[Shot]:
+def _spans(attack_run: AttackRun) -> Iterator[WireRequest]:
     """Spans of a service that has the forged token for a name."""
-    message = telemetry.make(raid.forged, Signal.TRACES, service=_service(raid))
+    message = synthetic.make(attack_run.forged, Signal.TRACES, service=_service(attack_run))
     yield http1(
-        raid.gateway,
+        attack_run.gateway,
         "POST",
         "/otlp/v1/traces",
-        [raid.own, "Content-Type: application/x-protobuf"],
+        [attack_run.own, "Content-Type: application/x-protobuf"],
         message.SerializeToString(),
     )
 
 
-def _generated(raid: Raid) -> Iterable[str]:
+def _generated(attack_run: AttackRun) -> Iterable[str]:
     """The series that Tempo makes of the spans are in the sender's Mimir tenant, and only there."""
-    scene = raid.scene
-    query = f'traces_spanmetrics_calls_total{{service="{_service(raid)}"}}'
-    wanted = _service(raid).encode()
+    target = attack_run.target
+    query = f'traces_spanmetrics_calls_total{{service="{_service(attack_run)}"}}'
+    wanted = _service(attack_run).encode()
     api = _APIS["mimir.query"]
 
     def look() -> tuple[bool | None, str]:
-        body = _asked(scene, api, scene.reader(raid.attacker), query, raid.forged)
+        body = _asked(target, api, target.reader(attack_run.attacker), query, attack_run.forged)
         return wanted in body or None, body[:200].decode()
 
     try:
         poll(look, 60, "generated span metrics", interval_s=0.1)
     except StackproofError as error:
         yield str(error)
-    for reader in (raid.victim, scene.bystander):
-        if wanted in _asked(scene, api, scene.reader(reader), query, raid.forged):
+    for reader in (attack_run.victim, target.bystander):
+        if wanted in _asked(target, api, target.reader(reader), query, attack_run.forged):
             yield f"series made of the attacker's spans are in {reader}'s tenant"
 
 
-def _same_query(raid: Raid) -> Iterable[str]:
+def _same_query(attack_run: AttackRun) -> Iterable[str]:
     """One query again and again by changing readers: a cache must not mix them up."""
-    scene, stack = raid.scene, raid.scene.stack
-    about = scene.emissions[raid.victim]
-    marks = Marks(scene.emissions)
-    everybody = stack.admin_reader((raid.attacker, raid.victim))
-    one, two = scene.reader(raid.attacker), scene.reader(raid.victim)
+    target, stack = attack_run.target, attack_run.target.stack
+    about = target.emissions[attack_run.victim]
+    marks = Marks(target.emissions)
+    everybody = stack.admin_reader((attack_run.attacker, attack_run.victim))
+    one, two = target.reader(attack_run.attacker), target.reader(attack_run.victim)
     for name in ("mimir.query-range", "loki.query-range", "tempo.search-traceql"):
         api = _APIS[name]
         # The very same bytes each time: the window does not move.
         asked = question(about)
         for access, owners in (
-            (one, {raid.attacker}),
-            (two, {raid.victim}),
-            (one, {raid.attacker}),
-            (everybody, {raid.attacker, raid.victim}),
-            (two, {raid.victim}),
-            (one, {raid.attacker}),
+            (one, {attack_run.attacker}),
+            (two, {attack_run.victim}),
+            (one, {attack_run.attacker}),
+            (everybody, {attack_run.attacker, attack_run.victim}),
+            (two, {attack_run.victim}),
+            (one, {attack_run.attacker}),
         ):
-            answer = scene.client.ask(api, access, asked)
+            answer = target.client.ask(api, access, asked)
             shown = {owner for owner, _ in marks.find(answer.body).values()}
             if shown != owners:
                 yield f"{name} shows {access.name} the telemetry of {sorted(shown) or 'nobody'}"
 
 
-def _late(raid: Raid) -> Iterable[str]:
+def _late(attack_run: AttackRun) -> Iterable[str]:
     """Six hours late: refused with a 200, and no sender may take that for a success."""
-    request: Any = telemetry.make(raid.forged, Signal.METRICS)
+    request: Any = synthetic.make(attack_run.forged, Signal.METRICS)
     for metric in request.resource_metrics[0].scope_metrics[0].metrics:
         for point in getattr(metric, metric.WhichOneof("data")).data_points:
             point.time_unix_nano -= 6 * 3600 * 10**9
     try:
-        raid.scene.door(raid.attacker).send(Signal.METRICS, request)
+        attack_run.target.exporter(attack_run.attacker).send(Signal.METRICS, request)
     except ExportError:
         return
     yield "points were dropped, and the sender was not told"
@@ -216,37 +228,41 @@ def _late(raid: Raid) -> Iterable[str]:
 # --- tails ----------------------------------------------------------------------------------------
 
 
-def _tail(raid: Raid, user: str, run: str) -> bytes:
+def _tail(attack_run: AttackRun, user: str, run: str) -> bytes:
     query = quote(f'{{service_name="open-webui"}} | stackproof_run="{run}"')
-    shot = http1(
-        raid.gateway,
+    wire_request = http1(
+        attack_run.gateway,
         "GET",
         f"/loki/api/v1/tail?query={query}&limit=5000",
-        [*UPGRADE, basic(user, raid.scene.password(user))],
+        [*UPGRADE, basic(user, attack_run.target.password(user))],
         linger_s=1,
     )
-    return shot.data
+    return wire_request.data
 
 
-def _live_tail(raid: Raid) -> Iterable[str]:
+def _live_tail(attack_run: AttackRun) -> Iterable[str]:
     """The attacker tails while the victim writes twenty lines, and one of its own comes last."""
-    scene, run = raid.scene, raid.forged.run
-    wire = Wire(raid.gateway)
+    target, run = attack_run.target, attack_run.forged.run
+    wire = Wire(attack_run.gateway)
     try:
-        wire.write(_tail(raid, raid.attacker, run))
+        wire.write(_tail(attack_run, attack_run.attacker, run))
         opened = wire.read()
         if opened.statuses != (101,):
             yield f"no tail: {opened.describe()}"
             return
-        victims = [telemetry.new_emission(raid.victim, run, [Signal.LOGS]) for _ in range(20)]
+        victims = [synthetic.new_emission(attack_run.victim, run, [Signal.LOGS]) for _ in range(20)]
         for emission in victims:
-            scene.door(raid.victim).send(Signal.LOGS, telemetry.make(emission, Signal.LOGS))
-        scene.wait_for(victims[-1], [Signal.LOGS])
-        scene.door(raid.attacker).send(Signal.LOGS, telemetry.make(raid.forged, Signal.LOGS))
-        heard = _hear(wire, raid.forged.tokens[Signal.LOGS].encode())
+            target.exporter(attack_run.victim).send(
+                Signal.LOGS, synthetic.make(emission, Signal.LOGS)
+            )
+        target.wait_for(victims[-1], [Signal.LOGS])
+        target.exporter(attack_run.attacker).send(
+            Signal.LOGS, synthetic.make(attack_run.forged, Signal.LOGS)
+        )
+        heard = _hear(wire, attack_run.forged.tokens[Signal.LOGS].encode())
     finally:
         wire.close()
-    if raid.forged.tokens[Signal.LOGS].encode() not in heard:
+    if attack_run.forged.tokens[Signal.LOGS].encode() not in heard:
         yield "the tail does not even show the attacker's own line"
     shown = sum(emission.tokens[Signal.LOGS].encode() in heard for emission in victims)
     if shown:
@@ -264,19 +280,19 @@ def _hear(wire: Wire, wanted: bytes, seconds: float = 15) -> bytes:
 _TAILS = 1000
 
 
-def _many_tails(raid: Raid) -> Iterable[str]:
+def _many_tails(attack_run: AttackRun) -> Iterable[str]:
     """A thousand tails: most are refused, and the victim still tails and reads."""
-    data = _tail(raid, raid.scene.bystander, raid.forged.run)
+    data = _tail(attack_run, attack_run.target.bystander, attack_run.forged.run)
     held: list[socket.socket] = []
     try:
         for _ in range(_TAILS):
-            connection = socket.create_connection(raid.gateway, timeout=10)
+            connection = socket.create_connection(attack_run.gateway, timeout=10)
             held.append(connection)
             connection.sendall(data)
         accepted = _accepted(held)
         if accepted > _TAILS // 10:
             yield f"{accepted} tails of one tenant are open at once"
-        answers = [send(shot) for shot in _as_victim(raid)]
+        answers = [send(wire_request) for wire_request in _as_victim(attack_run)]
         for answer in answers:
             if not answer.accepted:
                 yield f"the victim is not answered meanwhile: {answer.describe()}"
@@ -285,8 +301,8 @@ def _many_tails(raid: Raid) -> Iterable[str]:
             connection.close()
 
 
-def _as_victim(raid: Raid) -> Iterator[Shot]:
-    return raid.few(basic(raid.victim, raid.scene.password(raid.victim)))
+def _as_victim(attack_run: AttackRun) -> Iterator[WireRequest]:
+    return attack_run.few(basic(attack_run.victim, attack_run.target.password(attack_run.victim)))
 
 
 def _accepted(connections: Iterable[socket.socket], seconds: float = 20) -> int:
@@ -328,7 +344,7 @@ def _goes_on(connection: Any, opened: set[int]) -> bool:
 _GUESSES_S = 2.5
 
 
-def _guesses(raid: Raid) -> Iterable[str]:
+def _guesses(attack_run: AttackRun) -> Iterable[str]:
     """A name that is nobody's, with many passwords at once: answered in no time.
 
     A hash of cost 14 takes about half a second of a core, so that twelve a core take six.
@@ -337,10 +353,12 @@ def _guesses(raid: Raid) -> Iterable[str]:
     guesses = 12 * (os.cpu_count() or 1)
     try:
         for number in range(guesses):
-            shot = raid.write(Signal.LOGS, basic("nobody", f"{raid.forged.run}-{number}"))
-            connection = socket.create_connection(raid.gateway, timeout=10)
+            wire_request = attack_run.write(
+                Signal.LOGS, basic("nobody", f"{attack_run.forged.run}-{number}")
+            )
+            connection = socket.create_connection(attack_run.gateway, timeout=10)
             waiting.register(connection, selectors.EVENT_READ)
-            connection.sendall(shot.data)
+            connection.sendall(wire_request.data)
         ends = time.monotonic() + _GUESSES_S
         while waiting.get_map() and time.monotonic() < ends:
             for key, _ in waiting.select(timeout=0.1):
@@ -365,26 +383,26 @@ _FLOODS = 3
 
 def _flood(
     signal: Signal, body: Callable[[int], tuple[str, list[str], bytes]]
-) -> Callable[[Raid], Iterable[str]]:
+) -> Callable[[AttackRun], Iterable[str]]:
     """More at once than the limit's burst; what the victim sends meanwhile is counted."""
 
-    def after(raid: Raid) -> Iterable[str]:
-        scene = raid.scene
-        noisy = basic(scene.bystander, scene.password(scene.bystander))
-        answers: list[Answer] = []
+    def after(attack_run: AttackRun) -> Iterable[str]:
+        target = attack_run.target
+        noisy = basic(target.bystander, target.password(target.bystander))
+        answers: list[WireAnswer] = []
         sent: list[Emission] = []
         for number in range(_FLOODS):
             path, lines, data = body(number)
-            answers.append(send(http1(raid.gateway, "POST", path, [noisy, *lines], data)))
-            emission = telemetry.new_emission(raid.victim, raid.forged.run, [signal])
+            answers.append(send(http1(attack_run.gateway, "POST", path, [noisy, *lines], data)))
+            emission = synthetic.new_emission(attack_run.victim, attack_run.forged.run, [signal])
             # Once, and without a second chance: nothing of the victim's may be refused.
-            scene.door(raid.victim).send(signal, telemetry.make(emission, signal))
+            target.exporter(attack_run.victim).send(signal, synthetic.make(emission, signal))
             sent.append(emission)
         for answer in answers:
             if 429 not in answer.statuses:
                 yield f"no limit: {answer.describe()}"
         for emission in sent:
-            scene.wait_for(emission, [signal])
+            target.wait_for(emission, [signal])
 
     return after
 
@@ -411,14 +429,14 @@ def _much_logs(number: int) -> tuple[str, list[str], bytes]:
 def _many_spans(number: int) -> tuple[str, list[str], bytes]:
     """20.4 MB, and hardly anything when compressed: as it is, no gateway lets it pass."""
     del number
-    request: Any = telemetry.make(
-        telemetry.new_emission("flood", telemetry.new_run(), [Signal.TRACES]), Signal.TRACES
+    request: Any = synthetic.make(
+        synthetic.new_emission("flood", synthetic.new_run(), [Signal.TRACES]), Signal.TRACES
     )
     spans = request.resource_spans[0].scope_spans[0].spans
     for _ in range(20):
         copy = spans.add()
         copy.CopyFrom(spans[0])
-        copy.trace_id = bytes.fromhex(telemetry.new_run() * 2)
+        copy.trace_id = bytes.fromhex(synthetic.new_run() * 2)
         copy.attributes.add(key="flood").value.string_value = "x" * 1_020_000
     lines = ["Content-Type: application/x-protobuf", "Content-Encoding: gzip"]
     return "/otlp/v1/traces", lines, gzip.compress(request.SerializeToString())
@@ -428,28 +446,28 @@ def _deed(
     name: str,
     does: str,
     source: str,
-    after: Callable[[Raid], Iterable[str]],
+    after: Callable[[AttackRun], Iterable[str]],
     passes: str = _BACKEND_ITSELF,
     *,
     destroys: bool = False,
 ) -> Attack:
     return Attack(
         name=name,
-        door=Door.GATEWAY,
+        entry_point=EntryPoint.GATEWAY,
         does=does,
         source=source,
         expect=Expect.HARMLESS,
         sends=lambda _: (),
         after=after,
         destroys=destroys,
-        passes_on_trusting_gateway=passes,
+        ineffective_because=passes,
     )
 
 
 CONDUCT: tuple[Attack, ...] = (
     Attack(
         name="push-naming-another-tenant",
-        door=Door.GATEWAY,
+        entry_point=EntryPoint.GATEWAY,
         does="pushes by remote write and to Loki with the victim's name in the header",
         source="the older ways in are ways in",
         sends=_pushes(f"{TENANT_HEADER}: {{victim}}"),
@@ -457,55 +475,56 @@ CONDUCT: tuple[Attack, ...] = (
     ),
     Attack(
         name="push-without-credential",
-        door=Door.GATEWAY,
+        entry_point=EntryPoint.GATEWAY,
         does="pushes by remote write and to Loki with a header alone",
         source="the older ways in are ways in",
-        sends=lambda raid: (
-            push(raid, f"{TENANT_HEADER}: {raid.victim}") for push in (metrics_push, logs_push)
+        sends=lambda attack_run: (
+            push(attack_run, f"{TENANT_HEADER}: {attack_run.victim}")
+            for push in (metrics_push, logs_push)
         ),
         writes=_PUSHED,
     ),
     Attack(
         name="forged-tenant-label",
-        door=Door.GATEWAY,
+        entry_point=EntryPoint.GATEWAY,
         does=f"pushes series and lines with the label {_OWN_LABEL} of the victim",
         source="a stored label of that name becomes original___tenant_id__ (observed, Mimir)",
         expect=Expect.NEUTRALISED,
         sends=_pushes(**{_OWN_LABEL: "{victim}"}),
         writes=_PUSHED,
         after=_admin_knows_better,
-        passes_on_trusting_gateway=_BACKEND_ITSELF,
+        ineffective_because=_BACKEND_ITSELF,
     ),
     Attack(
         name="forged-tenant-attributes",
-        door=Door.GATEWAY,
+        entry_point=EntryPoint.GATEWAY,
         does="exports resources with every attribute that might be taken for the tenant",
         source="an attribute of the client's decides nothing",
         expect=Expect.NEUTRALISED,
         sends=_forged_otlp,
         writes=tuple(Signal),
         after=_admin_knows_better,
-        passes_on_trusting_gateway=_BACKEND_ITSELF,
+        ineffective_because=_BACKEND_ITSELF,
     ),
     Attack(
         name="generated-series",
-        door=Door.GATEWAY,
+        entry_point=EntryPoint.GATEWAY,
         does="exports spans, of which Tempo makes series in Mimir",
         source="Tempo's generator takes the tenant from the trace, or from a header that is set",
         expect=Expect.NEUTRALISED,
         sends=_spans,
         writes=[Signal.TRACES],
         after=_generated,
-        passes_on_trusting_gateway=_BACKEND_ITSELF,
+        ineffective_because=_BACKEND_ITSELF,
     ),
     Attack(
         name="exemplars-of-another",
-        door=Door.GATEWAY,
+        entry_point=EntryPoint.GATEWAY,
         does="asks for exemplars, which carry trace ids",
         source="Mimir federates query_exemplars",
         expect=Expect.NEUTRALISED,
-        sends=lambda raid: [raid.read(_APIS["mimir.exemplars"], raid.own)],
-        passes_on_trusting_gateway=_BACKEND_ITSELF,
+        sends=lambda attack_run: [attack_run.read(_APIS["mimir.exemplars"], attack_run.own)],
+        ineffective_because=_BACKEND_ITSELF,
     ),
     _deed(
         "same-query-by-turns",

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
-from stackproof.attacks.base import LOOKED_FOR, Attack, Door, Expect, Raid, address
-from stackproof.attacks.wire import Address, Shot, http1
 from stackproof.backends import PROVABLE
 from stackproof.errors import StackproofError
-from stackproof.stack.base import TENANT_HEADER, Access, Backend, Signal
+from stackproof.model import TENANT_HEADER, Access, Backend, Signal
 from stackproof.stack.local import LocalStack
+
+from .base import LOOKED_FOR, Attack, AttackRun, EntryPoint, Expect, address
+from .wire import Address, WireRequest, http1
 
 _ALL = tuple(Signal)
 _H = TENANT_HEADER
@@ -28,44 +29,48 @@ _STORES: dict[Signal, tuple[Backend, str]] = {
 _BESIDE = "it is past every gateway"
 
 
-def _otlp(raid: Raid, backend: Backend) -> Address:
+def _otlp(attack_run: AttackRun, backend: Backend) -> Address:
     if backend is not Backend.TEMPO:
-        return raid.backend(backend)
-    stack = raid.scene.stack
+        return attack_run.backend(backend)
+    stack = attack_run.target.stack
     if not isinstance(stack, LocalStack):
         raise StackproofError("Tempo's OTLP port is known on the local stack only", stack.name)
     return address(stack.process("gateway").env["TEMPO_OTLP_URL"])
 
 
-def _fill(lines: Iterable[str], raid: Raid) -> list[str]:
-    return [line.format(victim=raid.victim, attacker=raid.attacker) for line in lines]
+def _fill(lines: Iterable[str], attack_run: AttackRun) -> list[str]:
+    return [line.format(victim=attack_run.victim, attacker=attack_run.attacker) for line in lines]
 
 
-def _reads(*lines: str) -> Callable[[Raid], Iterator[Shot]]:
-    def sends(raid: Raid) -> Iterator[Shot]:
-        stack = raid.scene.stack
+def _reads(*lines: str) -> Callable[[AttackRun], Iterator[WireRequest]]:
+    def sends(attack_run: AttackRun) -> Iterator[WireRequest]:
+        stack = attack_run.target.stack
         straight = Access("backend", {each: stack.backend_url(each) for each in Backend})
-        return (raid.request(api, straight, _fill(lines, raid)) for api in _READS)
+        return (attack_run.request(api, straight, _fill(lines, attack_run)) for api in _READS)
 
     return sends
 
 
-def _writes(*lines: str, signals: Iterable[Signal] = _ALL) -> Callable[[Raid], Iterator[Shot]]:
-    def sends(raid: Raid) -> Iterator[Shot]:
+def _writes(
+    *lines: str, signals: Iterable[Signal] = _ALL
+) -> Callable[[AttackRun], Iterator[WireRequest]]:
+    def sends(attack_run: AttackRun) -> Iterator[WireRequest]:
         for signal in signals:
             backend, path = _STORES[signal]
-            yield raid.write(signal, *_fill(lines, raid), path=path, to=_otlp(raid, backend))
+            yield attack_run.write(
+                signal, *_fill(lines, attack_run), path=path, to=_otlp(attack_run, backend)
+            )
 
     return sends
 
 
 def _asks(
     *requests: tuple[Backend, str, str], lines: Iterable[str] = (), body: bytes = b""
-) -> Callable[[Raid], Iterator[Shot]]:
-    def sends(raid: Raid) -> Iterator[Shot]:
+) -> Callable[[AttackRun], Iterator[WireRequest]]:
+    def sends(attack_run: AttackRun) -> Iterator[WireRequest]:
         for backend, method, path in requests:
             sent = body if method != "GET" else None
-            yield http1(raid.backend(backend), method, path, _fill(lines, raid), sent)
+            yield http1(attack_run.backend(backend), method, path, _fill(lines, attack_run), sent)
 
     return sends
 
@@ -74,7 +79,7 @@ def _row(
     name: str,
     does: str,
     source: str,
-    sends: Callable[[Raid], Iterable[Shot]],
+    sends: Callable[[AttackRun], Iterable[WireRequest]],
     *,
     expect: Expect = Expect.DOCUMENTED,
     writes: tuple[Signal, ...] = (),
@@ -82,14 +87,14 @@ def _row(
 ) -> Attack:
     return Attack(
         name=f"backend-{name}",
-        door=Door.BACKEND,
+        entry_point=EntryPoint.BACKEND,
         does=does,
         source=source,
         expect=expect,
         sends=sends,
         writes=writes,
         destroys=destroys,
-        passes_on_trusting_gateway=_BESIDE,
+        ineffective_because=_BESIDE,
     )
 
 
@@ -168,7 +173,7 @@ DIRECT: tuple[Attack, ...] = (
         _writes(f"{_H}: |", signals=(Signal.METRICS, Signal.LOGS)),
     ),
     _row(
-        "write-as-stray",
+        "write-as-fallback-tenant",
         "exports to the backends as `anonymous`",
         "the backends make a tenant of any name",
         _writes(f"{_H}: anonymous"),
@@ -259,10 +264,10 @@ DIRECT: tuple[Attack, ...] = (
         "tail-a-list",
         "tails two tenants at once",
         "grafana/loki#9493: the tail is for one tenant",
-        lambda raid: [
-            shot
-            for api, shot in zip(
-                _READS, _reads(f"{_H}: {{attacker}}|{{victim}}")(raid), strict=True
+        lambda attack_run: [
+            wire_request
+            for api, wire_request in zip(
+                _READS, _reads(f"{_H}: {{attacker}}|{{victim}}")(attack_run), strict=True
             )
             if api.stream
         ],

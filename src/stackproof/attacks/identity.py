@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from stackproof.attacks.base import UPGRADE, Attack, Door, Expect, Raid, basic
-from stackproof.attacks.wire import Http2, Shot, http1
-from stackproof.stack.base import TENANT_HEADER, Signal
+from stackproof.model import TENANT_HEADER, Signal
+
+from .base import UPGRADE, Attack, AttackRun, EntryPoint, Expect, basic
+from .wire import Http2, WireRequest, http1
 
 _ALL = tuple(Signal)
 _PASSWORD_FIRST = (
@@ -61,16 +62,22 @@ _CLAIMS = (
 )
 
 
-def _fill(value: str, raid: Raid) -> str:
-    return value.format(victim=raid.victim, attacker=raid.attacker, VICTIM=raid.victim.upper())
+def _fill(value: str, attack_run: AttackRun) -> str:
+    return value.format(
+        victim=attack_run.victim, attacker=attack_run.attacker, VICTIM=attack_run.victim.upper()
+    )
 
 
-def _reads_as(value: str) -> Callable[[Raid], Iterator[Shot]]:
-    return lambda raid: raid.reads(raid.own, f"{TENANT_HEADER}:{_fill(value, raid)}")
+def _reads_as(value: str) -> Callable[[AttackRun], Iterator[WireRequest]]:
+    return lambda attack_run: attack_run.reads(
+        attack_run.own, f"{TENANT_HEADER}:{_fill(value, attack_run)}"
+    )
 
 
-def _writes_as(value: str) -> Callable[[Raid], Iterator[Shot]]:
-    return lambda raid: raid.writes(raid.own, f"{TENANT_HEADER}:{_fill(value, raid)}")
+def _writes_as(value: str) -> Callable[[AttackRun], Iterator[WireRequest]]:
+    return lambda attack_run: attack_run.writes(
+        attack_run.own, f"{TENANT_HEADER}:{_fill(value, attack_run)}"
+    )
 
 
 _NO_NAME = "every backend refuses the name"
@@ -95,30 +102,30 @@ def _claims() -> Iterator[Attack]:
     for claim in _CLAIMS:
         yield Attack(
             name=f"read-naming-{claim.name}",
-            door=Door.GATEWAY,
+            entry_point=EntryPoint.GATEWAY,
             does=f"asks every read API with its own password and {TENANT_HEADER}: "
             f"{claim.value[:60]}",
             source=claim.source,
             sends=_reads_as(claim.value),
-            passes_on_trusting_gateway=_CLAIM_READS.get(claim.name, ""),
+            ineffective_because=_CLAIM_READS.get(claim.name, ""),
         )
         yield Attack(
             name=f"write-naming-{claim.name}",
-            door=Door.GATEWAY,
+            entry_point=EntryPoint.GATEWAY,
             does=f"exports with its own password and {TENANT_HEADER}: {claim.value[:60]}",
             source=claim.source,
             sends=_writes_as(claim.value),
             writes=_ALL,
             destroys=claim.destroys,
-            passes_on_trusting_gateway=_CLAIM_WRITES.get(claim.name, ""),
+            ineffective_because=_CLAIM_WRITES.get(claim.name, ""),
         )
 
 
 # --- how the header is spelt ----------------------------------------------------------------------
 
 
-def _lines(raid: Raid, lines: Iterable[str]) -> list[str]:
-    return [raid.own, *(_fill(line, raid) for line in lines)]
+def _lines(attack_run: AttackRun, lines: Iterable[str]) -> list[str]:
+    return [attack_run.own, *(_fill(line, attack_run) for line in lines)]
 
 
 def _spelt(
@@ -136,22 +143,22 @@ def _spelt(
     """
     yield Attack(
         name=f"read-with-{name}",
-        door=Door.GATEWAY,
+        entry_point=EntryPoint.GATEWAY,
         does=f"asks every read API with {does}",
         source=source,
         expect=expect,
-        sends=lambda raid: raid.reads(*_lines(raid, lines)),
-        passes_on_trusting_gateway=passes,
+        sends=lambda attack_run: attack_run.reads(*_lines(attack_run, lines)),
+        ineffective_because=passes,
     )
     yield Attack(
         name=f"write-with-{name}",
-        door=Door.GATEWAY,
+        entry_point=EntryPoint.GATEWAY,
         does=f"exports with {does}",
         source=source,
         expect=expect,
-        sends=lambda raid: raid.writes(*_lines(raid, lines)),
+        sends=lambda attack_run: attack_run.writes(*_lines(attack_run, lines)),
         writes=_ALL,
-        passes_on_trusting_gateway="" if any_name else passes,
+        ineffective_because="" if any_name else passes,
     )
 
 
@@ -283,7 +290,7 @@ _SPELLINGS = (
 def _credential(
     name: str,
     does: str,
-    lines: Callable[[Raid], Iterable[str | bytes]],
+    lines: Callable[[AttackRun], Iterable[str | bytes]],
     *,
     source: str = "RFC 7617",
     expect: Expect = Expect.REFUSED,
@@ -291,29 +298,29 @@ def _credential(
 ) -> Iterator[Attack]:
     yield Attack(
         name=f"read-{name}",
-        door=Door.GATEWAY,
+        entry_point=EntryPoint.GATEWAY,
         does=f"asks one API of each backend, and the tail, {does}",
         source=source,
         expect=expect,
-        sends=lambda raid: raid.few(*lines(raid)),
-        passes_on_trusting_gateway=passes,
+        sends=lambda attack_run: attack_run.few(*lines(attack_run)),
+        ineffective_because=passes,
     )
     yield Attack(
         name=f"write-{name}",
-        door=Door.GATEWAY,
+        entry_point=EntryPoint.GATEWAY,
         does=f"exports {does}",
         source=source,
         expect=expect,
-        sends=lambda raid: raid.writes(*lines(raid)),
+        sends=lambda attack_run: attack_run.writes(*lines(attack_run)),
         writes=_ALL,
-        passes_on_trusting_gateway=passes,
+        ineffective_because=passes,
     )
 
 
-def _as_user(user: str) -> Callable[[Raid], list[str]]:
+def _as_user(user: str) -> Callable[[AttackRun], list[str]]:
     """The attacker's own password under another name."""
-    return lambda raid: [
-        basic(_fill(user, raid), raid.scene.password(raid.attacker)),
+    return lambda attack_run: [
+        basic(_fill(user, attack_run), attack_run.target.password(attack_run.attacker)),
     ]
 
 
@@ -322,25 +329,25 @@ _CREDENTIALS = (
     *_credential(
         "without-credential-but-header",
         "without a credential, with a tenant header",
-        lambda raid: [f"{_H}: {raid.victim}"],
+        lambda attack_run: [f"{_H}: {attack_run.victim}"],
         source="tenancy by header alone, as in the backends' own documentation",
         passes="",
     ),
     *_credential(
         "with-wrong-password",
         "as the victim with a wrong password",
-        lambda raid: [basic(raid.victim, "wrong"), f"{_H}: {raid.victim}"],
+        lambda attack_run: [basic(attack_run.victim, "wrong"), f"{_H}: {attack_run.victim}"],
         passes="",
     ),
     *_credential(
         "with-empty-password",
         "as the victim with an empty password",
-        lambda raid: [basic(raid.victim, "")],
+        lambda attack_run: [basic(attack_run.victim, "")],
     ),
     *_credential(
         "without-password",
         "as the victim without even a colon",
-        lambda raid: [basic(raid.victim, "").replace("Ojo=", "")],
+        lambda attack_run: [basic(attack_run.victim, "").replace("Ojo=", "")],
     ),
     *_credential(
         "as-victim-with-own-password",
@@ -361,44 +368,45 @@ _CREDENTIALS = (
     *_credential(
         "with-bearer",
         "with its own credential as a bearer's",
-        lambda raid: [raid.own.replace("Basic", "Bearer")],
+        lambda attack_run: [attack_run.own.replace("Basic", "Bearer")],
         source="RFC 6750",
     ),
     *_credential(
         "with-two-credentials",
         "with the victim's wrong credential before its own",
-        lambda raid: [basic(raid.victim, "wrong"), raid.own],
+        lambda attack_run: [basic(attack_run.victim, "wrong"), attack_run.own],
         source="RFC 9110 §11.6.2: one Authorization only",
         expect=Expect.HARMLESS,
     ),
     *_credential(
         "with-two-credentials-own-first",
         "with its own credential before the victim's wrong one",
-        lambda raid: [raid.own, basic(raid.victim, "wrong")],
+        lambda attack_run: [attack_run.own, basic(attack_run.victim, "wrong")],
         source="RFC 9110 §11.6.2: one Authorization only",
         expect=Expect.NEUTRALISED,
     ),
     *_credential(
         "with-proxy-credential",
         "with the credential where a proxy's belongs",
-        lambda raid: [raid.own.replace("Authorization", "Proxy-Authorization")],
+        lambda attack_run: [attack_run.own.replace("Authorization", "Proxy-Authorization")],
         source="RFC 9110 §11.7.2",
     ),
 )
 
 
-def _credential_in_url(raid: Raid) -> Iterator[Shot]:
-    password = raid.scene.password(raid.attacker)
-    for shot in raid.few():
-        old = shot.data.split(b" ")[1]
-        new = f"http://{raid.victim}:{password}@gateway".encode() + old
-        yield replace(shot, data=shot.data.replace(old, new, 1))
+def _credential_in_url(attack_run: AttackRun) -> Iterator[WireRequest]:
+    password = attack_run.target.password(attack_run.attacker)
+    for wire_request in attack_run.few():
+        old = wire_request.data.split(b" ")[1]
+        new = f"http://{attack_run.victim}:{password}@gateway".encode() + old
+        yield replace(wire_request, data=wire_request.data.replace(old, new, 1))
 
 
-def _tenant_in_query(raid: Raid) -> Iterator[Shot]:
-    extra = f"X-Scope-OrgID={raid.victim}&orgID={raid.victim}&tenant={raid.victim}&".encode()
-    for shot in raid.few(raid.own):
-        yield replace(shot, data=shot.data.replace(b"?", b"?" + extra, 1))
+def _tenant_in_query(attack_run: AttackRun) -> Iterator[WireRequest]:
+    victim = attack_run.victim
+    extra = f"X-Scope-OrgID={victim}&orgID={victim}&tenant={victim}&".encode()
+    for wire_request in attack_run.few(attack_run.own):
+        yield replace(wire_request, data=wire_request.data.replace(b"?", b"?" + extra, 1))
 
 
 # --- the administrator ----------------------------------------------------------------------------
@@ -415,7 +423,7 @@ _ADMIN_NAMES = (
     ("leading-bar", "|{victim}", "naming an empty first member"),
     ("two-bars", "{victim}||{attacker}", "naming an empty member in the middle"),
     ("dots", "..", "naming `..`"),
-    ("stray", "anonymous", "naming a stray tenant"),
+    ("fallback-tenant", "anonymous", "naming a fallback tenant"),
     ("newline", "{victim}\n nobody", "with a second, folded line"),
     ("comma", "{victim},{attacker}", "with commas for bars"),
 )
@@ -427,10 +435,10 @@ _ADMIN_PASSES = {
 }
 
 
-def _admin_reads(value: str | None) -> Callable[[Raid], Iterator[Shot]]:
-    def sends(raid: Raid) -> Iterator[Shot]:
-        named = [] if value is None else [f"{_H}: {_fill(value, raid)}"]
-        return raid.few(raid.admin, *named)
+def _admin_reads(value: str | None) -> Callable[[AttackRun], Iterator[WireRequest]]:
+    def sends(attack_run: AttackRun) -> Iterator[WireRequest]:
+        named = [] if value is None else [f"{_H}: {_fill(value, attack_run)}"]
+        return attack_run.few(attack_run.admin, *named)
 
     return sends
 
@@ -439,26 +447,28 @@ def _admin() -> Iterator[Attack]:
     for name, value, does in _ADMIN_NAMES:
         yield Attack(
             name=f"admin-reads-{name}",
-            door=Door.GATEWAY,
+            entry_point=EntryPoint.GATEWAY,
             does=f"asks as admin {does}",
             source="an admin's view must be an explicit list: there is no pattern in any backend",
             sends=_admin_reads(value),
-            passes_on_trusting_gateway=_ADMIN_PASSES.get(name, ""),
+            ineffective_because=_ADMIN_PASSES.get(name, ""),
         )
     yield Attack(
         name="admin-writes",
-        door=Door.GATEWAY,
+        entry_point=EntryPoint.GATEWAY,
         does="exports as admin, naming the victim",
         source="the credential of a dashboard must not write",
-        sends=lambda raid: raid.writes(raid.admin, f"{_H}: {raid.victim}"),
+        sends=lambda attack_run: attack_run.writes(attack_run.admin, f"{_H}: {attack_run.victim}"),
         writes=_ALL,
     )
     yield Attack(
         name="admin-writes-to-several",
-        door=Door.GATEWAY,
+        entry_point=EntryPoint.GATEWAY,
         does="exports as admin, naming two tenants",
         source="Mimir answers 503 to a federated write, which exporters send again for ever",
-        sends=lambda raid: raid.writes(raid.admin, f"{_H}: {raid.victim}|{raid.attacker}"),
+        sends=lambda attack_run: attack_run.writes(
+            attack_run.admin, f"{_H}: {attack_run.victim}|{attack_run.attacker}"
+        ),
         writes=_ALL,
     )
 
@@ -466,11 +476,13 @@ def _admin() -> Iterator[Attack]:
 # --- other protocols ------------------------------------------------------------------------------
 
 
-def http2(raid: Raid, signal: Signal, *headers: tuple[str, str], path: str = "") -> Http2:
+def http2(
+    attack_run: AttackRun, signal: Signal, *headers: tuple[str, str], path: str = ""
+) -> Http2:
     """Return an export over HTTP/2 with the attacker's credential and these headers."""
-    _, _, credential = raid.own.partition(": ")
+    _, _, credential = attack_run.own.partition(": ")
     return Http2(
-        raid.gateway,
+        attack_run.gateway,
         (
             (":method", "POST"),
             (":scheme", "http"),
@@ -480,39 +492,43 @@ def http2(raid: Raid, signal: Signal, *headers: tuple[str, str], path: str = "")
             ("content-type", "application/x-protobuf"),
             *headers,
         ),
-        raid.payload(signal),
+        attack_run.payload(signal),
     )
 
 
-def _over_http2(*headers: tuple[str, str]) -> Callable[[Raid], Iterator[Shot]]:
-    def sends(raid: Raid) -> Iterator[Shot]:
-        filled = tuple((_fill(name, raid), _fill(value, raid)) for name, value in headers)
-        return (http2(raid, signal, *filled) for signal in Signal)
+def _over_http2(*headers: tuple[str, str]) -> Callable[[AttackRun], Iterator[WireRequest]]:
+    def sends(attack_run: AttackRun) -> Iterator[WireRequest]:
+        filled = tuple(
+            (_fill(name, attack_run), _fill(value, attack_run)) for name, value in headers
+        )
+        return (http2(attack_run, signal, *filled) for signal in Signal)
 
     return sends
 
 
-def _trailers_over_http2(raid: Raid) -> Iterator[Shot]:
+def _trailers_over_http2(attack_run: AttackRun) -> Iterator[WireRequest]:
     for signal in Signal:
-        plain = http2(raid, signal, ("trailer", "x-scope-orgid"))
-        yield Http2(plain.address, plain.headers, plain.body, (("x-scope-orgid", raid.victim),))
+        plain = http2(attack_run, signal, ("trailer", "x-scope-orgid"))
+        yield Http2(
+            plain.address, plain.headers, plain.body, (("x-scope-orgid", attack_run.victim),)
+        )
 
 
-def _trailers(raid: Raid) -> Iterator[Shot]:
+def _trailers(attack_run: AttackRun) -> Iterator[WireRequest]:
     for signal in Signal:
-        body = raid.payload(signal)
+        body = attack_run.payload(signal)
         chunks = b"%x\r\n%s\r\n0\r\n%s: %s\r\n\r\n" % (
             len(body),
             body,
             _H.encode(),
-            raid.victim.encode(),
+            attack_run.victim.encode(),
         )
         yield http1(
-            raid.gateway,
+            attack_run.gateway,
             "POST",
             f"/otlp/v1/{signal}",
             [
-                raid.own,
+                attack_run.own,
                 "Content-Type: application/x-protobuf",
                 "Transfer-Encoding: chunked",
                 f"Trailer: {_H}",
@@ -526,18 +542,18 @@ def _protocol(
     does: str,
     source: str,
     expect: Expect,
-    sends: Callable[[Raid], Iterator[Shot]],
+    sends: Callable[[AttackRun], Iterator[WireRequest]],
     passes: str = "",
 ) -> Attack:
     return Attack(
         name=name,
-        door=Door.GATEWAY,
+        entry_point=EntryPoint.GATEWAY,
         does=does,
         source=source,
         expect=expect,
         sends=sends,
         writes=_ALL,
-        passes_on_trusting_gateway=passes,
+        ineffective_because=passes,
     )
 
 
@@ -617,41 +633,41 @@ _PROTOCOLS = (
 )
 
 
-def _h2c_upgrade(raid: Raid) -> Iterator[Shot]:
+def _h2c_upgrade(attack_run: AttackRun) -> Iterator[WireRequest]:
     preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00"
-    for shot in raid.few(
-        raid.own,
+    for wire_request in attack_run.few(
+        attack_run.own,
         "Connection: Upgrade, HTTP2-Settings",
         "Upgrade: h2c",
         "HTTP2-Settings: AAMAAABkAAQAAP__",
     ):
-        yield replace(shot, data=shot.data + preface, linger_s=0.3, frames_s=0.3)
+        yield replace(wire_request, data=wire_request.data + preface, linger_s=0.3, frames_s=0.3)
 
 
-def _websocket_everywhere(raid: Raid) -> Iterator[Shot]:
-    smuggled = _plain_read(raid)
-    for shot in raid.few(raid.own, *UPGRADE):
-        yield replace(shot, data=shot.data + smuggled, linger_s=0.3, frames_s=0.3)
+def _websocket_everywhere(attack_run: AttackRun) -> Iterator[WireRequest]:
+    smuggled = _plain_read(attack_run)
+    for wire_request in attack_run.few(attack_run.own, *UPGRADE):
+        yield replace(wire_request, data=wire_request.data + smuggled, linger_s=0.3, frames_s=0.3)
 
 
-def _plain_read(raid: Raid) -> bytes:
+def _plain_read(attack_run: AttackRun) -> bytes:
     """A question for the victim's data as a backend without a gateway would answer it."""
-    return next(raid.few(f"{_H}: {raid.victim}")).data
+    return next(attack_run.few(f"{_H}: {attack_run.victim}")).data
 
 
 _TUNNELS = (
     Attack(
         name="read-upgrading-to-http2",
-        door=Door.GATEWAY,
+        entry_point=EntryPoint.GATEWAY,
         does="asks with Upgrade: h2c, to get a tunnel to the backend past the gateway",
         source="h2c smuggling: a proxy that forwards the upgrade loses sight of what follows",
         expect=Expect.HARMLESS,
         sends=_h2c_upgrade,
-        passes_on_trusting_gateway="no backend here agrees to h2c by upgrade",
+        ineffective_because="no backend here agrees to h2c by upgrade",
     ),
     Attack(
         name="read-upgrading-everything",
-        door=Door.GATEWAY,
+        entry_point=EntryPoint.GATEWAY,
         does="asks every kind of API as a websocket, with a second request behind it",
         source="websocket smuggling: a proxy that believes in the upgrade tunnels what follows",
         expect=Expect.HARMLESS,
@@ -659,20 +675,20 @@ _TUNNELS = (
     ),
     Attack(
         name="read-with-credential-in-url",
-        door=Door.GATEWAY,
+        entry_point=EntryPoint.GATEWAY,
         does="asks with victim:password@ in an absolute URI, and no header",
         source="RFC 9110 §4.2.4",
         sends=_credential_in_url,
-        passes_on_trusting_gateway=_PASSWORD_FIRST,
+        ineffective_because=_PASSWORD_FIRST,
     ),
     Attack(
         name="read-with-tenant-in-query",
-        door=Door.GATEWAY,
+        entry_point=EntryPoint.GATEWAY,
         does="asks with the victim's name in parameters of the query",
         source="a gateway or backend that takes the tenant from there",
         expect=Expect.NEUTRALISED,
         sends=_tenant_in_query,
-        passes_on_trusting_gateway="no backend takes the tenant from a parameter",
+        ineffective_because="no backend takes the tenant from a parameter",
     ),
 )
 

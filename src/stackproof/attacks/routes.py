@@ -8,10 +8,11 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from stackproof.attacks.base import LOOKED_FOR, Attack, Door, Expect, Raid
-from stackproof.attacks.wire import Answer, Raw, Shot, http1, send
 from stackproof.backends import PROVABLE
-from stackproof.stack.base import TENANT_HEADER, Backend, Signal
+from stackproof.model import TENANT_HEADER, Backend, Signal
+
+from .base import LOOKED_FOR, Attack, AttackRun, EntryPoint, Expect
+from .wire import Raw, WireAnswer, WireRequest, http1, send
 
 _ALL = tuple(Signal)
 _QUERIES = tuple(api for api in PROVABLE if api.id in LOOKED_FOR.values())
@@ -243,25 +244,25 @@ _CLOSED = (
 )
 
 
-def _requests(api: _Api, raid: Raid, *lines: str) -> Iterator[Raw]:
+def _requests(api: _Api, attack_run: AttackRun, *lines: str) -> Iterator[Raw]:
     for request in api.requests:
         method, path = request.split(" ", 1)
         body = api.body if method in {"POST", "PUT"} else None
-        yield http1(raid.gateway, method, path, [raid.own, *lines], body)
+        yield http1(attack_run.gateway, method, path, [attack_run.own, *lines], body)
 
 
 def _closed(api: _Api) -> Iterator[Attack]:
     yield Attack(
         name=f"reaches-{api.name}",
-        door=Door.GATEWAY,
+        entry_point=EntryPoint.GATEWAY,
         does=f"{api.does}, with its own password and with the victim's name in the header",
         source=api.source,
         destroys=api.destroys,
-        passes_on_trusting_gateway=api.passes,
-        sends=lambda raid: (
-            shot
-            for lines in ((), (f"{TENANT_HEADER}: {raid.attacker}",))
-            for shot in _requests(api, raid, *lines)
+        ineffective_because=api.passes,
+        sends=lambda attack_run: (
+            wire_request
+            for lines in ((), (f"{TENANT_HEADER}: {attack_run.attacker}",))
+            for wire_request in _requests(api, attack_run, *lines)
         ),
     )
 
@@ -269,24 +270,24 @@ def _closed(api: _Api) -> Iterator[Attack]:
 # --- detours --------------------------------------------------------------------------------------
 
 
-def _path(shot: Raw) -> tuple[bytes, bytes]:
+def _path(wire_request: Raw) -> tuple[bytes, bytes]:
     """Return path and the rest of the target of a request."""
-    target = shot.data.split(b" ")[1]
+    target = wire_request.data.split(b" ")[1]
     path, mark, query = target.partition(b"?")
     return path, mark + query
 
 
-def _with_path(shot: Raw, path: bytes) -> Raw:
-    old, _ = _path(shot)
-    return replace(shot, data=shot.data.replace(old, path, 1))
+def _with_path(wire_request: Raw, path: bytes) -> Raw:
+    old, _ = _path(wire_request)
+    return replace(wire_request, data=wire_request.data.replace(old, path, 1))
 
 
-def _every_path(change: Callable[[bytes], bytes]) -> Callable[[Raid], Iterator[Shot]]:
+def _every_path(change: Callable[[bytes], bytes]) -> Callable[[AttackRun], Iterator[WireRequest]]:
     """Send the whole list of reads and writes with changed paths, as the attacker."""
 
-    def sends(raid: Raid) -> Iterator[Shot]:
-        for shot in (*raid.reads(raid.own), *raid.writes(raid.own)):
-            yield _with_path(shot, change(_path(shot)[0]))
+    def sends(attack_run: AttackRun) -> Iterator[WireRequest]:
+        for wire_request in (*attack_run.reads(attack_run.own), *attack_run.writes(attack_run.own)):
+            yield _with_path(wire_request, change(_path(wire_request)[0]))
 
     return sends
 
@@ -356,13 +357,13 @@ def _detours() -> Iterator[Attack]:
     for detour in _DETOURS:
         yield Attack(
             name=f"detour-{detour.name}",
-            door=Door.GATEWAY,
+            entry_point=EntryPoint.GATEWAY,
             does=f"asks and exports everything by a detour: {detour.does}",
             source="path confusion between a proxy and what is behind it",
             expect=detour.expect,
             sends=_every_path(detour.change),
             writes=_ALL,
-            passes_on_trusting_gateway="" if detour.name in _CLEANED else _NO_PATH,
+            ineffective_because="" if detour.name in _CLEANED else _NO_PATH,
         )
 
 
@@ -391,9 +392,9 @@ _CLIMBS = (
 )
 
 
-def _climbs(raid: Raid) -> Iterator[Shot]:
+def _climbs(attack_run: AttackRun) -> Iterator[WireRequest]:
     return (
-        http1(raid.gateway, method, path, [raid.own], b"" if method == "POST" else None)
+        http1(attack_run.gateway, method, path, [attack_run.own], b"" if method == "POST" else None)
         for path in _CLIMBS
         for method in ("GET", "POST")
     )
@@ -404,19 +405,19 @@ def _climbs(raid: Raid) -> Iterator[Shot]:
 _METHODS = ("PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "TRACE", "CONNECT", "PROPFIND", "get")
 
 
-def _wrong_methods(raid: Raid) -> Iterator[Shot]:
+def _wrong_methods(attack_run: AttackRun) -> Iterator[WireRequest]:
     for method in (*_METHODS, "POST"):
         for api in _QUERIES:
             if method == "POST" and api.backend is not Backend.TEMPO:
                 continue  # the other two take questions by POST as well
-            shot = raid.read(api, raid.own)
-            yield replace(shot, data=shot.data.replace(b"GET", method.encode(), 1))
+            wire_request = attack_run.read(api, attack_run.own)
+            yield replace(wire_request, data=wire_request.data.replace(b"GET", method.encode(), 1))
 
 
-def _wrong_write_methods(raid: Raid) -> Iterator[Shot]:
+def _wrong_write_methods(attack_run: AttackRun) -> Iterator[WireRequest]:
     for method in (*_METHODS, "GET"):
-        for shot in raid.writes(raid.own):
-            yield replace(shot, data=shot.data.replace(b"POST", method.encode(), 1))
+        for wire_request in attack_run.writes(attack_run.own):
+            yield replace(wire_request, data=wire_request.data.replace(b"POST", method.encode(), 1))
 
 
 _OVERRIDES = (
@@ -439,13 +440,13 @@ _REWRITES = (
 )
 
 
-def _rewritten(raid: Raid) -> Iterator[Shot]:
+def _rewritten(attack_run: AttackRun) -> Iterator[WireRequest]:
     for path in ("/flush", "/config", "/loki/api/v1/delete"):
-        yield from raid.few(raid.own, *(line.format(path=path) for line in _REWRITES))
+        yield from attack_run.few(attack_run.own, *(line.format(path=path) for line in _REWRITES))
 
 
-def _overridden(raid: Raid) -> Iterator[Shot]:
-    yield from raid.writes(raid.own, *_OVERRIDES)
+def _overridden(attack_run: AttackRun) -> Iterator[WireRequest]:
+    yield from attack_run.writes(attack_run.own, *_OVERRIDES)
 
 
 # --- bodies and framing ---------------------------------------------------------------------------
@@ -453,9 +454,9 @@ def _overridden(raid: Raid) -> Iterator[Shot]:
 _MEBIBYTE = 1 << 20
 
 
-def _padded(raid: Raid, signal: Signal, size: int) -> bytes:
+def _padded(attack_run: AttackRun, signal: Signal, size: int) -> bytes:
     """The forged telemetry, then a field that no OTLP message has, to the wanted size."""
-    payload = raid.payload(signal)
+    payload = attack_run.payload(signal)
     # Field 2047, bytes: protobuf keeps what it does not know.
     head = b"\xfa\x7f"
     rest = size - len(payload) - len(head) - 4
@@ -465,60 +466,64 @@ def _padded(raid: Raid, signal: Signal, size: int) -> bytes:
     return payload + head + length + bytes(rest)
 
 
-def _oversize(raid: Raid) -> Iterator[Shot]:
+def _oversize(attack_run: AttackRun) -> Iterator[WireRequest]:
     for signal in Signal:
         yield http1(
-            raid.gateway,
+            attack_run.gateway,
             "POST",
             f"/otlp/v1/{signal}",
-            [raid.own, "Content-Type: application/x-protobuf"],
-            _padded(raid, signal, 17 * _MEBIBYTE),
+            [attack_run.own, "Content-Type: application/x-protobuf"],
+            _padded(attack_run, signal, 17 * _MEBIBYTE),
         )
 
 
-def _oversize_chunked(raid: Raid) -> Iterator[Shot]:
+def _oversize_chunked(attack_run: AttackRun) -> Iterator[WireRequest]:
     for signal in Signal:
-        body = _padded(raid, signal, 17 * _MEBIBYTE)
+        body = _padded(attack_run, signal, 17 * _MEBIBYTE)
         yield http1(
-            raid.gateway,
+            attack_run.gateway,
             "POST",
             f"/otlp/v1/{signal}",
-            [raid.own, "Content-Type: application/x-protobuf", "Transfer-Encoding: chunked"],
+            [attack_run.own, "Content-Type: application/x-protobuf", "Transfer-Encoding: chunked"],
             b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body),
         )
 
 
-def _bomb(raid: Raid) -> Iterator[Shot]:
+def _bomb(attack_run: AttackRun) -> Iterator[WireRequest]:
     for signal in Signal:
-        body = gzip.compress(_padded(raid, signal, 64 * _MEBIBYTE), 1)
+        body = gzip.compress(_padded(attack_run, signal, 64 * _MEBIBYTE), 1)
         yield http1(
-            raid.gateway,
+            attack_run.gateway,
             "POST",
             f"/otlp/v1/{signal}",
-            [raid.own, "Content-Type: application/x-protobuf", "Content-Encoding: gzip"],
+            [attack_run.own, "Content-Type: application/x-protobuf", "Content-Encoding: gzip"],
             body,
         )
 
 
-def _smuggled(raid: Raid) -> bytes:
+def _smuggled(attack_run: AttackRun) -> bytes:
     """Behind the first request: a question as a backend would answer it, naming the victim."""
-    shots = [raid.read(api, f"{TENANT_HEADER}: {raid.victim}") for api in _QUERIES]
-    return b"".join(shot.data for shot in shots)
+    wire_requests = [
+        attack_run.read(api, f"{TENANT_HEADER}: {attack_run.victim}") for api in _QUERIES
+    ]
+    return b"".join(wire_request.data for wire_request in wire_requests)
 
 
-def _framed(*lines: str, body: Callable[[bytes], bytes]) -> Callable[[Raid], Iterator[Shot]]:
+def _framed(
+    *lines: str, body: Callable[[bytes], bytes]
+) -> Callable[[AttackRun], Iterator[WireRequest]]:
     """Export with contradicting framing, so that a part of the body is another request to some."""
 
-    def sends(raid: Raid) -> Iterator[Shot]:
-        smuggled = _smuggled(raid)
+    def sends(attack_run: AttackRun) -> Iterator[WireRequest]:
+        smuggled = _smuggled(attack_run)
         for path in ("/otlp/v1/metrics", "/otlp/v1/logs", "/otlp/v1/traces"):
             data = body(smuggled)
             filled = [line.format(length=len(data), part=4) for line in lines]
             yield http1(
-                raid.gateway,
+                attack_run.gateway,
                 "POST",
                 path,
-                [raid.own, "Content-Type: application/x-protobuf", *filled],
+                [attack_run.own, "Content-Type: application/x-protobuf", *filled],
                 data,
                 linger_s=0.3,
             )
@@ -527,7 +532,7 @@ def _framed(*lines: str, body: Callable[[bytes], bytes]) -> Callable[[Raid], Ite
 
 
 _END = b"0\r\n\r\n"
-_SMUGGLING: tuple[tuple[str, str, Callable[[Raid], Iterator[Shot]]], ...] = (
+_SMUGGLING: tuple[tuple[str, str, Callable[[AttackRun], Iterator[WireRequest]]], ...] = (
     (
         "length-and-chunks",
         "Content-Length and Transfer-Encoding: chunked (CL.TE)",
@@ -612,25 +617,25 @@ def _smuggling() -> Iterator[Attack]:
     for name, does, sends in _SMUGGLING:
         yield Attack(
             name=f"smuggle-{name}",
-            door=Door.GATEWAY,
+            entry_point=EntryPoint.GATEWAY,
             does=f"hides a question about the victim behind {does}",
             source="RFC 9112 §11.2: request smuggling",
             expect=Expect.HARMLESS,
             sends=sends,
-            passes_on_trusting_gateway="" if name in _SEEN_AS_TWO else _FRAMES,
+            ineffective_because="" if name in _SEEN_AS_TWO else _FRAMES,
         )
 
 
-def _slow(raid: Raid) -> Iterable[str]:
+def _slow(attack_run: AttackRun) -> Iterable[str]:
     """With 200 half requests open, somebody else is still answered."""
-    held = [socket.create_connection(raid.gateway) for _ in range(200)]
+    held = [socket.create_connection(attack_run.gateway) for _ in range(200)]
     try:
         for connection in held:
             connection.sendall(
                 b"POST /otlp/v1/logs HTTP/1.1\r\nHost: x\r\nContent-Length: 9999\r\n"
             )
-        for shot in raid.few(raid.own):
-            answer = _answered(shot)
+        for wire_request in attack_run.few(attack_run.own):
+            answer = _answered(wire_request)
             if not _is_answer(answer):
                 yield f"others are not answered within {_ANSWERED_S:.0f} s: {answer.describe()}"
     finally:
@@ -642,15 +647,15 @@ def _slow(raid: Raid) -> Iterable[str]:
 _ANSWERED_S = 30.0
 
 
-def _answered(shot: Shot) -> Answer:
+def _answered(wire_request: WireRequest) -> WireAnswer:
     """Ask until there is an answer, or the time is over."""
     ends = time.monotonic() + _ANSWERED_S
-    while not _is_answer(answer := send(shot)) and time.monotonic() < ends:
+    while not _is_answer(answer := send(wire_request)) and time.monotonic() < ends:
         time.sleep(0.1)
     return answer
 
 
-def _is_answer(answer: Answer) -> bool:
+def _is_answer(answer: WireAnswer) -> bool:
     return bool(answer.statuses) and answer.statuses[0] < 500
 
 
@@ -659,50 +664,50 @@ ROUTES: tuple[Attack, ...] = (
     *_detours(),
     Attack(
         name="climbs-from-allowed-paths",
-        door=Door.GATEWAY,
+        entry_point=EntryPoint.GATEWAY,
         does="goes from an allowed path to another by dots, encoded or not",
         source="CVE-2026-27880, CVE-2026-22641: slashes past a proxy's rules",
         sends=_climbs,
     ),
     Attack(
         name="wrong-methods",
-        door=Door.GATEWAY,
+        entry_point=EntryPoint.GATEWAY,
         does="asks with methods that no question needs",
         source="RFC 9110 §9",
         sends=_wrong_methods,
-        passes_on_trusting_gateway="the backends refuse these methods themselves",
+        ineffective_because="the backends refuse these methods themselves",
     ),
     Attack(
         name="wrong-methods-writing",
-        door=Door.GATEWAY,
+        entry_point=EntryPoint.GATEWAY,
         does="exports with methods that no export needs",
         source="RFC 9110 §9",
         sends=_wrong_write_methods,
         writes=_ALL,
-        passes_on_trusting_gateway="the backends refuse these methods themselves",
+        ineffective_because="the backends refuse these methods themselves",
     ),
     Attack(
         name="method-override",
-        door=Door.GATEWAY,
+        entry_point=EntryPoint.GATEWAY,
         does="exports with headers that make DELETE of POST",
         source="X-HTTP-Method-Override and its kin",
         expect=Expect.NEUTRALISED,
         sends=_overridden,
         writes=_ALL,
-        passes_on_trusting_gateway="no backend knows these headers",
+        ineffective_because="no backend knows these headers",
     ),
     Attack(
         name="rewritten-url",
-        door=Door.GATEWAY,
+        entry_point=EntryPoint.GATEWAY,
         does="asks with headers that name another URL, host or client",
         source="CVE-2018-14773: X-Original-URL",
         expect=Expect.NEUTRALISED,
         sends=_rewritten,
-        passes_on_trusting_gateway="no backend knows these headers",
+        ineffective_because="no backend knows these headers",
     ),
     Attack(
         name="oversize-body",
-        door=Door.GATEWAY,
+        entry_point=EntryPoint.GATEWAY,
         does="exports 17 MiB with each signal",
         source="what a gateway does not bound, a backend buffers",
         sends=_oversize,
@@ -710,7 +715,7 @@ ROUTES: tuple[Attack, ...] = (
     ),
     Attack(
         name="oversize-body-in-chunks",
-        door=Door.GATEWAY,
+        entry_point=EntryPoint.GATEWAY,
         does="exports 17 MiB with each signal, without saying so beforehand",
         source="a limit that looks at Content-Length only",
         sends=_oversize_chunked,
@@ -718,23 +723,23 @@ ROUTES: tuple[Attack, ...] = (
     ),
     Attack(
         name="compressed-bomb",
-        door=Door.GATEWAY,
+        entry_point=EntryPoint.GATEWAY,
         does="exports 64 MiB, compressed to a few hundred KiB",
         source="a limit on the compressed size only",
         expect=Expect.HARMLESS,
         sends=_bomb,
         writes=_ALL,
-        passes_on_trusting_gateway="the backends bound what they decompress",
+        ineffective_because="the backends bound what they decompress",
     ),
     *_smuggling(),
     Attack(
         name="half-requests",
-        door=Door.GATEWAY,
+        entry_point=EntryPoint.GATEWAY,
         does="holds 200 connections with half a request each",
         source="slowloris",
         expect=Expect.HARMLESS,
         sends=lambda _: (),
         after=_slow,
-        passes_on_trusting_gateway="a connection costs Go a goroutine, whatever it believes",
+        ineffective_because="a connection costs Go a goroutine, whatever it believes",
     ),
 )

@@ -1,7 +1,7 @@
-"""Send bytes as they are: what a client's library would refuse or put right reaches the door.
+"""Send bytes as they are: what a client's library would refuse or put right reaches the server.
 
-An attack is a few `Shot`s. HTTP/1.1 is written by hand and HTTP/2 is framed by `h2` with its checks
-switched off. What goes wrong on the way is part of the `Answer`, never an exception.
+An attack is a few `WireRequest`s. HTTP/1.1 is written by hand and HTTP/2 is framed by `h2` with its
+checks switched off. What goes wrong on the way is part of the `WireAnswer`, never an exception.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ import h2.exceptions
 import hyperframe.exceptions
 from google.protobuf.message import Message
 
-from stackproof.stack.base import Signal
-from stackproof.telemetry import ExportError, GrpcSender
+from stackproof.model import Signal
+from stackproof.otlp.senders import ExportError, GrpcSender
 
 Address = tuple[str, int]
 Lines = Iterable[str | bytes]
 
 _TIMEOUT_S = 3.0
-#: After the last complete answer: how long the door is given to say more (a smuggled second one).
+#: After the last complete answer: how long the server is given to say more (a smuggled second one).
 _QUIET_S = 0.15
 
 
@@ -67,11 +67,11 @@ class Grpc:
     metadata: tuple[tuple[str, str], ...] = ()
 
 
-Shot = Raw | Http2 | Grpc
+WireRequest = Raw | Http2 | Grpc
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class WireAnswer:
     """All that came back: the statuses in their order, every byte, or why there is nothing."""
 
     statuses: tuple[int, ...] = ()
@@ -125,18 +125,18 @@ def _bytes(text: str | bytes) -> bytes:
     return text.encode("latin-1", "xmlcharrefreplace") if isinstance(text, str) else text
 
 
-def send(shot: Shot) -> Answer:
-    """Send one shot on a connection of its own and return what came back."""
+def send(wire_request: WireRequest) -> WireAnswer:
+    """Send one wire_request on a connection of its own and return what came back."""
     try:
-        if isinstance(shot, Raw):
-            return _send_raw(shot)
-        if isinstance(shot, Http2):
-            return _send_http2(shot)
-        return _send_grpc(shot)
+        if isinstance(wire_request, Raw):
+            return _send_raw(wire_request)
+        if isinstance(wire_request, Http2):
+            return _send_http2(wire_request)
+        return _send_grpc(wire_request)
     except (OSError, http.client.HTTPException, h2.exceptions.ProtocolError) as error:
-        return Answer(error=f"{type(error).__name__}: {error}")
+        return WireAnswer(error=f"{type(error).__name__}: {error}")
     except hyperframe.exceptions.HyperframeError as error:
-        return Answer(error=f"{type(error).__name__}: {error}")
+        return WireAnswer(error=f"{type(error).__name__}: {error}")
 
 
 # --- HTTP/1.1 ---
@@ -172,7 +172,7 @@ class Wire:
         self.open = True
 
     def write(self, data: bytes) -> None:
-        """Send bytes; a door that hangs up meanwhile may still have answered."""
+        """Send bytes; a server that hangs up meanwhile may still have answered."""
         try:
             self.socket.sendall(data)
         except OSError:
@@ -189,14 +189,14 @@ class Wire:
         """For http.client, which takes this for a socket."""
         return self._reader
 
-    def read(self, method: str = "GET") -> Answer:
+    def read(self, method: str = "GET") -> WireAnswer:
         """Read one answer; its last bytes may be missing, and then `error` says so."""
         answer = http.client.HTTPResponse(cast(socket.socket, self), method=method)
         try:
             answer.begin()
         except (OSError, http.client.HTTPException, ValueError) as error:
             self.open = False
-            return Answer(error=f"{type(error).__name__}: {error}")
+            return WireAnswer(error=f"{type(error).__name__}: {error}")
         body, said = b"", ""
         if answer.status != 101:
             try:
@@ -204,7 +204,7 @@ class Wire:
             except (OSError, http.client.HTTPException) as error:
                 said = type(error).__name__
         self.open = self.open and not (answer.will_close or said)
-        return Answer((answer.status,), body, said, dict(answer.getheaders()))
+        return WireAnswer((answer.status,), body, said, dict(answer.getheaders()))
 
     def rest(self, seconds: float) -> bytes:
         """Return whatever else comes within this time."""
@@ -228,20 +228,26 @@ class Wire:
         self.socket.close()
 
 
-def _send_raw(shot: Raw) -> Answer:
-    wire = Wire(shot.address)
+def _send_raw(wire_request: Raw) -> WireAnswer:
+    wire = Wire(wire_request.address)
     try:
-        wire.write(shot.data)
-        answer = wire.read(shot.data[:5].decode("latin-1").split(" ")[0])
+        wire.write(wire_request.data)
+        answer = wire.read(wire_request.data[:5].decode("latin-1").split(" ")[0])
         statuses, body = answer.statuses, answer.body
-        if shot.decode is not None and statuses == (200,):
-            body = _decoded(shot.decode, body)
-        listen_s = shot.frames_s if statuses == (101,) else shot.linger_s if wire.open else 0.0
+        if wire_request.decode is not None and statuses == (200,):
+            body = _decoded(wire_request.decode, body)
+        listen_s = (
+            wire_request.frames_s
+            if statuses == (101,)
+            else wire_request.linger_s
+            if wire.open
+            else 0.0
+        )
         if listen_s:
             more = wire.rest(listen_s)
             statuses += _statuses(more)
             body += more
-        return Answer(statuses, body, answer.error, answer.headers)
+        return WireAnswer(statuses, body, answer.error, answer.headers)
     finally:
         wire.close()
 
@@ -262,9 +268,9 @@ def _statuses(data: bytes) -> tuple[int, ...]:
 # --- HTTP/2 ---
 
 
-def _send_http2(shot: Http2) -> Answer:
-    with socket.create_connection(shot.address, timeout=_TIMEOUT_S) as connection:
-        return _Http2Exchange(connection).run(shot)
+def _send_http2(wire_request: Http2) -> WireAnswer:
+    with socket.create_connection(wire_request.address, timeout=_TIMEOUT_S) as connection:
+        return _Http2Exchange(connection).run(wire_request)
 
 
 class _Http2Exchange:
@@ -285,18 +291,18 @@ class _Http2Exchange:
         self.body: list[bytes] = []
         self.error = ""
 
-    def run(self, shot: Http2) -> Answer:
+    def run(self, wire_request: Http2) -> WireAnswer:
         self.h2.initiate_connection()
-        plain = not shot.body and not shot.trailers
-        self.h2.send_headers(1, _pairs(shot.headers), end_stream=plain)
-        if shot.body:
-            self.h2.send_data(1, shot.body[:16384], end_stream=not shot.trailers)
-        if shot.trailers:
-            self.h2.send_headers(1, _pairs(shot.trailers), end_stream=True)
+        plain = not wire_request.body and not wire_request.trailers
+        self.h2.send_headers(1, _pairs(wire_request.headers), end_stream=plain)
+        if wire_request.body:
+            self.h2.send_data(1, wire_request.body[:16384], end_stream=not wire_request.trailers)
+        if wire_request.trailers:
+            self.h2.send_headers(1, _pairs(wire_request.trailers), end_stream=True)
         self.socket.sendall(self.h2.data_to_send())
         while not self._ended():
             pass
-        return Answer(tuple(self.statuses), b"".join(self.body), self.error)
+        return WireAnswer(tuple(self.statuses), b"".join(self.body), self.error)
 
     def _ended(self) -> bool:
         """Read once; tell whether the answer is complete or none will come."""
@@ -331,11 +337,11 @@ def _pairs(headers: Iterable[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
 # --- gRPC ---
 
 
-def _send_grpc(shot: Grpc) -> Answer:
-    host, port = shot.address
-    with GrpcSender(f"{host}:{port}", shot.metadata) as door:
+def _send_grpc(wire_request: Grpc) -> WireAnswer:
+    host, port = wire_request.address
+    with GrpcSender(f"{host}:{port}", wire_request.metadata) as exporter:
         try:
-            door.send(shot.signal, shot.request)
+            exporter.send(wire_request.signal, wire_request.request)
         except ExportError as error:
-            return Answer(error=str(error))
-    return Answer((200,))
+            return WireAnswer(error=str(error))
+    return WireAnswer((200,))

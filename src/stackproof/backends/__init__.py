@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from stackproof.backends.base import Answer, Client, Question, ReadApi, poll
-from stackproof.backends.loki import LOKI
-from stackproof.backends.mimir import MIMIR
-from stackproof.backends.tempo import TEMPO
+from .base import Answer, Client, Question, ReadApi, poll
+from .loki import LOKI
+from .mimir import MIMIR
+from .tempo import TEMPO
 
 #: Every read API that the gateway lets through; rows with a reason in `excluded` prove nothing.
 READ_APIS: tuple[ReadApi, ...] = (*MIMIR, *LOKI, *TEMPO)

@@ -24,8 +24,8 @@ from websockets.exceptions import InvalidStatus, WebSocketException
 from websockets.sync.client import connect
 
 from stackproof.errors import StackproofError
-from stackproof.stack.base import Access, Backend, Signal
-from stackproof.telemetry import basic_auth
+from stackproof.model import Access, Backend, Signal
+from stackproof.otlp.senders import basic_auth
 
 _Result = TypeVar("_Result")
 

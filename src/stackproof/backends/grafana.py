@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from stackproof.errors import StackproofError
-from stackproof.stack.base import STACK_TENANT, TENANT_HEADER, Access, Backend
+from stackproof.model import STACK_TENANT, TENANT_HEADER, Access, Backend
 
 #: Grafana's plugin ids of the three backends.
 BACKENDS: Mapping[str, Backend] = {

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from stackproof.backends.base import ReadApi
-from stackproof.stack.base import Backend
+from stackproof.model import Backend
+
+from .base import ReadApi
 
 # Every line of the run's application; the run's id is structured metadata, the service a label.
 _LINES = '{service_name="open-webui"} | stackproof_run="$run"'

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import cramjam
 
-from stackproof.backends.base import Question, ReadApi
-from stackproof.stack.base import Backend
+from stackproof.model import Backend
+
+from .base import Question, ReadApi
 
 _RUN = '{stackproof_run="$run"}'
 _WINDOW = (("start", "$start_s"), ("end", "$end_s"))

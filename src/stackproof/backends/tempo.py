@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from stackproof.backends.base import Mark, ReadApi
-from stackproof.stack.base import Backend
+from stackproof.model import Backend
+
+from .base import Mark, ReadApi
 
 _SPANS = '{ span.stackproof.run = "$run" && span.stackproof.token != "" }'
 _WINDOW = (("start", "$start_s"), ("end", "$end_s"))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from stackproof.bench import loads, local, rendering, scale
-from stackproof.bench.history import History, Recorded
-from stackproof.bench.page import page
-from stackproof.bench.registry import BENCHMARKS, Figures, about, quantile, read, write
+from . import loads, local, rendering, scale
+from .history import History, Recorded
+from .page import page
+from .registry import BENCHMARKS, Figures, about, quantile, read, write
 
 __all__ = [
     "BENCHMARKS",

@@ -9,9 +9,10 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from stackproof.bench.registry import Figures
-from stackproof.checkout import Checkout
 from stackproof.errors import StackproofError
+from stackproof.repo.checkout import Checkout
+
+from .registry import Figures
 
 _YARDSTICK = "yardstick_s"
 

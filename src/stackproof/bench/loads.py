@@ -8,14 +8,15 @@ from collections.abc import Mapping
 
 import urllib3
 
-from stackproof import capacity, load
-from stackproof.backends import Client
-from stackproof.bench.registry import Figures, benchmark, quantile
-from stackproof.checkout import Checkout
-from stackproof.deployment import Deployment
-from stackproof.load import Mix, Sent
-from stackproof.stack.base import Backend, Signal
+from stackproof.backends import Client, capacity
+from stackproof.flux.deployment import Deployment
+from stackproof.model import Backend, Signal
+from stackproof.repo.checkout import Checkout
 from stackproof.stack.local import LocalStack
+
+from . import workload
+from .registry import Figures, benchmark, quantile
+from .workload import Mix, Sent
 
 _TENANTS = 50
 _PROBES = 2
@@ -53,8 +54,8 @@ def limits(checkout: Checkout) -> Figures:
         for _ in range(_MOST_STEPS):
             before, own, dropped = _cpu(stack), time.process_time(), _dropped(stack)
             began = time.monotonic()
-            with load.running(stack, client, busy, Mix(chats_per_s=chats)) as sent:
-                visible = _p95(load.probe(stack, client, probed, _STEP_S))
+            with workload.running(stack, client, busy, Mix(chats_per_s=chats)) as sent:
+                visible = _p95(workload.probe(stack, client, probed, _STEP_S))
             wall = time.monotonic() - began
             cores = {name: (used - before[name]) / wall for name, used in _cpu(stack).items()}
             # One interpreter sends and looks: near 1 it is the limit, not the stack.
@@ -142,7 +143,7 @@ def _against_the_model(
         series=sent.series / _TENANTS,
         logs_gb_per_day=_gb_per_day(sent, Signal.LOGS) / _TENANTS,
         traces_gb_per_day=_gb_per_day(sent, Signal.TRACES) / _TENANTS,
-        interval_s=load.METRICS_S,
+        interval_s=workload.METRICS_S,
         queries_per_s=0,
     )
     figures = {}
@@ -168,14 +169,14 @@ def noisy_neighbour(checkout: Checkout) -> Figures:
     with LocalStack(deployed, alloys=False) as stack, Client(connections=32) as client:
         noisy, *others = stack.tenants
         quiet, probed = others[_PROBES:][:_QUIET], others[:_PROBES]
-        with load.running(stack, client, quiet, Mix()):
+        with workload.running(stack, client, quiet, Mix()):
             for _ in range(_ROUNDS):  # in turns, so that both meet the same machine
                 for into in (alone, beside):
                     if into is alone:
-                        found = load.probe(stack, client, probed, _ROUND_S)
+                        found = workload.probe(stack, client, probed, _ROUND_S)
                     else:
-                        with load.flooding(stack, client, noisy) as sent:
-                            found = load.probe(stack, client, probed, _ROUND_S)
+                        with workload.flooding(stack, client, noisy) as sent:
+                            found = workload.probe(stack, client, probed, _ROUND_S)
                         refused += sum(sent.refused.values())
                         requests += sent.requests
                         flooded += sum(sent.bytes.values()) / sent.seconds / 1e6

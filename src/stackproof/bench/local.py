@@ -8,20 +8,22 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
-from stackproof import isolation, telemetry
+from stackproof import isolation
 from stackproof.backends import ESSENTIAL, Client
-from stackproof.bench.registry import Figures, benchmark, quantile
-from stackproof.bench.scale import latencies_of
-from stackproof.checkout import Checkout
-from stackproof.deployment import Deployment
-from stackproof.isolation import Door, question, sender
-from stackproof.stack.base import TENANT_HEADER, Access, Backend, Signal
+from stackproof.flux.deployment import Deployment
+from stackproof.isolation import EntryPoint, question, sender
+from stackproof.model import TENANT_HEADER, Access, Backend, Signal
+from stackproof.otlp import synthetic
+from stackproof.repo.checkout import Checkout
 from stackproof.stack.local import LocalStack
 from stackproof.stack.pod import Pod
 
+from .registry import Figures, benchmark, quantile
+from .scale import latencies_of
+
 _STARTS = 3
 _ROUNDS = 5
-_ASKED = 300  # requests through each door
+_ASKED = 300  # requests each way
 
 
 class _TimedStack(LocalStack):
@@ -79,7 +81,7 @@ def gateway(checkout: Checkout) -> Figures:
     """Ask and send the same through the gateway and past it, in turns: what the gateway adds."""
     with LocalStack(Deployment.load(checkout), alloys=False) as running, Client() as client:
         tenant = running.tenants[0]
-        doors = {
+        ways = {
             "gateway": running.reader(tenant),
             "direct": Access(
                 tenant,
@@ -87,16 +89,16 @@ def gateway(checkout: Checkout) -> Figures:
                 headers={TENANT_HEADER: tenant},
             ),
         }
-        isolation.prove(running, [tenant], apis=ESSENTIAL, door=Door.GATEWAY)
+        isolation.prove(running, [tenant], apis=ESSENTIAL, entry_point=EntryPoint.GATEWAY)
         api = next(api for api in ESSENTIAL if api.backend is Backend.MIMIR)
-        emission = telemetry.new_emission(tenant, telemetry.new_run())
-        with sender(running, tenant, Door.GATEWAY, client) as out:
-            out.send(Signal.METRICS, telemetry.make(emission, Signal.METRICS))
-        took: dict[str, list[float]] = {name: [] for name in doors}
+        emission = synthetic.new_emission(tenant, synthetic.new_run())
+        with sender(running, tenant, EntryPoint.GATEWAY, client) as out:
+            out.send(Signal.METRICS, synthetic.make(emission, Signal.METRICS))
+        took: dict[str, list[float]] = {name: [] for name in ways}
         process = running.process("gateway")
         before = process.cpu_s()
         for _ in range(_ASKED):
-            for name, access in doors.items():
+            for name, access in ways.items():
                 began = time.perf_counter()
                 client.ask(api, access, question(emission))
                 took[name].append((time.perf_counter() - began) * 1000)

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from stackproof.bench.history import Recorded, compare
-from stackproof.bench.registry import Figures, about
 from stackproof.report.plots import Series, lines, spans
+
+from .history import Recorded, compare
+from .registry import Figures, about
 
 _ENVIRONMENT = Environment(
     loader=ChoiceLoader(

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from stackproof.checkout import Checkout
+from stackproof.repo.checkout import Checkout
 
 #: Name to number. A name ends with its unit (`_s`, `_ms`, `_mb`, `_per_s`) or says it is a ratio.
 Figures = dict[str, float]

@@ -10,12 +10,14 @@ import tempfile
 import time
 from pathlib import Path
 
-from stackproof import helm, programs
-from stackproof.bench.registry import Figures, benchmark
-from stackproof.checkout import Checkout
 from stackproof.errors import StackproofError
-from stackproof.helm import Render
-from stackproof.permutations import Space, scenarios
+from stackproof.helm import renderer
+from stackproof.helm.renderer import Render
+from stackproof.repo.checkout import Checkout
+from stackproof.toolchain import programs
+from stackproof.values.combinations import Space, scenarios
+
+from .registry import Figures, benchmark
 
 _RENDERS = 200
 _HELM_RUNS = 12
@@ -26,9 +28,9 @@ def renders(checkout: Checkout) -> Figures:
     """Render both charts' permutations in process, and their scenarios by the helm program."""
     charts = sorted(file.parent for file in checkout.charts.glob("*/Chart.yaml"))
     asked = [one for chart in charts for one in _permuted(chart, _RENDERS // len(charts))]
-    helm.render_many(asked[:2], fresh=True)  # starts the program, loads the charts
+    renderer.render_many(asked[:2], fresh=True)  # starts the program, loads the charts
     began = time.perf_counter()
-    helm.render_many(asked, fresh=True)
+    renderer.render_many(asked, fresh=True)
     in_process = len(asked) / (time.perf_counter() - began)
     files = [(chart, file) for chart in charts for file in scenarios(chart)][:_HELM_RUNS]
     with tempfile.TemporaryDirectory(prefix="stackproof-bench-") as home:
@@ -51,7 +53,7 @@ def _permuted(chart: Path, most: int) -> list[Render]:
             values=[space.given(choice)],
             release="one",
             namespace="here",
-            kube_version=helm.newest_kubernetes(),
+            kube_version=renderer.newest_kubernetes(),
         )
         for choice in space.sample(most)[-most:]
     ]

@@ -9,14 +9,15 @@ from collections.abc import Mapping, Sequence
 
 from stackproof import isolation
 from stackproof.backends import ESSENTIAL
-from stackproof.bench.registry import Figures, benchmark, quantile
-from stackproof.checkout import Checkout
-from stackproof.deployment import Deployment
 from stackproof.errors import StackproofError
-from stackproof.isolation import Door, Proof
+from stackproof.flux.deployment import Deployment
+from stackproof.isolation import EntryPoint, Proof
+from stackproof.isolation.verdict import Verdict
+from stackproof.repo.checkout import Checkout
 from stackproof.stack.local import LocalStack
 from stackproof.stack.process import peak_bytes
-from stackproof.verdict import Verdict
+
+from .registry import Figures, benchmark, quantile
 
 #: Numbers of tenants, each on a stack of its own. STACKPROOF_BENCH_TENANTS=3,30 for others.
 SIZES = (3, 10, 30, 100, 300, 1000)
@@ -38,7 +39,7 @@ def tenants(checkout: Checkout) -> Figures:
         with LocalStack(deployed, alloys=False) as running:
             names = running.tenants[:size]
             proof = isolation.prove(
-                running, names, apis=ESSENTIAL, door=Door.GATEWAY, deadline_s=180
+                running, names, apis=ESSENTIAL, entry_point=EntryPoint.GATEWAY, deadline_s=180
             )
             cpu = {name: running.process(name).cpu_s() for name in running.components}
         _must_be_isolated(proof, size)

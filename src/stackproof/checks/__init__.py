@@ -8,6 +8,6 @@
 
 from __future__ import annotations
 
-from stackproof.checklist import Check, Checks
+from stackproof.rules import Rule, Rules
 
-__all__ = ["Check", "Checks"]
+__all__ = ["Rule", "Rules"]

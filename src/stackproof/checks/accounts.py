@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from typing import Any
 
-from stackproof.checks.alloy import Alloy
-from stackproof.manifests import Manifest, Release, pod_template
+from stackproof.helm.manifests import Manifest, Release, pod_template
+
+from .alloy import Alloy
 
 USERS = "users"
 """The gateway's volume with a file for each account."""

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from stackproof.manifests import Release, amount, containers, pod_template
+from stackproof.helm.manifests import Release, amount, containers, pod_template
 
 SIGNALS = ("metrics", "logs", "traces")
 #: Where each backend takes OTLP over HTTP (tenancy.md, sections 1 to 3), and Loki its own format.

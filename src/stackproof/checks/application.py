@@ -9,12 +9,13 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from stackproof.checks import Checks, alloy
-from stackproof.checks.pods import answering, at, planned
-from stackproof.manifests import Manifest, Release, containers, pod_template
-from stackproof.versions import version_key
+from stackproof.helm.manifests import Manifest, Release, containers, pod_template
+from stackproof.repo.versions import version_key
 
-APPLICATION: Checks[Release] = Checks()
+from . import Rules, alloy
+from .pods import answering, at, planned
+
+APPLICATION: Rules[Release] = Rules()
 
 _COMPONENT = "app.kubernetes.io/component"
 _SIGNALS = {

@@ -6,16 +6,17 @@ import re
 from collections.abc import Iterator
 from datetime import timedelta
 
-from stackproof.checks.deployment import Scene
-from stackproof.manifests import Manifest, Release, containers, pod_template
+from stackproof.helm.manifests import Manifest, Release, containers, pod_template
+
+from .deployment import RenderedDeployment
 
 #: The plan accepts no more than a day's loss; a dump takes its time as well.
 _AT_LEAST_EVERY = timedelta(days=1)
 
 
-def every_database_is_dumped(scene: Scene) -> Iterator[str]:
+def every_database_is_dumped(deployed: RenderedDeployment) -> Iterator[str]:
     """A CronJob dumps each PostgreSQL of a tenant at least once a day."""
-    for release in scene.releases:
+    for release in deployed.releases:
         jobs = [one for one in release if one.kind == "CronJob"]
         for database in _databases(release):
             mine = [job for job in jobs if _asks(release, job, database)]
@@ -28,12 +29,12 @@ def every_database_is_dumped(scene: Scene) -> Iterator[str]:
                 yield f"{database.ref} in {database.namespace} is not dumped daily: {schedules}"
 
 
-def dumps_outlive_the_database(scene: Scene) -> Iterator[str]:
+def dumps_outlive_the_database(deployed: RenderedDeployment) -> Iterator[str]:
     """Dumps are on a claim that nothing else mounts and that Helm does not delete.
 
     Beside the data they go with its disk; in an emptyDir they go with the pod.
     """
-    for release in scene.releases:
+    for release in deployed.releases:
         for database in _databases(release):
             for job in (one for one in release if one.kind == "CronJob"):
                 if _asks(release, job, database):

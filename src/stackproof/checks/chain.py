@@ -19,13 +19,14 @@ from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord, SeverityNumber
 from opentelemetry.proto.metrics.v1.metrics_pb2 import HistogramDataPoint
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from stackproof.checks.alloy import Alloy, alloy_settings, seconds
-from stackproof.checks.pods import at
-from stackproof.manifests import Manifest, Release, amount, containers, parsed
+from stackproof.helm.manifests import Manifest, Release, amount, containers, parsed
+
+from .alloy import Alloy, alloy_settings, seconds
+from .pods import at
 
 MIB = 2**20
-#: What programs take where their configuration says nothing [bytes]; `test_defaults_of_programs`
-#: (tests/e2e/test_limits.py) asks each of them.
+#: What programs take where their configuration says nothing [bytes]; they are asked in
+#: tests/e2e/local/test_program_defaults.py.
 DEFAULTS: Mapping[tuple[str, str], int] = {
     ("alloy", "grpc.max_recv_msg_size"): 4 * MIB,
     ("alloy", "http.max_request_body_size"): 20 * MIB,
@@ -261,8 +262,8 @@ def _exported(release: Release, alloy: Alloy) -> Iterator[Link]:
                 # OpenTelemetry's own default is 512.
                 name = f"OTEL_{kind}_MAX_EXPORT_BATCH_SIZE"
                 size = int(given.get(name) or 512) * line
-                for door, largest in _received(alloy).items():
-                    yield Link(f"an export ({name})", size, f"Alloy's {door}", largest)
+                for receiver, largest in _received(alloy).items():
+                    yield Link(f"an export ({name})", size, f"Alloy's {receiver}", largest)
 
 
 def _patience(alloy: Alloy) -> Iterator[Link]:

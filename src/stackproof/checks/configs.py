@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
-from stackproof import programs
-from stackproof.manifests import Release
+from stackproof.helm.manifests import Release
 from stackproof.stack.pod import Pod, pods
 from stackproof.stack.secrets import SecretStore, materialize
+from stackproof.toolchain import programs
 
 _SECONDS = 60.0
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from stackproof.manifests import Release, containers
+from stackproof.helm.manifests import Release, containers
 
 #: Which variables name the hosts that a key of the application is sent to. Where one is not set,
 #: the application falls back to another provider's, or to https://api.openai.com/v1 (its config.py,

@@ -14,14 +14,16 @@ from functools import cached_property
 from pathlib import PurePosixPath
 from typing import Any
 
-from stackproof import audit, references, scale_out
-from stackproof.checks import Checks, accounts, chain, ranges
-from stackproof.checks.alloy import Alloy
-from stackproof.checks.sizes import SIZES
-from stackproof.deployment import Deployment
-from stackproof.manifests import Release, containers, parsed, pod_template
-from stackproof.stack.base import STACK_TENANT
-from stackproof.tenants import parse_duration
+from stackproof.flux.deployment import Deployment
+from stackproof.helm import references
+from stackproof.helm.manifests import Release, containers, parsed, pod_template
+from stackproof.model import STACK_TENANT
+from stackproof.repo.tenants import parse_duration
+from stackproof.values import unused
+
+from . import Rules, accounts, chain, ranges, scale_out
+from .alloy import Alloy
+from .sizes import SIZES
 
 _BACKENDS = ("mimir", "loki", "tempo")
 #: What neither chart makes: flux/infrastructure does, before anything that refers to it.
@@ -34,7 +36,7 @@ _TENANT = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 
 
 @dataclass(frozen=True)
-class Scene:
+class RenderedDeployment:
     """A deployment, rendered once for all checks."""
 
     deployment: Deployment
@@ -70,7 +72,7 @@ class Scene:
         return tuple(_yaml(text).get("datasources") or ())
 
 
-DEPLOYMENT: Checks[Scene] = Checks()
+DEPLOYMENT: Rules[RenderedDeployment] = Rules()
 
 
 def _yaml(text: str) -> Mapping[str, Any]:
@@ -86,19 +88,19 @@ def _at(config: Mapping[str, Any], path: str) -> Any:
     return found
 
 
-def _wrong(scene: Scene, wanted: Mapping[tuple[str, str], object]) -> Iterator[str]:
+def _wrong(deployed: RenderedDeployment, wanted: Mapping[tuple[str, str], object]) -> Iterator[str]:
     """Yield where a backend's configuration does not say what it must."""
     for (backend, path), value in wanted.items():
-        found = _at(scene.config(backend), path)
+        found = _at(deployed.config(backend), path)
         if found != value:
             yield f"{backend}.yaml: {path} is {found!r}, must be {value!r}"
 
 
 @DEPLOYMENT.register
-def multi_tenancy_is_on(scene: Scene) -> Iterator[str]:
+def multi_tenancy_is_on(deployed: RenderedDeployment) -> Iterator[str]:
     """Every backend asks each request for its tenant."""
     yield from _wrong(
-        scene,
+        deployed,
         {
             ("mimir", "multitenancy_enabled"): True,
             ("loki", "auth_enabled"): True,
@@ -108,10 +110,10 @@ def multi_tenancy_is_on(scene: Scene) -> Iterator[str]:
 
 
 @DEPLOYMENT.register
-def admins_can_name_several_tenants(scene: Scene) -> Iterator[str]:
+def admins_can_name_several_tenants(deployed: RenderedDeployment) -> Iterator[str]:
     """Every backend answers for an explicit list of tenants."""
     yield from _wrong(
-        scene,
+        deployed,
         {
             ("mimir", "tenant_federation.enabled"): True,
             ("loki", "querier.multi_tenant_queries_enabled"): True,
@@ -121,14 +123,14 @@ def admins_can_name_several_tenants(scene: Scene) -> Iterator[str]:
 
 
 @DEPLOYMENT.register
-def retention_is_in_force(scene: Scene) -> Iterator[str]:
+def retention_is_in_force(deployed: RenderedDeployment) -> Iterator[str]:
     """Every backend deletes what is older than the tenant's retention.
 
     Loki ignores retention_period without compactor.retention_enabled, and does not start without
     delete_request_store then (pkg/compactor/config.go). Mimir and Tempo: 0 keeps for ever.
     """
     yield from _wrong(
-        scene,
+        deployed,
         {
             ("loki", "compactor.retention_enabled"): True,
             ("loki", "compactor.delete_request_store"): "filesystem",
@@ -139,11 +141,11 @@ def retention_is_in_force(scene: Scene) -> Iterator[str]:
         "loki": "retention_period",
         "tempo": "compaction.block_retention",
     }
-    default = parse_duration(_at(scene.config("loki"), "limits_config.retention_period") or "0h")
-    for tenant in scene.deployment.registry:
+    default = parse_duration(_at(deployed.config("loki"), "limits_config.retention_period") or "0h")
+    for tenant in deployed.deployment.registry:
         wanted = tenant.retention or default
         for backend, path in paths.items():
-            found = _at(scene.overrides(backend).get(tenant.name) or {}, path)
+            found = _at(deployed.overrides(backend).get(tenant.name) or {}, path)
             if _hours(found) != wanted or not wanted:
                 yield f"{backend} keeps {tenant.name}'s data {found or 'for ever'}, not {wanted}"
 
@@ -153,46 +155,46 @@ def _hours(text: object) -> timedelta | None:
 
 
 @DEPLOYMENT.register
-def sizes_fit_the_limits(scene: Scene) -> Iterator[str]:
+def sizes_fit_the_limits(deployed: RenderedDeployment) -> Iterator[str]:
     """Disks, memory, caches and limits fit each other: every rule of `sizes`, of every release."""
-    for release in scene.releases:
+    for release in deployed.releases:
         for check in SIZES:
             yield from check.find(release)
 
 
 @DEPLOYMENT.register
-def limits_form_a_chain(scene: Scene) -> Iterator[str]:
+def limits_form_a_chain(deployed: RenderedDeployment) -> Iterator[str]:
     """What an Alloy acknowledges and sends, everything behind it takes, as its tenant's limits."""
-    stack = chain.Stack(scene.lgtm)
-    for release in (scene.lgtm, *scene.tenants.values()):
+    stack = chain.Stack(deployed.lgtm)
+    for release in (deployed.lgtm, *deployed.tenants.values()):
         for problem in chain.broken(chain.links(stack, release)):
             yield f"{release.namespace}: {problem}"
 
 
 @DEPLOYMENT.register
-def all_that_is_kept_can_be_read(scene: Scene) -> Iterator[str]:
+def all_that_is_kept_can_be_read(deployed: RenderedDeployment) -> Iterator[str]:
     """Each query API reads as far back as data is kept, for the longest retention of any tenant."""
     for backend in _BACKENDS:
-        yield from ranges.too_short(backend, scene.config(backend), scene.overrides(backend))
+        yield from ranges.too_short(backend, deployed.config(backend), deployed.overrides(backend))
 
 
 @DEPLOYMENT.register
-def every_tenant_is_known_everywhere(scene: Scene) -> Iterator[str]:
+def every_tenant_is_known_everywhere(deployed: RenderedDeployment) -> Iterator[str]:
     """Overrides, gateway users, data sources and policies name exactly the registry's tenants."""
-    registry = scene.deployment.registry
+    registry = deployed.deployment.registry
     wanted = set(registry.names)
     for backend in _BACKENDS:
-        known = set(scene.overrides(backend)) - {STACK_TENANT}
+        known = set(deployed.overrides(backend)) - {STACK_TENANT}
         yield from _differs(f"{backend}'s overrides", known, wanted)
-    if scene.lgtm.find("Deployment", "gateway"):
-        users = set(accounts.remote_keys(scene.lgtm))
+    if deployed.lgtm.find("Deployment", "gateway"):
+        users = set(accounts.remote_keys(deployed.lgtm))
         yield from _differs("the gateway's users", users, wanted | {"admin"})
-    uids = {str(source.get("uid")) for source in scene.data_sources}
+    uids = {str(source.get("uid")) for source in deployed.data_sources}
     own = {f"{backend}-{STACK_TENANT}" for backend in ("mimir", "loki")}
     sources = {f"{b}{s}" for b in _BACKENDS for s in ("", *(f"-{n}" for n in wanted))}
     yield from _differs("Grafana's data sources", uids, sources | own)
     namespaces = {tenant.namespace for tenant in registry}
-    yield from _differs("the gateway's NetworkPolicy", _admitted(scene.lgtm), namespaces)
+    yield from _differs("the gateway's NetworkPolicy", _admitted(deployed.lgtm), namespaces)
 
 
 def _differs(what: str, found: set[str], wanted: set[str]) -> Iterator[str]:
@@ -211,10 +213,10 @@ def _admitted(lgtm: Release) -> set[str]:
 
 
 @DEPLOYMENT.register
-def data_sources_name_known_tenants(scene: Scene) -> Iterator[str]:
+def data_sources_name_known_tenants(deployed: RenderedDeployment) -> Iterator[str]:
     """Every data source asks for tenants by name: one, or all joined by |. There is no pattern."""
-    names = scene.deployment.registry.names
-    for source in scene.data_sources:
+    names = deployed.deployment.registry.names
+    for source in deployed.data_sources:
         uid, header = str(source["uid"]), str(_at(source, "secureJsonData.httpHeaderValue1"))
         if _at(source, "jsonData.httpHeaderName1") != "X-Scope-OrgID":
             yield f"data source {uid} sends no X-Scope-OrgID: a viewer's own would pass through"
@@ -227,16 +229,16 @@ def data_sources_name_known_tenants(scene: Scene) -> Iterator[str]:
 
 
 @DEPLOYMENT.register
-def only_the_gateway_reaches_a_backend(scene: Scene) -> Iterator[str]:
+def only_the_gateway_reaches_a_backend(deployed: RenderedDeployment) -> Iterator[str]:
     """A backend's policy lets the gateway and the monitor in, Tempo into Mimir, and nobody else.
 
     The backends believe the header: whoever reaches one of them is any tenant.
     """
-    if not scene.lgtm.find("Deployment", "gateway"):
+    if not deployed.lgtm.find("Deployment", "gateway"):
         return
     for backend in _BACKENDS:
         allowed = {"gateway", "monitor", *(["tempo"] if backend == "mimir" else [])}
-        for rule in scene.lgtm.get("NetworkPolicy", backend)["spec"].get("ingress") or ():
+        for rule in deployed.lgtm.get("NetworkPolicy", backend)["spec"].get("ingress") or ():
             for peer in rule.get("from") or [{}]:
                 component = _at(peer, "podSelector.matchLabels") or {}
                 if set(peer) != {"podSelector"} or component.get(_COMPONENT) not in allowed:
@@ -244,13 +246,13 @@ def only_the_gateway_reaches_a_backend(scene: Scene) -> Iterator[str]:
 
 
 @DEPLOYMENT.register
-def spans_make_metrics(scene: Scene) -> Iterator[str]:
+def spans_make_metrics(deployed: RenderedDeployment) -> Iterator[str]:
     """Tempo makes service graphs, span metrics and what TraceQL metrics are read from.
 
     As the tenant whose trace it was.
     """
     wanted = ["service-graphs", "span-metrics", "local-blocks"]
-    config = scene.config("tempo")
+    config = deployed.config("tempo")
     if not _at(config, "metrics_generator.storage.remote_write_add_org_id_header"):
         yield "tempo.yaml: metrics_generator.storage.remote_write_add_org_id_header must be true"
     writes = _at(config, "metrics_generator.storage.remote_write") or ()
@@ -259,7 +261,7 @@ def spans_make_metrics(scene: Scene) -> Iterator[str]:
     for write in writes:
         if "X-Scope-OrgID" in (write.get("headers") or {}):
             yield f"tempo.yaml: {write['url']} gets a fixed X-Scope-OrgID: it wins"
-    for tenant, limits in scene.overrides("tempo").items():
+    for tenant, limits in deployed.overrides("tempo").items():
         if _at(limits, "metrics_generator.processors") != wanted:
             yield f"tempo makes no {' and '.join(wanted)} for {tenant}"
         if _at(limits, "metrics_generator.remote_write_headers"):
@@ -267,9 +269,9 @@ def spans_make_metrics(scene: Scene) -> Iterator[str]:
 
 
 @DEPLOYMENT.register
-def directories_do_not_overlap(scene: Scene) -> Iterator[str]:
+def directories_do_not_overlap(deployed: RenderedDeployment) -> Iterator[str]:
     """No two of Mimir's directories contain each other: it refuses to start otherwise."""
-    config = scene.config("mimir")
+    config = deployed.config("mimir")
     paths = {
         "blocks_storage.filesystem.dir",
         "blocks_storage.tsdb.dir",
@@ -290,10 +292,10 @@ def directories_do_not_overlap(scene: Scene) -> Iterator[str]:
 
 
 @DEPLOYMENT.register
-def data_lies_on_the_volume(scene: Scene) -> Iterator[str]:
+def data_lies_on_the_volume(deployed: RenderedDeployment) -> Iterator[str]:
     """Every directory that a backend writes to is below DATA_DIR, which is its volume."""
     for backend in _BACKENDS:
-        for path, value in _directories(scene.config(backend)):
+        for path, value in _directories(deployed.config(backend)):
             if not value.startswith("${DATA_DIR}"):
                 yield f"{backend}.yaml: {path} is {value}: lost with the pod"
 
@@ -312,10 +314,10 @@ def _directories(config: object, path: str = "") -> Iterator[tuple[str, str]]:
 
 
 @DEPLOYMENT.register
-def tenants_share_nothing(scene: Scene) -> Iterator[str]:
+def tenants_share_nothing(deployed: RenderedDeployment) -> Iterator[str]:
     """No two tenants' releases make the same cluster-scoped object or read the same secret."""
     owner: dict[str, str] = {}
-    for tenant, release in scene.tenants.items():
+    for tenant, release in deployed.tenants.items():
         for claim in {*_cluster_scoped(release), *_remote_keys(release)}:
             if claim in owner:
                 yield f"{owner[claim]} and {tenant} both have {claim}"
@@ -333,12 +335,12 @@ def _remote_keys(release: Release) -> Iterable[str]:
 
 
 @DEPLOYMENT.register
-def a_tenant_and_the_gateway_mean_the_same_password(scene: Scene) -> Iterator[str]:
+def a_tenant_and_the_gateway_mean_the_same_password(deployed: RenderedDeployment) -> Iterator[str]:
     """The gateway hashes the very remote key that the tenant's Alloy sends."""
-    if not scene.lgtm.find("Deployment", "gateway"):
+    if not deployed.lgtm.find("Deployment", "gateway"):
         return
-    known = accounts.remote_keys(scene.lgtm)
-    for tenant, release in scene.tenants.items():
+    known = accounts.remote_keys(deployed.lgtm)
+    for tenant, release in deployed.tenants.items():
         sent = {
             entry["remoteRef"]["key"]
             for external in release.of_kind("ExternalSecret")
@@ -350,19 +352,19 @@ def a_tenant_and_the_gateway_mean_the_same_password(scene: Scene) -> Iterator[st
 
 
 @DEPLOYMENT.register
-def an_account_harms_its_owner_only(scene: Scene) -> Iterator[str]:
+def an_account_harms_its_owner_only(deployed: RenderedDeployment) -> Iterator[str]:
     """A Secret of the gateway's that is missing, or cannot be made, keeps out its owner alone."""
-    yield from accounts.endangered(scene.lgtm)
+    yield from accounts.endangered(deployed.lgtm)
 
 
 @DEPLOYMENT.register
-def a_rotation_is_shorter_than_the_senders_patience(scene: Scene) -> Iterator[str]:
+def a_rotation_is_shorter_than_the_senders_patience(deployed: RenderedDeployment) -> Iterator[str]:
     """While one side has the old password and the other the new one, what is sent waits."""
-    if not scene.lgtm.find("Deployment", "gateway"):
+    if not deployed.lgtm.find("Deployment", "gateway"):
         return
-    for tenant, release in scene.tenants.items():
+    for tenant, release in deployed.tenants.items():
         found = Alloy.of(release)
-        longest = accounts.longest_rotation(scene.lgtm, release)
+        longest = accounts.longest_rotation(deployed.lgtm, release)
         for name, patience in accounts.patience(found) if found else ():
             if patience <= longest:
                 yield (
@@ -372,22 +374,22 @@ def a_rotation_is_shorter_than_the_senders_patience(scene: Scene) -> Iterator[st
 
 
 @DEPLOYMENT.register
-def references_resolve(scene: Scene) -> Iterator[str]:
+def references_resolve(deployed: RenderedDeployment) -> Iterator[str]:
     """Every name in a manifest or a configuration leads to something that is rendered."""
-    for problem in references.check(scene.releases, FROM_FLUX):
+    for problem in references.check(deployed.releases, FROM_FLUX):
         yield str(problem)
 
 
 @DEPLOYMENT.register
-def what_is_scaled_out_finds_itself(scene: Scene) -> Iterator[str]:
+def what_is_scaled_out_finds_itself(deployed: RenderedDeployment) -> Iterator[str]:
     """The distributed backends call each other where their README installs them."""
-    yield from scale_out.astray(scene.deployment.checkout)
+    yield from scale_out.astray(deployed.deployment.checkout)
 
 
 @DEPLOYMENT.register
-def each_alloy_is_its_tenant(scene: Scene) -> Iterator[str]:
+def each_alloy_is_its_tenant(deployed: RenderedDeployment) -> Iterator[str]:
     """Every tenant has one Alloy, a Deployment, which sends as that tenant and nobody else."""
-    for tenant, release in scene.tenants.items():
+    for tenant, release in deployed.tenants.items():
         alloys = [m for m in release.workloads() if m.labels.get(_COMPONENT) == "alloy"]
         if [m.kind for m in alloys] != ["Deployment"]:
             found = ", ".join(m.ref for m in alloys) or "nothing"
@@ -399,13 +401,13 @@ def each_alloy_is_its_tenant(scene: Scene) -> Iterator[str]:
 
 
 @DEPLOYMENT.register
-def the_application_reaches_its_alloy(scene: Scene) -> Iterator[str]:
+def the_application_reaches_its_alloy(deployed: RenderedDeployment) -> Iterator[str]:
     """The application sends all three signals where its own Alloy listens, in the way it listens.
 
     Over HTTP it posts to the endpoint as it is, so each signal needs its own path; over gRPC it
     believes INSECURE rather than the scheme (open_webui/utils/telemetry/setup.py).
     """
-    for tenant, release in scene.tenants.items():
+    for tenant, release in deployed.tenants.items():
         environment = _application(release)
         for signal, name in _ENDPOINTS.items():
             endpoint = environment.get(name) or environment.get(_ENDPOINTS["traces"], "")
@@ -443,9 +445,9 @@ def _wire(signal: str, endpoint: str, environment: Mapping[str, str]) -> Iterato
 
 
 @DEPLOYMENT.register
-def replicas_are_told_apart(scene: Scene) -> Iterator[str]:
+def replicas_are_told_apart(deployed: RenderedDeployment) -> Iterator[str]:
     """Each pod of the application writes series of its own, marked with its tenant."""
-    for tenant, release in scene.tenants.items():
+    for tenant, release in deployed.tenants.items():
         attributes = _application(release).get("OTEL_RESOURCE_ATTRIBUTES", "")
         if "service.instance.id=$(POD_NAME)" not in attributes.split(","):
             yield f"{tenant}: no service.instance.id: replicas write to one and the same series"
@@ -458,22 +460,24 @@ def replicas_are_told_apart(scene: Scene) -> Iterator[str]:
 
 
 @DEPLOYMENT.register
-def rendering_twice_gives_the_same(scene: Scene) -> Iterator[str]:
+def rendering_twice_gives_the_same(deployed: RenderedDeployment) -> Iterator[str]:
     """Nothing is made up while rendering: an upgrade that changes nothing changes nothing."""
-    for release, again in zip(scene.releases, scene.deployment.releases(fresh=True), strict=True):
+    for release, again in zip(
+        deployed.releases, deployed.deployment.releases(fresh=True), strict=True
+    ):
         for one, other in zip(release, again, strict=True):
             if one != other:
                 yield f"{one.source}: {one.ref} in {release.namespace} differs each time"
 
 
 @DEPLOYMENT.register
-def rotation_rolls_what_may_roll(scene: Scene) -> Iterator[str]:
+def rotation_rolls_what_may_roll(deployed: RenderedDeployment) -> Iterator[str]:
     """Pods follow a rotated password, but for those that must not.
 
     A pod's environment is fixed when it starts. PostgreSQL reads its password only when its
     directory is empty, and a new WEBUI_SECRET_KEY logs everybody out and loses stored credentials.
     """
-    for release in scene.releases:
+    for release in deployed.releases:
         for workload in release.workloads():
             spec = pod_template(workload)
             named = set(_list(spec["metadata"].get("annotations", {}).get(_RELOAD, "")))
@@ -504,5 +508,5 @@ def _must_stay(release: Release, secret: str) -> bool:
     for external in release.of_kind("ExternalSecret"):
         target = external["spec"].get("target", {}).get("name") or external.name
         if target == secret:
-            return bool(audit.STAYS & {entry["secretKey"] for entry in external["spec"]["data"]})
+            return bool(unused.STAYS & {entry["secretKey"] for entry in external["spec"]["data"]})
     return False

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from string import Template
 
 from stackproof.backends import READ_APIS
-from stackproof.checks.alloy import DIRECT, SIGNALS
-from stackproof.stack.base import STACK_TENANT, Backend
+from stackproof.model import STACK_TENANT, Backend
+
+from .alloy import DIRECT, SIGNALS
 
 
 @dataclass(frozen=True)

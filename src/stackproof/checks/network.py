@@ -11,17 +11,17 @@ from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_network
 from typing import Any
 
-from stackproof import endpoints
-from stackproof.manifests import Manifest, Release, backends, containers
-from stackproof.references import NOTHING, Cluster, Externals, Pod, addresses, matches
+from stackproof.helm import endpoints
+from stackproof.helm.manifests import Manifest, Release, backends, containers
+from stackproof.helm.references import NOTHING, Cluster, Externals, PodTemplate, addresses, matches
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
     """A pod calls another one."""
 
-    caller: Pod
-    callee: Pod
+    caller: PodTemplate
+    callee: PodTemplate
     port: int
     why: str
     """Where the address stands."""
@@ -41,7 +41,7 @@ class Peer:
     address: str = ""
 
 
-def _id(pod: Pod) -> str:
+def _id(pod: PodTemplate) -> str:
     return f"{pod.workload.ref} in {pod.namespace}"
 
 
@@ -114,7 +114,7 @@ def locked_out(releases: Iterable[Release], externals: Externals = NOTHING) -> I
                 yield f"{where}, and only a part of the load balancers' addresses may call it"
 
 
-def _behind(cluster: Cluster, way_in: Manifest) -> Iterator[tuple[Pod, int]]:
+def _behind(cluster: Cluster, way_in: Manifest) -> Iterator[tuple[PodTemplate, int]]:
     """Yield the pods, and their port, that a way in leads to."""
     for name, wanted in backends(way_in):
         made = cluster.find("Service", way_in.namespace, name)
@@ -127,7 +127,7 @@ def _behind(cluster: Cluster, way_in: Manifest) -> Iterator[tuple[Pod, int]]:
                         yield pod, pod.ports[target]
 
 
-def _opened(cluster: Cluster) -> Iterator[tuple[str, Mapping[str, Any], Pod, Pod]]:
+def _opened(cluster: Cluster) -> Iterator[tuple[str, Mapping[str, Any], PodTemplate, PodTemplate]]:
     """Yield where a policy lets a pod call another: where, the rule, the caller and the callee."""
     policies = Policies(cluster)
     for end in cluster.pods:
@@ -147,19 +147,21 @@ class Policies:
         self._all = [m for m in cluster.manifests if m.kind == "NetworkPolicy"]
         self._ruling: dict[tuple[int, str], list[Manifest]] = {}
 
-    def let_pass(self, end: Pod, other: Pod, direction: str, callee: Pod, port: int) -> bool:
+    def let_pass(
+        self, end: PodTemplate, other: PodTemplate, direction: str, callee: PodTemplate, port: int
+    ) -> bool:
         """Tell whether those on one end of a call let it pass: none, or any that has a rule."""
         return self._lets(end, _peer(other), direction, callee.ports, ("TCP", port))
 
-    def let_out(self, pod: Pod, to: Peer, port: int, protocol: str = "TCP") -> bool:
+    def let_out(self, pod: PodTemplate, to: Peer, port: int, protocol: str = "TCP") -> bool:
         """Tell whether a pod may call what no release here makes."""
         return self._lets(pod, to, "egress", {}, (protocol, port))
 
-    def let_in(self, pod: Pod, by: Peer, port: int) -> bool:
+    def let_in(self, pod: PodTemplate, by: Peer, port: int) -> bool:
         """Tell whether a pod's port may be called by what no release here makes."""
         return self._lets(pod, by, "ingress", pod.ports, ("TCP", port))
 
-    def open_outside(self, pod: Pod, port: int) -> bool:
+    def open_outside(self, pod: PodTemplate, port: int) -> bool:
         """Tell whether anybody outside the pod's namespace may call its port."""
         ruling = self.ruling(pod, "ingress")
         rules = (rule for one in ruling for rule in one["spec"].get("ingress") or ())
@@ -172,7 +174,7 @@ class Policies:
 
     def _lets(
         self,
-        end: Pod,
+        end: PodTemplate,
         other: Peer,
         direction: str,
         names: Mapping[str, int],
@@ -186,7 +188,7 @@ class Policies:
             for rule in policy["spec"].get(direction) or ()
         )
 
-    def ruling(self, pod: Pod, direction: str) -> list[Manifest]:
+    def ruling(self, pod: PodTemplate, direction: str) -> list[Manifest]:
         """Return those that rule a pod in one direction."""
         key = id(pod), direction
         if key not in self._ruling:
@@ -194,7 +196,7 @@ class Policies:
         return self._ruling[key]
 
 
-def _rules(policy: Manifest, pod: Pod, direction: str) -> bool:
+def _rules(policy: Manifest, pod: PodTemplate, direction: str) -> bool:
     spec = policy["spec"]
     types = spec.get("policyTypes") or ["Ingress", *(["Egress"] if "egress" in spec else [])]
     return (
@@ -204,7 +206,7 @@ def _rules(policy: Manifest, pod: Pod, direction: str) -> bool:
     )
 
 
-def _has_port(rule: Mapping[str, Any], callee: Pod, port: int) -> bool:
+def _has_port(rule: Mapping[str, Any], callee: PodTemplate, port: int) -> bool:
     return _carries(rule, callee.ports, "TCP", port)
 
 
@@ -223,7 +225,7 @@ def _is_port(one: Mapping[str, Any], names: Mapping[str, int], port: int) -> boo
     return first is None or names.get(str(first), first) == port
 
 
-def _peer(pod: Pod) -> Peer:
+def _peer(pod: PodTemplate) -> Peer:
     return Peer(pod.namespace, pod.labels)
 
 
@@ -263,7 +265,7 @@ def _calls(cluster: Cluster) -> Iterator[Call]:
 
 
 def _through(
-    cluster: Cluster, caller: Pod, service: Manifest, port: Mapping[str, Any], why: str
+    cluster: Cluster, caller: PodTemplate, service: Manifest, port: Mapping[str, Any], why: str
 ) -> Iterator[Call]:
     target = str(port.get("targetPort", port["port"]))
     selector = {"matchLabels": service["spec"].get("selector") or {}}
@@ -272,7 +274,7 @@ def _through(
             yield Call(caller, callee, callee.ports[target], why)
 
 
-def _endpoints(cluster: Cluster, pod: Pod) -> Iterator[tuple[str, endpoints.Endpoint]]:
+def _endpoints(cluster: Cluster, pod: PodTemplate) -> Iterator[tuple[str, endpoints.Endpoint]]:
     """Yield where and what: the addresses that a pod's own configuration holds.
 
     A Job that shares an application's ConfigMaps runs a part of it: only its own variables count.
@@ -293,7 +295,9 @@ def _endpoints(cluster: Cluster, pod: Pod) -> Iterator[tuple[str, endpoints.Endp
             yield f"variable {name}", endpoints.Endpoint(host, int(port))
 
 
-def _config_maps(cluster: Cluster, pod: Pod, *, env_only: bool = False) -> Iterator[Manifest]:
+def _config_maps(
+    cluster: Cluster, pod: PodTemplate, *, env_only: bool = False
+) -> Iterator[Manifest]:
     names = [
         source["configMapRef"]["name"]
         for container in containers(pod.workload)

@@ -7,14 +7,23 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from stackproof import alerts, dashboards, endpoints
-from stackproof.checks import Checks, accounts, gateway
-from stackproof.checks.alloy import alloy_settings, seconds
-from stackproof.checks.pods import planned
-from stackproof.manifests import Manifest, Release, containers, expand, hosts, parsed, pod_template
-from stackproof.stack.base import STACK_TENANT
+from stackproof.helm import endpoints
+from stackproof.helm.manifests import (
+    Manifest,
+    Release,
+    containers,
+    expand,
+    hosts,
+    parsed,
+    pod_template,
+)
+from stackproof.model import STACK_TENANT
 
-OBSERVABILITY: Checks[Release] = Checks()
+from . import Rules, accounts, alerts, dashboards, gateway
+from .alloy import alloy_settings, seconds
+from .pods import planned
+
+OBSERVABILITY: Rules[Release] = Rules()
 
 _NOBODY = 'error @admin "there are no tenants" 403'
 
@@ -78,13 +87,15 @@ def every_part_knows_the_same_tenants(release: Release) -> Iterator[str]:
     for where, names in known.items():
         for name in sorted(everybody - names):
             yield f"{where} does not know the tenant {name}"
-    doors = ("gateway",) if release.find("Deployment", "gateway") else ("mimir", "loki", "tempo")
-    for door in doors:
-        policy = release.find("NetworkPolicy", door)
+    entrances = (
+        ("gateway",) if release.find("Deployment", "gateway") else ("mimir", "loki", "tempo")
+    )
+    for entrance in entrances:
+        policy = release.find("NetworkPolicy", entrance)
         rules = (policy["spec"].get("ingress") or ()) if policy else ()
         spaces = {str(p["namespaceSelector"]) for r in rules for p in r["from"] if len(p) == 2}
         if policy and known and len(spaces) != len(everybody):
-            yield f"NetworkPolicy/{door} lets in {len(spaces)} of {len(everybody)} tenants"
+            yield f"NetworkPolicy/{entrance} lets in {len(spaces)} of {len(everybody)} tenants"
 
 
 @OBSERVABILITY.register
@@ -179,7 +190,8 @@ def the_stacks_own_logs_are_its_own(release: Release) -> Iterator[str]:
 def alerts_can_fire(release: Release) -> Iterator[str]:
     """Every alert rule asks a data source that there is, for metrics that are there.
 
-    That each fires when it should, and only then, is shown by tests/e2e/test_stack_dashboard.py.
+    That each fires when it should, and only then, is shown by
+    tests/e2e/local/test_stack_dashboard.py.
     """
     made = release.find("ConfigMap", "grafana-datasources")
     text = made["data"]["datasources.yaml"] if made else "{}"

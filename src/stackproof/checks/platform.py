@@ -10,13 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from stackproof.checks import Checks, backups
-from stackproof.checks.deployment import FROM_FLUX, Scene
-from stackproof.checks.network import Peer, Policies
-from stackproof.references import Cluster
-from stackproof.surroundings import read_values
+from stackproof.helm.externals import read_values
+from stackproof.helm.references import Cluster
 
-PLATFORM: Checks[Scene] = Checks()
+from . import Rules, backups
+from .deployment import FROM_FLUX, RenderedDeployment
+from .network import Peer, Policies
+
+PLATFORM: Rules[RenderedDeployment] = Rules()
 PLATFORM.register(backups.every_database_is_dumped)
 PLATFORM.register(backups.dumps_outlive_the_database)
 
@@ -74,9 +75,9 @@ RESOLVERS = (
 
 
 @PLATFORM.register
-def names_are_resolved_on_every_network(scene: Scene) -> Iterator[str]:
+def names_are_resolved_on_every_network(deployed: RenderedDeployment) -> Iterator[str]:
     """Wherever it runs, every pod may ask whoever resolves names there, by UDP and by TCP."""
-    cluster = Cluster(scene.releases, FROM_FLUX)
+    cluster = Cluster(deployed.releases, FROM_FLUX)
     policies = Policies(cluster)
     for namespace in sorted({pod.namespace for pod in cluster.pods}):
         pods = [pod for pod in cluster.pods if pod.namespace == namespace]
@@ -115,9 +116,9 @@ _INTERNET = Peer(address="1.1.1.1")
 
 
 @PLATFORM.register
-def the_kubernetes_api_is_not_the_internet(scene: Scene) -> Iterator[str]:
+def the_kubernetes_api_is_not_the_internet(deployed: RenderedDeployment) -> Iterator[str]:
     """Who asks the Kubernetes API reaches it, and with its token does not reach the internet."""
-    cluster = Cluster(scene.releases, FROM_FLUX)
+    cluster = Cluster(deployed.releases, FROM_FLUX)
     policies = Policies(cluster)
     for pod in cluster.pods:
         if pod.spec.get("automountServiceAccountToken") is not True:
@@ -135,9 +136,9 @@ def the_kubernetes_api_is_not_the_internet(scene: Scene) -> Iterator[str]:
 
 
 @PLATFORM.register
-def both_charts_mean_the_same_resolvers(scene: Scene) -> Iterator[str]:
+def both_charts_mean_the_same_resolvers(deployed: RenderedDeployment) -> Iterator[str]:
     """Both charts take the same block of values for whom pods ask, with the same defaults."""
-    charts = scene.deployment.checkout.charts
+    charts = deployed.deployment.checkout.charts
     found = {
         chart: (read_values(charts / chart / "values.yaml").get("networkPolicy") or {}).get("dns")
         for chart in ("lgtm", "open-webui-stack")

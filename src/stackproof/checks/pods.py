@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from stackproof.manifests import Manifest, pod_template
+from stackproof.helm.manifests import Manifest, pod_template
 
 Resources = tuple[str, str, str, str]
 """Requests of cpu and memory, limits of cpu and memory."""

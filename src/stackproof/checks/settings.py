@@ -14,12 +14,9 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network, ip_network
 from typing import Any
 
-from stackproof import endpoints, references
-from stackproof.checks import Checks, gateway, network
-from stackproof.checks.alloy import Alloy, seconds
-from stackproof.checks.deployment import FROM_FLUX, Scene
-from stackproof.checks.pods import answering, at, planned
-from stackproof.manifests import (
+from stackproof.helm import endpoints, references
+from stackproof.helm.externals import read_values
+from stackproof.helm.manifests import (
     COMPONENT,
     Manifest,
     Release,
@@ -29,12 +26,16 @@ from stackproof.manifests import (
     parsed,
     pod_template,
 )
-from stackproof.stack.base import STACK_TENANT, Backend
-from stackproof.surroundings import read_values
-from stackproof.tenants import parse_duration
-from stackproof.versions import Versions
+from stackproof.model import STACK_TENANT, Backend
+from stackproof.repo.tenants import parse_duration
+from stackproof.repo.versions import Versions
 
-SETTINGS: Checks[Scene] = Checks()
+from . import Rules, gateway, network
+from .alloy import Alloy, seconds
+from .deployment import FROM_FLUX, RenderedDeployment
+from .pods import answering, at, planned
+
+SETTINGS: Rules[RenderedDeployment] = Rules()
 
 _ABSENT = "nothing"
 
@@ -171,10 +172,10 @@ BACKENDS: Mapping[str, tuple[Setting, ...]] = {
 
 
 @SETTINGS.register
-def backends_are_set_as_one_process_needs(scene: Scene) -> Iterator[str]:
+def backends_are_set_as_one_process_needs(deployed: RenderedDeployment) -> Iterator[str]:
     """Each backend runs as one process on its own volume, and nobody else reaches its inside."""
     for backend, settings in BACKENDS.items():
-        config = scene.config(backend)
+        config = deployed.config(backend)
         yield from _differing(f"{backend}.yaml", config, settings)
         rings = (f"{r}.{key}" for r in RINGS[backend] for key in ("kvstore.store", "instance_addr"))
         for path in (*_SERVER, *_SET[backend], *rings):
@@ -184,13 +185,13 @@ def backends_are_set_as_one_process_needs(scene: Scene) -> Iterator[str]:
 
 
 @SETTINGS.register
-def backends_listen_where_their_pods_say(scene: Scene) -> Iterator[str]:
+def backends_listen_where_their_pods_say(deployed: RenderedDeployment) -> Iterator[str]:
     """A configuration takes every port and address from its pod, and every port of that is used."""
     for backend in BACKENDS:
-        workload = scene.lgtm.get("StatefulSet", backend)
+        workload = deployed.lgtm.get("StatefulSet", backend)
         (container,) = containers(workload)
-        config = scene.config(backend)
-        given = {name: one.value or "" for name, one in scene.lgtm.env(container).items()}
+        config = deployed.config(backend)
+        given = {name: one.value or "" for name, one in deployed.lgtm.env(container).items()}
         server = config.get("server") or {}
         listening = [f"{server.get('http_listen_address')}:{server.get('http_listen_port')}"]
         otlp = at(config, "distributor.receivers.otlp.protocols") or {}
@@ -243,9 +244,9 @@ PLANNED = {
 
 
 @SETTINGS.register
-def limits_are_those_of_the_registry(scene: Scene) -> Iterator[str]:
+def limits_are_those_of_the_registry(deployed: RenderedDeployment) -> Iterator[str]:
     """Each tenant has the limits that its entry names, and the plan's where it names none."""
-    defaults = read_values(scene.deployment.checkout.charts / "lgtm" / "values.yaml")["defaults"]
+    defaults = read_values(deployed.deployment.checkout.charts / "lgtm" / "values.yaml")["defaults"]
     for place, value in PLANNED.items():
         if at(defaults, place) != value:
             yield f"defaults.{place} is {at(defaults, place)}, planned is {value}"
@@ -257,34 +258,34 @@ def limits_are_those_of_the_registry(scene: Scene) -> Iterator[str]:
         if at(defaults, f"limits.{kind}.{burst}") < at(defaults, f"limits.{kind}.{rate}"):
             yield f"defaults.limits.{kind}: less at once ({burst}) than in a second ({rate})"
     for backend, path, place in LIMITS:
-        for name, own, limits in _limited(scene, backend):
+        for name, own, limits in _limited(deployed, backend):
             wanted = at(own, place) or at(defaults, f"limits.{place}")
             if at(limits, path) != wanted:
                 yield f"{backend}: {name}'s {path} is {at(limits, path)}, not its {place}: {wanted}"
     for backend, path in _RETENTION.items():
-        whole = at(scene.config(backend), _DEFAULT_LIMITS[backend])
+        whole = at(deployed.config(backend), _DEFAULT_LIMITS[backend])
         if at(whole, path) != defaults["retention"]:
             yield f"{backend} keeps an unlisted tenant's data {at(whole, path)}"
-    for name, _, limits in _limited(scene, "tempo"):
+    for name, _, limits in _limited(deployed, "tempo"):
         if at(limits, "ingestion.rate_strategy") != "local":
             yield f"tempo: {name}'s ingestion.rate_strategy needs a ring with others"
         if at(limits, "global.max_bytes_per_trace") != 5_000_000:
             yield f"tempo: {name} may send a trace of any size (global.max_bytes_per_trace)"
 
 
-def _limited(scene: Scene, backend: str) -> Iterator[tuple[str, Any, Any]]:
+def _limited(deployed: RenderedDeployment, backend: str) -> Iterator[tuple[str, Any, Any]]:
     """Yield whom a backend limits: name, limits in the registry, limits in the configuration."""
-    yield "an unlisted tenant", {}, at(scene.config(backend), _DEFAULT_LIMITS[backend])
-    for tenant in scene.deployment.registry:
-        yield tenant.name, tenant.limits, scene.overrides(backend).get(tenant.name)
+    yield "an unlisted tenant", {}, at(deployed.config(backend), _DEFAULT_LIMITS[backend])
+    for tenant in deployed.deployment.registry:
+        yield tenant.name, tenant.limits, deployed.overrides(backend).get(tenant.name)
 
 
 @SETTINGS.register
-def late_samples_are_taken_as_long_as_they_are_sent(scene: Scene) -> Iterator[str]:
+def late_samples_are_taken_as_long_as_they_are_sent(deployed: RenderedDeployment) -> Iterator[str]:
     """Mimir takes a sample as late as an Alloy may still send it, and keeps links to traces."""
-    limits = scene.config("mimir")["limits"]
+    limits = deployed.config("mimir")["limits"]
     window = parse_duration(str(limits.get("out_of_order_time_window") or "0h"))
-    for tenant, release in scene.tenants.items():
+    for tenant, release in deployed.tenants.items():
         alloy = Alloy.of(release)
         for name in alloy.components("otelcol.exporter.otlphttp") if alloy else ():
             retry = f"{name}.retry_on_failure"
@@ -305,11 +306,11 @@ def late_samples_are_taken_as_long_as_they_are_sent(scene: Scene) -> Iterator[st
 
 
 @SETTINGS.register
-def a_tenant_costs_little_before_it_sends(scene: Scene) -> Iterator[str]:
+def a_tenant_costs_little_before_it_sends(deployed: RenderedDeployment) -> Iterator[str]:
     """What is made for each tenant at once is small: stripes of a head, buffers of a queue."""
-    generator = at(scene.config("tempo"), "metrics_generator.storage") or {}
+    generator = at(deployed.config("tempo"), "metrics_generator.storage") or {}
     for where, stripes in (
-        ("mimir.yaml", at(scene.config("mimir"), "blocks_storage.tsdb.stripe_size")),
+        ("mimir.yaml", at(deployed.config("mimir"), "blocks_storage.tsdb.stripe_size")),
         ("tempo.yaml", at(generator, "wal.stripe_size")),
     ):
         # A power of two (tsdb.Options); 16384 by default, 2 MB of each tenant.
@@ -324,21 +325,21 @@ def a_tenant_costs_little_before_it_sends(scene: Scene) -> Iterator[str]:
 
 
 @SETTINGS.register
-def the_gateway_lets_through_what_is_listed(scene: Scene) -> Iterator[str]:
+def the_gateway_lets_through_what_is_listed(deployed: RenderedDeployment) -> Iterator[str]:
     """Each request of Alloy and Grafana reaches its backend, and no other request reaches any."""
-    for text in _caddyfiles(scene):
+    for text in _caddyfiles(deployed):
         yield from gateway.misrouted(text)
 
 
 @SETTINGS.register
-def the_gateway_decides_in_this_order(scene: Scene) -> Iterator[str]:
+def the_gateway_decides_in_this_order(deployed: RenderedDeployment) -> Iterator[str]:
     """Who a request comes from is decided before anything looks at what it asks for."""
-    for text in _caddyfiles(scene):
-        yield from gateway.misordered(text, (*scene.deployment.registry.names, STACK_TENANT))
+    for text in _caddyfiles(deployed):
+        yield from gateway.misordered(text, (*deployed.deployment.registry.names, STACK_TENANT))
 
 
-def _caddyfiles(scene: Scene) -> Iterator[str]:
-    made = scene.lgtm.find("ConfigMap", "gateway")
+def _caddyfiles(deployed: RenderedDeployment) -> Iterator[str]:
+    made = deployed.lgtm.find("ConfigMap", "gateway")
     if made is not None:
         yield str(made["data"]["Caddyfile"])
 
@@ -400,9 +401,9 @@ _LINKS = {
 
 
 @SETTINGS.register
-def data_sources_link_the_signals(scene: Scene) -> Iterator[str]:
+def data_sources_link_the_signals(deployed: RenderedDeployment) -> Iterator[str]:
     """Each reader's three data sources ask the gateway, and lead to each other's, nobody else's."""
-    for source in scene.data_sources:
+    for source in deployed.data_sources:
         uid = str(source.get("uid"))
         backend, dash, tenant = uid.partition("-")
         where = f"data source {uid}"
@@ -433,7 +434,7 @@ def data_sources_link_the_signals(scene: Scene) -> Iterator[str]:
             shifts = [at(source, f"jsonData.{key}.span{end}TimeShift") for end in ("Start", "End")]
             if shifts != ["-5m", "5m"]:
                 yield f"{where}: {key} looks from {shifts[0]} to {shifts[1]} around a span"
-    text = scene.lgtm.get("ConfigMap", "grafana-datasources")["data"]["datasources.yaml"]
+    text = deployed.lgtm.get("ConfigMap", "grafana-datasources")["data"]["datasources.yaml"]
     whole = (
         Setting("apiVersion", 1, "what Grafana reads"),
         Setting("prune", True, "a tenant that is gone must not be shown"),
@@ -448,9 +449,9 @@ def _shown_names(data: Mapping[str, Any]) -> Iterator[str]:
 
 
 @SETTINGS.register
-def dashboards_are_found_and_stay_as_they_are(scene: Scene) -> Iterator[str]:
+def dashboards_are_found_and_stay_as_they_are(deployed: RenderedDeployment) -> Iterator[str]:
     """Grafana provisions the dashboards from where they are mounted, and nobody changes them."""
-    text = scene.lgtm.get("ConfigMap", "grafana-dashboards")["data"]["dashboards.yaml"]
+    text = deployed.lgtm.get("ConfigMap", "grafana-dashboards")["data"]["dashboards.yaml"]
     data = parsed(text)
     yield from _differing(
         "dashboards.yaml",
@@ -462,7 +463,7 @@ def dashboards_are_found_and_stay_as_they_are(scene: Scene) -> Iterator[str]:
             Setting("providers.0.disableDeletion", True, "what is in the chart is what is shown"),
         ),
     )
-    (container,) = containers(scene.lgtm.get("Deployment", "grafana"))
+    (container,) = containers(deployed.lgtm.get("Deployment", "grafana"))
     volumes = {m["mountPath"]: m["name"] for m in container["volumeMounts"]}
     if volumes.get(at(data, "providers.0.options.path")) != "dashboards":
         yield f"dashboards.yaml: no dashboard lies at {at(data, 'providers.0.options.path')}"
@@ -540,9 +541,9 @@ ARGUMENTS: Mapping[str, tuple[tuple[str, str], ...]] = {
 }
 
 
-def _running(scene: Scene) -> Iterator[tuple[Release, Manifest, Mapping[str, Any]]]:
-    first = next(iter(scene.tenants.values()), None)
-    for release in (scene.lgtm, *([first] if first else [])):
+def _running(deployed: RenderedDeployment) -> Iterator[tuple[Release, Manifest, Mapping[str, Any]]]:
+    first = next(iter(deployed.tenants.values()), None)
+    for release in (deployed.lgtm, *([first] if first else [])):
         for workload in release.workloads():
             for container in containers(workload):
                 yield release, workload, container
@@ -559,9 +560,9 @@ _NAMES = {False: "weaviate-0", True: "node1"}
 
 
 @SETTINGS.register
-def variables_say_what_they_must(scene: Scene) -> Iterator[str]:
+def variables_say_what_they_must(deployed: RenderedDeployment) -> Iterator[str]:
     """Variables and arguments that decide about privacy, access and providers are as they must."""
-    for release, workload, container in _running(scene):
+    for release, workload, container in _running(deployed):
         name = container["name"]
         plain = {key: one.value for key, one in release.env(container).items()}
         yield from _differing(f"container {name}", plain, VARIABLES.get(name, ()))
@@ -576,9 +577,9 @@ def variables_say_what_they_must(scene: Scene) -> Iterator[str]:
 
 
 @SETTINGS.register
-def the_application_knows_its_address(scene: Scene) -> Iterator[str]:
+def the_application_knows_its_address(deployed: RenderedDeployment) -> Iterator[str]:
     """What users type is what the application believes its address to be, and nobody else's."""
-    for release in scene.tenants.values():
+    for release in deployed.tenants.values():
         served = {f"https://{host}" for m in release for host in hosts(m)}
         data = release.of_component("ConfigMap", "open-webui")["data"] if served else {}
         for name in ("WEBUI_URL", "CORS_ALLOW_ORIGIN") if served else ():
@@ -617,12 +618,12 @@ STARTS = {"mimir": 300, "loki": 300, "tempo": 300, "grafana": 120}
 
 
 @SETTINGS.register
-def pods_are_as_planned(scene: Scene) -> Iterator[str]:
+def pods_are_as_planned(deployed: RenderedDeployment) -> Iterator[str]:
     """Each pod has the plan's resources, its image's user, and probes that its program answers."""
-    pinned = {str(image) for image in Versions.load(scene.deployment.checkout).images.values()}
-    for release, workload, container in _running(scene):
+    pinned = {str(image) for image in Versions.load(deployed.deployment.checkout).images.values()}
+    for release, workload, container in _running(deployed):
         name = container["name"]
-        if release is scene.lgtm:
+        if release is deployed.lgtm:
             yield from planned(workload, container, RESOURCES.get(name), USERS.get(name))
             yield from answering(container, PROBES.get(name), STARTS.get(name, 0))
         # What chart 0.1.0 began goes to the pinned version step by step (docs/migration.md).
@@ -638,9 +639,9 @@ def pods_are_as_planned(scene: Scene) -> Iterator[str]:
 
 
 @SETTINGS.register
-def heaps_fit_their_limits(scene: Scene) -> Iterator[str]:
+def heaps_fit_their_limits(deployed: RenderedDeployment) -> Iterator[str]:
     """The backends' garbage collectors know the container's limit: Tempo was killed at it."""
-    for _, workload, container in _running(scene):
+    for _, workload, container in _running(deployed):
         if container["name"] not in {backend.value for backend in Backend}:
             continue
         limit = amount(at(container, "resources.limits.memory"))
@@ -651,9 +652,9 @@ def heaps_fit_their_limits(scene: Scene) -> Iterator[str]:
 
 
 @SETTINGS.register
-def pods_end_in_peace(scene: Scene) -> Iterator[str]:
+def pods_end_in_peace(deployed: RenderedDeployment) -> Iterator[str]:
     """Stores have time to write what is in memory; the gateway serves until it is forgotten."""
-    for _, workload, container in _running(scene):
+    for _, workload, container in _running(deployed):
         spec = pod_template(workload)["spec"]
         grace = spec.get("terminationGracePeriodSeconds", 30)
         if container["name"] == "tempo":
@@ -669,7 +670,7 @@ def pods_end_in_peace(scene: Scene) -> Iterator[str]:
             if rolling.get("maxUnavailable") != 0 or not rolling.get("maxSurge"):
                 yield f"{workload.ref}: senders see a gap while it is replaced"
             if workload["spec"].get("replicas", 1) < 2:
-                yield f"{workload.ref}: one pod is no door while its node drains"
+                yield f"{workload.ref}: with one pod nobody gets in while its node drains"
 
 
 #: Where a program looks, whatever its variables say: container to path to the kind of volume.
@@ -684,9 +685,9 @@ MOUNTS: Mapping[str, Mapping[str, str]] = {
 
 
 @SETTINGS.register
-def volumes_are_where_programs_look(scene: Scene) -> Iterator[str]:
+def volumes_are_where_programs_look(deployed: RenderedDeployment) -> Iterator[str]:
     """Every program finds its configuration and its data at the path where it looks for them."""
-    for _, workload, container in _running(scene):
+    for _, workload, container in _running(deployed):
         volumes = {v["name"]: v for v in at(pod_template(workload), "spec.volumes") or ()}
         mounts = {m["mountPath"]: m["name"] for m in container.get("volumeMounts") or ()}
         for path, kind in MOUNTS.get(container["name"], {}).items():
@@ -696,9 +697,9 @@ def volumes_are_where_programs_look(scene: Scene) -> Iterator[str]:
 
 
 @SETTINGS.register
-def volumes_are_of_one_class(scene: Scene) -> Iterator[str]:
+def volumes_are_of_one_class(deployed: RenderedDeployment) -> Iterator[str]:
     """Every claim of the deployment names the same StorageClass, that of the plan's cluster."""
-    for release in scene.releases:
+    for release in deployed.releases:
         claims = [(m.ref, m["spec"]) for m in release.of_kind("PersistentVolumeClaim")]
         for m in release.of_kind("StatefulSet"):
             claims += [(m.ref, c["spec"]) for c in m["spec"].get("volumeClaimTemplates") or ()]
@@ -726,10 +727,10 @@ SERVICES = {
 
 
 @SETTINGS.register
-def services_keep_their_names_and_ports(scene: Scene) -> Iterator[str]:
+def services_keep_their_names_and_ports(deployed: RenderedDeployment) -> Iterator[str]:
     """Services have the names and ports of the plan, and none is open to the outside."""
-    first = next(iter(scene.tenants.values()), None)
-    for what, release in (("lgtm", scene.lgtm), *([("tenant", first)] if first else [])):
+    first = next(iter(deployed.tenants.values()), None)
+    for what, release in (("lgtm", deployed.lgtm), *([("tenant", first)] if first else [])):
         for name, ports in SERVICES[what].items():
             made = next((m for m in release.services() if m.labels.get(COMPONENT) == name), None)
             found = {p["name"]: p["port"] for p in made["spec"]["ports"]} if made else None
@@ -741,9 +742,9 @@ def services_keep_their_names_and_ports(scene: Scene) -> Iterator[str]:
 
 
 @SETTINGS.register
-def secrets_come_from_the_store(scene: Scene) -> Iterator[str]:
+def secrets_come_from_the_store(deployed: RenderedDeployment) -> Iterator[str]:
     """ExternalSecrets read the shared store every hour, and own the Secrets that they make."""
-    for release in scene.releases:
+    for release in deployed.releases:
         for external in release.of_kind("ExternalSecret"):
             wanted = (
                 Setting(
@@ -758,9 +759,9 @@ def secrets_come_from_the_store(scene: Scene) -> Iterator[str]:
 
 
 @SETTINGS.register
-def everything_is_closed_but_dns(scene: Scene) -> Iterator[str]:
+def everything_is_closed_but_dns(deployed: RenderedDeployment) -> Iterator[str]:
     """In both namespaces nothing passes that no policy names; names are asked for near by."""
-    for release in scene.releases:
+    for release in deployed.releases:
         policies = release.of_kind("NetworkPolicy")
         whole = [p["spec"] for p in policies if not p["spec"].get("podSelector")]
         closed = [s for s in whole if set(s["policyTypes"]) == {"Ingress", "Egress"}]
@@ -802,16 +803,16 @@ def _blocks(rule: Mapping[str, Any]) -> Iterator[str]:
 
 
 @SETTINGS.register
-def releases_reach_each_other_where_they_must(scene: Scene) -> Iterator[str]:
+def releases_reach_each_other_where_they_must(deployed: RenderedDeployment) -> Iterator[str]:
     """Across namespaces each call that is configured passes both policies, and no other does."""
-    yield from network.blocked(scene.releases, FROM_FLUX)
-    yield from network.unneeded(scene.releases, FROM_FLUX)
+    yield from network.blocked(deployed.releases, FROM_FLUX)
+    yield from network.unneeded(deployed.releases, FROM_FLUX)
 
 
 @SETTINGS.register
-def labels_name_the_right_component(scene: Scene) -> Iterator[str]:
+def labels_name_the_right_component(deployed: RenderedDeployment) -> Iterator[str]:
     """What belongs to one component is labelled with it: selecting by label finds all of it."""
-    for release in scene.releases:
+    for release in deployed.releases:
         components = {
             str(m.labels.get(COMPONENT)): m.name for m in release.workloads() if m.kind != "Job"
         }
@@ -828,10 +829,10 @@ def labels_name_the_right_component(scene: Scene) -> Iterator[str]:
 
 
 @SETTINGS.register
-def labels_tell_what_belongs_together(scene: Scene) -> Iterator[str]:
+def labels_tell_what_belongs_together(deployed: RenderedDeployment) -> Iterator[str]:
     """Objects say which application and chart they are part of, and a tenant's whose they are."""
-    for release in scene.releases:
-        tenant = next((name for name, r in scene.tenants.items() if r is release), None)
+    for release in deployed.releases:
+        tenant = next((name for name, r in deployed.tenants.items() if r is release), None)
         part = "open-webui" if tenant else "observability"
         for m in release:
             if m.labels.get("app.kubernetes.io/part-of") != part:
@@ -845,12 +846,12 @@ def labels_tell_what_belongs_together(scene: Scene) -> Iterator[str]:
 
 
 @SETTINGS.register
-def defaults_are_of_this_deployment(scene: Scene) -> Iterator[str]:
+def defaults_are_of_this_deployment(deployed: RenderedDeployment) -> Iterator[str]:
     """What the charts' values name by default is there: addresses of Services, pinned images."""
-    known = references.Cluster(scene.releases, FROM_FLUX)
-    pinned = {str(image) for image in Versions.load(scene.deployment.checkout).images.values()}
+    known = references.Cluster(deployed.releases, FROM_FLUX)
+    pinned = {str(image) for image in Versions.load(deployed.deployment.checkout).images.values()}
     for chart in ("lgtm", "open-webui-stack"):
-        values = read_values(scene.deployment.checkout.charts / chart / "values.yaml")
+        values = read_values(deployed.deployment.checkout.charts / chart / "values.yaml")
         for path, image in _maps(values, "values.yaml"):
             name = f"{image.get('repository')}:{image.get('tag')}"
             if image.get("tag") and "repository" in image and name not in pinned:
@@ -882,9 +883,9 @@ _SEARXNG = (
 
 
 @SETTINGS.register
-def the_search_answers_the_application(scene: Scene) -> Iterator[str]:
+def the_search_answers_the_application(deployed: RenderedDeployment) -> Iterator[str]:
     """SearXNG answers in JSON, and does not take the application for an attacker."""
-    for release in scene.tenants.values():
+    for release in deployed.tenants.values():
         for made in (m for m in release.of_kind("ConfigMap") if m.labels[COMPONENT] == "searxng"):
             text = made["data"]["settings.yml"]
             yield from _differing("settings.yml", parsed(text), _SEARXNG)
@@ -912,9 +913,12 @@ INGRESSES: Mapping[str, tuple[Setting, ...]] = {
 
 
 @SETTINGS.register
-def people_come_in_by_https_only(scene: Scene) -> Iterator[str]:
+def people_come_in_by_https_only(deployed: RenderedDeployment) -> Iterator[str]:
     """Each Ingress leads everywhere to its Service, with a certificate, through one controller."""
-    for release, name in ((scene.lgtm, "grafana"), *((r, "open-webui") for r in _tenants(scene))):
+    for release, name in (
+        (deployed.lgtm, "grafana"),
+        *((r, "open-webui") for r in _tenants(deployed)),
+    ):
         ingress = next((m for m in release.of_kind("Ingress") if m.labels[COMPONENT] == name), None)
         if ingress is None:
             if not release.of_kind("HTTPRoute"):
@@ -942,14 +946,14 @@ def people_come_in_by_https_only(scene: Scene) -> Iterator[str]:
             yield f"{where}: its controller is kept out (NetworkPolicy/{name})"
 
 
-def _tenants(scene: Scene) -> tuple[Release, ...]:
-    return tuple(scene.tenants.values())
+def _tenants(deployed: RenderedDeployment) -> tuple[Release, ...]:
+    return tuple(deployed.tenants.values())
 
 
 @SETTINGS.register
-def pod_logs_are_collected(scene: Scene) -> Iterator[str]:
+def pod_logs_are_collected(deployed: RenderedDeployment) -> Iterator[str]:
     """Each tenant's Alloy also collects what the tenant's pods print, as the plan has it."""
-    for tenant, release in scene.tenants.items():
+    for tenant, release in deployed.tenants.items():
         alloy = Alloy.of(release)
         if alloy is None or not alloy.components("loki.source.kubernetes"):
             yield f"{tenant}: nobody collects what its pods print"

@@ -1,8 +1,8 @@
 """Limits, sizes, memory and retention fit each other, whatever the values.
 
 What a tenant may send is what it will send one day: its limits are there so that nobody's telemetry
-fills the disk or takes the memory that all share. The figures come from `stackproof.capacity`; what
-a program keeps in memory beside its data are facts about that program.
+fills the disk or takes the memory that all share. The figures come from
+`stackproof.backends.capacity`; what a program keeps in memory beside its data are facts about it.
 """
 
 from __future__ import annotations
@@ -12,14 +12,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from stackproof import capacity
-from stackproof.checks import Checks
-from stackproof.checks.pods import at
-from stackproof.manifests import Manifest, Release, amount, containers, parsed, pod_template
-from stackproof.stack.base import STACK_TENANT
-from stackproof.tenants import parse_duration
+from stackproof.backends import capacity
+from stackproof.helm.manifests import Manifest, Release, amount, containers, parsed, pod_template
+from stackproof.model import STACK_TENANT
+from stackproof.repo.tenants import parse_duration
 
-SIZES: Checks[Release] = Checks()
+from . import Rules
+from .pods import at
+
+SIZES: Rules[Release] = Rules()
 
 _MIB = 2.0**20
 _DAY_S = 86_400.0

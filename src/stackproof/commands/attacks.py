@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 
-from stackproof.checkout import Checkout
+from stackproof.repo.checkout import Checkout
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -20,9 +20,10 @@ def run(args: argparse.Namespace) -> int:
     """Run the attacks and print what became of them."""
     import json
 
-    from stackproof import attacks, session
-    from stackproof.deployment import Deployment
+    from stackproof import attacks, terminal
     from stackproof.errors import StackproofError
+    from stackproof.flux.deployment import Deployment
+    from stackproof.stack import providers
 
     checkout = Checkout.find()
     unknown = set(args.names) - {attack.name for attack in attacks.ATTACKS}
@@ -31,8 +32,8 @@ def run(args: argparse.Namespace) -> int:
             f"no attack is called {', '.join(sorted(unknown))}",
             todo="`stackproof attacks` runs them all and shows their names.",
         )
-    console = session.console()
-    session.prepare("local", console)
+    console = terminal.console()
+    providers.prepare("local", console)
     chosen = [each for each in attacks.ATTACKS if not args.names or each.name in args.names]
     records = []
     with attacks.Arena(Deployment.load(checkout)) as arena:
@@ -43,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
             sign, style = ("✔", "green") if outcome.ok else ("✘", "bold red")
             became = "refused" if outcome.refused else attack.expect.value
             console.print(
-                f"[{style}]{sign}[/] {attack.name}  [dim]{attack.door}, {became}, "
+                f"[{style}]{sign}[/] {attack.name}  [dim]{attack.entry_point}, {became}, "
                 f"{outcome.seconds:.1f} s[/]",
                 soft_wrap=True,
             )

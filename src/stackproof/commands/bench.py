@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 
-from stackproof.checkout import Checkout
+from stackproof.repo.checkout import Checkout
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -21,8 +21,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measure and print each figure as it comes."""
-    from stackproof import bench, session
+    from stackproof import bench, terminal
     from stackproof.errors import StackproofError
+    from stackproof.stack import providers
 
     checkout = Checkout.find()
     unknown = set(args.names) - bench.BENCHMARKS.keys()
@@ -31,8 +32,8 @@ def run(args: argparse.Namespace) -> int:
             f"no benchmark is called {', '.join(sorted(unknown))}",
             todo=f"There are: {', '.join(bench.BENCHMARKS)}.",
         )
-    console = session.console()
-    session.prepare("local", console)
+    console = terminal.console()
+    providers.prepare("local", console)
     console.print(bench.about(), style="dim")
     folder, history = checkout.root / "build", bench.History.of(checkout)
     for name, measure in bench.BENCHMARKS.items():

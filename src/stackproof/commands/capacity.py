@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
-from stackproof.checkout import Checkout
 from stackproof.options import count, number
+from stackproof.repo.checkout import Checkout
 
 if TYPE_CHECKING:
-    from stackproof.capacity import Given, Need
+    from stackproof.backends.capacity import Given, Need
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -52,7 +52,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the tables and the verdict."""
-    from stackproof import capacity
+    from stackproof.backends import capacity
 
     load = capacity.Load(
         tenants=args.tenants,
@@ -111,8 +111,8 @@ def _range(figures: tuple[float, float]) -> str:
 
 def _given(checkout: Checkout) -> dict[str, Given]:
     """Return what each backend has as the repository deploys it."""
-    from stackproof.capacity import Given
-    from stackproof.deployment import Deployment
+    from stackproof.backends.capacity import Given
+    from stackproof.flux.deployment import Deployment
 
     release = Deployment.load(checkout).lgtm()
     found = {}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from stackproof.checkout import Checkout
+from stackproof.repo.checkout import Checkout
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -20,11 +20,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measure, print a line for each chart and for each branch that was missed."""
-    from stackproof import coverage, session
+    from stackproof import terminal
+    from stackproof.values import coverage
 
     checkout = Checkout.find()
     charts = args.charts or sorted(file.parent for file in checkout.charts.glob("*/Chart.yaml"))
-    console = session.console()
+    console = terminal.console()
     results = []
     for chart in charts:
         with console.status(f"rendering {chart.name}"):

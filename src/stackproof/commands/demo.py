@@ -7,19 +7,19 @@ from __future__ import annotations
 
 import argparse
 
-from stackproof.commands import prove
+from . import prove
 
 configure = prove.configure
 
 
 def run(args: argparse.Namespace) -> int:
     """Say what is about to happen, then prove."""
-    from stackproof import session
-    from stackproof.checkout import Checkout
-    from stackproof.tenants import load_registry
+    from stackproof import terminal
+    from stackproof.repo.checkout import Checkout
+    from stackproof.repo.tenants import load_registry
 
     names = load_registry(Checkout.find()).names
-    session.console().print(
+    terminal.console().print(
         "Mimir, Loki, Tempo, the gateway and one Alloy for each tenant start from what the charts\n"
         f"render. {', '.join(names)} send traces, metrics and logs; then each reads everything\n"
         "it can, and nothing of the others may be in any answer.\n",

@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from stackproof.checkout import Checkout
+from stackproof.repo.checkout import Checkout
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -29,18 +29,18 @@ def run(args: argparse.Namespace) -> int:
     """Write the archive and say where it is."""
     import time
 
-    from stackproof import evidence
-    from stackproof.kube import Kube
-    from stackproof.tenants import OBSERVABILITY_NAMESPACE, load_registry
+    from stackproof.kube import diagnostics
+    from stackproof.kube.client import Kube
+    from stackproof.repo.tenants import OBSERVABILITY_NAMESPACE, load_registry
 
     checkout = Checkout.find()
     registry = load_registry(checkout)
     if args.context or args.kubeconfig:
         kube = Kube(args.context, args.kubeconfig)
     else:
-        from stackproof.stack.kind import Kind, cluster_name
+        from stackproof.stack.kind import PinnedKindCluster, cluster_name
 
-        cluster = Kind(checkout, cluster_name())
+        cluster = PinnedKindCluster(checkout, cluster_name())
         cluster.adopt()
         kube = cluster.kube()
     folder = args.evidence_dir or checkout.root / "build" / "evidence"
@@ -51,6 +51,6 @@ def run(args: argparse.Namespace) -> int:
         *(tenant.namespace for tenant in registry),
     ]
     path = folder / f"{time.strftime('%Y%m%d-%H%M%S')}.tar.gz"
-    evidence.of_cluster(kube, namespaces, path, users=[*registry.names, "admin"])
+    diagnostics.of_cluster(kube, namespaces, path, users=[*registry.names, "admin"])
     print(path)
     return 0

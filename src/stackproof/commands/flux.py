@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from stackproof.checkout import Checkout
+from stackproof.repo.checkout import Checkout
 
 if TYPE_CHECKING:
     from stackproof.flux.tree import Tree
@@ -88,9 +88,9 @@ def _print_yaml(tree: Tree) -> None:
 
 
 def _check(args: argparse.Namespace, checkout: Checkout, console: Console) -> int:
-    from stackproof.checks.delivered import differing
-    from stackproof.deployment import Deployment
     from stackproof.flux.checks import FLUX, Subject, problems
+    from stackproof.flux.delivered import differing
+    from stackproof.flux.deployment import Deployment
 
     subject = Subject.load(checkout, args.cluster)
     found = list(problems(subject))

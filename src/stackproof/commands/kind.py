@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 
-from stackproof.checkout import Checkout
+from stackproof.repo.checkout import Checkout
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -23,17 +23,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Do it, and say how to go on."""
-    from stackproof import session
-    from stackproof.deployment import Deployment
-    from stackproof.stack import kind
+    from stackproof import terminal
+    from stackproof.flux.deployment import Deployment
+    from stackproof.stack import kind, providers
 
     checkout = Checkout.find()
-    console = session.console()
+    console = terminal.console()
     if args.what == "down":
         gone = kind.down(checkout)
         console.print("deleted" if gone else "there is none")
         return 0
-    session.prepare("kind", console)
+    providers.prepare("kind", console)
     stack = kind.KindStack(
         Deployment.load(checkout),
         keep=True,

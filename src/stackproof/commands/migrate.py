@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from stackproof.checkout import Checkout
 from stackproof.errors import StackproofError
+from stackproof.repo.checkout import Checkout
 
 if TYPE_CHECKING:
     from stackproof.migrate.checks import Change
@@ -105,7 +105,7 @@ def _order(entry: tuple[tuple[str, str, str | None, str], str]) -> tuple[str, st
 
 
 def _deployed(args: argparse.Namespace) -> Deployed:
-    from stackproof.kube import Kube
+    from stackproof.kube.client import Kube
     from stackproof.migrate import deployed
 
     if args.context:
@@ -123,15 +123,15 @@ def _deployed(args: argparse.Namespace) -> Deployed:
 
 
 def _change(args: argparse.Namespace, checkout: Checkout, old: Deployed) -> Change:
-    from stackproof import helm
     from stackproof.flux.releases import AUTO
     from stackproof.flux.tree import build
+    from stackproof.helm import renderer
     from stackproof.migrate.checks import Change, Merge, merged
     from stackproof.migrate.images import goal, migrations
 
     if args.values:
         chart = checkout.charts / "open-webui-stack"
-        new = helm.render(chart, args.values, release=args.release, namespace=args.namespace)
+        new = renderer.render(chart, args.values, release=args.release, namespace=args.namespace)
         merge = Merge(tuple(new), old.level, AUTO)
     else:
         tree = build(checkout, args.cluster)
@@ -151,7 +151,7 @@ def _change(args: argparse.Namespace, checkout: Checkout, old: Deployed) -> Chan
 
 def _values(args: argparse.Namespace, checkout: Checkout) -> int:
     from stackproof.migrate.values import converted
-    from stackproof.tenants import load_registry
+    from stackproof.repo.tenants import load_registry
 
     names = [t.name for t in load_registry(checkout) if t.namespace == args.namespace]
     tenant = args.tenant or next(iter(names), None)

@@ -10,9 +10,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from stackproof.checkout import Checkout
 from stackproof.errors import StackproofError
 from stackproof.options import count
+from stackproof.repo.checkout import Checkout
 
 _LEAST = 0.95
 
@@ -44,8 +44,9 @@ def run(args: argparse.Namespace) -> int:
 
     from rich.progress import Progress
 
-    from stackproof import mutants, session
+    from stackproof import mutants, terminal
     from stackproof.mutants.run import generate
+    from stackproof.stack import providers
 
     checkout = Checkout.find()
     root = args.path.resolve() if args.path else checkout.root
@@ -66,8 +67,8 @@ def run(args: argparse.Namespace) -> int:
     explained = mutants.allowed(root)
     drawn = set(chosen)
     others = [m for m in every if whole and m.id in explained and m not in drawn]
-    console = session.console()
-    session.prepare("local", console)
+    console = terminal.console()
+    providers.prepare("local", console)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("mutants", total=len(chosen) + len(others))
         summary = mutants.run(
@@ -85,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
         console.print(crash.mutant.diff(), markup=False, soft_wrap=True)
     for name in stale:
         console.print(f"[bold red]✘ EXPLAINED[/] and noticed, or gone: {name}", soft_wrap=True)
-    counts = ", ".join(f"{summary.count(verdict)} {verdict}" for verdict in mutants.Verdict)
+    counts = ", ".join(f"{summary.count(verdict)} {verdict}" for verdict in mutants.Fate)
     for name, cases in summary.deaf.items():
         console.print(
             f"[yellow]{name}[/] fails without a mutant in {cases} scenarios: not asked there"

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stackproof.checkout import Checkout
 from stackproof.errors import StackproofError
 from stackproof.options import count, number
+from stackproof.repo.checkout import Checkout
 
 if TYPE_CHECKING:
     from stackproof.isolation import Proof
@@ -88,14 +88,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Start the stack, prove, show and write the report; the exit code is the verdict's."""
-    from stackproof import report, session
+    from stackproof import report, terminal
     from stackproof.backends import ESSENTIAL, PROVABLE
-    from stackproof.deployment import Deployment
-    from stackproof.isolation import Door
+    from stackproof.flux.deployment import Deployment
+    from stackproof.isolation import EntryPoint
+    from stackproof.stack import providers
 
     checkout = Checkout.find()
     many = bool(args.synthetic)
-    apis = session.read_apis(args.apis.split(",")) if args.apis else ESSENTIAL if many else PROVABLE
+    apis = (
+        terminal.read_apis(args.apis.split(",")) if args.apis else ESSENTIAL if many else PROVABLE
+    )
     deployment = Deployment.load(checkout).with_synthetic(args.synthetic)
     existing = args.context or args.kubeconfig or args.in_cluster
     known = "gateway" if args.gateway_url else "local"
@@ -103,8 +106,8 @@ def run(args: argparse.Namespace) -> int:
     tenants = args.tenants.split(",") if args.tenants else None
     if many:
         _refuse_elsewhere(provider)
-    console = session.console()
-    options = session.Options(
+    console = terminal.console()
+    options = providers.Options(
         keep=args.keep,
         reuse=args.reuse,
         flux=args.flux,
@@ -116,21 +119,23 @@ def run(args: argparse.Namespace) -> int:
         alloys=not many,
         say=lambda text: console.print(text, style="dim", soft_wrap=True, markup=False),
     )
-    stack = session.make_stack(provider, deployment, options)
+    stack = providers.make_stack(provider, deployment, options)
     if provider in OURS:
         _check_names(args.metrics_as, tenants, deployment.registry.names)
-    session.prepare(provider, console, alloys=not many)
+    providers.prepare(provider, console, alloys=not many)
     began = time.monotonic()
     with stack:
         ready = time.monotonic()
         _check_names(args.metrics_as, tenants, stack.tenants)
-        proof = session.prove(
+        proof = terminal.prove(
             stack,
             console,
             tenants=tenants,
             apis=apis,
             deadline_s=args.deadline,
-            door=Door.GATEWAY if many or provider == "gateway" else Door.ALLOY_GRPC,
+            entry_point=EntryPoint.GATEWAY
+            if many or provider == "gateway"
+            else EntryPoint.ALLOY_GRPC,
         )
         decided = time.monotonic()
         report.show(proof, console)

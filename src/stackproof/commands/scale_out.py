@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from stackproof.checkout import Checkout
+from stackproof.repo.checkout import Checkout
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -20,8 +20,8 @@ def run(args: argparse.Namespace) -> int:
     """Print a values file."""
     import yaml
 
-    from stackproof.deployment import Deployment
-    from stackproof.scale_out import tenant_values
+    from stackproof.checks.scale_out import tenant_values
+    from stackproof.flux.deployment import Deployment
 
     values = tenant_values(Deployment.load(Checkout.find()), args.backend)
     sys.stdout.write(yaml.safe_dump(values, sort_keys=False))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 
-from stackproof.checkout import Checkout
+from stackproof.repo.checkout import Checkout
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -39,7 +39,7 @@ def _add(args: argparse.Namespace, checkout: Checkout) -> None:
     from stackproof.errors import StackproofError
     from stackproof.flux import tenancy
     from stackproof.flux import tenant as folders
-    from stackproof.tenants import load_registry
+    from stackproof.repo.tenants import load_registry
 
     registry = load_registry(checkout)
     namespace, prefix = args.namespace or args.name, args.secret_prefix or args.name
@@ -62,7 +62,7 @@ def _add(args: argparse.Namespace, checkout: Checkout) -> None:
 
 def _remove(args: argparse.Namespace, checkout: Checkout) -> None:
     from stackproof.flux import tenant as folders
-    from stackproof.tenants import load_registry
+    from stackproof.repo.tenants import load_registry
 
     registry = load_registry(checkout)
     namespace = registry.get(args.name).namespace

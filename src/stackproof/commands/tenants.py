@@ -7,7 +7,7 @@ import argparse
 from rich.console import Console
 from rich.table import Table
 
-from stackproof.checkout import Checkout
+from stackproof.repo.checkout import Checkout
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -16,7 +16,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:  # noqa: ARG001
     """Print a table, or fail with every problem of the file."""
-    from stackproof.tenants import format_duration, load_registry
+    from stackproof.repo.tenants import format_duration, load_registry
 
     table = Table(box=None, pad_edge=False)
     for title in ("tenant", "namespace", "secret prefix", "retention", "limits"):

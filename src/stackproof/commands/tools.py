@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from stackproof.checkout import Checkout
+from stackproof.repo.checkout import Checkout
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -18,15 +18,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the table; with --build, after whatever had to be built."""
-    from stackproof import application, programs
+    from stackproof.toolchain import openwebui, programs
 
     checkout = Checkout.find()
     rows = [("PROGRAM", "VERSION", "FOUND", "PATH")]
-    for name in args.names or (*programs.names(checkout, cluster=not args.local), application.NAME):
-        if name == application.NAME and name not in args.names and application.unavailable():
+    for name in args.names or (*programs.names(checkout, cluster=not args.local), openwebui.NAME):
+        if name == openwebui.NAME and name not in args.names and openwebui.unavailable():
             continue  # tests that need it say so; nothing else does
-        if name == application.NAME:
-            program = application.locate(checkout, build=args.build)
+        if name == openwebui.NAME:
+            program = openwebui.locate(checkout, build=args.build)
         else:
             program = programs.locate(name, checkout, build=args.build)
         rows.append((name, program.version, program.how, str(program.path or "-")))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 
-from stackproof.checkout import Checkout
+from stackproof.repo.checkout import Checkout
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -22,8 +22,9 @@ def run(args: argparse.Namespace) -> int:
     """Run the twins and print the table."""
     import json
 
-    from stackproof import session, twins
+    from stackproof import terminal, twins
     from stackproof.errors import StackproofError
+    from stackproof.stack import providers
 
     checkout = Checkout.find()
     if args.docs:
@@ -36,8 +37,8 @@ def run(args: argparse.Namespace) -> int:
             f"no twin is called {', '.join(sorted(unknown))}",
             todo=f"There are: {', '.join(twin.name for twin in twins.TWINS)}.",
         )
-    console = session.console()
-    session.prepare("local", console)
+    console = terminal.console()
+    providers.prepare("local", console)
     records = []
     for twin in twins.TWINS:
         if args.names and twin.name not in args.names:

@@ -12,8 +12,8 @@ from typing import Any
 
 from cel_expr_python import cel
 
-from stackproof.manifests import Manifest, thaw
-from stackproof.references import matches
+from stackproof.helm.manifests import Manifest, thaw
+from stackproof.helm.references import matches
 
 from .subject import FLUX, Subject, at, of, own
 from .tree import Applied, step_name

@@ -8,13 +8,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from stackproof import chartversion, schema
-from stackproof.checklist import Check
-from stackproof.manifests import CLUSTER_KINDS, WORKLOAD_KINDS, Manifest, containers
-from stackproof.manifests import hosts as served
-from stackproof.references import matches
-from stackproof.tenants import Tenant
-from stackproof.versions import Versions
+from stackproof.helm import chartversion, schema
+from stackproof.helm.manifests import CLUSTER_KINDS, WORKLOAD_KINDS, Manifest, containers
+from stackproof.helm.manifests import hosts as served
+from stackproof.helm.references import matches
+from stackproof.repo.tenants import Tenant
+from stackproof.repo.versions import Versions
+from stackproof.rules import Rule
 
 from . import controllers
 from .subject import FLUX, Subject, at, of, own
@@ -68,7 +68,7 @@ def problems(subject: Subject) -> Iterator[tuple[str, str]]:
 _MISSHAPEN = (AttributeError, IndexError, KeyError, TypeError, ValueError)
 
 
-def _found(check: Check[Subject], subject: Subject) -> Iterator[str]:
+def _found(check: Rule[Subject], subject: Subject) -> Iterator[str]:
     try:
         yield from check.find(subject)
     except _MISSHAPEN as error:
@@ -82,7 +82,7 @@ def builds(subject: Subject) -> Iterator[str]:
         for problem in step.problems:
             yield f"step {step.name}: {problem}"
         for name in step.undefined:
-            yield f"step {step.name}: nobody defines ${{{name}}}: it becomes nothing"
+            yield f"step {step.name}: ${{{name}}} is undefined: it becomes nothing"
 
 
 @FLUX.register

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from stackproof.manifests import WORKLOAD_KINDS, Manifest, Release, pod_template
+from stackproof.helm.manifests import WORKLOAD_KINDS, Manifest, Release, pod_template
 
 from .subject import FLUX, Subject
 

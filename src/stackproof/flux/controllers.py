@@ -20,9 +20,9 @@ from functools import cache
 from pathlib import Path
 from typing import IO, Any
 
-from stackproof import programs
 from stackproof.errors import StackproofError
-from stackproof.manifests import Manifest, freeze, thaw
+from stackproof.helm.manifests import Manifest, freeze, thaw
+from stackproof.toolchain import programs
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,9 @@ from typing import Any
 
 import yaml
 
-from stackproof.checkout import Checkout
 from stackproof.errors import StackproofError
-from stackproof.manifests import Manifest, thaw
+from stackproof.helm.manifests import Manifest, thaw
+from stackproof.repo.checkout import Checkout
 
 from . import losses, steps
 from .controllers import manifest as as_manifest

@@ -1,7 +1,7 @@
 """Which changes of an object the API server refuses, so that neither Helm nor Flux can make them.
 
 The rules are those of Kubernetes' own validation (`Validate…Update` in pkg/apis/*/validation of
-kubernetes/kubernetes, v1.34); tests/e2e/test_cluster.py asks a real API server about each.
+kubernetes/kubernetes, v1.34); tests/e2e/cluster/test_cluster.py asks a real API server about each.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from stackproof.manifests import Manifest, amount
+from stackproof.helm.manifests import Manifest, amount
 
 Part = Mapping[str, Any]
 

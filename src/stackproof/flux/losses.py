@@ -14,7 +14,7 @@ from enum import StrEnum
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from stackproof.manifests import Manifest, Release, containers, pod_template
+from stackproof.helm.manifests import Manifest, Release, containers, pod_template
 
 from .immutable import refused
 from .tree import Key, key_of

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from stackproof.versions import Chart, Versions
+from stackproof.repo.versions import Chart, Versions
 
 from .subject import FLUX, Subject, of, own
 

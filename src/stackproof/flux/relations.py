@@ -13,10 +13,10 @@ from typing import Any
 
 import yaml
 
-from stackproof import references
 from stackproof.errors import StackproofError
-from stackproof.manifests import WORKLOAD_KINDS, Manifest, Release, amount, containers, hosts
-from stackproof.versions import Versions
+from stackproof.helm import references
+from stackproof.helm.manifests import WORKLOAD_KINDS, Manifest, Release, amount, containers, hosts
+from stackproof.repo.versions import Versions
 
 from . import controllers
 from .releases import texts

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from stackproof import helm, helmyaml
+from stackproof import helmyaml
 from stackproof.errors import StackproofError
-from stackproof.manifests import Manifest, Release, freeze, thaw
+from stackproof.helm import renderer
+from stackproof.helm.manifests import Manifest, Release, freeze, thaw
 
 from . import controllers
 
@@ -45,7 +46,7 @@ class HelmRelease:
 
     manifest: Manifest
     chart: Path | None
-    values: tuple[helm.Values, ...] = ()
+    values: tuple[renderer.Values, ...] = ()
     rendered: Release | None = None
     problems: tuple[str, ...] = ()
     note: str = ""
@@ -91,7 +92,7 @@ def rendered(tree: Tree, manifest: Manifest) -> HelmRelease:
     if problems:
         return found
     try:
-        plain = helm.render(
+        plain = renderer.render(
             chart,
             values,
             release=release_name(manifest),
@@ -106,7 +107,9 @@ def rendered(tree: Tree, manifest: Manifest) -> HelmRelease:
     return replace(found, rendered=made, note=note)
 
 
-def values_of(tree: Tree, manifest: Manifest) -> tuple[tuple[helm.Values, ...], tuple[str, ...]]:
+def values_of(
+    tree: Tree, manifest: Manifest
+) -> tuple[tuple[renderer.Values, ...], tuple[str, ...]]:
     """Return what a HelmRelease of a chart in the repository gives it, and what is wrong with it.
 
     The values are in Helm's order: files, `valuesFrom`, then those of the HelmRelease itself.
@@ -152,7 +155,7 @@ def _read_by_helm(chart: Path) -> Iterator[Path]:
 
 def _values_files(
     tree: Tree, manifest: Manifest, wanted: Mapping[str, Any], chart: Path
-) -> Iterator[helm.Values | str]:
+) -> Iterator[renderer.Values | str]:
     """Yield the values files after the chart's own; a text for what is wrong with one."""
     root = tree.checkout.root
     files = [(name, (root / name).resolve()) for name in wanted.get("valuesFiles") or ()]
@@ -171,7 +174,7 @@ def _values_files(
             yield path
 
 
-def _values_from(tree: Tree, manifest: Manifest) -> Iterator[helm.Values | str]:
+def _values_from(tree: Tree, manifest: Manifest) -> Iterator[renderer.Values | str]:
     """Yield the values that `valuesFrom` names; a text for those that are not there."""
     for source in manifest["spec"].get("valuesFrom") or ():
         key = source.get("valuesKey") or "values.yaml"
@@ -192,7 +195,7 @@ def _values_from(tree: Tree, manifest: Manifest) -> Iterator[helm.Values | str]:
             yield _parsed(text, f"{what}, {key}")
 
 
-def _parsed(text: str, where: str) -> helm.Values | str:
+def _parsed(text: str, where: str) -> renderer.Values | str:
     try:
         data = helmyaml.load(text)
     except yaml.YAMLError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from stackproof.manifests import WORKLOAD_KINDS, Manifest, pod_template
+from stackproof.helm.manifests import WORKLOAD_KINDS, Manifest, pod_template
 
 from .subject import FLUX, Subject, at, of, own
 from .tree import Step

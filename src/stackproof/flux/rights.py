@@ -14,9 +14,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from stackproof import helm
 from stackproof.errors import StackproofError
-from stackproof.manifests import CLUSTER_KINDS, WORKLOAD_KINDS, Manifest, pod_template
+from stackproof.helm import renderer
+from stackproof.helm.manifests import CLUSTER_KINDS, WORKLOAD_KINDS, Manifest, pod_template
 
 from .subject import FLUX, Subject, at
 from .tree import BOOTSTRAP, FLUX_NAMESPACE, Applied, group_of
@@ -186,22 +186,22 @@ def _needed(objects: Iterable[Manifest]) -> set[Right]:
 def _possible(chart: Path) -> tuple[Manifest, ...]:
     """Return what a chart renders in any of its scenarios: a right must not go with a setting."""
     files = tuple(sorted(chart.glob("ci/*-values.yaml")))
-    return _scenarios(chart, helm.chart_digest(chart), files)
+    return _scenarios(chart, renderer.chart_digest(chart), files)
 
 
 @cache
 def _scenarios(chart: Path, _digest: str, files: tuple[Path, ...]) -> tuple[Manifest, ...]:
     asked = [
-        helm.Render(
+        renderer.Render(
             chart=chart,
             values=[file],
             release="x",
             namespace="x",
-            kube_version=helm.newest_kubernetes(),
+            kube_version=renderer.newest_kubernetes(),
         )
         for file in files
     ]
-    made = (one for one in helm.render_many(asked) if not isinstance(one, StackproofError))
+    made = (one for one in renderer.render_many(asked) if not isinstance(one, StackproofError))
     return tuple(manifest for release in made for manifest in release)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from typing import Final
 
-from stackproof.manifests import COMPONENT, containers
+from stackproof.helm.manifests import COMPONENT, containers
 
 from .losses import Objects, successor
 

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from stackproof.checklist import Checks
-from stackproof.checkout import Checkout
-from stackproof.manifests import Manifest
-from stackproof.tenants import Registry, load_registry
+from stackproof.helm.manifests import Manifest
+from stackproof.repo.checkout import Checkout
+from stackproof.repo.tenants import Registry, load_registry
+from stackproof.rules import Rules
 
 from .tree import Applied, HelmRelease, Step, Tree, build
 
@@ -52,7 +52,7 @@ class Subject:
         return {step.name: place for place, step in enumerate(self.tree.steps)}
 
 
-FLUX: Checks[Subject] = Checks()
+FLUX: Rules[Subject] = Rules()
 
 
 def at(applied: Applied) -> str:

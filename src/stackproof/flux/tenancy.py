@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from stackproof.checkout import Checkout
 from stackproof.errors import StackproofError
-from stackproof.manifests import Manifest
+from stackproof.helm.manifests import Manifest
+from stackproof.repo.checkout import Checkout
 
 from .subject import FLUX, Subject, at, own
 from .tree import Applied, build

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import yaml
 
-from stackproof.checkout import Checkout
 from stackproof.errors import StackproofError
-from stackproof.tenants import Tenant
+from stackproof.repo.checkout import Checkout
+from stackproof.repo.tenants import Tenant
 
 _TEMPLATE = """\
 # Tenant {name}: flux/base/open-webui with these values. Its entry is in observability/tenants.yaml.

@@ -14,10 +14,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from stackproof import helm, schema
-from stackproof.checkout import Checkout
 from stackproof.errors import StackproofError
-from stackproof.manifests import Manifest
+from stackproof.helm import renderer, schema
+from stackproof.helm.manifests import Manifest
+from stackproof.repo.checkout import Checkout
 
 from . import controllers
 from .releases import HelmRelease, rendered, texts, values_of
@@ -209,7 +209,7 @@ class Tree:
                 return manifest
         return None
 
-    def values_of(self, namespace: str, name: str) -> tuple[helm.Values, ...]:
+    def values_of(self, namespace: str, name: str) -> tuple[renderer.Values, ...]:
         """Return what a HelmRelease gives its chart, in Helm's order, without rendering it.
 
         Raises:
@@ -340,7 +340,7 @@ def _refused(manifest: Manifest) -> list[str]:
     """Return why the API server would not take an object that decides what else is applied."""
     if not group_of(manifest).endswith(_FOLLOWED.get(manifest.kind, " ")):
         return []
-    schemas = schema.schemas(helm.newest_kubernetes(), Checkout.find().root / "schemas")
+    schemas = schema.schemas(renderer.newest_kubernetes(), Checkout.find().root / "schemas")
     return [str(problem) for problem in schemas.check(manifest)]
 
 

@@ -8,12 +8,12 @@ from enum import StrEnum
 from functools import cached_property
 from typing import Final
 
-from stackproof.checklist import Checks
 from stackproof.flux import losses, steps
 from stackproof.flux.losses import VITAL, Harm, Loss, Objects
 from stackproof.flux.releases import AUTO, DISABLED, ENABLED, server_side_apply
 from stackproof.flux.tree import Key, Tree, key_of
-from stackproof.manifests import WORKLOAD_KINDS, Manifest
+from stackproof.helm.manifests import WORKLOAD_KINDS, Manifest
+from stackproof.rules import Rules
 
 from . import podsecurity
 from .deployed import Deployed
@@ -82,7 +82,7 @@ class Change:
         return losses.successor(manifest, self.after) if is_workload else None
 
 
-MIGRATION: Checks[Change] = Checks()
+MIGRATION: Rules[Change] = Rules()
 
 
 @MIGRATION.register

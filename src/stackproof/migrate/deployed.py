@@ -18,8 +18,8 @@ from stackproof.errors import StackproofError
 from stackproof.flux.controllers import manifest as as_manifest
 from stackproof.flux.losses import secret_of
 from stackproof.flux.tree import Key
-from stackproof.kube import Kube
-from stackproof.manifests import CLUSTER_KINDS, Manifest, thaw
+from stackproof.helm.manifests import CLUSTER_KINDS, Manifest, thaw
+from stackproof.kube.client import Kube
 
 from .podsecurity import LABEL
 

@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from stackproof import application
-from stackproof.checkout import Checkout
-from stackproof.manifests import Manifest, containers
-from stackproof.surroundings import read_values
+from stackproof.helm.externals import read_values
+from stackproof.helm.manifests import Manifest, containers
+from stackproof.repo.checkout import Checkout
+from stackproof.toolchain import openwebui
 
 _REVISION = re.compile(r"^revision\b[^=]*=\s*['\"](\w+)['\"]", re.MULTILINE)
 _UPSTREAM = "ghcr.io/open-webui/open-webui"
@@ -38,7 +38,7 @@ def migrations(checkout: Checkout, manifests: Iterable[Manifest]) -> frozenset[s
         for container in containers(manifest)
         if container["name"] == "open-webui"
     }
-    here = application.locate(checkout, build=False)
+    here = openwebui.locate(checkout, build=False)
     if here.path is None or images != {f"{_UPSTREAM}:v{here.version}"}:
         return None
     return read_migrations(here.path.parent.parent)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from stackproof.manifests import Manifest, containers, pod_template
+from stackproof.helm.manifests import Manifest, containers, pod_template
 
 LABEL = "pod-security.kubernetes.io/enforce"
 _VOLUMES = frozenset(

@@ -16,15 +16,15 @@ from typing import Any, Final
 
 import yaml
 
-from stackproof import helm
-from stackproof.checkout import Checkout
 from stackproof.errors import StackproofError
 from stackproof.flux.tree import build_tenant
-from stackproof.helm import HelmError, Render
-from stackproof.manifests import Release, containers
-from stackproof.permutations import Keys, Leaf, Space, nested, scenarios, value_at
-from stackproof.surroundings import merged, read_values
-from stackproof.tenants import load_registry
+from stackproof.helm import renderer
+from stackproof.helm.externals import merged, read_values
+from stackproof.helm.manifests import Release, containers
+from stackproof.helm.renderer import HelmError, Render
+from stackproof.repo.checkout import Checkout
+from stackproof.repo.tenants import load_registry
+from stackproof.values.combinations import Keys, Leaf, Space, nested, scenarios, value_at
 
 _CONFIG: Final = ("openWebui", "config")
 _ADMIN: Final = ("openWebui", "admin")
@@ -336,11 +336,11 @@ class _Chart:
         return _environment(self._render(values))
 
     def _environments(self, each: Sequence[Mapping[str, Any]]) -> list[dict[str, str] | None]:
-        outcomes = helm.render_many([self._asked(values) for values in each])
+        outcomes = renderer.render_many([self._asked(values) for values in each])
         return [_environment(one) if isinstance(one, Release) else None for one in outcomes]
 
     def _render(self, values: Mapping[str, Any]) -> Release:
-        outcome = helm.render_many([self._asked(values)])[0]
+        outcome = renderer.render_many([self._asked(values)])[0]
         if isinstance(outcome, HelmError):
             raise outcome
         return outcome
@@ -351,7 +351,7 @@ class _Chart:
             values=[values],
             release=self.release,
             namespace=self.namespace,
-            kube_version=helm.newest_kubernetes(),
+            kube_version=renderer.newest_kubernetes(),
         )
 
 

@@ -9,16 +9,16 @@ hole in the checks, or has its reason in mutants-allowed.yaml.
 
 from __future__ import annotations
 
-from stackproof.mutants.judge import Judge, Verdict
-from stackproof.mutants.operators import Mutant, files, mutants
-from stackproof.mutants.run import Result, Summary, allowed, run, sample, since
+from .judge import Fate, Judge
+from .operators import Mutant, files, mutants
+from .run import Result, Summary, allowed, run, sample, since
 
 __all__ = [
+    "Fate",
     "Judge",
     "Mutant",
     "Result",
     "Summary",
-    "Verdict",
     "allowed",
     "files",
     "mutants",

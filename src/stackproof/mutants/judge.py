@@ -16,30 +16,32 @@ from pathlib import Path
 
 import yaml
 
-from stackproof import audit, helm
-from stackproof.checkout import Checkout
 from stackproof.checks.application import APPLICATION
 from stackproof.checks.configs import refused
-from stackproof.checks.delivered import differing
-from stackproof.checks.deployment import DEPLOYMENT, Scene
+from stackproof.checks.deployment import DEPLOYMENT, RenderedDeployment
 from stackproof.checks.invariants import INVARIANTS, broken
 from stackproof.checks.observability import OBSERVABILITY
 from stackproof.checks.platform import PLATFORM
 from stackproof.checks.settings import SETTINGS
-from stackproof.deployment import Deployment
 from stackproof.errors import StackproofError
-from stackproof.helm import HelmError, Render, Values
-from stackproof.manifests import Manifest, Release
-from stackproof.mutants.operators import Mutant
-from stackproof.permutations import BASE, Space, scenarios
-from stackproof.surroundings import Rendered, Surroundings
+from stackproof.flux.delivered import differing
+from stackproof.flux.deployment import Deployment
+from stackproof.helm import renderer
+from stackproof.helm.externals import ExternalObjects, Rendered
+from stackproof.helm.manifests import Manifest, Release
+from stackproof.helm.renderer import HelmError, Render, Values
+from stackproof.repo.checkout import Checkout
+from stackproof.values import unused
+from stackproof.values.combinations import BASE, Space, scenarios
+
+from .operators import Mutant
 
 _COPIED = ("charts", "observability", "flux", "schemas", "tools", ".github", "versions.yaml")
 _MIXED = 6
 _RICH = 2
 
 
-class Verdict(StrEnum):
+class Fate(StrEnum):
     """What became of a mutant."""
 
     KILLED = "killed"
@@ -50,10 +52,10 @@ class Verdict(StrEnum):
 
 
 @dataclass(frozen=True)
-class Judgement:
+class MutantResult:
     """A verdict, and how it came about."""
 
-    verdict: Verdict
+    verdict: Fate
     by: str = ""
     """The check that killed it."""
     message: str = ""
@@ -102,7 +104,7 @@ class Judge:
         if not self._whole:
             self._cases(self._root)
         self._flux_before = self._flux() if self._whole else ()
-        self._deployed_before = self._deployed() if self._whole else ()
+        self._deployed_before = self._fingerprints() if self._whole else ()
         self._refuse_unsound()
 
     @property
@@ -120,7 +122,7 @@ class Judge:
                 todo="Mutants are judged by checks that hold: put this right first.",
             )
 
-    def judge(self, mutant: Mutant) -> Judgement:
+    def judge(self, mutant: Mutant) -> MutantResult:
         """Return what becomes of a mutant. The copy is as before afterwards."""
         chart = self._chart_of(mutant.file)
         if chart is not None and chart not in self._before:
@@ -132,11 +134,11 @@ class Judge:
         try:
             return self._judged(mutant, chart)
         except HelmError as error:
-            return Judgement(Verdict.KILLED, "render", error.message)
+            return MutantResult(Fate.KILLED, "render", error.message)
         except StackproofError as error:
-            return Judgement(Verdict.KILLED, "load", str(error))
+            return MutantResult(Fate.KILLED, "load", str(error))
         except Exception as error:  # noqa: BLE001 (whatever it is, it is told)
-            return Judgement(Verdict.CRASHED, _raiser(error), f"{type(error).__name__}: {error}")
+            return MutantResult(Fate.CRASHED, _raiser(error), f"{type(error).__name__}: {error}")
         finally:
             path.write_text(text, encoding="utf-8")
 
@@ -146,7 +148,7 @@ class Judge:
         parts = Path(file).parts
         return self._root / "charts" / parts[1] if parts[0] == "charts" else None
 
-    def _judged(self, mutant: Mutant, chart: Path | None) -> Judgement:
+    def _judged(self, mutant: Mutant, chart: Path | None) -> MutantResult:
         changed: list[str] = []
         if chart is not None and not mutant.file.endswith("values-prod.yaml"):
             for name, print_, judged in self._renders(chart):
@@ -161,48 +163,50 @@ class Judge:
                 if judged is not None:
                     return judged
         if not changed:
-            return Judgement(Verdict.EQUIVALENT)
+            return MutantResult(Fate.EQUIVALENT)
         if chart is not None:
             # Last, by trying each: a value that does nothing, a change that reaches no pod.
             for one in sorted(self._idle(chart) - self._idle_before[chart]):
-                return Judgement(Verdict.KILLED, "audit", one)
-        return Judgement(Verdict.SURVIVED, seen_in=tuple(changed))
+                return MutantResult(Fate.KILLED, "audit", one)
+        return MutantResult(Fate.SURVIVED, seen_in=tuple(changed))
 
     # --- One chart ------------------------------------------------------------------------------
 
-    def _renders(self, chart: Path) -> Iterator[tuple[str, Fingerprint | None, Judgement | None]]:
+    def _renders(
+        self, chart: Path
+    ) -> Iterator[tuple[str, Fingerprint | None, MutantResult | None]]:
         """Yield each case: its name, what it renders to, and a judgement if that is wrong."""
-        surroundings = Surroundings.load(chart, self._pins)
+        external_objects = ExternalObjects.load(chart, self._pins)
         for case, outcome in self._outcomes(chart):
             if isinstance(outcome, HelmError):
-                killed = Judgement(Verdict.KILLED, "render", outcome.message)
+                killed = MutantResult(Fate.KILLED, "render", outcome.message)
                 yield case.name, None, None if case.must_fail else killed
                 continue
             if case.must_fail:
-                killed = Judgement(Verdict.KILLED, "refusal", f"{case.name} is not refused")
+                killed = MutantResult(Fate.KILLED, "refusal", f"{case.name} is not refused")
                 yield case.name, fingerprint(outcome), killed
                 continue
-            rendered = surroundings.around(outcome, case.values)
+            rendered = external_objects.around(outcome, case.values)
             found = next(_objections(chart, rendered, case.deaf), None)
             yield (
                 case.name,
                 fingerprint(outcome),
-                Judgement(Verdict.KILLED, *found) if found else None,
+                MutantResult(Fate.KILLED, *found) if found else None,
             )
 
     def _idle(self, chart: Path) -> frozenset[str]:
         """Return the values of the richest scenario files that do nothing."""
         files_ = [c.values[0] for c in self._cases(chart) if c.values and not c.must_fail]
         rich = [file for file in files_ if isinstance(file, Path)][:_RICH]
-        found = [one for file in rich for one in audit.idle(chart, [file], 0, file.name)]
-        stale = [one for file in files_ for one in audit.unrolled(chart, [file])]
-        return frozenset(map(str, found)) | frozenset(audit.unread(chart)) | frozenset(stale)
+        found = [one for file in rich for one in unused.find(chart, [file], 0, file.name)]
+        stale = [one for file in files_ for one in unused.unrolled(chart, [file])]
+        return frozenset(map(str, found)) | frozenset(unused.unread(chart)) | frozenset(stale)
 
     def _outcomes(self, chart: Path) -> Iterator[tuple[_Case, Release | HelmError]]:
         """Render the cases, the richest first: most mutants are killed there."""
         cases = self._cases(chart)
         for some in (cases[:_RICH], cases[_RICH:]):
-            outcomes = helm.render_many(self._asked(chart, case) for case in some)
+            outcomes = renderer.render_many(self._asked(chart, case) for case in some)
             yield from zip(some, outcomes, strict=True)
 
     def _asked(self, chart: Path, case: _Case) -> Render:
@@ -216,7 +220,7 @@ class Judge:
 
     @cached_property
     def _kube_version(self) -> str:
-        return helm.newest_kubernetes()
+        return renderer.newest_kubernetes()
 
     def _cases(self, chart: Path) -> list[_Case]:
         if chart not in self._known_cases:
@@ -239,8 +243,8 @@ class Judge:
         Raises:
             StackproofError: The chart renders with none of them.
         """
-        surroundings = Surroundings.load(chart, self._pins)
-        renders = helm.render_many(self._asked(chart, case) for case in cases)
+        external_objects = ExternalObjects.load(chart, self._pins)
+        renders = renderer.render_many(self._asked(chart, case) for case in cases)
         refused_ = [case for case in cases if case.must_fail]
         usable: list[tuple[int, _Case]] = []
         said = ""
@@ -250,7 +254,7 @@ class Judge:
                 if case in refused_:
                     usable.append((0, case))
             elif case not in refused_:
-                rendered = surroundings.around(outcome, case.values)
+                rendered = external_objects.around(outcome, case.values)
                 deaf = frozenset(name for name, _ in _objections(chart, rendered, crashes=True))
                 usable.append((-len(outcome.manifests), replace(case, deaf=deaf)))
         if all(case.must_fail for _, case in usable):
@@ -268,9 +272,9 @@ class Judge:
 
     # --- The deployment and the Flux tree ---------------------------------------------------------
 
-    def _deployment(self, mutant: Mutant) -> Iterator[tuple[str, Judgement | None]]:
+    def _deployment(self, mutant: Mutant) -> Iterator[tuple[str, MutantResult | None]]:
         if not mutant.file.startswith("flux/"):
-            now = self._deployed()
+            now = self._fingerprints()
             if not all(map(alike, self._deployed_before, now)):
                 yield "the deployment", self._judged_deployment()
             elif mutant.file.endswith("/values.yaml"):
@@ -283,34 +287,34 @@ class Judge:
             if not alike(self._flux_before, flux):
                 yield "the Flux tree", self._judged_flux()
 
-    def _scene(self) -> Scene:
-        return Scene(Deployment.load(Checkout(self._root)))
+    def _deployed(self) -> RenderedDeployment:
+        return RenderedDeployment(Deployment.load(Checkout(self._root)))
 
-    def _deployed(self) -> tuple[Fingerprint, ...]:
-        return tuple(fingerprint(release) for release in self._scene().releases)
+    def _fingerprints(self) -> tuple[Fingerprint, ...]:
+        return tuple(fingerprint(release) for release in self._deployed().releases)
 
-    def _judged_deployment(self) -> Judgement | None:
-        scene = self._scene()
-        surroundings = {
-            name: Surroundings.load(self._root / "charts" / name, self._pins)
+    def _judged_deployment(self) -> MutantResult | None:
+        deployed = self._deployed()
+        external_objects = {
+            name: ExternalObjects.load(self._root / "charts" / name, self._pins)
             for name in ("lgtm", "open-webui-stack")
         }
-        deployment = scene.deployment
-        found = broken(surroundings["lgtm"].around(scene.lgtm, deployment.lgtm_values()))
+        deployment = deployed.deployment
+        found = broken(external_objects["lgtm"].around(deployed.lgtm, deployment.lgtm_values()))
         tenant = deployment.registry.tenants[0]
-        stack = surroundings["open-webui-stack"]
+        stack = external_objects["open-webui-stack"]
         found = found or broken(
-            stack.around(scene.tenants[tenant.name], deployment.tenant_values(tenant))
+            stack.around(deployed.tenants[tenant.name], deployment.tenant_values(tenant))
         )
         if found:
-            return Judgement(Verdict.KILLED, *found)
+            return MutantResult(Fate.KILLED, *found)
         for check in (*DEPLOYMENT, *SETTINGS, *PLATFORM):
-            for problem in check.find(scene):
-                return Judgement(Verdict.KILLED, check.name, problem)
+            for problem in check.find(deployed):
+                return MutantResult(Fate.KILLED, check.name, problem)
         # Last, because starting the programs takes longest.
-        for release in (scene.lgtm, scene.tenants[tenant.name]):
+        for release in (deployed.lgtm, deployed.tenants[tenant.name]):
             for problem in refused(release):
-                return Judgement(Verdict.KILLED, "configs", problem)
+                return MutantResult(Fate.KILLED, "configs", problem)
         return None
 
     def _flux(self) -> Fingerprint:
@@ -324,15 +328,15 @@ class Judge:
         objects = [m for step in built.steps for m in step.objects]
         return (*steps, *((m.source, _said(m), _meant(m)) for m in objects))
 
-    def _judged_flux(self) -> Judgement | None:
+    def _judged_flux(self) -> MutantResult | None:
         from stackproof.flux.checks import FLUX, Subject
 
         subject = Subject.load(Checkout(self._root))
         for check in FLUX:
             for problem in check.find(subject):
-                return Judgement(Verdict.KILLED, check.name, problem)
-        for problem in differing(subject.tree, self._scene().deployment):
-            return Judgement(Verdict.KILLED, "delivered", problem)
+                return MutantResult(Fate.KILLED, check.name, problem)
+        for problem in differing(subject.tree, self._deployed().deployment):
+            return MutantResult(Fate.KILLED, "delivered", problem)
         return None
 
 

@@ -18,8 +18,9 @@ from pathlib import Path
 import yaml
 
 from stackproof.errors import StackproofError
-from stackproof.mutants.judge import Judge, Judgement, Verdict
-from stackproof.mutants.operators import Mutant, files, mutants
+
+from .judge import Fate, Judge, MutantResult
+from .operators import Mutant, files, mutants
 
 ALLOWED = "mutants-allowed.yaml"
 _CHART_FILES = ("templates/*", "files/*", "values.yaml")
@@ -31,10 +32,10 @@ class Result:
     """A mutant and what became of it."""
 
     mutant: Mutant
-    judgement: Judgement
+    judgement: MutantResult
 
     @property
-    def verdict(self) -> Verdict:
+    def verdict(self) -> Fate:
         """What became of it."""
         return self.judgement.verdict
 
@@ -51,25 +52,25 @@ class Summary:
     deaf: Mapping[str, int] = field(default_factory=dict)
     """Checks that fail without a mutant, and so notice none: in how many scenarios."""
 
-    def count(self, verdict: Verdict) -> int:
+    def count(self, verdict: Fate) -> int:
         """Return how many mutants ended so."""
         return sum(result.verdict is verdict for result in self.results)
 
     @property
     def share(self) -> float | None:
         """Killed mutants of those that are not equivalent, 0 to 1; None if all are."""
-        counted = len(self.results) - self.count(Verdict.EQUIVALENT)
-        return self.count(Verdict.KILLED) / counted if counted else None
+        counted = len(self.results) - self.count(Fate.EQUIVALENT)
+        return self.count(Fate.KILLED) / counted if counted else None
 
     @property
     def crashed(self) -> tuple[Result, ...]:
         """Those that a check could not cope with."""
-        return tuple(one for one in self.results if one.verdict is Verdict.CRASHED)
+        return tuple(one for one in self.results if one.verdict is Fate.CRASHED)
 
     @property
     def survivors(self) -> tuple[Result, ...]:
         """Those that nothing noticed."""
-        return tuple(one for one in self.results if one.verdict is Verdict.SURVIVED)
+        return tuple(one for one in self.results if one.verdict is Fate.SURVIVED)
 
     @property
     def unexplained(self) -> tuple[Result, ...]:
@@ -80,9 +81,7 @@ class Summary:
     def stale(self) -> tuple[str, ...]:
         """Explanations of mutants that there are no more, or that are noticed: to be deleted."""
         alive = {
-            one.mutant.id
-            for one in (*self.results, *self.others)
-            if one.verdict is Verdict.SURVIVED
+            one.mutant.id for one in (*self.results, *self.others) if one.verdict is Fate.SURVIVED
         }
         return tuple(sorted(self.allowed.keys() - alive))
 
@@ -90,11 +89,11 @@ class Summary:
         """The run as build/report/mutants.json has it."""
         killers: dict[str, int] = defaultdict(int)
         for one in self.results:
-            if one.verdict is Verdict.KILLED:
+            if one.verdict is Fate.KILLED:
                 killers[one.judgement.by] += 1
         return {
             "mutants": len(self.results),
-            **{str(verdict): self.count(verdict) for verdict in Verdict},
+            **{str(verdict): self.count(verdict) for verdict in Fate},
             "killed_share": None if self.share is None else round(self.share, 4),
             "deaf": dict(self.deaf),
             "explained": len(self.survivors) - len(self.unexplained),

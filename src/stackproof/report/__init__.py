@@ -6,10 +6,11 @@ from pathlib import Path
 
 from stackproof.errors import StackproofError
 from stackproof.isolation import Proof
-from stackproof.report.data import Extras, evidence_json, isolation_json, read_extras, write_json
-from stackproof.report.metrics import send_metrics
-from stackproof.report.page import page
-from stackproof.report.terminal import show
+
+from .data import Extras, evidence_json, isolation_json, read_extras, write_json
+from .metrics import send_metrics
+from .page import page
+from .terminal import show
 
 __all__ = [
     "Extras",

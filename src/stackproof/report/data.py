@@ -16,7 +16,7 @@ from typing import Any
 from stackproof.backends import READ_APIS
 from stackproof.errors import StackproofError
 from stackproof.isolation import Proof
-from stackproof.verdict import Cell, Violation
+from stackproof.isolation.verdict import Cell, Violation
 
 #: Up to this many tenants every cell is listed, beyond it only those that are not as expected.
 ALL_CELLS = 20
@@ -118,12 +118,12 @@ def evidence_json(proof: Proof) -> dict[str, Any]:
     return {
         "run_id": proof.run_id,
         "stack": proof.stack,
-        "door": proof.door.value,
+        "entry_point": proof.entry_point.value,
         "requests": proof.requests,
         "memory_bytes": dict(proof.memory),
         "timings_s": {name: round(value, 3) for name, value in proof.timings.items()},
         "health": list(proof.health),
-        "complaints": list(proof.complaints),
+        "log_errors": list(proof.log_errors),
         "notes": list(proof.notes),
         "violations": [_violation(violation) for violation in proof.violations],
         "apis": [{**asdict(api), "signal": api.signal.value} for api in proof.apis],

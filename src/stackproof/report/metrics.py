@@ -15,10 +15,11 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
     ExportMetricsServiceRequest,
 )
 
-from stackproof import telemetry
 from stackproof.isolation import Proof
-from stackproof.stack.base import Signal, Stack
-from stackproof.verdict import Verdict
+from stackproof.isolation.verdict import Verdict
+from stackproof.model import Signal
+from stackproof.otlp import senders
+from stackproof.stack.base import Stack
 
 
 def figures(proof: Proof) -> Iterator[tuple[str, str, Mapping[str, str], float]]:
@@ -54,5 +55,5 @@ def send_metrics(proof: Proof, stack: Stack, tenant: str) -> None:
     """
     access = stack.reader(tenant)
     url = f"{stack.gateway_url}/otlp" if stack.gateway_url else stack.otlp_http(tenant)
-    with telemetry.HttpSender(url, auth=access.auth, headers=access.headers) as sender:
+    with senders.HttpSender(url, auth=access.auth, headers=access.headers) as sender:
         sender.send(Signal.METRICS, message(proof))

@@ -11,12 +11,13 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from stackproof.backends import READ_APIS
 from stackproof.isolation import Proof
-from stackproof.report.data import ALL_CELLS, Extras
-from stackproof.report.picture import Panel, State, panels, state, ticks
-from stackproof.report.plots import spans
-from stackproof.report.wording import groups, headline, number
-from stackproof.stack.base import Signal
-from stackproof.verdict import Check, Violation
+from stackproof.isolation.verdict import Finding, Violation
+from stackproof.model import Signal
+
+from .data import ALL_CELLS, Extras
+from .picture import Panel, State, panels, state, ticks
+from .plots import spans
+from .wording import groups, headline, number
 
 #: At most this many violations are shown in full; the JSON beside the page holds them all.
 MOST_VIOLATIONS = 100
@@ -63,7 +64,7 @@ class _CheckGroup:
 
     name: str
     count: int
-    failed: tuple[Check, ...]
+    failed: tuple[Finding, ...]
 
 
 def page(proof: Proof, extras: Extras) -> str:
@@ -160,7 +161,7 @@ def _targets(violations: Sequence[Violation]) -> dict[tuple[str, str, Signal], s
     return targets
 
 
-def _groups(checks: Sequence[Check]) -> list[_CheckGroup]:
+def _groups(checks: Sequence[Finding]) -> list[_CheckGroup]:
     counts = Counter(check.name for check in checks)
     return [
         _CheckGroup(

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from stackproof.stack.base import Signal
-from stackproof.verdict import Cell, Matrix, Observed
+from stackproof.isolation.verdict import Cell, Matrix, Observed
+from stackproof.model import Signal
 
 
 class State(StrEnum):

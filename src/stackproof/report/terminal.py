@@ -8,9 +8,10 @@ from rich.table import Table
 from rich.text import Text
 
 from stackproof.isolation import Proof
-from stackproof.report.picture import State, state
-from stackproof.report.wording import groups, headline
-from stackproof.verdict import Verdict
+from stackproof.isolation.verdict import Verdict
+
+from .picture import State, state
+from .wording import groups, headline
 
 #: More tenants than this do not fit side by side.
 _MOST_COLUMNS = 8
@@ -69,9 +70,9 @@ def summary(proof: Proof) -> Group:
         if more > 0:
             parts.append(Text(f"… and {more} other kinds in the report", "dim"))
     parts += [Text(f"note: {note}", "dim") for note in proof.notes]
-    if proof.complaints:
+    if proof.log_errors:
         parts.append(Text("\nWhat the components' logs say:"))
-        parts += [Text(f"  {line[:_LONGEST]}", "dim") for line in proof.complaints]
+        parts += [Text(f"  {line[:_LONGEST]}", "dim") for line in proof.log_errors]
     return Group(*parts)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from stackproof.isolation import Proof
-from stackproof.verdict import Kind, Verdict, Violation
+from stackproof.isolation.verdict import Verdict, Violation, ViolationKind
 
 
 def number(count: int, one: str, many: str = "") -> str:
@@ -28,8 +28,8 @@ def headline(proof: Proof) -> str:
         also = [
             text
             for kind, text in (
-                (Kind.NOT_REFUSED, "requests that had to be refused were answered"),
-                (Kind.STRAY, "telemetry lies under a tenant that nobody has"),
+                (ViolationKind.NOT_REFUSED, "requests that had to be refused were answered"),
+                (ViolationKind.FALLBACK, "telemetry lies under a tenant that nobody has"),
             )
             if kind in kinds
         ]
@@ -47,6 +47,6 @@ def groups(violations: Sequence[Violation]) -> list[list[Violation]]:
     """
     together: dict[tuple[object, ...], list[Violation]] = {}
     for each in violations:
-        who = (each.reader, each.owners) if each.kind is Kind.LEAK else ()
+        who = (each.reader, each.owners) if each.kind is ViolationKind.LEAK else ()
         together.setdefault((each.kind, each.signal, *who), []).append(each)
     return list(together.values())

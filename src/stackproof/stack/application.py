@@ -15,13 +15,14 @@ from typing import Self
 
 import urllib3
 
-from stackproof import application
 from stackproof.errors import StackproofError
-from stackproof.helm import Values
-from stackproof.stack.local import LocalStack
-from stackproof.stack.pod import LOOPBACK
-from stackproof.stack.ports import PortLeases
-from stackproof.stack.process import Process
+from stackproof.helm.renderer import Values
+from stackproof.toolchain import openwebui
+
+from .local import LocalStack
+from .pod import LOOPBACK
+from .ports import PortLeases
+from .process import Process
 
 _READY_SECONDS = 180.0
 
@@ -54,7 +55,7 @@ class Application:
         data = self.pod.directory / "data"
         self.environment: Mapping[str, str] = {
             **rendered,
-            **application.HERE,
+            **openwebui.HERE,
             "DATA_DIR": str(data),
             "DATABASE_URL": f"sqlite:///{data}/webui.db",
             "OPENAI_API_BASE_URL": self.url,
@@ -62,7 +63,7 @@ class Application:
         self._process = Process(
             f"{self.pod.name}",
             [
-                *(str(application.find()), "-c", _UVICORN, "open_webui.main:app"),
+                *(str(openwebui.find()), "-c", _UVICORN, "open_webui.main:app"),
                 *("--host", LOOPBACK, "--port", str(self._port)),
             ],
             self.environment,
@@ -115,7 +116,7 @@ class Application:
             return None, str(error)
         return answer.status, answer.data.decode(errors="replace")
 
-    def complaints(self) -> list[str]:
+    def log_errors(self) -> list[str]:
         """Return what it has printed of telemetry that it could not send, each sentence once."""
         text = self._process.log.read_text(errors="replace")
         found = (match[1] for match in _COMPLAINT.finditer(text))

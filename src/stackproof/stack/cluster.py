@@ -16,10 +16,11 @@ from types import TracebackType
 from typing import Any, Self
 
 from stackproof.errors import StackproofError
-from stackproof.kube import ApiError, Kube, Object, why_not
-from stackproof.stack import provisioning
-from stackproof.stack.base import READS, TENANT_HEADER, Access, Backend
-from stackproof.stack.forward import Forward
+from stackproof.kube.client import ApiError, Kube, Object, why_not
+from stackproof.model import READS, TENANT_HEADER, Access, Backend
+
+from . import provisioning
+from .forward import Forward
 
 #: The labels that our charts give; see the templates' selectorLabels.
 _NAME = "app.kubernetes.io/name"
@@ -258,7 +259,7 @@ class ClusterStack:
         """Nothing: it is not measured here."""
         return {}
 
-    def complaints(self) -> Sequence[str]:
+    def log_errors(self) -> Sequence[str]:
         """The last errors in each component's log, and of the forwarded ports."""
         found = [
             f"{forward.where}: {forward.last_error}"

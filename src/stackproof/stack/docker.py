@@ -16,13 +16,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from stackproof.deployment import Deployment
 from stackproof.errors import StackproofError
-from stackproof.images import Images
-from stackproof.manifests import Release, pod_template
-from stackproof.stack.local import LAPTOP, LocalStack
-from stackproof.stack.pod import LOOPBACK, Pod
-from stackproof.stack.process import Running
+from stackproof.flux.deployment import Deployment
+from stackproof.helm.manifests import Release, pod_template
+from stackproof.toolchain.images import Images
+
+from .local import LAPTOP, LocalStack
+from .pod import LOOPBACK, Pod
+from .process import Program
 
 #: The component whose image a program is in, where it is not called as the program.
 _COMPONENTS = {"caddy": "gateway"}
@@ -32,7 +33,7 @@ _OWNER = "stackproof.owner"
 
 
 @dataclass
-class Container(Running):
+class Container(Program):
     """A container with the interface of a process."""
 
     name: str
@@ -142,7 +143,7 @@ class DockerStack(LocalStack):
     def _image(self, program: str) -> str:
         return self._images.choose(_COMPONENTS.get(program, program)).reference
 
-    def _process(self, pod: Pod) -> Running:
+    def _process(self, pod: Pod) -> Program:
         from testcontainers.core.config import testcontainers_config
         from testcontainers.core.container import DockerContainer
         from testcontainers.core.network import Network

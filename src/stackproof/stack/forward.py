@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from stackproof.errors import StackproofError
-from stackproof.kube import Kube
+from stackproof.kube.client import Kube
 
 _BUFFER = 65536
 

@@ -21,11 +21,12 @@ from typing import Any
 import yaml
 
 from stackproof.errors import StackproofError
-from stackproof.evidence import condition
 from stackproof.flux.tree import BOOTSTRAP, FLUX_NAMESPACE, KUSTOMIZE_GROUP
-from stackproof.kube import Kube, Object
-from stackproof.stack.forward import Forward
-from stackproof.stack.install import CONTROLLERS, Installer, crds, objects, values
+from stackproof.kube.client import Kube, Object
+from stackproof.kube.diagnostics import condition
+
+from .forward import Forward
+from .install import CONTROLLERS, Installer, crds, objects, values
 
 SOURCE = "source.toolkit.fluxcd.io/v1"
 KUSTOMIZE = f"{KUSTOMIZE_GROUP}/v1"

@@ -21,16 +21,18 @@ from typing import Any
 
 import yaml
 
-from stackproof import helm, programs
-from stackproof.deployment import LGTM_RELEASE, TENANT_RELEASE, Deployment
 from stackproof.errors import StackproofError
-from stackproof.evidence import condition
 from stackproof.flux import tree
-from stackproof.images import Choice
-from stackproof.kube import Kube, Object
-from stackproof.manifests import thaw
-from stackproof.stack.secrets import SecretStore
-from stackproof.tenants import OBSERVABILITY_NAMESPACE
+from stackproof.flux.deployment import LGTM_RELEASE, TENANT_RELEASE, Deployment
+from stackproof.helm import renderer
+from stackproof.helm.manifests import thaw
+from stackproof.kube.client import Kube, Object
+from stackproof.kube.diagnostics import condition
+from stackproof.repo.tenants import OBSERVABILITY_NAMESPACE
+from stackproof.toolchain import programs
+from stackproof.toolchain.images import ImageChoice
+
+from .secrets import SecretStore
 
 STORE = "gcp-secret-manager"
 OPERATORS = ("external-secrets",)
@@ -62,7 +64,7 @@ def objects(name: str, **images: str) -> list[dict[str, Any]]:
     return [each for each in yaml.load_all(filled, Loader=yaml.CSafeLoader) if each]
 
 
-def values(choices: Mapping[str, Choice]) -> tuple[helm.Values, helm.Values]:
+def values(choices: Mapping[str, ImageChoice]) -> tuple[renderer.Values, renderer.Values]:
     """Return what a test cluster lays over the values of charts/lgtm, and of a tenant's release."""
 
     def some(keys: Mapping[str, str]) -> dict[str, Any]:
@@ -138,7 +140,11 @@ class Installer:
     """
 
     def __init__(
-        self, kube: Kube, kubeconfig: Path, deployment: Deployment, choices: Mapping[str, Choice]
+        self,
+        kube: Kube,
+        kubeconfig: Path,
+        deployment: Deployment,
+        choices: Mapping[str, ImageChoice],
     ) -> None:
         self.kube = kube
         self.kubeconfig = kubeconfig
@@ -264,7 +270,7 @@ def crds(program: str, deployment: Deployment) -> list[dict[str, Any]]:
 
 
 @contextmanager
-def _files(layers: Sequence[helm.Values]) -> Iterator[list[Path]]:
+def _files(layers: Sequence[renderer.Values]) -> Iterator[list[Path]]:
     """Give values as files for helm: what is one already, and a temporary one for what is not."""
     with tempfile.TemporaryDirectory(prefix="stackproof-values-") as folder:
         found = []

@@ -18,16 +18,18 @@ from typing import Any, Self
 import yaml
 from pytest_kind import KindCluster
 
-from stackproof import evidence, programs
-from stackproof.checkout import Checkout
-from stackproof.deployment import Deployment
 from stackproof.errors import StackproofError
-from stackproof.images import Choice, Images
-from stackproof.kube import Kube
-from stackproof.stack.cluster import ClusterStack, Collector
-from stackproof.stack.gitops import Flux
-from stackproof.stack.install import COMPONENTS, CONTROLLERS, OPERATORS, Installer, objects
-from stackproof.versions import Versions
+from stackproof.flux.deployment import Deployment
+from stackproof.kube import diagnostics
+from stackproof.kube.client import Kube
+from stackproof.repo.checkout import Checkout
+from stackproof.repo.versions import Versions
+from stackproof.toolchain import programs
+from stackproof.toolchain.images import ImageChoice, Images
+
+from .cluster import ClusterStack, Collector
+from .gitops import Flux
+from .install import COMPONENTS, CONTROLLERS, OPERATORS, Installer, objects
 
 DEFAULT_NAME = "stackproof"
 
@@ -47,7 +49,7 @@ def cluster_name() -> str:
     return os.environ.get("KIND_CLUSTER") or DEFAULT_NAME
 
 
-class Kind(KindCluster):  # type: ignore[misc]
+class PinnedKindCluster(KindCluster):  # type: ignore[misc]
     """pytest-kind's cluster, made by the kind that tools/ pins, with its files in build/kind.
 
     Args:
@@ -180,8 +182,8 @@ class KindStack(ClusterStack):
         """Seconds of each step of entering."""
         self._say = say
         self._made = False
-        self._choices: dict[str, Choice] = {}
-        self.cluster = Kind(deployment.checkout, cluster_name())
+        self._choices: dict[str, ImageChoice] = {}
+        self.cluster = PinnedKindCluster(deployment.checkout, cluster_name())
         self._installer: Installer | None = None
 
     # --- life ---
@@ -257,7 +259,7 @@ class KindStack(ClusterStack):
             return
         target = self.deployment.checkout.root / "build" / "evidence" / "install.tar.gz"
         try:
-            evidence.of_cluster(self.kube, self._installer.namespaces, target)
+            diagnostics.of_cluster(self.kube, self._installer.namespaces, target)
             self._say(f"evidence: {target}")
         except StackproofError as error:
             self._say(f"no evidence: {error}")
@@ -290,7 +292,7 @@ class KindStack(ClusterStack):
         return Flux(self.installer)
 
     @property
-    def choices(self) -> Mapping[str, Choice]:
+    def choices(self) -> Mapping[str, ImageChoice]:
         """The image of each component, and how it was had."""
         return self._choices
 
@@ -300,7 +302,7 @@ class KindStack(ClusterStack):
         return [of[name] for name in self.deployment.registry.names if name in of]
 
 
-def choose(checkout: Checkout, *, flux: bool = False) -> dict[str, Choice]:
+def choose(checkout: Checkout, *, flux: bool = False) -> dict[str, ImageChoice]:
     """Return the image of every component of a cluster, which Docker then has."""
     images = Images(checkout)
     found = {name: images.choose(name) for name in COMPONENTS}
@@ -316,7 +318,7 @@ def down(checkout: Checkout) -> bool:
     Raises:
         StackproofError: Somebody else made it.
     """
-    cluster = Kind(checkout, cluster_name())
+    cluster = PinnedKindCluster(checkout, cluster_name())
     if not cluster.exists():
         return False
     cluster.adopt()

@@ -17,19 +17,20 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from stackproof import programs
-from stackproof.deployment import Deployment
 from stackproof.errors import StackproofError
-from stackproof.helm import Values
-from stackproof.manifests import Release, containers
-from stackproof.stack import provisioning
-from stackproof.stack.base import READS, TENANT_HEADER, Access, Backend
-from stackproof.stack.pod import LOOPBACK, Pod, ServicePort, pods, service_ports
-from stackproof.stack.ports import PortLeases
-from stackproof.stack.process import Process, Running
-from stackproof.stack.scratch import Scratch
-from stackproof.stack.secrets import SecretStore, materialize, synced_values
-from stackproof.tenants import OBSERVABILITY_NAMESPACE
+from stackproof.flux.deployment import Deployment
+from stackproof.helm.manifests import Release, containers
+from stackproof.helm.renderer import Values
+from stackproof.model import READS, TENANT_HEADER, Access, Backend
+from stackproof.repo.tenants import OBSERVABILITY_NAMESPACE
+from stackproof.toolchain import programs
+
+from . import provisioning
+from .pod import LOOPBACK, Pod, ServicePort, pods, service_ports
+from .ports import PortLeases
+from .process import Process, Program
+from .scratch import Scratch
+from .secrets import SecretStore, materialize, synced_values
 
 #: What a laptop wants sooner than a cluster does, with few tenants: the configurations name the
 #: interval, and Go looks for garbage less often, which takes a sixth off the programs' work.
@@ -91,7 +92,7 @@ class LocalStack:
         self._secrets: dict[str, dict[str, dict[str, str]]] = {}
         self._services: dict[ServicePort, int] = {}
         self._pods: dict[str, Pod] = {}
-        self._processes: dict[str, Running] = {}
+        self._processes: dict[str, Program] = {}
         self.directory = Path()
         self._scratch: Scratch | None = None
 
@@ -168,7 +169,7 @@ class LocalStack:
             process.kill()
         self._processes.clear()
 
-    def _process(self, pod: Pod) -> Running:
+    def _process(self, pod: Pod) -> Program:
         environment = pod.environment(self._services, self._secrets[pod.namespace])
         environment |= LAPTOP if self.alloys else _CROWD
         argv = [str(programs.find(pod.program)), *pod.arguments(environment)]
@@ -199,7 +200,7 @@ class LocalStack:
                 )
             time.sleep(0.01)
 
-    def _refuse_ended(self, process: Running) -> None:
+    def _refuse_ended(self, process: Program) -> None:
         ended = process.ended()
         if ended is None:
             return
@@ -304,7 +305,7 @@ class LocalStack:
         peaks = {name: process.peak_bytes() for name, process in self._processes.items()}
         return {name: peak for name, peak in peaks.items() if peak}
 
-    def complaints(self) -> Sequence[str]:
+    def log_errors(self) -> Sequence[str]:
         """The last errors in each log."""
         return [f"{name}: {line}" for name, p in self._processes.items() for line in _bad(p)]
 
@@ -315,7 +316,7 @@ class LocalStack:
         """Names of all processes, such as `mimir` and `open-webui-alloy.enterprise-a`."""
         return tuple(self._processes)
 
-    def process(self, component: str) -> Running:
+    def process(self, component: str) -> Program:
         """Return one process, to look at or to harm."""
         return self._processes[component]
 
@@ -390,7 +391,7 @@ class _PortTakenError(StackproofError):
     """Another program was faster: worth another try with other ports."""
 
 
-def _bad(process: Running) -> list[str]:
+def _bad(process: Program) -> list[str]:
     lines = process.log.read_text(errors="replace").splitlines() if process.log.exists() else []
     return [line for line in lines if _COMPLAINT.search(line)][-_COMPLAINTS:]
 

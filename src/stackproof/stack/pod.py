@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from stackproof.errors import StackproofError
-from stackproof.manifests import EnvVar, Manifest, Release, containers, expand, pod_template
-from stackproof.tenants import OBSERVABILITY_NAMESPACE
+from stackproof.helm.manifests import EnvVar, Manifest, Release, containers, expand, pod_template
+from stackproof.repo.tenants import OBSERVABILITY_NAMESPACE
 
 LOOPBACK = "127.0.0.1"
 

@@ -13,7 +13,7 @@ from typing import Self
 from urllib.parse import urlsplit
 
 from stackproof.errors import StackproofError
-from stackproof.stack.base import READS, TENANT_HEADER, Access, Backend
+from stackproof.model import READS, TENANT_HEADER, Access, Backend
 
 _PREFIX = "STACKPROOF_PASSWORD_"
 
@@ -81,7 +81,7 @@ class RemoteStack:
         return StackproofError(
             f"{what} is reached through the gateway only",
             where=self.name,
-            todo="Prove with the door `gateway`.",
+            todo="Send through the gateway: it has no Alloy.",
         )
 
     def reader(self, tenant: str) -> Access:
@@ -124,7 +124,7 @@ class RemoteStack:
         """Nothing: it is not measured here."""
         return {}
 
-    def complaints(self) -> Sequence[str]:
+    def log_errors(self) -> Sequence[str]:
         """None: there are no logs to read."""
         return ()
 

@@ -12,9 +12,9 @@ import secrets
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from stackproof import helm
 from stackproof.errors import StackproofError
-from stackproof.manifests import Manifest
+from stackproof.helm import renderer
+from stackproof.helm.manifests import Manifest
 
 
 class SecretStore:
@@ -103,7 +103,7 @@ def _synced(external: Manifest, store: SecretStore) -> dict[str, str]:
     if not templates:
         return data
     fetched = {key: value.encode() for key, value in data.items()}
-    made = helm.renderer().secret(templates, fetched)
+    made = renderer.renderer().secret(templates, fetched)
     return {key: value.decode() for key, value in made.items()}
 
 

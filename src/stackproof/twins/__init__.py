@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from stackproof.twins.accounts import ACCOUNTS
-from stackproof.twins.application import APPLICATION
-from stackproof.twins.backups import BACKUPS
-from stackproof.twins.base import CHECKS, Edit, Layer, Outcome, Twin, run
-from stackproof.twins.cluster import CLUSTER
-from stackproof.twins.flux import FLUX
-from stackproof.twins.limits import LIMITS
-from stackproof.twins.local import LOCAL
-from stackproof.twins.migration import MIGRATION
-from stackproof.twins.network import NETWORK
-from stackproof.twins.rendered import RENDERED
-from stackproof.twins.rights import DELIVERED
-from stackproof.twins.sizes import SIZES
-from stackproof.twins.table import markdown
+from .accounts import ACCOUNTS
+from .application import APPLICATION
+from .backups import BACKUPS
+from .base import CHECKS, Edit, Layer, Twin, TwinOutcome, run
+from .cluster import CLUSTER
+from .flux import FLUX
+from .limits import LIMITS
+from .local import LOCAL
+from .migration import MIGRATION
+from .network import NETWORK
+from .rendered import RENDERED
+from .rights import DELIVERED
+from .sizes import SIZES
+from .table import markdown
 
 #: Those that this machine can try.
 TWINS: tuple[Twin, ...] = (
@@ -48,8 +48,8 @@ __all__ = [
     "TWINS",
     "Edit",
     "Layer",
-    "Outcome",
     "Twin",
+    "TwinOutcome",
     "markdown",
     "run",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stackproof.twins.base import Edit, Layer, Twin
+from .base import Edit, Layer, Twin
 
 _TENANTS = "observability/tenants.yaml"
 _GATEWAY = "charts/lgtm/templates/gateway.yaml"

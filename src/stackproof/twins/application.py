@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stackproof.twins.base import Edit, Layer, Twin
+from .base import Edit, Layer, Twin
 
 _APPLICATION = "charts/open-webui-stack/templates/open-webui.yaml"
 

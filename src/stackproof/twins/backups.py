@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stackproof.twins.base import Edit, Layer, Twin
+from .base import Edit, Layer, Twin
 
 _TEMPLATE = "charts/open-webui-stack/templates/backup.yaml"
 _PRODUCTION = "charts/open-webui-stack/values-prod.yaml"

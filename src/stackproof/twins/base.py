@@ -19,29 +19,29 @@ from pathlib import Path
 from typing import Any
 
 from stackproof import isolation
-from stackproof.arrival import ARRIVAL, running
 from stackproof.backends import Client
-from stackproof.checkout import Checkout
 from stackproof.checks.application import APPLICATION
+from stackproof.checks.arrival import ARRIVAL, running
 from stackproof.checks.configs import refused
-from stackproof.checks.delivered import differing
-from stackproof.checks.deployment import DEPLOYMENT, Scene
+from stackproof.checks.deployment import DEPLOYMENT, RenderedDeployment
 from stackproof.checks.invariants import INVARIANTS
 from stackproof.checks.platform import PLATFORM
-from stackproof.deployment import TENANT_RELEASE, Deployment
 from stackproof.errors import StackproofError
 from stackproof.flux.checks import FLUX, Subject
+from stackproof.flux.delivered import differing
+from stackproof.flux.deployment import TENANT_RELEASE, Deployment
 from stackproof.flux.tree import build_tenant
-from stackproof.helm import HelmError
-from stackproof.manifests import Release
+from stackproof.helm.externals import ExternalObjects
+from stackproof.helm.manifests import Release
+from stackproof.helm.renderer import HelmError
+from stackproof.isolation.verdict import Verdict
 from stackproof.migrate import deployed
 from stackproof.migrate.checks import MIGRATION, Change, merged
-from stackproof.stack.base import Signal
+from stackproof.model import Signal
+from stackproof.repo.checkout import Checkout
+from stackproof.repo.tenants import TenantsError
 from stackproof.stack.local import LocalStack
 from stackproof.stack.scratch import Scratch
-from stackproof.surroundings import Surroundings
-from stackproof.tenants import TenantsError
-from stackproof.verdict import Verdict
 
 #: What a twin is made of; the rest of the repository stays where it is.
 _COPIED = (
@@ -141,7 +141,7 @@ class Twin:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class TwinOutcome:
     """What the named check said of a twin."""
 
     twin: Twin
@@ -172,7 +172,7 @@ class Outcome:
         }
 
 
-def run(twin: Twin, checkout: Checkout) -> Outcome:
+def run(twin: Twin, checkout: Checkout) -> TwinOutcome:
     """Put the fault into a copy of the checkout and return what the named check says of it.
 
     Raises:
@@ -186,7 +186,7 @@ def run(twin: Twin, checkout: Checkout) -> Outcome:
         if twin.caught_by != "registry":
             raise
         messages = [str(error)]
-    return Outcome(twin, messages, time.monotonic() - began)
+    return TwinOutcome(twin, messages, time.monotonic() - began)
 
 
 def _ask(twin: Twin, deployment: Deployment, suite: Checkout) -> Iterator[str]:
@@ -214,9 +214,9 @@ def _ask(twin: Twin, deployment: Deployment, suite: Checkout) -> Iterator[str]:
         yield str(error)
         return
     if registry == "deployment":
-        yield from DEPLOYMENT[name].find(Scene(deployment))
+        yield from DEPLOYMENT[name].find(RenderedDeployment(deployment))
     elif registry == "platform":
-        yield from PLATFORM[name].find(Scene(deployment))
+        yield from PLATFORM[name].find(RenderedDeployment(deployment))
     elif registry == "application":
         for tenant in deployment.registry.names:
             yield from APPLICATION[name].find(deployment.tenant(tenant))
@@ -232,7 +232,7 @@ def _invariant(
     """Ask an invariant of every release, each among what its chart says is around it."""
     for release, values in zip(releases, deployment.all_values(), strict=True):
         chart = deployment.checkout.charts / release.manifests[0].source.split("/")[0]
-        around = Surroundings.load(chart, suite).around(release, values)
+        around = ExternalObjects.load(chart, suite).around(release, values)
         yield from INVARIANTS[name].find(around)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stackproof.twins.base import Layer, Twin
+from .base import Layer, Twin
 
 
 def _only(name: str, seed: int, fault: str, reason: str) -> Twin:

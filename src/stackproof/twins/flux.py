@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from stackproof.twins.base import Edit, Layer, Twin
-from stackproof.twins.rights import RIGHTS
+from .base import Edit, Layer, Twin
+from .rights import RIGHTS
 
 _PRODUCTION = "flux/clusters/production"
 _BASE = "flux/base/open-webui"
@@ -396,7 +396,7 @@ FLUX: tuple[Twin, ...] = (
         None,
         "a tenant does not say its host: it becomes nothing",
         "builds",
-        r"step tenant-enterprise-a: nobody defines \$\{HOST\}",
+        r"step tenant-enterprise-a: \$\{HOST\} is undefined",
         Edit("flux/tenants/enterprise-a/tenant.yaml", "      HOST: enterprise-a.soev.ai\n", ""),
     ),
     _twin(

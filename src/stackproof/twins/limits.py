@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from stackproof.twins.base import Edit, Layer, Twin
+from .base import Edit, Layer, Twin
 
 _ALLOY = "charts/open-webui-stack/templates/alloy.yaml"
 _LOKI = "charts/lgtm/templates/loki.yaml"

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from stackproof.stack.base import Signal
-from stackproof.twins.base import Edit, Layer, Twin
-from stackproof.verdict import Verdict
+from stackproof.isolation.verdict import Verdict
+from stackproof.model import Signal
+
+from .base import Edit, Layer, Twin
 
 _ALLOY = "charts/open-webui-stack/templates/alloy.yaml"
 _GATEWAY = "charts/lgtm/templates/gateway.yaml"

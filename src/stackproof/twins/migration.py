@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stackproof.twins.base import Edit, Layer, Twin
+from .base import Edit, Layer, Twin
 
 _SOEV = "flux/tenants/soev/tenant.yaml"
 _CHART = "charts/open-webui-stack/templates"

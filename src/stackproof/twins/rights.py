@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stackproof.twins.base import Edit, Layer, Twin
+from .base import Edit, Layer, Twin
 
 _RBAC = "flux/base/open-webui/rbac.yaml"
 _ALLOY = "charts/open-webui-stack/templates/alloy.yaml"

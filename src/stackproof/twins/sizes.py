@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from stackproof.twins.base import Edit, Layer, Twin
+from .base import Edit, Layer, Twin
 
 
 def _refused(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from stackproof.twins.base import Layer, Twin
+from .base import Layer, Twin
 
 _HEAD = """\
 # What catches which fault

@@ -1,0 +1,1 @@
+"""Charts rendered in this process, and questions to what they render."""

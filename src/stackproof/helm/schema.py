@@ -1,0 +1,224 @@
+"""Validate rendered objects against the schemas of a Kubernetes version: offline and strict.
+
+Kubernetes' own kinds come from the package `kubernetes-validate`; custom ones from the folder
+`schemas/`, as `schemas/GROUP/VERSION/KIND.json`. A field that a schema does not know is a problem,
+and so is an object for which there is no schema.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Any
+
+import jsonschema_rs
+
+from stackproof.errors import StackproofError
+
+from .manifests import Manifest
+
+# What the packaged schemas call the file of shared definitions, made absolute.
+_DEFINITIONS = "file:///api/_definitions.json"
+_FOLDER = re.compile(r"v(\d+\.\d+)\.\d+-local-strict")
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaError:
+    """A reason why Kubernetes would refuse an object, or lose a part of it."""
+
+    object: str
+    """KIND/NAME."""
+    path: str
+    """Where in the object, as `spec.containers[0].ports`; "" for the object itself."""
+    reason: str
+    source: str
+    """The template that the object comes from."""
+
+    def __str__(self) -> str:
+        at = f" at {self.path}" if self.path else ""
+        return f"{self.source}: {self.object}{at}: {self.reason}"
+
+
+class Schemas:
+    """The schemas of one Kubernetes version; compiled on first use, verdicts kept by content.
+
+    Args:
+        kube_version: `1.N` or `1.N.P`; schemas are those of the minor version.
+        custom: Folder of the schemas of custom kinds, if any.
+    """
+
+    def __init__(self, kube_version: str, custom: Path | None = None) -> None:
+        self.kube_version = kube_version
+        self._custom = custom
+        self._folder = _packaged(kube_version)
+        self._registry = jsonschema_rs.Registry(
+            [(_DEFINITIONS, json.loads((self._folder / "_definitions.json").read_text("utf-8")))]
+        )
+        self._validators: dict[tuple[str, str], jsonschema_rs.Draft202012Validator | None] = {}
+        self._verdicts: dict[str, tuple[tuple[str, str], ...]] = {}
+
+    def check(self, manifest: Manifest) -> list[SchemaError]:
+        """Return what is wrong with an object; empty if nothing is."""
+        found = self._verdicts.get(manifest.digest)
+        if found is None:
+            found = tuple(self._problems(manifest))
+            self._verdicts[manifest.digest] = found
+        return [SchemaError(manifest.ref, path, reason, manifest.source) for path, reason in found]
+
+    def _problems(self, manifest: Manifest) -> Iterator[tuple[str, str]]:
+        if not manifest.kind or not manifest.api_version:
+            yield "", "has no kind or no apiVersion"
+            return
+        validator = self._validator(manifest.api_version, manifest.kind)
+        if validator is None:
+            reason = (
+                f"there is no schema for {manifest.api_version} {manifest.kind}: neither in "
+                f"Kubernetes {self.kube_version} nor as "
+                f"schemas/{manifest.api_version}/{manifest.kind}.json"
+            )
+            yield "", reason
+            return
+        for error in validator.iter_errors(manifest.content):
+            yield _dotted(error.instance_path), error.message
+        yield from _bad_names(manifest)
+
+    def _validator(self, api_version: str, kind: str) -> jsonschema_rs.Draft202012Validator | None:
+        key = (api_version, kind)
+        if key not in self._validators:
+            schema = self._packaged_schema(api_version, kind) or self._custom_schema(
+                api_version, kind
+            )
+            self._validators[key] = (
+                jsonschema_rs.Draft202012Validator(schema, registry=self._registry)
+                if schema
+                else None
+            )
+        return self._validators[key]
+
+    def _packaged_schema(self, api_version: str, kind: str) -> dict[str, Any] | None:
+        # rbac.authorization.k8s.io/v1 Role -> role-rbac-v1.json, v1 Pod -> pod-v1.json
+        group, _, version = api_version.rpartition("/")
+        parts = [kind.lower(), group.partition(".")[0], version]
+        file = self._folder / ("-".join(part for part in parts if part) + ".json")
+        if not file.is_file():
+            return None
+        schema: dict[str, Any] = json.loads(file.read_text("utf-8"))
+        allowed = schema.get("properties", {}).get("apiVersion", {}).get("enum")
+        if allowed != [api_version]:
+            return None  # a file of this name for some other group
+        return schema | {"$id": f"file:///api/{file.name}"}
+
+    def _custom_schema(self, api_version: str, kind: str) -> dict[str, Any] | None:
+        if self._custom is None:
+            return None
+        file = self._custom / api_version / f"{kind}.json"
+        try:
+            schema: dict[str, Any] = json.loads(file.read_text("utf-8"))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            raise StackproofError(f"is no JSON schema: {error}", where=str(file)) from None
+        return schema
+
+
+def _packaged(kube_version: str) -> Traversable:
+    """Return the folder of a version's schemas."""
+    folders = {}
+    for folder in (files("kubernetes_validate") / "kubernetes-json-schema").iterdir():
+        match = _FOLDER.fullmatch(folder.name)
+        if match:
+            folders[match[1]] = folder
+    minor = ".".join(kube_version.removeprefix("v").split(".")[:2])
+    if minor not in folders:
+        there = sorted(folders, key=lambda version: int(version.partition(".")[2]))
+        raise StackproofError(
+            f"has no schemas for Kubernetes {kube_version}; it has those for {', '.join(there)}",
+            where="the package kubernetes-validate",
+            todo="Correct versions.yaml, or take a newer kubernetes-validate.",
+        )
+    return folders[minor]
+
+
+def _dotted(path: Iterable[str | int]) -> str:
+    text = ""
+    for part in path:
+        if isinstance(part, int):
+            text += f"[{part}]"
+        elif re.fullmatch(r"[\w-]+", part):
+            text += f".{part}" if text else part
+        else:
+            text += f"[{part!r}]"
+    return text
+
+
+_LABEL = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
+_NAME_OF = {
+    "Service": re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?"),
+    "Namespace": re.compile(_LABEL),
+    "StatefulSet": re.compile(_LABEL),  # the name is a label of its pods
+}
+_NAME = re.compile(r"(?=.{1,253}$)[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
+_RBAC_NAME = re.compile(r"[^/%]+")
+_RBAC_KINDS = {"Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding"}
+_LABEL_KEY = re.compile(r"([a-z0-9.-]{1,253}/)?[A-Za-z0-9]([\w.-]{0,61}[A-Za-z0-9])?")
+_LABEL_VALUE = re.compile(r"([A-Za-z0-9]([\w.-]{0,61}[A-Za-z0-9])?)?")
+_DATA_KEY = re.compile(r"[-._a-zA-Z0-9]{1,253}")
+
+
+def _bad_names(manifest: Manifest) -> Iterator[tuple[str, str]]:
+    """Check names, labels and keys, for which Kubernetes has rules that no schema holds."""
+    rule = _RBAC_NAME if manifest.kind in _RBAC_KINDS else _NAME_OF.get(manifest.kind, _NAME)
+    if not rule.fullmatch(manifest.name):
+        yield "metadata.name", f"{manifest.name!r} is no valid name for a {manifest.kind}"
+    for path, labels in _label_maps(manifest):
+        for key, value in labels.items():
+            if not _LABEL_KEY.fullmatch(key):
+                yield path, f"{key!r} is no valid label"
+            if isinstance(value, str) and not _LABEL_VALUE.fullmatch(value):
+                yield path, f"{value!r} is no valid value for the label {key}"
+    if manifest.kind in {"ConfigMap", "Secret"}:
+        for part in ("data", "stringData", "binaryData"):
+            for key in manifest.get(part) or ():
+                if not _DATA_KEY.fullmatch(key):
+                    yield part, f"{key!r} is no valid key"
+
+
+def _label_maps(manifest: Manifest) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Return the label maps of an object and of the pods it makes."""
+    yield "metadata.labels", manifest.labels
+    part: Any = manifest.content
+    path = ""
+    for key in ("spec", "jobTemplate", "spec", "template"):
+        below = part.get(key) if isinstance(part, dict) else None
+        if below is None:
+            continue
+        part, path = below, f"{path}.{key}".lstrip(".")
+        labels = (part.get("metadata") or {}).get("labels") if isinstance(part, dict) else None
+        if isinstance(labels, dict):
+            yield f"{path}.metadata.labels", labels
+
+
+@cache
+def schemas(kube_version: str, custom: Path | None = None) -> Schemas:
+    """Return the schemas of a version; the same ones each time."""
+    return Schemas(kube_version, custom)
+
+
+def validate(
+    manifests: Iterable[Manifest], kube_version: str, custom: Path | None = None
+) -> list[SchemaError]:
+    """Return everything that is wrong with these objects for a Kubernetes version.
+
+    Args:
+        manifests: Rendered objects; a `Release` is one such list.
+        kube_version: `1.N` or `1.N.P`.
+        custom: Folder of the schemas of custom kinds (`Checkout.root / "schemas"`).
+    """
+    known = schemas(kube_version, custom)
+    return [problem for manifest in manifests for problem in known.check(manifest)]

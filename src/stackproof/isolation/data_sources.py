@@ -1,0 +1,77 @@
+"""Each of Grafana's data sources shows the tenants that its header names, and no others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from stackproof.backends.base import Answer, ReadApi
+from stackproof.backends.grafana import DataSource
+
+from .observer import CHECKED_TENANTS, Observer
+from .scheduler import Task
+from .verdict import Finding, Violation, ViolationKind
+
+#: How often the all-tenants view of range queries is repeated: loki#24310 loses data now and then.
+REPEATS = 5
+
+
+def checkable(observer: Observer) -> bool:
+    """Tell whether the sources can be compared: only when all tenants, and not too many, sent."""
+    tenants = observer.tenants
+    return len(tenants) <= CHECKED_TENANTS and set(tenants) == set(observer.stack.tenants)
+
+
+def tasks(observer: Observer, api: ReadApi, sources: Sequence[DataSource]) -> Iterator[Task]:
+    """Yield the questions through one API."""
+    if api.pairwise or not api.federated:
+        return
+    if not checkable(observer):
+        observer.note(
+            "Grafana's data sources: not checked, only with all tenants and at most "
+            f"{CHECKED_TENANTS} of them"
+        )
+        return
+    for source in sources:
+        if source.backend is api.backend:
+            yield _view(observer, api, source)
+
+
+def _view(observer: Observer, api: ReadApi, source: DataSource) -> Task:
+    expected = source.expected(observer.tenants)
+    repeats = REPEATS if len(expected) > 1 and "range" in api.id else 1
+
+    def task() -> None:
+        answer: Answer | None = None
+        shown: frozenset[str] = frozenset()
+        for _ in range(repeats):
+            answer = observer.ask_once(api, source.access, observer.tenants[0])
+            found = observer.marks.find(answer.body, api.mark).values()
+            shown = frozenset(owner for owner, _ in found)
+            if shown != expected:
+                break
+        name, about = f"data source {source.uid}", api.id
+        if answer is None or shown == expected:
+            observer.found(Finding(name, about, True, f"shows {', '.join(sorted(shown))}"))
+            return
+        lacks, extra = sorted(expected - shown), sorted(shown - expected)
+        detail = "; ".join(
+            f"{word} {', '.join(names)}"
+            for word, names in (("lacks", lacks), ("shows also", extra))
+            if names
+        )
+        observer.found(
+            Finding(name, about, False, detail),
+            Violation(
+                ViolationKind.LEAK if extra else ViolationKind.VIEW,
+                api.id,
+                f"Grafana {source.uid}",
+                tuple(extra or lacks),
+                f"data source {source.uid} ({source.header!r}) through {api.id} {detail}",
+                api.signal,
+                answer.request.line(),
+                answer.request.curl(source.access.auth[0] if source.access.auth else None),
+                answer.describe(),
+            ),
+        )
+
+    return task

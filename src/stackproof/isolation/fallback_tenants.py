@@ -1,0 +1,80 @@
+"""Nothing is kept under the names that backends give to a tenant that nobody named."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from stackproof.backends.base import ReadApi
+from stackproof.model import FALLBACK_TENANTS, TENANT_HEADER, Access, Backend
+
+from .observer import Observer
+from .scheduler import Task
+from .tokens import excerpt
+from .verdict import Finding, Violation, ViolationKind
+
+#: The APIs by which such data is sought, one for each backend.
+_APIS = frozenset({"mimir.query", "loki.query-range", "tempo.search-traceql"})
+
+
+def tasks(observer: Observer, api: ReadApi) -> Iterator[Task]:
+    """Yield the searches through one API."""
+    if api.id not in _APIS:
+        return
+    if not observer.stack.disposable:
+        observer.note("fallback tenants: not checked, backends are read through the gateway only")
+        return
+    for fallback in FALLBACK_TENANTS:
+        if not fallback and api.backend is Backend.TEMPO:
+            observer.note("fallback tenants: Tempo answers no read for the empty tenant")
+            continue
+        yield _search(observer, api, fallback)
+
+
+def _direct(observer: Observer, api: ReadApi, tenant: str) -> Access:
+    url = observer.stack.backend_url(api.backend)
+    # No header names the empty tenant; a list with one empty member does.
+    value = tenant or f"stackproof-{observer.run_id}|"
+    return Access(f"backend as {tenant!r}", {api.backend: url}, None, {TENANT_HEADER: value})
+
+
+def _search(observer: Observer, api: ReadApi, fallback: str) -> Task:
+    owner = observer.tenants[0]
+
+    def task() -> None:
+        # The same way shows the owner's data under the owner's name: it would show it here.
+        seen = observer.ask_once(api, _direct(observer, api, owner), owner)
+        control = observer.marks.find(seen.body)
+        answer = observer.ask_once(api, _direct(observer, api, fallback), owner)
+        shown = observer.marks.find(answer.body, api.mark)
+        owners = tuple(sorted({each for each, _ in shown.values()}))
+        name, about = "fallback tenant", f"{api.backend} as {fallback!r}"
+        if shown:
+            kind, detail = ViolationKind.FALLBACK, f"holds data of {', '.join(owners)}"
+            message = (
+                f"{api.backend} keeps {', '.join(owners)}'s {api.signal} under the "
+                f"tenant {fallback!r}"
+            )
+            told = excerpt(answer.body, min(shown))
+        elif not control or answer.error or answer.status != 200:
+            kind, detail = ViolationKind.MISSING, answer.describe()
+            message = f"{api.backend} could not be searched under the tenant {fallback!r}"
+            told = answer.describe() if control else f"{owner} itself is not seen either"
+        else:
+            observer.found(Finding(name, about, True, "holds nothing of the run"))
+            return
+        observer.found(
+            Finding(name, about, False, detail),
+            Violation(
+                kind,
+                api.id,
+                fallback,
+                owners or (owner,),
+                message,
+                api.signal,
+                answer.request.line(),
+                answer.request.curl(None),
+                told,
+            ),
+        )
+
+    return task

@@ -1,0 +1,66 @@
+"""What a run of the proof is told and gives back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+from stackproof.model import Signal
+from stackproof.otlp.synthetic import Emission
+
+from .verdict import ApiResult, Finding, Matrix, Observations, Verdict, Violation
+
+
+class EntryPoint(StrEnum):
+    """Where the telemetry goes in."""
+
+    ALLOY_GRPC = "alloy-grpc"
+    ALLOY_HTTP = "alloy-http"
+    GATEWAY = "gateway"
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a run is: tasks done, and of how many (an estimate until the end is near)."""
+
+    phase: str
+    """What is not over yet: `telemetry`, then `controls`, then `absence`."""
+    done: int
+    total: int
+    tenants: int
+    """Tenants whose telemetry was sent so far."""
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """The outcome of a run. `timings` are seconds from its start to the end of each phase.
+
+    `emissions` and `observations` are what it rests on: who sent which tokens, and every look.
+    """
+
+    run_id: str
+    started: datetime
+    duration_s: float
+    stack: str
+    provider: str
+    versions: Mapping[str, str]
+    tenants: tuple[str, ...]
+    signals: tuple[Signal, ...]
+    entry_point: EntryPoint
+    verdict: Verdict
+    matrix: Matrix
+    apis: tuple[ApiResult, ...]
+    violations: tuple[Violation, ...]
+    checks: tuple[Finding, ...]
+    health: tuple[str, ...]
+    notes: tuple[str, ...]
+    emissions: Mapping[str, Emission]
+    observations: Observations
+    timings: Mapping[str, float] = field(default_factory=dict)
+    requests: int = 0
+    memory: Mapping[str, int] = field(default_factory=dict)
+    """The most resident bytes that each component had."""
+    log_errors: tuple[str, ...] = ()
+    """What the components' logs say, where the verdict is not `isolated`."""

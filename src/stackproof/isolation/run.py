@@ -1,0 +1,391 @@
+"""Prove that no tenant reads another's telemetry, with a control for every claim of absence.
+
+1. Every tenant sends its signals, each marked with a token nobody can guess.
+2. Control: each owner asks each read API until its own token is in the answer.
+3. Absence: once *all* owners have seen theirs through an API, each reader asks it again. The body
+   must hold the reader's own token and nobody else's.
+
+The steps overlap: a tenant's controls begin when its telemetry was taken, while others still send.
+
+A run costs one control and one read per tenant and API, so it grows linearly though it proves N²
+pairs. Only APIs that are asked for one owner's data by name (a trace by its id) need a question a
+pair: all pairs up to `PAIRWISE_LIMIT` tenants, `PAIRWISE_SAMPLE` owners a reader beyond it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from stackproof.backends import PROVABLE, grafana
+from stackproof.backends.base import Client, ReadApi
+from stackproof.errors import StackproofError
+from stackproof.model import Backend, Signal
+from stackproof.otlp import senders, synthetic
+from stackproof.otlp.senders import ExportError
+from stackproof.stack.base import Stack
+
+from . import data_sources, fallback_tenants, refusals
+from .observer import Observer
+from .proof import EntryPoint, Progress, Proof
+from .scheduler import Schedule, Task
+from .tokens import observe
+from .verdict import Judgement, Observation, Observations, Verdict, Violation, ViolationKind, judge
+
+#: Up to this many tenants every ordered pair is asked on pairwise APIs.
+PAIRWISE_LIMIT = 20
+#: Beyond it each reader asks for the traces of this many others, spread evenly over the list.
+PAIRWISE_SAMPLE = 3
+
+_WORKERS = 16
+#: So many tenants send at once; the next begins when the controls of the one before are queued.
+_CONCURRENT_SENDERS = 8
+_POLL_S = (0.025, 0.1)  # first and longest pause between two looks at the same thing
+#: A first look is taken no sooner than this share of the shortest wait that the API has shown.
+_PATIENT = 0.8
+_HEALTH_S = 0.25
+#: Telemetry that a busy receiver refuses is sent again for this long, and how often.
+_RESEND_S, _RESEND_PAUSE_S = 5.0, 0.2
+#: Once a leak is seen the verdict stands: what else is missing is waited for no longer than this.
+_AFTER_LEAK_S = 2.0
+
+
+def prove(
+    stack: Stack,
+    tenants: Sequence[str] | None = None,
+    *,
+    signals: Sequence[Signal] = tuple(Signal),
+    apis: Sequence[ReadApi] = PROVABLE,
+    deadline_s: float = 30.0,
+    entry_point: EntryPoint = EntryPoint.ALLOY_GRPC,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> Proof:
+    """Prove the isolation of `tenants` (default: all that are deployed) on a running stack.
+
+    `deadline_s` is what each control, and each read after it, may take. What goes wrong in the
+    deployment is in the proof; a StackproofError is raised only for what could not be tried at all.
+    """
+    chosen = subjects(tenants, stack.tenants)
+    rows = tuple(api for api in apis if api.signal in signals and not api.excluded)
+    # What nobody would read back is not sent: nothing could be said of it.
+    wanted = tuple(signal for signal in Signal if signal in {api.signal for api in rows})
+    if not rows:
+        raise StackproofError(
+            "no read API to ask", where="--apis", todo="name one, or leave the option out"
+        )
+    with Client(connections=_WORKERS) as client:
+        observer = Observer(stack, chosen, wanted, client, deadline_s)
+        return _Run(observer, wanted, rows, entry_point, on_progress).prove()
+
+
+def subjects(tenants: Sequence[str] | None, deployed: Sequence[str]) -> tuple[str, ...]:
+    """Return the tenants to prove, each once; all that are deployed where none are named.
+
+    Raises:
+        StackproofError: One is unknown, or there are not two to be kept apart.
+    """
+    chosen = tuple(dict.fromkeys(deployed if tenants is None else tenants))
+    unknown = [tenant for tenant in chosen if tenant not in deployed]
+    todo = f"Deployed are: {', '.join(deployed) or 'none'}."
+    if unknown:
+        raise StackproofError(f"unknown: {', '.join(unknown)}", where="tenants", todo=todo)
+    if len(chosen) < 2:
+        raise StackproofError(
+            f"there is nobody to keep {chosen[0]} apart from" if chosen else "there are none",
+            where="tenants",
+            todo=f"Name two or more. {todo}",
+        )
+    return chosen
+
+
+def sender(stack: Stack, tenant: str, entry_point: EntryPoint, client: Client) -> senders.Sender:
+    """Return what sends this tenant's telemetry; HTTP shares the client's pool."""
+    if entry_point is EntryPoint.ALLOY_GRPC:
+        return senders.GrpcSender(stack.otlp_grpc(tenant))
+    if entry_point is EntryPoint.ALLOY_HTTP:
+        return senders.HttpSender(stack.otlp_http(tenant), pool=client.pool)
+    if stack.gateway_url is None:
+        raise StackproofError(
+            "the deployment has no gateway to send through",
+            where=f"stack {stack.name}",
+            todo="send through the tenants' Alloys",
+        )
+    access = stack.reader(tenant)
+    return senders.HttpSender(
+        f"{stack.gateway_url}/otlp", auth=access.auth, headers=access.headers, pool=client.pool
+    )
+
+
+def pairs(tenants: Sequence[str]) -> frozenset[tuple[str, str]]:
+    """Return the pairs (reader, owner) that pairwise APIs are asked about."""
+    count = len(tenants)
+    if count <= PAIRWISE_LIMIT:
+        steps: Sequence[int] = range(1, count)
+    else:
+        steps = [1 + count * sample // PAIRWISE_SAMPLE for sample in range(PAIRWISE_SAMPLE)]
+    return frozenset(
+        (reader, tenants[(index + step) % count])
+        for index, reader in enumerate(tenants)
+        for step in steps
+    )
+
+
+class _Run:
+    """One run: telemetry, controls, and what is asked once all controls of an API are over."""
+
+    def __init__(
+        self,
+        observer: Observer,
+        signals: tuple[Signal, ...],
+        apis: tuple[ReadApi, ...],
+        entry_point: EntryPoint,
+        on_progress: Callable[[Progress], None] | None,
+    ) -> None:
+        self.observer = observer
+        self.stack = observer.stack
+        self.tenants = observer.tenants
+        self.emissions = observer.emissions
+        self.signals = signals
+        self.apis = apis
+        self.entry_point = entry_point
+        self.on_progress = on_progress
+        self.started = datetime.now(UTC)
+        self.began = time.monotonic()
+        self.pairs = pairs(self.tenants) if any(api.pairwise for api in apis) else frozenset()
+        # Only what shows names of labels needs a label whose name is a token.
+        self.labels = any((api.backend, api.shows) == (Backend.LOKI, "label name") for api in apis)
+        comparable = data_sources.checkable(observer)
+        self.sources = grafana.sources(self.stack.data_sources()) if comparable else ()
+        self.controls: dict[tuple[str, str], Observation] = {}
+        self.absences: dict[tuple[str, str, str], Observation] = {}
+        self.leaks: list[Observation] = []
+        self.timings: dict[str, float] = {}
+        self._unsent = len(self.tenants)
+        self._waiting = {api.id: len(self.tenants) for api in apis}
+        self._soonest_ms = {api.id: float("inf") for api in apis}
+        self._next_health = 0.0
+        self._last_call = float("inf")
+        self.schedule = Schedule(_WORKERS)
+
+    # --- phases -----------------------------------------------------------------------------------
+
+    def prove(self) -> Proof:
+        left = [signal for signal in Signal if signal not in self.signals]
+        if left:
+            self.observer.note(f"{', '.join(left)}: not compared, no read API of theirs was asked")
+        if self.entry_point is EntryPoint.GATEWAY:
+            self.observer.note(
+                "telemetry went to the gateway directly, with each tenant's password"
+            )
+        self._watch()
+        for lane in range(min(_CONCURRENT_SENDERS, len(self.tenants))):
+            self.schedule.add(self._emission(lane))
+        self.schedule.run(self._watch)
+        self.timings["proof_s"] = time.monotonic() - self.began
+        self._note_health()
+        seen = self._observations()
+        return self._proof(seen, judge(seen))
+
+    def _observations(self) -> Observations:
+        return Observations(
+            self.tenants,
+            self.apis,
+            self.controls,
+            self.absences,
+            self.leaks,
+            self.pairs,
+            self.observer.violations,
+            tuple(self.observer.health),
+        )
+
+    def _proof(self, seen: Observations, judgement: Judgement) -> Proof:
+        return Proof(
+            run_id=self.observer.run_id,
+            started=self.started,
+            duration_s=time.monotonic() - self.began,
+            stack=self.stack.name,
+            provider=self.stack.provider,
+            versions=dict(self.stack.versions),
+            tenants=self.tenants,
+            signals=self.signals,
+            entry_point=self.entry_point,
+            verdict=judgement.verdict,
+            matrix=judgement.matrix,
+            apis=judgement.apis,
+            violations=judgement.violations,
+            checks=tuple(sorted(self.observer.findings, key=lambda one: (one.name, one.about))),
+            health=tuple(self.observer.health),
+            notes=tuple(self.observer.notes),
+            log_errors=self._log_errors(judgement),
+            emissions=self.emissions,
+            observations=seen,
+            timings=self.timings,
+            requests=self.observer.requests,
+            memory=dict(self.stack.memory()),
+        )
+
+    def _log_errors(self, judgement: Judgement) -> tuple[str, ...]:
+        isolated = judgement.verdict is Verdict.ISOLATED
+        return () if isolated else tuple(self.stack.log_errors())
+
+    def _watch(self) -> None:
+        """Report progress, and stop waiting for anything once a component is dead."""
+        if self.on_progress is not None:
+            self.on_progress(self._progress())
+        if time.monotonic() >= self._next_health:
+            self._note_health()
+            self._next_health = time.monotonic() + _HEALTH_S
+
+    def _progress(self) -> Progress:
+        waiting = any(self._waiting.values())
+        phase = "telemetry" if self._unsent else "controls" if waiting else "absence"
+        tenants = len(self.tenants)
+        asked = sum(len(self.pairs) for api in self.apis if api.pairwise)
+        expected = tenants * (1 + 2 * len(self.apis)) + asked
+        total = max(expected, self.schedule.total)
+        return Progress(phase, self.schedule.done, total, tenants - self._unsent)
+
+    def _note_health(self) -> None:
+        for problem in self.stack.health():
+            self.observer.health[problem] = None
+            self._last_call = 0.0
+
+    # --- 1. telemetry -----------------------------------------------------------------------------
+
+    def _emission(self, index: int) -> Task:
+        """Make a task that sends a tenant's telemetry, then queues its controls and the next."""
+        tenant = self.tenants[index]
+        emission = self.emissions[tenant]
+        waiting = list(self.signals)
+        ends = 0.0
+
+        def task() -> float | None:
+            nonlocal ends
+            if not ends:  # its turn has come
+                ends = time.monotonic() + min(_RESEND_S, self.observer.deadline_s)
+                self.emissions[tenant] = replace(emission, sent_ns=time.time_ns())
+            with sender(self.stack, tenant, self.entry_point, self.observer.client) as exporter:
+                waiting[:] = [
+                    each for each in waiting if not self._sent(exporter, tenant, each, ends)
+                ]
+            if waiting:
+                return _RESEND_PAUSE_S
+            self._after_emission(tenant)
+            if index + _CONCURRENT_SENDERS < len(self.tenants):
+                self.schedule.add(self._emission(index + _CONCURRENT_SENDERS))
+            return None
+
+        return task
+
+    def _after_emission(self, tenant: str) -> None:
+        with self.observer.lock:
+            self._unsent -= 1
+            if not self._unsent:
+                self.timings["telemetry_s"] = time.monotonic() - self.began
+        for api in self.apis:
+            # To look sooner than it ever was there would only keep the backend from its work.
+            soonest = self._soonest_ms[api.id] / 1000
+            waited = time.monotonic() - self.emissions[tenant].taken[api.signal]
+            wait = _PATIENT * soonest - waited if soonest < float("inf") else 0.0
+            self.schedule.add(self._control(api, tenant), after_s=max(wait, 0.0))
+
+    def _sent(self, exporter: senders.Sender, tenant: str, signal: Signal, ends: float) -> bool:
+        """Send one signal; return whether that is settled, for good or for ill.
+
+        What a real exporter would send again (a receiver that is busy) is sent again until `ends`.
+        """
+        emission = self.emissions[tenant]
+        refused: ExportError | None = None
+        try:
+            exporter.send(signal, synthetic.make(emission, signal))
+            if signal is Signal.LOGS and self.labels:
+                senders.push_label(
+                    self.observer.readers[tenant], emission, self.observer.client.pool
+                )
+        except ExportError as error:
+            if error.retryable and not self.observer.cut_short and time.monotonic() < ends:
+                return False
+            refused = error
+        taken = {**emission.taken, signal: time.monotonic()}
+        self.emissions[tenant] = replace(emission, taken=taken)
+        if refused is not None:
+            message = f"{tenant}'s {signal} were not taken: {refused}"
+            self.observer.violated(
+                Violation(ViolationKind.MISSING, "export", tenant, (tenant,), message, signal)
+            )
+        return True
+
+    # --- 2. and 3. control and absence ------------------------------------------------------------
+
+    def _look(self, api: ReadApi, reader: str, asked: str) -> Observation:
+        answer = self.observer.ask(api, self.observer.readers[reader], asked)
+        since = time.monotonic() - self.emissions[reader].taken[api.signal]
+        seen = observe(api, reader, asked, answer, self.observer.marks, latency_ms=since * 1000)
+        if seen.others:
+            with self.observer.lock:
+                self.leaks.append(seen)
+                self._last_call = min(self._last_call, time.monotonic() + _AFTER_LEAK_S)
+        return seen
+
+    def _until(self, attempt: Callable[[], bool]) -> Task:
+        """Make a task that tries until it succeeds or its time is up."""
+        pause, longest = _POLL_S
+        ends = 0.0
+
+        def task() -> float | None:
+            nonlocal pause, ends
+            ends = ends or time.monotonic() + self.observer.deadline_s
+            if attempt() or time.monotonic() + pause > min(ends, self._last_call):
+                return None
+            wait, pause = pause, min(pause * 1.3, longest)
+            return wait
+
+        return task
+
+    def _control(self, api: ReadApi, tenant: str) -> Task:
+        def attempt() -> bool:
+            seen = self._look(api, tenant, tenant)
+            self.controls[api.id, tenant] = seen
+            if seen.own:
+                self._soonest_ms[api.id] = min(self._soonest_ms[api.id], seen.latency_ms)
+            return seen.own
+
+        until = self._until(attempt)
+
+        def task() -> float | None:
+            again = until()
+            if again is None:
+                with self.observer.lock:
+                    self._waiting[api.id] -= 1
+                    last = self._waiting[api.id] == 0
+                if last:
+                    self._after_controls(api)
+            return again
+
+        return task
+
+    def _after_controls(self, api: ReadApi) -> None:
+        if self.observer.cut_short:
+            self.observer.note("cut short: a component was dead, nothing was checked after it")
+            return
+        for reader in self.tenants:
+            self.schedule.add(self._absence(api, reader, reader))
+        if api.pairwise:
+            for reader, owner in self.pairs:
+                self.schedule.add(self._absence(api, reader, owner))
+        for task in (
+            *refusals.tasks(self.observer, self.apis, api),
+            *fallback_tenants.tasks(self.observer, api),
+            *data_sources.tasks(self.observer, api, self.sources),
+        ):
+            self.schedule.add(task)
+
+    def _absence(self, api: ReadApi, reader: str, asked: str) -> Task:
+        def attempt() -> bool:
+            seen = self._look(api, reader, asked)
+            self.absences[api.id, reader, asked] = seen
+            return seen.own if asked == reader else seen.answered
+
+        return self._until(attempt)

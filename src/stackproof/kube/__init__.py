@@ -1,0 +1,1 @@
+"""A cluster: its API, what is kept of one that failed, probes inside of it."""

@@ -1,0 +1,129 @@
+"""Probes in a cluster: pods of our own, and containers beside a pod's, to see what it can reach."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from stackproof.errors import StackproofError
+
+from .client import Kube, Object
+
+#: What the restricted pod security standard asks of a container.
+RESTRICTED: Mapping[str, Any] = {
+    "allowPrivilegeEscalation": False,
+    "capabilities": {"drop": ["ALL"]},
+    "runAsNonRoot": True,
+    "runAsUser": 65532,
+    "seccompProfile": {"type": "RuntimeDefault"},
+}
+
+_START_S = 60.0
+
+
+def component(kube: Kube, namespace: str, name: str) -> dict[str, Any]:
+    """Return a pod of a component of our charts."""
+    return kube.pods(namespace, f"app.kubernetes.io/component={name}")[0]
+
+
+def probe_pod(
+    image: str, namespace: str, *, labels: Mapping[str, str] | None = None, **env: str
+) -> dict[str, Any]:
+    """Return a pod that waits to be asked, or that prints $SAY."""
+    variables = [{"name": name, "value": value} for name, value in env.items()]
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": f"probe-{secrets.token_hex(4)}",
+            "namespace": namespace,
+            "labels": dict(labels or {}),
+        },
+        "spec": {
+            "terminationGracePeriodSeconds": 1,
+            "automountServiceAccountToken": False,
+            "containers": [
+                {
+                    "name": "probe",
+                    "image": image,
+                    "args": ["serve" if env else "sleep"],
+                    "env": variables,
+                    "securityContext": dict(RESTRICTED),
+                }
+            ],
+        },
+    }
+
+
+def saying(image: str, namespace: str, text: str, times: int) -> dict[str, Any]:
+    """Return a pod that prints so many different lines with a text."""
+    return probe_pod(image, namespace, SAY="\n".join(f"{text} {n}" for n in range(times)))
+
+
+@contextmanager
+def running(kube: Kube, pod: Object) -> Iterator[str]:
+    """Run a pod for as long as the block lasts; give its name."""
+    name, namespace = pod["metadata"]["name"], pod["metadata"]["namespace"]
+    kube.apply(pod)
+    try:
+        kube.until(
+            lambda: kube.get("v1", "Pod", name, namespace)["status"]["phase"] == "Running",
+            within_s=_START_S,
+            what=f"pod {name} runs",
+        )
+        yield name
+    finally:
+        kube.delete(pod, grace_s=0)
+        kube.until(
+            lambda: kube.find("v1", "Pod", name, namespace) is None,
+            within_s=_START_S,
+            what=f"pod {name} is gone",
+        )
+
+
+def beside(kube: Kube, pod: Object, image: str) -> tuple[str, str, str]:
+    """Start a container in a pod's own network; return pod, namespace and container.
+
+    What is seen from there is what the pod itself sees: it has its labels and its address.
+    """
+    name, namespace = pod["metadata"]["name"], pod["metadata"]["namespace"]
+    for each in pod["spec"].get("ephemeralContainers") or ():
+        if each["image"] == image:
+            return name, namespace, each["name"]
+    container = f"probe-{secrets.token_hex(4)}"
+    wanted = {
+        "name": container,
+        "image": image,
+        "args": ["sleep"],
+        "securityContext": {**RESTRICTED, "runAsUser": 65532},
+    }
+    kube.request(
+        "PATCH",
+        f"/api/v1/namespaces/{namespace}/pods/{name}/ephemeralcontainers",
+        {"spec": {"ephemeralContainers": [wanted]}},
+        content="application/strategic-merge-patch+json",
+    )
+
+    def started() -> bool:
+        found = kube.get("v1", "Pod", name, namespace)
+        statuses = found["status"].get("ephemeralContainerStatuses") or ()
+        return any(s["name"] == container and "running" in s["state"] for s in statuses)
+
+    kube.until(started, within_s=_START_S, what=f"a container beside {namespace}/{name} runs")
+    return name, namespace, container
+
+
+def dial(
+    kube: Kube, pod: str, namespace: str, container: str, addresses: Sequence[str]
+) -> dict[str, str]:
+    """Return what connecting to each address from a container comes to: "open", "closed: …" or
+    "unknown: …".
+    """
+    told = kube.execute(pod, namespace, container, ["/usr/local/bin/standin", "dial", *addresses])
+    lines = (line.partition(" ") for line in told.splitlines())
+    found = {address: said for address, _, said in lines}
+    if set(found) != set(addresses):
+        raise StackproofError(f"dial said: {told}", where=f"pod {namespace}/{pod}")
+    return found

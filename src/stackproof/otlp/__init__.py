@@ -1,0 +1,1 @@
+"""Telemetry: what an application sends, and how it is sent."""

@@ -1,0 +1,519 @@
+"""The tenants of observability/tenants.yaml: read, checked, added and removed.
+
+The file is a values file of `charts/lgtm`, so the schema of an entry has one home: `$defs.tenants`
+in that chart's values.schema.json. What a schema cannot say (no two tenants may share a name, a
+namespace or a credential) is checked here. All problems are told at once, each with its line.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Any
+
+import jsonschema_rs
+import yaml
+
+from stackproof.errors import StackproofError
+from stackproof.helmyaml import Loader
+
+from .checkout import Checkout
+
+OBSERVABILITY_NAMESPACE = "observability"
+"""Where the backends run: no tenant's namespace."""
+
+_UNQUOTED = ("name", "namespace", "secretPrefix")
+"""What Flux puts into YAML without quotes: another tenant may have none of it."""
+
+Step = str | int
+Place = tuple[Step, ...]
+"""The keys and indices that lead to a value in the file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tenant:
+    """One entry of the list.
+
+    Args:
+        name: The user at the gateway, and the X-Scope-OrgID.
+        namespace: Where the tenant's open-webui and Alloy run.
+        secret_prefix: Its keys in the secret store are `PREFIX-gateway-password` and so on.
+        retention: How long its data is kept; None for the chart's default.
+        limits: What it may send, as in the file; what is not given is the chart's default.
+    """
+
+    name: str
+    namespace: str
+    secret_prefix: str
+    retention: timedelta | None
+    limits: Mapping[str, Mapping[str, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class FileProblem:
+    """Something that is wrong in the file, and where (line and column from 1)."""
+
+    line: int
+    column: int
+    reason: str
+
+
+class TenantsError(StackproofError):
+    """The list of tenants cannot be used as it is.
+
+    Args:
+        where: The file.
+        problems: All that is wrong with it, in the file's order.
+    """
+
+    def __init__(self, where: str, problems: Sequence[FileProblem]) -> None:
+        super().__init__("\n".join(f"{where}:{p.line}:{p.column}: {p.reason}" for p in problems))
+        self.problems = tuple(problems)
+
+
+@dataclass(frozen=True)
+class Registry:
+    """The list of tenants, in the file's order.
+
+    Args:
+        checkout: Whose list it is.
+        tenants: Its entries.
+    """
+
+    checkout: Checkout
+    tenants: tuple[Tenant, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The tenants' names."""
+        return tuple(tenant.name for tenant in self.tenants)
+
+    def __iter__(self) -> Iterator[Tenant]:
+        return iter(self.tenants)
+
+    def __len__(self) -> int:
+        return len(self.tenants)
+
+    def get(self, name: str) -> Tenant:
+        """Return the tenant called `name`.
+
+        Raises:
+            StackproofError: There is none; the message names those there are.
+        """
+        for tenant in self.tenants:
+            if tenant.name == name:
+                return tenant
+        near = difflib.get_close_matches(name, self.names, n=1)
+        raise StackproofError(
+            f"no tenant {name!r} (there are: {', '.join(self.names) or 'none'})",
+            where=self.checkout.show(self.checkout.tenants_file),
+            todo=f"Did you mean {near[0]!r}?" if near else None,
+        )
+
+    def values(self) -> dict[str, Any]:
+        """Return the list as values of `charts/lgtm`: `{"tenants": [...]}`."""
+        return {"tenants": [_entry(tenant) for tenant in self.tenants]}
+
+    def with_synthetic(self, count: int) -> Registry:
+        """Return the list with `count` made-up tenants after its own; no file is changed.
+
+        Raises:
+            StackproofError: `count` is negative, or a tenant of the list has such a name.
+        """
+        if count < 0:
+            raise StackproofError(f"there cannot be {count} synthetic tenants")
+        width = max(4, len(str(count)))
+        names = [f"synthetic-{number:0{width}}" for number in range(1, count + 1)]
+        if taken := sorted(set(names) & set(self.names)):
+            raise StackproofError(
+                f"{taken[0]} is the name of a real tenant",
+                where=self.checkout.show(self.checkout.tenants_file),
+                todo="Rename it: synthetic tenants are made for a run.",
+            )
+        made = (Tenant(name, name, name, None, {}) for name in names)
+        return replace(self, tenants=(*self.tenants, *made))
+
+    def add(
+        self, name: str, namespace: str | None = None, secret_prefix: str | None = None
+    ) -> Registry:
+        """Append an entry to the file, whose comments and layout stay, and return the new registry.
+
+        Args:
+            name: The tenant.
+            namespace: Where it runs; its name if not given.
+            secret_prefix: Prefix of its keys in the secret store; its name if not given.
+
+        Raises:
+            StackproofError: The entry would not be valid. The file is as it was.
+        """
+        lines, blocks = self._read()
+        indent = " " * (blocks[-1].indent if blocks else 2)
+        entry = [
+            f"{indent}- name: {_scalar(name)}",
+            f"{indent}  namespace: {_scalar(namespace or name)}",
+            f"{indent}  secretPrefix: {_scalar(secret_prefix or name)}",
+        ]
+        if blocks:
+            lines[blocks[-1].end : blocks[-1].end] = ["", *entry]
+        else:
+            empty = next(n for n, line in enumerate(lines) if line.startswith(_LIST))
+            lines[empty : empty + 1] = [f"{_LIST}:", *entry]
+        return self._write(lines, f"cannot add tenant {name!r}")
+
+    def remove(self, name: str) -> Registry:
+        """Remove an entry and the comment above it from the file, and return the new registry.
+
+        Raises:
+            StackproofError: There is no such tenant.
+        """
+        gone = self.names.index(self.get(name).name)
+        lines, blocks = self._read()
+        start = blocks[gone].start
+        if gone + 1 < len(blocks):
+            del lines[start : blocks[gone + 1].start]
+        else:
+            del lines[start : blocks[gone].end]
+            while start and not lines[start - 1].strip():  # the blank line that parted them
+                start -= 1
+                del lines[start]
+        if len(blocks) == 1:
+            lines = [f"{_LIST}: []" if line.rstrip() == f"{_LIST}:" else line for line in lines]
+        return self._write(lines, f"cannot remove tenant {name!r}")
+
+    def _read(self) -> tuple[list[str], list[_Block]]:
+        """Return the file's lines, and which of them each entry takes."""
+        lines = self.checkout.tenants_file.read_text(encoding="utf-8").splitlines()
+        return lines, _blocks(lines, self.checkout.show(self.checkout.tenants_file))
+
+    def _write(self, lines: Sequence[str], failed: str) -> Registry:
+        """Write `lines` to the file if they are a good list, else raise and leave it alone."""
+        path = self.checkout.tenants_file
+        text = "\n".join(lines) + "\n"
+        try:
+            new = Registry(self.checkout, _parse(self.checkout, text))
+        except TenantsError as error:
+            reasons = "; ".join(problem.reason for problem in error.problems)
+            raise StackproofError(
+                f"{failed}: {reasons}", where=self.checkout.show(path), todo="Nothing was changed."
+            ) from error
+        beside = path.with_name(f".{path.name}.new")
+        try:
+            beside.write_text(text, encoding="utf-8")
+            beside.chmod(path.stat().st_mode)
+            beside.replace(path)
+        except OSError as error:
+            beside.unlink(missing_ok=True)
+            raise StackproofError(f"{failed}: {error.strerror}", where=str(path)) from error
+        return new
+
+
+def load_registry(checkout: Checkout) -> Registry:
+    """Read the list of tenants of a checkout.
+
+    Raises:
+        TenantsError: It is not what it should be; the message has a line for each problem.
+    """
+    try:
+        text = checkout.tenants_file.read_text(encoding="utf-8")
+    except OSError as error:
+        raise StackproofError(
+            f"cannot be read: {error.strerror}", where=checkout.show(checkout.tenants_file)
+        ) from error
+    except UnicodeDecodeError as error:
+        raise StackproofError(
+            f"is not UTF-8: {error.reason} at byte {error.start}",
+            where=checkout.show(checkout.tenants_file),
+        ) from error
+    return Registry(checkout, _parse(checkout, text))
+
+
+# --- reading ---
+
+_LIST = "tenants"
+_DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?")
+
+
+class _Document:
+    """The file as data, with the place of each key and value in it."""
+
+    def __init__(self, text: str) -> None:
+        self.problems: list[FileProblem] = []
+        self.data: Any = None
+        self._marks: dict[Place, yaml.Mark] = {}
+        self._keys: dict[Place, yaml.Mark] = {}
+        self._loader = Loader("")
+        try:
+            node = self._compose(text)
+        except yaml.MarkedYAMLError as error:
+            self._complain(error.problem_mark, f"is no YAML: {error.problem or error.context}")
+        except yaml.reader.ReaderError as error:
+            line = text.count("\n", 0, error.position) + 1
+            self.problems.append(FileProblem(line, 1, f"is no YAML: {error.reason}"))
+        else:
+            self.data = self._value(node, ()) if node else None
+
+    def _compose(self, text: str) -> yaml.Node | None:
+        """Return the tree of nodes; aliases are refused, as one may hold itself."""
+        for event in yaml.parse(text, Loader=Loader):
+            if isinstance(event, yaml.AliasEvent):
+                raise _alias(event)
+        return yaml.compose(text, Loader=Loader)
+
+    def _value(self, node: yaml.Node, place: Place) -> Any:
+        self._marks[place] = node.start_mark
+        if isinstance(node, yaml.SequenceNode):
+            return [self._value(item, (*place, n)) for n, item in enumerate(node.value)]
+        if isinstance(node, yaml.MappingNode):
+            return self._mapping(node, place)
+        try:
+            value = self._loader.construct_object(node)
+        except (yaml.MarkedYAMLError, ValueError, KeyError) as error:
+            self._complain(node.start_mark, f"{node.value!r} cannot be read: {error}")
+            return None
+        # A date is a string to Helm.
+        return value if isinstance(value, str | int | float | None) else node.value
+
+    def _mapping(self, node: yaml.MappingNode, place: Place) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            key = str(key_node.value)
+            if key in found:
+                first = self._keys[*place, key].line + 1
+                self._complain(
+                    key_node.start_mark, f"key {key!r} is there twice (first in line {first})"
+                )
+                continue
+            self._keys[*place, key] = key_node.start_mark
+            found[key] = self._value(value_node, (*place, key))
+        return found
+
+    def complain(self, place: Place, reason: str, *, key: bool = False) -> None:
+        """Note a problem with the value at `place`, or with its key."""
+        self._complain((self._keys if key else self._marks)[place], reason)
+
+    def line(self, place: Place) -> int:
+        """Return the line of the value at `place`."""
+        return self._marks[place].line + 1
+
+    def _complain(self, mark: yaml.Mark | None, reason: str) -> None:
+        line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
+        self.problems.append(FileProblem(line, column, reason))
+
+
+def _alias(event: yaml.AliasEvent) -> yaml.MarkedYAMLError:
+    error = yaml.MarkedYAMLError(problem=f"alias *{event.anchor}: write its value out")
+    error.problem_mark = event.start_mark  # type: ignore[assignment]  # its stub: not the C one
+    return error
+
+
+def _parse(checkout: Checkout, text: str) -> tuple[Tenant, ...]:
+    """Return the entries of a file's text, or raise with all that is wrong in it."""
+    document = _Document(text)
+    if not document.problems:
+        _check_top(document)
+    if not document.problems:
+        _check_schema(document, checkout)
+        _check_shared(document)
+    if document.problems:
+        problems = sorted(document.problems, key=lambda p: (p.line, p.column))
+        raise TenantsError(checkout.show(checkout.tenants_file), problems)
+    return tuple(_tenant(entry) for entry in document.data[_LIST])
+
+
+def _check_top(document: _Document) -> None:
+    """Complain unless the file is a mapping with the one key `tenants`."""
+    data = document.data
+    if not isinstance(data, dict) or _LIST not in data:
+        document.problems.append(FileProblem(1, 1, f"has no list `{_LIST}:`"))
+        return
+    for key in data.keys() - {_LIST}:
+        document.complain(
+            (key,), f"unknown key {key!r}: only `{_LIST}:` stands in this file", key=True
+        )
+
+
+def _check_schema(document: _Document, checkout: Checkout) -> None:
+    """Complain of whatever the chart's schema does not allow."""
+    path = checkout.charts / "lgtm" / "values.schema.json"
+    try:
+        definitions = json.loads(path.read_bytes())["$defs"]
+    except (OSError, ValueError, KeyError) as error:
+        raise StackproofError(
+            f"has no readable $defs, which hold the schema of a tenant: {error}",
+            where=checkout.show(path),
+        ) from error
+    schema = {"$ref": f"#/$defs/{_LIST}", "$defs": definitions}
+    for found in jsonschema_rs.validator_for(schema).iter_errors(document.data[_LIST]):
+        within: Any = schema
+        for step in found.schema_path[:-1]:
+            within = within[step]
+        _complain_of(found, within, document)
+
+
+def _complain_of(
+    error: jsonschema_rs.ValidationError, schema: Mapping[str, Any], document: _Document
+) -> None:
+    """Say in words what a keyword of the schema found."""
+    place: Place = (_LIST, *error.instance_path)
+    found = error.kind.as_dict()
+    name = place[-1] if isinstance(place[-1], str) else "an entry"
+    why = f" ({schema['description'].rstrip('.')})" if "description" in schema else ""
+    value = error.instance
+    match error.kind.name:
+        case "additionalProperties":
+            known = list(schema["properties"])
+            for key in found["unexpected"]:
+                near = difflib.get_close_matches(key, known, n=1, cutoff=0.7)
+                hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
+                document.complain((*place, key), f"unknown key {key!r} ({hint})", key=True)
+        case "required":
+            document.complain(place, f"{name} has no {found['property']!r}")
+        case "not":
+            document.complain(place, f"{name} {value!r} cannot be used{why}")
+        case "maxLength":
+            most = found["limit"]
+            document.complain(place, f"{name} {value!r} is longer than {most} characters{why}")
+        case "pattern":
+            document.complain(place, f"{name} {value!r} does not match {found['pattern']}{why}")
+        case "type":
+            wanted = " or ".join(found["types"])
+            hint = ""
+            if wanted == "string" and _is_scalar(value):
+                hint = "; choose one that is text" if name in _UNQUOTED else "; put it in quotes"
+            document.complain(place, f"{name} must be of type {wanted}, is {value!r}{hint}")
+        case "uniqueItems":
+            pass  # told as two tenants with the same name
+        case _:
+            document.complain(place, f"{name}: {error.message}{why}")
+
+
+def _is_scalar(value: object) -> bool:
+    return not isinstance(value, list | dict | None)
+
+
+def _check_shared(document: _Document) -> None:
+    """Complain where two tenants share what must be one tenant's own."""
+    entries = document.data[_LIST]
+    if not isinstance(entries, list):
+        return
+    for key in _UNQUOTED:
+        first: dict[str, int] = {}
+        for number, entry in enumerate(entries):
+            value = entry.get(key) if isinstance(entry, dict) else None
+            if not isinstance(value, str):
+                continue
+            if value in first:
+                line = document.line((_LIST, first[value], key))
+                document.complain(
+                    (_LIST, number, key), f"{key} {value!r} is already taken in line {line}"
+                )
+            first.setdefault(value, number)
+    # `first` now has the prefixes: a tenant may ask for all keys that begin with its own.
+    for one, number in first.items():
+        for other in first:
+            if one.startswith(f"{other}-"):
+                line = document.line((_LIST, first[other], key))
+                document.complain(
+                    (_LIST, number, key),
+                    f"{key} {one!r} begins with {other!r} of line {line}, "
+                    "whose tenant could read this one's secrets",
+                )
+
+
+def _tenant(entry: Mapping[str, Any]) -> Tenant:
+    retention = entry.get("retention")
+    return Tenant(
+        name=entry["name"],
+        namespace=entry["namespace"],
+        secret_prefix=entry["secretPrefix"],
+        retention=parse_duration(retention) if retention else None,
+        limits=entry.get("limits", {}),
+    )
+
+
+def _entry(tenant: Tenant) -> dict[str, Any]:
+    """Return a tenant as the file has it."""
+    entry: dict[str, Any] = {
+        "name": tenant.name,
+        "namespace": tenant.namespace,
+        "secretPrefix": tenant.secret_prefix,
+    }
+    if tenant.retention is not None:
+        entry["retention"] = format_duration(tenant.retention)
+    if tenant.limits:
+        entry["limits"] = {signal: dict(limits) for signal, limits in tenant.limits.items()}
+    return entry
+
+
+def parse_duration(text: str) -> timedelta:
+    """Return a Go duration in hours and minutes (`744h`, `36h30m`)."""
+    match = _DURATION.fullmatch(text)
+    if not match or not text:
+        raise StackproofError(f"{text!r} is no duration in hours and minutes, such as 744h")
+    hours, minutes = (int(part or 0) for part in match.groups())
+    return timedelta(hours=hours, minutes=minutes)
+
+
+def format_duration(duration: timedelta) -> str:
+    """Return a duration as Go writes it, in hours and minutes."""
+    hours, minutes = divmod(int(duration.total_seconds()) // 60, 60)
+    return (f"{hours}h" if hours else "") + (f"{minutes}m" if minutes else "")
+
+
+# --- editing ---
+
+
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """The lines of one entry, its comment included: `start` to before `end`; its indent."""
+
+    start: int
+    end: int
+    indent: int
+
+
+def _blocks(lines: Sequence[str], where: str) -> list[_Block]:
+    """Return the lines that each entry takes."""
+    document = yaml.compose("\n".join(lines), Loader=Loader)
+    assert isinstance(document, yaml.MappingNode)
+    entries = next(value for key, value in document.value if key.value == _LIST)
+    if entries.flow_style and entries.value:
+        raise StackproofError(
+            "the list is written in one line, [ … ]", where=where, todo="Edit it by hand."
+        )
+    return [_block(lines, item) for item in entries.value]
+
+
+def _block(lines: Sequence[str], item: yaml.Node) -> _Block:
+    start = item.start_mark.line
+    while not lines[start].lstrip().startswith("- ") and lines[start].strip() != "-":
+        start -= 1
+    indent = len(lines[start]) - len(lines[start].lstrip())
+    while lines[start - 1].lstrip().startswith("#"):
+        start -= 1
+    return _Block(start, _last_line(item) + 1, indent)
+
+
+def _last_line(node: yaml.Node) -> int:
+    """Return the last line that holds something of `node`; its own mark may lie in a later one."""
+    if isinstance(node, yaml.MappingNode) and node.value:
+        return _last_line(node.value[-1][1])
+    if isinstance(node, yaml.SequenceNode) and node.value:
+        return _last_line(node.value[-1])
+    mark = node.end_mark
+    return int(
+        mark.line - 1 if mark.column == 0 and mark.line > node.start_mark.line else mark.line
+    )
+
+
+def _scalar(text: str) -> str:
+    """Return a string as YAML that reads as that string."""
+    try:
+        plain = yaml.load(f"- {text}", Loader=Loader)  # noqa: S506  # a SafeLoader
+    except (yaml.YAMLError, ValueError):
+        plain = None
+    return text if plain == [text] else json.dumps(text)

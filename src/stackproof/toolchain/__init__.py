@@ -1,0 +1,1 @@
+"""The programs: built, fetched, made into images."""

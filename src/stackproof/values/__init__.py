@@ -1,0 +1,1 @@
+"""Values: their combinations, what they leave untried or unused, their documentation."""

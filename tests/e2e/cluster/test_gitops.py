@@ -1,0 +1,269 @@
+"""Flux applies the repository's own tree: a commit, a broken one, what somebody changed by hand.
+
+It takes over the releases that Helm installed, as it does where somebody turns to GitOps.
+"""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from stackproof.flux.tree import FLUX_NAMESPACE
+from stackproof.helm import chartversion
+from stackproof.isolation import prove
+from stackproof.isolation.verdict import Verdict
+from stackproof.kube.diagnostics import condition
+from stackproof.repo.checkout import Checkout
+from stackproof.repo.tenants import OBSERVABILITY_NAMESPACE, load_registry
+from stackproof.stack.gitops import HELM, KUSTOMIZE, Flux
+from stackproof.stack.install import CONTROLLERS
+from stackproof.stack.kind import KindStack
+from stackproof.toolchain import programs
+from stackproof.twins import CLUSTER
+
+pytestmark = pytest.mark.needs_restart
+
+REGISTRY = load_registry(Checkout.find())
+TENANTS = REGISTRY.names
+ONE = REGISTRY.get(TENANTS[0])
+LOKI_VALUES = "observability/loki-values.yaml"
+SOON_S = 120.0
+
+
+@pytest.fixture(scope="module")
+def flux(kind: KindStack) -> Flux:
+    """Flux, with the whole tree applied."""
+    missing = set(CONTROLLERS) - set(programs.names(kind.deployment.checkout))
+    if missing:
+        pytest.skip(f"not pinned in tools/, so not to be had: {', '.join(sorted(missing))}")
+    kind.with_controllers()
+    kind.gitops.install()
+    return kind.gitops
+
+
+def _loki(kind: KindStack) -> str:
+    config = kind.kube.get("v1", "ConfigMap", "loki", OBSERVABILITY_NAMESPACE)
+    return str(config["data"]["loki.yaml"])
+
+
+def test_every_step_and_every_release_is_ready(flux: Flux, kind: KindStack) -> None:
+    steps = {each["metadata"]["name"] for each in kind.kube.listed(KUSTOMIZE, "Kustomization")}
+    assert steps == {
+        "flux-system",
+        "infrastructure",
+        "secret-store",
+        "observability",
+        "tenants",
+        *(f"tenant-{name}" for name in TENANTS),
+    }
+    releases = {
+        (each["metadata"]["namespace"], each["metadata"]["name"])
+        for each in kind.kube.listed(HELM, "HelmRelease")
+    }
+    assert releases == {
+        (OBSERVABILITY_NAMESPACE, "lgtm"),
+        *((tenant.namespace, "open-webui") for tenant in REGISTRY),
+    }
+    assert list(flux.waiting()) == []
+    kind.kube.rolled_out(kind.installer.namespaces, within_s=SOON_S)
+
+
+def test_what_flux_installed_is_isolated(flux: Flux, kind: KindStack) -> None:
+    flux.ready()
+    kind.close()
+    kind.find()
+    found = prove(kind)
+    assert found.verdict is Verdict.ISOLATED, "\n".join(map(str, found.violations))
+
+
+def _pods(kind: KindStack, component: str) -> set[str]:
+    found = kind.kube.pods(OBSERVABILITY_NAMESPACE, f"app.kubernetes.io/component={component}")
+    return {pod["metadata"]["uid"] for pod in found}
+
+
+def test_a_commit_is_deployed(flux: Flux, kind: KindStack) -> None:
+    assert "max_query_series: 500" in _loki(kind)
+    before = {name: _pods(kind, name) for name in ("loki", "mimir", "tempo", "gateway")}
+    flux.repository.edit(LOKI_VALUES, "maxQuerySeries: 500", "maxQuerySeries: 501")
+    flux.fetched(flux.push("Loki may return one series more"))
+    kind.kube.until(
+        lambda: "max_query_series: 501" in _loki(kind), within_s=SOON_S, what="it is deployed"
+    )
+    flux.ready()
+    kind.kube.rolled_out([OBSERVABILITY_NAMESPACE], within_s=SOON_S)
+    # It replaces what it changes, and nothing else.
+    assert [name for name in before if _pods(kind, name) != before[name]] == ["loki"]
+
+
+def _revisions(kind: KindStack) -> dict[str, object]:
+    """The newest revision of Helm's of each release, by namespace and name."""
+    return {
+        f"{each['metadata']['namespace']}/{each['metadata']['name']}": each["status"]["history"][0][
+            "version"
+        ]
+        for each in kind.kube.listed(HELM, "HelmRelease")
+    }
+
+
+def test_a_commit_of_documentation_upgrades_nobody(flux: Flux, kind: KindStack) -> None:
+    """Its control is `test_a_commit_is_deployed`: a commit of values is."""
+    flux.ready()
+    before = _revisions(kind)
+    readme = flux.repository.path / "charts/open-webui-stack/README.md"
+    readme.write_text(readme.read_text() + "\nOne line more.\n")
+    flux.fetched(flux.push("Documentation"))
+    for namespace, _, name in (each.partition("/") for each in before):
+        flux.reconciled(HELM, "HelmRelease", name, namespace)
+    flux.ready()
+    assert _revisions(kind) == before
+
+
+def test_a_broken_commit_is_refused_and_the_old_release_goes_on(
+    flux: Flux, kind: KindStack
+) -> None:
+    kube = kind.kube
+    kube.rolled_out([OBSERVABILITY_NAMESPACE], within_s=SOON_S)
+    pods = {p["metadata"]["uid"] for p in kube.pods(OBSERVABILITY_NAMESPACE)}
+    flux.repository.edit(LOKI_VALUES, "maxQuerySeries: 501", "maxQuerySeries: many")
+    flux.fetched(flux.push("A value that the chart's schema refuses"))
+
+    def said() -> str:
+        return condition(kube.get(HELM, "HelmRelease", "lgtm", OBSERVABILITY_NAMESPACE))
+
+    try:
+        kube.until(
+            lambda: said().startswith("False") and "maxQuerySeries" in said(),
+            within_s=SOON_S,
+            what="the release is refused, for the stated reason",
+            seen=said,
+        )
+        assert "max_query_series: 501" in _loki(kind)
+        assert {p["metadata"]["uid"] for p in kube.pods(OBSERVABILITY_NAMESPACE)} == pods
+        assert kube.waiting([OBSERVABILITY_NAMESPACE]) == []
+    finally:
+        flux.repository.edit(LOKI_VALUES, "maxQuerySeries: many", "maxQuerySeries: 500")
+        flux.fetched(flux.push("As it was"))
+        flux.ready()
+    assert "max_query_series: 500" in _loki(kind)
+
+
+def test_what_somebody_changed_by_hand_is_put_back(flux: Flux, kind: KindStack) -> None:
+    kube = kind.kube
+    gateway = kube.get("apps/v1", "Deployment", "gateway", OBSERVABILITY_NAMESPACE)
+    policy = kube.get(
+        "networking.k8s.io/v1", "NetworkPolicy", "default-deny", OBSERVABILITY_NAMESPACE
+    )
+    space = kube.get("v1", "Namespace", ONE.namespace)
+    external = kube.listed("external-secrets.io/v1", "ExternalSecret", ONE.namespace)[0]
+    kube.patch(gateway, {"spec": {"replicas": 1}})
+    kube.delete(policy)
+    kube.patch(external, {"spec": {"refreshInterval": "9h"}})
+    # Last: with another label no ExternalSecret of this namespace may be changed any more.
+    kube.patch(space, {"metadata": {"labels": {"secret-prefix": "somebody-else"}}})
+    flux.reconcile(HELM, "HelmRelease", "lgtm", OBSERVABILITY_NAMESPACE)
+    flux.reconcile(HELM, "HelmRelease", "open-webui", ONE.namespace)
+    flux.reconcile(KUSTOMIZE, "Kustomization", f"tenant-{ONE.name}", FLUX_NAMESPACE)
+
+    def different() -> list[str]:
+        found = []
+        now = kube.get("apps/v1", "Deployment", "gateway", OBSERVABILITY_NAMESPACE)
+        if now["spec"]["replicas"] != gateway["spec"]["replicas"]:
+            found.append("replicas of the gateway")
+        if not kube.find(
+            "networking.k8s.io/v1", "NetworkPolicy", "default-deny", OBSERVABILITY_NAMESPACE
+        ):
+            found.append("the network policy")
+        labels = kube.get("v1", "Namespace", ONE.namespace)["metadata"]["labels"]
+        if labels["secret-prefix"] != ONE.secret_prefix:
+            found.append("the namespace's label")
+        again = kube.get(
+            "external-secrets.io/v1", "ExternalSecret", external["metadata"]["name"], ONE.namespace
+        )
+        if again["spec"]["refreshInterval"] != "15m":
+            found.append("the ExternalSecret")
+        return found
+
+    kube.until(
+        lambda: not different(),
+        within_s=SOON_S,
+        what="everything is as in Git",
+        seen=lambda: ", ".join(different()),
+    )
+
+
+def test_a_tenants_release_may_not_leave_its_namespace(flux: Flux, kind: KindStack) -> None:
+    """The ServiceAccount `flux` of a tenant installs nothing elsewhere."""
+    template = "charts/open-webui-stack/templates/intruder.yaml"
+    chart = flux.repository.path / "charts" / "open-webui-stack"
+    intruder = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": "intruder", "namespace": OBSERVABILITY_NAMESPACE},
+    }
+    kube = kind.kube
+
+    def said() -> str:
+        """The release stays at "Progressing" while it is tried again: its events tell why."""
+        events = kube.listed("v1", "Event", ONE.namespace)
+        failed = [each["message"] for each in events if each["reason"] == "UpgradeFailed"]
+        now = condition(kube.get(HELM, "HelmRelease", "open-webui", ONE.namespace))
+        return "\n".join((now, *failed))
+
+    flux.repository.write(template, [intruder])
+    chartversion.write(chart)
+    flux.fetched(flux.push("A tenant's chart renders something for the backends' namespace"))
+    try:
+        kube.until(
+            lambda: re.search(r"intruder.*forbidden.*system:serviceaccount", said(), re.DOTALL),
+            within_s=SOON_S,
+            what="the release is refused, as somebody without the right",
+            seen=said,
+        )
+        assert kube.find("v1", "ConfigMap", "intruder", OBSERVABILITY_NAMESPACE) is None
+    finally:
+        (flux.repository.path / template).unlink()
+        chartversion.write(chart)
+        flux.fetched(flux.push("Without it"))
+        flux.ready()
+
+
+# --- faults of the tree ---
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "fault"),
+    [
+        (
+            "release-without-a-namespace",
+            "flux/base/open-webui/helmrelease.yaml",
+            ("  namespace: ${NAMESPACE}\n", "  namespace: nobodys\n"),
+        ),
+        (
+            "object-before-its-kind",
+            "flux/secret-store/cluster-secret-store.yaml",
+            ("kind: ClusterSecretStore\n", "kind: LaterSecretStore\n"),
+        ),
+    ],
+)
+def test_a_fault_of_the_tree_is_noticed(
+    name: str, file: str, fault: tuple[str, str], flux: Flux, kind: KindStack
+) -> None:
+    """The plan's faults 18 and 20: the step says so, and what was applied before goes on."""
+    reason = next(twin.reason for twin in CLUSTER if twin.name == name)
+    kube = kind.kube
+
+    def said() -> str:
+        steps = kube.listed(KUSTOMIZE, "Kustomization")
+        return "\n".join(condition(each) for each in steps)
+
+    kube.rolled_out([OBSERVABILITY_NAMESPACE], within_s=SOON_S)
+    flux.repository.edit(file, *fault)
+    flux.fetched(flux.push(f"The fault {name}"))
+    try:
+        kube.until(lambda: re.search(reason, said()), within_s=SOON_S, what="it is said", seen=said)
+        assert kube.waiting([OBSERVABILITY_NAMESPACE]) == []
+    finally:
+        flux.repository.edit(file, *reversed(fault))
+        flux.fetched(flux.push("Without it"))
+        flux.ready()

@@ -1,0 +1,101 @@
+"""An attack that can never succeed proves nothing: each is run on a gateway that trusts too much.
+
+That gateway believes the tenant header, asks for a password only where there is none, passes every
+path and method on by its prefix, lets the admin write, and bounds no body. Whatever comes to
+nothing even there has its reason in the record; this test keeps the reasons exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from tests.e2e.local.groups import in_halves
+
+from stackproof.attacks import ATTACKS, Arena, Attack, EntryPoint
+from stackproof.repo.checkout import Checkout
+from stackproof.twins import Edit, Layer, Twin
+
+_GATEWAY = "charts/lgtm/templates/gateway.yaml"
+_TRUSTING = """
+		@named header X-Scope-OrgID *
+		@nameless not header X-Scope-OrgID *
+		basic_auth @nameless {
+			import {$USERS_DIR}/*
+		}
+		vars @nameless tenant {http.auth.user.id}
+		vars @named tenant {http.request.header.X-Scope-OrgID}
+		handle /otlp/v1/traces {
+			uri strip_prefix /otlp
+			import trusting {$TEMPO_OTLP_URL}
+		}
+		handle_path /tempo/* {
+			import trusting {$TEMPO_URL}
+		}
+		@loki path /otlp/v1/logs /loki/api/*
+		handle @loki {
+			import trusting {$LOKI_URL}
+		}
+		handle_path /loki/* {
+			import trusting {$LOKI_URL}
+		}
+		handle {
+			import trusting {$MIMIR_URL}
+		}
+"""
+_BEFORE_ACCOUNTS = "\n\t\t# A name that is nobody's ends here"
+_BACKEND = """
+(trusting) {
+	@names header X-Scope-OrgID *
+	@names-nobody not header X-Scope-OrgID *
+	reverse_proxy @names {args[0]} {
+		transport http {
+			compression off
+		}
+	}
+	reverse_proxy @names-nobody {args[0]} {
+		header_up X-Scope-OrgID {vars.tenant}
+		transport http {
+			compression off
+		}
+	}
+}
+
+http://:{$HTTP_PORT} {
+"""
+TRUSTING = Twin(
+    name="gateway-trusts-everything",
+    fault="the gateway believes the header, and passes every path on",
+    layer=Layer.LOCAL,
+    caught_by="attacks",
+    reason=".",
+    edits=[
+        Edit(_GATEWAY, _BEFORE_ACCOUNTS, _TRUSTING + _BEFORE_ACCOUNTS),
+        Edit(_GATEWAY, "\nhttp://:{$HTTP_PORT} {\n", _BACKEND),
+    ],
+)
+
+
+@pytest.fixture(scope="module")
+def arena(pytestconfig: pytest.Config) -> Iterator[Arena]:
+    if pytestconfig.getoption("stack") != "local":
+        pytest.skip("attacks run on a stack that can be thrown away")
+    with TRUSTING.deployment(Checkout.find()) as deployment, Arena(deployment) as running:
+        yield running
+
+
+@pytest.mark.parametrize(
+    "attack",
+    in_halves("trusting-gateway", (a for a in ATTACKS if a.entry_point is not EntryPoint.BACKEND)),
+)
+def test_it_succeeds_on_a_gateway_that_trusts(attack: Attack, arena: Arena) -> None:
+    outcome = arena.run(attack)
+    if attack.ineffective_because:
+        assert outcome.ok, f"it succeeds: remove the reason why it does not; {outcome.record()}"
+    else:
+        assert not outcome.ok, f"give the reason why it does not succeed: {outcome.record()}"
+
+
+def test_those_on_the_backends_are_past_every_gateway() -> None:
+    direct = [attack for attack in ATTACKS if attack.entry_point is EntryPoint.BACKEND]
+    assert {attack.ineffective_because for attack in direct} == {"it is past every gateway"}

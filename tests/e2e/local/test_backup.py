@@ -1,0 +1,256 @@
+"""The dumps' script, as the chart renders it, on a real PostgreSQL: good dumps and bad ones."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from stackproof.errors import StackproofError
+from stackproof.flux.deployment import Deployment
+from stackproof.helm.manifests import containers
+from stackproof.repo.checkout import Checkout
+from stackproof.stack.ports import PortLeases
+from stackproof.toolchain import postgresql
+
+pytestmark = pytest.mark.xdist_group("backup")
+
+#: PostgreSQL does not run as root.
+_USER = 65534 if os.geteuid() == 0 else None
+
+#: Alpine's shell, or another that knows pipefail.
+_SHELLS = (("busybox", "sh"), ("bash",))
+_SHELL = next((shell for shell in _SHELLS if shutil.which(shell[0])), ())
+
+ROWS = "SELECT count(*), md5(string_agg(t::text, ',' ORDER BY id)) FROM chat t"
+OLD = "20200101T000000Z.dump"
+
+
+@dataclass
+class Database:
+    """A server, and a folder for its dumps."""
+
+    folder: Path
+    programs: Path
+    port: int
+    script: str
+
+    @property
+    def url(self) -> str:
+        """Of the database."""
+        return f"postgresql://openwebui@127.0.0.1:{self.port}/openwebui"
+
+    @property
+    def dumps(self) -> list[str]:
+        """What is kept."""
+        return sorted(path.name for path in (self.folder / "dumps").iterdir())
+
+    def run(self, *command: str, **env: str) -> subprocess.CompletedProcess[str]:
+        """Run a program, as the server's user."""
+        path = f"{self.folder}/shims:{self.programs}:/usr/bin:/bin"
+        environment = {"PATH": path, "PGPASSWORD": "secret", "TMPDIR": str(self.folder), **env}
+        return subprocess.run(
+            command,
+            env=environment,
+            cwd=self.folder,
+            user=_USER,
+            group=_USER,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+
+    def sql(self, statement: str, database: str = "openwebui") -> str:
+        """Run a statement."""
+        url = self.url.removesuffix("openwebui") + database
+        done = self.run("psql", "-XAtq", "-v", "ON_ERROR_STOP=1", "-c", statement, url)
+        assert not done.returncode, done.stderr
+        return done.stdout.strip()
+
+    def backup(self, **env: str) -> subprocess.CompletedProcess[str]:
+        """Run what the chart's CronJob runs."""
+        given = {"DATABASE_URL": self.url, "DUMPS": f"{self.folder}/dumps", "KEEP": "3"}
+        return self.run(*_SHELL, "-c", self.script, **{**given, **env})
+
+    def control(self, *arguments: str) -> None:
+        """Start or stop the server, and wait until it has."""
+        done = self.run("pg_ctl", "-D", f"{self.folder}/data", "-w", *arguments)
+        assert not done.returncode, done.stderr
+
+    def start(self) -> None:
+        """Start the server."""
+        options = f"-c listen_addresses=127.0.0.1 -c fsync=off -p {self.port} -k {self.folder}"
+        self.control("-l", f"{self.folder}/log", "-o", options, "start")
+
+    def shim(self, name: str, text: str) -> None:
+        """Put a program of another's name before it."""
+        path = self.folder / "shims" / name
+        path.write_text(f"#!/bin/sh\n{text}\n")
+        path.chmod(0o755)
+
+
+@pytest.fixture(scope="module")
+def server(checkout: Checkout) -> Iterator[Database]:
+    if not _SHELL:
+        pytest.skip("neither busybox nor bash is here")
+    try:
+        found = postgresql.locate(checkout)
+    except StackproofError as error:
+        pytest.skip(f"only where there is a PostgreSQL: {error}")
+    release = Deployment.load(checkout).tenant("soev")
+    (job,) = [one for one in release if one.kind == "CronJob"]
+    (container,) = containers(job.content)
+    # Root's cache is not for others.
+    folder = Path(tempfile.mkdtemp(prefix="stackproof-postgres-"))
+    ports = PortLeases()
+    try:
+        package = folder / "postgres"
+        shutil.copytree(postgresql.package(found), package, symlinks=True)
+        made = Database(
+            folder,
+            package / found.relative_to(postgresql.package(found)),
+            ports.lease(),
+            container["command"][2],
+        )
+        for name in ("shims", "dumps"):
+            (folder / name).mkdir()
+        for path in (folder, folder / "dumps"):
+            os.chown(path, _USER or -1, _USER or -1)
+        (folder / "password").write_text("secret")
+        who = ("-U", "openwebui", "-A", "scram-sha-256", "--pwfile", f"{folder}/password")
+        how = ("-E", "UTF8", "--locale=C", "--no-sync")
+        done = made.run("initdb", "-D", f"{folder}/data", *who, *how)
+        assert not done.returncode, done.stderr
+        made.start()
+        yield made
+    finally:
+        made.control("-m", "immediate", "stop")
+        ports.release()
+        shutil.rmtree(folder)
+
+
+@pytest.fixture
+def database(server: Database) -> Iterator[Database]:
+    """The database with rows, and one older dump."""
+    server.sql("CREATE DATABASE openwebui", "postgres")
+    server.sql(
+        "CREATE TABLE chat AS SELECT i AS id, repeat(md5(i::text), 9) AS text "
+        "FROM generate_series(1, 20000) AS i"
+    )
+    (server.folder / "dumps" / OLD).write_text("the day before's")
+    yield server
+    for name in server.sql("SELECT datname FROM pg_database", "postgres").split():
+        if name not in {"postgres", "template0", "template1"}:
+            server.sql(f'DROP DATABASE "{name}" WITH (FORCE)', "postgres")
+    for folder in ("dumps", "shims"):
+        for path in (server.folder / folder).iterdir():
+            path.unlink()
+
+
+def test_a_dump_is_made_and_restored(database: Database) -> None:
+    rows = database.sql(ROWS)
+    done = database.backup()
+    assert not done.returncode, done.stderr
+    assert len(database.dumps) == 2
+    assert "1 tables" in done.stdout
+    database.sql("DELETE FROM chat WHERE id > 7; CREATE TABLE later (id int)")
+    assert database.sql(ROWS) != rows
+    done = database.backup(RESTORE="newest")
+    assert not done.returncode, done.stderr
+    assert database.sql(ROWS) == rows
+    assert database.sql("SELECT to_regclass('later')") == ""
+    names = database.sql("SELECT datname FROM pg_database WHERE datname ~ '^before_'", "postgres")
+    assert database.sql("SELECT count(*) FROM chat", names) == "7", "what was there is kept"
+
+
+def test_only_the_newest_are_kept(database: Database) -> None:
+    for year in (2017, 2018, 2019):
+        (database.folder / "dumps" / f"{year}0101T000000Z.dump").write_text("old")
+    assert not database.backup().returncode
+    assert len(database.dumps) == 3
+    assert database.dumps[:2] == ["20190101T000000Z.dump", OLD]
+
+
+def _cut_off(database: Database, by: str) -> None:
+    real = database.programs / "pg_dump"
+    file = f"{database.folder}/dumps/.part"
+    database.shim("pg_dump", f'"{real}" "$@" && size=$(stat -c %s {file}) && {by}')
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        ("truncate -s $((size / 2)) {file}", "could not read from input file|could not uncompress"),
+        ("truncate -s $((size - 1)) {file}", "could not read from input file|could not uncompress"),
+        ("truncate -s 0 {file}", "input file is too short"),
+    ],
+)
+def test_a_dump_that_is_cut_off_is_none(database: Database, fault: str, reason: str) -> None:
+    """And with as many as may be kept, no older one is deleted for it."""
+    _cut_off(database, fault.format(file=f"{database.folder}/dumps/.part"))
+    done = database.backup(KEEP="1")
+    assert done.returncode
+    assert any(part in done.stderr for part in reason.split("|")), done.stderr
+    assert database.dumps == [OLD]
+
+
+def test_a_database_without_tables_is_no_dump(database: Database) -> None:
+    database.sql("DROP TABLE chat")
+    done = database.backup(KEEP="1")
+    assert done.returncode
+    assert "has no table" in done.stderr
+    assert database.dumps == [OLD]
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"PGPASSWORD": "another"}, "password authentication failed"),
+        ({"DATABASE_URL": "postgresql://openwebui@127.0.0.1:1/openwebui"}, "Connection refused"),
+    ],
+)
+def test_a_dump_that_reaches_no_database_fails(
+    database: Database, changed: dict[str, str], reason: str
+) -> None:
+    database.shim("sleep", "")  # between its tries
+    done = database.backup(KEEP="1", **changed)
+    assert done.returncode
+    assert reason in done.stderr
+    assert database.dumps == [OLD]
+
+
+def test_a_database_that_does_not_answer_yet_is_waited_for(database: Database) -> None:
+    """A pod that has just started is not let through yet, and none of its Job's is older."""
+    database.control("-m", "fast", "stop")
+    with ThreadPoolExecutor() as pool:
+        dumped = pool.submit(database.backup)
+        time.sleep(1)  # the fault: so long there is nobody
+        assert not dumped.done()
+        database.start()
+        done = dumped.result()
+    assert not done.returncode, done.stderr
+    assert len(database.dumps) == 2
+
+
+def test_a_bad_dump_restores_nothing(database: Database) -> None:
+    """The database stays as it is."""
+    rows = database.sql(ROWS)
+    done = database.backup(RESTORE=OLD)
+    assert done.returncode
+    assert database.sql(ROWS) == rows
+
+
+def test_that_nobody_can_be_told_does_not_make_a_dump_bad(database: Database) -> None:
+    done = database.backup(METRICS_URL="http://127.0.0.1:1/v1/metrics")
+    assert not done.returncode, done.stderr
+    assert "was not told" in done.stderr
+    assert len(database.dumps) == 2

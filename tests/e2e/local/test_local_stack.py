@@ -1,0 +1,122 @@
+"""The local stack itself: it leaves nothing behind, shares the machine, and explains failures."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from stackproof import isolation
+from stackproof.errors import StackproofError
+from stackproof.flux.deployment import Deployment
+from stackproof.isolation.verdict import Verdict
+from stackproof.model import Signal
+from stackproof.repo.checkout import Checkout
+from stackproof.stack.local import LocalStack
+from stackproof.twins import Edit, Layer, Twin
+
+
+@pytest.fixture
+def deployment() -> Deployment:
+    return Deployment.load(Checkout.find())
+
+
+def _alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state != "Z"
+
+
+def _gone(pids: list[int], seconds: float = 10) -> bool:
+    deadline = time.monotonic() + seconds
+    while any(map(_alive, pids)):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def _pids(stack: LocalStack) -> list[int]:
+    return [pid for name in stack.components if (pid := stack.process(name).pid)]
+
+
+def test_two_stacks_at_once_do_not_meet(deployment: Deployment) -> None:
+    with LocalStack(deployment) as one, LocalStack(deployment) as other:
+        assert one.gateway_url != other.gateway_url
+        first = isolation.prove(one, signals=[Signal.LOGS])
+        second = isolation.prove(other, signals=[Signal.LOGS])
+    assert (first.verdict, second.verdict) == (Verdict.ISOLATED, Verdict.ISOLATED)
+
+
+def test_leaving_it_ends_every_process_and_removes_the_directory(deployment: Deployment) -> None:
+    with LocalStack(deployment) as stack:
+        pids = _pids(stack)
+        directory = stack.directory
+        assert all(map(_alive, pids))
+        assert directory.is_dir()
+    assert _gone(pids)
+    assert not directory.exists()
+
+
+def test_a_component_that_does_not_start_is_shown_with_its_log() -> None:
+    misspelt = Twin(
+        name="misspelt",
+        fault="the gateway's configuration does not parse",
+        layer=Layer.LOCAL,
+        caught_by="isolation",
+        reason=".",
+        edits=[Edit("charts/lgtm/templates/gateway.yaml", "auto_https off", "auto_https of")],
+    )
+    with misspelt.deployment(Checkout.find()) as broken:
+        stack = LocalStack(broken)
+        with pytest.raises(StackproofError, match=r"(?s)gateway: exited with 1.*auto_https"), stack:
+            pass
+    assert not stack.components
+
+
+_HOLD = """
+import sys, time
+from stackproof.repo.checkout import Checkout
+from stackproof.cli import _terminated
+from stackproof.flux.deployment import Deployment
+from stackproof.stack.local import LocalStack
+import signal
+signal.signal(signal.SIGTERM, _terminated)
+# Whoever runs the tests in a shell's background has it ignored, and this process inherits that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+with LocalStack(Deployment.load(Checkout.find())) as stack:
+    print(stack.directory, *(stack.process(n).pid for n in stack.components), flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+def held() -> Iterator[tuple[subprocess.Popen[str], Path, list[int]]]:
+    """A process that holds a running stack, its directory, and the pids of the programs."""
+    argv = [sys.executable, "-c", _HOLD]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout
+        directory, *pids = holder.stdout.readline().split()
+        yield holder, Path(directory), [int(pid) for pid in pids]
+        holder.kill()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_no_program_outlives_us(
+    held: tuple[subprocess.Popen[str], Path, list[int]], number: signal.Signals
+) -> None:
+    holder, directory, pids = held
+    assert all(map(_alive, pids))
+    os.kill(holder.pid, number)
+    assert _gone(pids), f"still there after {number.name}"
+    holder.wait(timeout=10)
+    if number is not signal.SIGKILL:
+        assert not directory.exists()

@@ -1,0 +1,762 @@
+"""What was acknowledged is there, once, and with nobody else: whatever dies, floods or sends junk.
+
+Every tenant sends numbered traces, points and lines to its Alloy all the while, and what is there
+afterwards is compared with what was acknowledged. What is lost by design is in docs/resilience.md,
+with the numbers that are asserted here.
+"""
+
+from __future__ import annotations
+
+import os
+import signal as signals
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from itertools import chain, repeat
+from pathlib import Path
+from typing import Any
+
+import pytest
+from opentelemetry.proto.metrics.v1.metrics_pb2 import AggregationTemporality, Sum
+from tests.disks import full, small_disk
+from urllib3.exceptions import ReadTimeoutError
+
+from stackproof.backends import Client, poll
+from stackproof.errors import StackproofError
+from stackproof.flux.deployment import Deployment
+from stackproof.isolation import EntryPoint, delivery, sender
+from stackproof.isolation.delivery import Source, arrived, numbered, sending
+from stackproof.model import Backend, Signal
+from stackproof.otlp import senders, synthetic
+from stackproof.otlp.senders import ExportError
+from stackproof.repo.checkout import Checkout
+from stackproof.repo.tenants import load_registry
+from stackproof.stack.local import LocalStack
+
+pytestmark = [pytest.mark.needs_restart, pytest.mark.xdist_group("resilience")]
+
+TENANTS = load_registry(Checkout.find()).names
+SIGNALS = {"mimir": Signal.METRICS, "loki": Signal.LOGS, "tempo": Signal.TRACES}
+BACKENDS = tuple(SIGNALS)
+VICTIM = TENANTS[1]
+#: Tempo acknowledges a span when it is in memory, and writes it when its trace has been idle for
+#: 0.5 s, which it checks each 0.5 s: a killed Tempo loses what it was given since.
+TEMPO_LOSS_S = 1.5
+#: A Tempo that is told to end writes once, and then takes what it never writes for as long.
+TEMPO_ENDS_S = 3.0
+PATIENCE_S = 90.0
+DELTA = AggregationTemporality.AGGREGATION_TEMPORALITY_DELTA
+CUMULATIVE = AggregationTemporality.AGGREGATION_TEMPORALITY_CUMULATIVE
+#: How soon what is sent must be visible while something else is out of order.
+SOON_S = 10.0
+
+
+#: What a tenant of the stack under test may send: an hour's worth of the defaults in a minute.
+FAST: Mapping[str, Mapping[str, float]] = {
+    "metrics": {"samplesPerSecond": 100_000},
+    "logs": {"megabytesPerSecond": 4},
+    "traces": {"bytesPerSecond": 15_000_000},
+}
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[LocalStack]:
+    deployment = Deployment.load(Checkout.find())
+    with LocalStack(deployment.with_values(lgtm=[{"defaults": {"limits": FAST}}])) as stack:
+        yield stack
+
+
+def _alloy(stack: LocalStack, tenant: str) -> str:
+    namespace = load_registry(Checkout.find()).get(tenant).namespace
+    (name,) = (n for n in stack.components if n.endswith(f"alloy.{namespace}"))
+    return name
+
+
+def _kill(stack: LocalStack, *components: str) -> float:
+    for component in components:
+        stack.process(component).signal(signals.SIGKILL)
+    return time.monotonic()
+
+
+def _all_is_there(
+    stack: LocalStack,
+    client: Client,
+    sources: Mapping[str, Source],
+    may_lack: Callable[[Signal, float], bool] = lambda _signal, _taken: False,
+) -> None:
+    """Wait until every acknowledged number is there; it must be there once, and its owner's."""
+    ends = time.monotonic() + PATIENCE_S
+    while faults := [
+        fault for source in sources.values() for fault in _faults(stack, client, source, may_lack)
+    ]:
+        assert time.monotonic() < ends, "\n".join(faults)
+        time.sleep(0.5)
+
+
+def _faults(
+    stack: LocalStack, client: Client, source: Source, may_lack: Callable[[Signal, float], bool]
+) -> Iterator[str]:
+    for signal in Signal:
+        about = f"{source.tenant}'s {signal}"
+        assert source.taken[signal], f"{about}: nothing was acknowledged: {source.refused}"
+        try:
+            there = arrived(client, stack.reader(source.tenant), signal, source.run)
+        except StackproofError as error:
+            yield f"{about}: {error}"
+            continue
+        lost = [
+            number
+            for number, taken in source.taken[signal].items()
+            if not there[source.tenant, number] and not may_lack(signal, taken)
+        ]
+        twice = [key for key, times in there.items() if times > 1]
+        foreign = [key for key in there if key[0] != source.tenant]
+        if lost or twice or foreign:
+            yield f"{about}: lost {lost}, there twice {twice}, others' {foreign}"
+
+
+@pytest.mark.parametrize("component", [*BACKENDS, "gateway", "alloy"])
+def test_what_is_killed_loses_nothing(component: str, running: LocalStack, client: Client) -> None:
+    name = _alloy(running, VICTIM) if component == "alloy" else component
+    with sending(running, client, TENANTS) as sources:
+        time.sleep(2)
+        killed = _kill(running, name)
+        time.sleep(1)
+        running.restart(name)
+        time.sleep(2)
+
+    def may_lack(signal: Signal, taken: float) -> bool:
+        lossy = component == "tempo" and signal is Signal.TRACES
+        return lossy and killed - TEMPO_LOSS_S < taken < killed + 0.1
+
+    _all_is_there(running, client, sources, may_lack)
+
+
+@pytest.mark.xdist_group("queues")
+def test_alloy_keeps_what_no_backend_takes_even_if_it_is_killed(
+    running: LocalStack, client: Client
+) -> None:
+    killed = _kill(running, *BACKENDS)
+    with sending(running, client, TENANTS, pause_s=0.2) as sources:
+        time.sleep(10)
+        _kill(running, _alloy(running, VICTIM))
+        running.restart(_alloy(running, VICTIM))
+        time.sleep(8)
+    assert time.monotonic() - killed > 18
+    for backend in BACKENDS:
+        running.restart(backend)
+    _all_is_there(running, client, sources)
+    # All of it was acknowledged, also while nobody was there to take it.
+    assert all(len(s.taken[Signal.LOGS]) > 40 for t, s in sources.items() if t != VICTIM)
+
+
+#: Number and size [bytes] of what is sent while nothing takes it. In an outage of half a minute, at
+#: the rates that limits allow, as much is queued (300 lines a second of 3 KB, spans of 10 KB); how
+#: long it took makes no difference to Alloy. A prompt of open-webui can have 100 KB.
+MUCH: Mapping[Signal, Sequence[tuple[int, int]]] = {
+    Signal.LOGS: [(2_000, 3_000), (60, 100_000)],
+    Signal.TRACES: [(2_200, 10_000), (40, 100_000)],
+    Signal.METRICS: [(2_000, 1_500)],
+}
+#: Alloy has ten requests under way for each signal. Only when all of them wait, it makes larger
+#: batches of what comes then: one batch each, for as long as a batch takes to be made (0.2 s).
+UNDER_WAY, EACH_S = 12, 0.25
+
+
+@pytest.mark.xdist_group("queues")
+def test_much_is_queued_and_all_of_it_arrives(running: LocalStack, client: Client) -> None:
+    """As many bytes as an outage leaves behind, of all signals, in large lines and spans too."""
+    runs, began = {signal: synthetic.new_run() for signal in Signal}, time.time_ns()
+    sent: dict[Signal, Counter[tuple[str, int]]] = {signal: Counter() for signal in Signal}
+
+    def give(signal: Signal, count: int, size: int) -> None:
+        first = len(sent[signal]) + 1
+        numbers = range(first, first + count)
+        much = _together(signal, repeat(runs[signal]), numbers, size, began)
+        opened.send(signal, much, timeout_s=30)
+        sent[signal] += Counter({(VICTIM, number): 1 for number in numbers})
+
+    others = [tenant for tenant in TENANTS if tenant != VICTIM]
+    with sending(running, client, others) as sources:
+        _kill(running, *BACKENDS)
+        with sender(running, VICTIM, EntryPoint.ALLOY_GRPC, client) as opened:
+            for _ in range(UNDER_WAY):
+                for signal in Signal:
+                    give(signal, 1, 0)
+                time.sleep(EACH_S)
+            for signal, amounts in MUCH.items():
+                for count, size in amounts:
+                    for _ in range(20):
+                        give(signal, count // 20, size)
+            for backend in BACKENDS:
+                running.restart(backend)
+            # Nothing is stuck behind it.
+            for signal in Signal:
+                give(signal, 1, 0)
+    for signal in Signal:
+        _are_there(running, client, signal, runs[signal], sent[signal])
+    _all_is_there(running, client, sources)
+
+
+def _are_there(
+    stack: LocalStack,
+    client: Client,
+    signal: Signal,
+    run: str,
+    expected: Mapping[tuple[str, int], int],
+) -> None:
+    """Wait until just these numbers of a run are there."""
+    ends = time.monotonic() + PATIENCE_S
+    there: Counter[tuple[str, int]] | str = ""
+    while there != expected:
+        assert time.monotonic() < ends, _difference(signal, there, expected)
+        time.sleep(0.5)
+        try:
+            there = arrived(client, stack.reader(VICTIM), signal, run)
+        except StackproofError as error:
+            there = str(error)
+
+
+def _difference(
+    signal: Signal, there: Counter[tuple[str, int]] | str, expected: Mapping[tuple[str, int], int]
+) -> str:
+    if isinstance(there, str):
+        return f"{signal}: {there}"
+    lost = sorted(number for _, number in expected.keys() - there.keys())
+    twice = sorted(number for (_, number), times in there.items() if times > 1)
+    return f"{signal}: {len(lost)} of {len(expected)} are lost, such as {lost[:5]}; twice {twice}"
+
+
+@pytest.mark.xdist_group("queues")
+def test_a_line_that_is_too_long_is_cut(running: LocalStack, client: Client) -> None:
+    """By Alloy, or by Loki where it is not sent through one: 256 KiB of it are there."""
+    access = running.reader(VICTIM)
+    for entry_point in (EntryPoint.ALLOY_GRPC, EntryPoint.GATEWAY):
+        run = synthetic.new_run()
+        with sender(running, VICTIM, entry_point, client) as opened:
+            opened.send(Signal.LOGS, numbered(Signal.LOGS, VICTIM, run, 1, size=1_000_000))
+
+        def look(run: str = run) -> tuple[list[int] | None, str]:
+            found = delivery.lines(client, access, f"tenant={VICTIM} xxx", run=run)
+            sizes = [len(line) for line in found]
+            return sizes or None, f"{sizes}"
+
+        assert poll(look, PATIENCE_S, f"a long line through {entry_point}") == [262_144]
+
+
+def _with_labels(message: Any) -> Any:
+    """Make a point have more labels than Mimir takes (30, the resource's among them)."""
+    point = message.resource_metrics[0].scope_metrics[0].metrics[0].gauge.data_points[0]
+    for number in range(40):
+        point.attributes.add(key=f"label_{number}").value.string_value = "x"
+    return message
+
+
+def _with_events(message: Any) -> Any:
+    """Make a span larger than a batch, and nothing of it too long to be kept."""
+    span = message.resource_spans[0].scope_spans[0].spans[0]
+    for _ in range(300):
+        event = span.events.add(name="large", time_unix_nano=span.start_time_unix_nano)
+        event.attributes.add(key="large").value.string_value = "x" * 2_000
+    return message
+
+
+@pytest.mark.xdist_group("queues")
+@pytest.mark.parametrize(
+    ("signal", "spoil", "kept"),
+    [(Signal.METRICS, _with_labels, {1, 3, 4}), (Signal.TRACES, _with_events, {1, 4})],
+)
+def test_what_alloy_acknowledges_and_drops(
+    signal: Signal,
+    spoil: Callable[[Any], Any],
+    kept: set[int],
+    running: LocalStack,
+    client: Client,
+) -> None:
+    """Known losses: a point with too many labels; a span that fits no batch, and what follows it.
+
+    Three in one request, of which the second is at fault, and one that comes later.
+    """
+    run, began = synthetic.new_run(), time.time_ns()
+    ones = [numbered(signal, VICTIM, run, number, began + number * 10**6) for number in range(1, 5)]
+    message: Any = ones[0]
+    message.MergeFrom(spoil(ones[1]))
+    message.MergeFrom(ones[2])
+    with sender(running, VICTIM, EntryPoint.ALLOY_GRPC, client) as opened:
+        opened.send(signal, message)
+        opened.send(signal, ones[3])
+    _are_there(running, client, signal, run, {(VICTIM, number): 1 for number in kept})
+
+
+@pytest.mark.xdist_group("queues")
+def test_deltas_become_sums(running: LocalStack, client: Client) -> None:
+    """Mimir refuses delta temporality: Alloy adds it up."""
+    run = synthetic.new_run()
+    with sender(running, VICTIM, EntryPoint.ALLOY_GRPC, client) as opened:
+        for value in (2, 3):
+            opened.send(Signal.METRICS, _delta(run, value))
+            time.sleep(0.01)
+
+    def look() -> tuple[float | None, str]:
+        value = delivery.latest(client, running.reader(VICTIM), "stackproof_delta_total", run)
+        return value if value == 5 else None, f"{value}"
+
+    poll(look, PATIENCE_S, "the sum of two deltas")
+
+
+def _delta(run: str, value: int) -> Any:
+    message: Any = numbered(Signal.METRICS, VICTIM, run, 1)
+    metric = message.resource_metrics[0].scope_metrics[0].metrics[0]
+    point = metric.gauge.data_points[0]
+    metric.name = "stackproof.delta"
+    total = Sum(is_monotonic=True, aggregation_temporality=DELTA)
+    now = time.time_ns()
+    total.data_points.add(
+        as_int=value,
+        start_time_unix_nano=now - 10**6,
+        time_unix_nano=now,
+        attributes=point.attributes,
+    )
+    metric.sum.CopyFrom(total)
+    return message
+
+
+def _go_on(stack: LocalStack, client: Client, sources: Mapping[str, Source], but: Signal) -> None:
+    """What is acknowledged from now on must be visible soon, of all signals but one."""
+    since = time.monotonic()
+    waiting = {(source, each) for source in sources for each in Signal if each is not but}
+    while waiting := {
+        (tenant, signal)
+        for tenant, signal in waiting
+        if not _visible(stack, client, sources[tenant], signal, since)
+    }:
+        assert time.monotonic() < since + SOON_S, waiting
+        time.sleep(0.2)
+
+
+def _visible(
+    stack: LocalStack, client: Client, source: Source, signal: Signal, since: float
+) -> bool:
+    there = arrived(client, stack.reader(source.tenant), signal, source.run)
+    # A copy: the source goes on meanwhile.
+    taken = source.taken[signal].copy()
+    return any(taken.get(number, 0) > since for _, number in there)
+
+
+@contextmanager
+def _stopped(stack: LocalStack, client: Client, component: str) -> Iterator[None]:
+    """Stop a backend for ten seconds at least: it is there, and answers nothing."""
+    stopped, process = time.monotonic(), stack.process(component)
+    assert process.pid
+    try:
+        process.signal(signals.SIGSTOP)
+        os.waitpid(process.pid, os.WUNTRACED)  # until the last of its threads has stopped
+        url = f"{stack.backend_url(Backend(component))}/ready"
+        with pytest.raises(ReadTimeoutError):
+            client.pool.request("GET", url, timeout=1, retries=False)
+        yield
+        time.sleep(max(0, stopped + 10 - time.monotonic()))
+    finally:
+        process.signal(signals.SIGCONT)
+
+
+@pytest.mark.xdist_group("junk")
+@pytest.mark.parametrize("component", BACKENDS)
+def test_what_is_slow_loses_nothing_and_harms_no_other(
+    component: str, running: LocalStack, client: Client
+) -> None:
+    with sending(running, client, TENANTS) as sources:
+        time.sleep(1)
+        with _stopped(running, client, component):
+            _go_on(running, client, sources, SIGNALS[component])
+        continued = time.monotonic()
+        time.sleep(1)
+    _all_is_there(running, client, sources)
+    # It was acknowledged all the while: Alloy keeps it.
+    for source in sources.values():
+        times = source.taken[SIGNALS[component]].values()
+        assert any(continued - 3 < taken < continued for taken in times), source.refused
+
+
+def test_tempo_is_told_to_end(running: LocalStack, client: Client) -> None:
+    """A known loss: it takes traces while it ends, and writes them no more."""
+    with sending(running, client, TENANTS, pause_s=0.03) as sources:
+        time.sleep(2)
+        # Once queried, it does not end by itself (grafana/tempo#5733).
+        for tenant, source in sources.items():
+            arrived(client, running.reader(tenant), Signal.TRACES, source.run)
+        told = time.monotonic()
+        running.process("tempo").signal(signals.SIGTERM)
+        time.sleep(5)
+        _kill(running, "tempo")
+        running.restart("tempo")
+        time.sleep(1)
+
+    def may_lack(signal: Signal, taken: float) -> bool:
+        return signal is Signal.TRACES and told - TEMPO_LOSS_S < taken < told + TEMPO_ENDS_S
+
+    _all_is_there(running, client, sources, may_lack)
+
+
+def _garbage(message: bytes) -> bytes:
+    return b"\xff\xfe" + message
+
+
+def _truncated(message: bytes) -> bytes:
+    return message[:-7]
+
+
+@pytest.mark.xdist_group("junk")
+@pytest.mark.parametrize("spoil", [_garbage, _truncated])
+def test_junk_is_refused_and_harms_nobody(
+    spoil: Callable[[bytes], bytes], running: LocalStack, client: Client
+) -> None:
+    access = running.reader(VICTIM)
+    urls = {
+        running.otlp_http(VICTIM): {},
+        f"{running.gateway_url}/otlp": senders.basic_auth(access.auth),
+    }
+    with sending(running, client, TENANTS) as sources:
+        for signal in Signal:
+            good = numbered(signal, VICTIM, synthetic.new_run(), 1).SerializeToString()
+            for url, headers in urls.items():
+                for body, expected in ((good, 200), (spoil(good), 400)):
+                    answer = client.pool.request(
+                        "POST",
+                        f"{url}/v1/{signal}",
+                        body=body,
+                        headers={"Content-Type": "application/x-protobuf", **headers},
+                        retries=False,
+                    )
+                    # Loki says 204 where the others say 200.
+                    assert answer.status in {expected, expected + 4 * (expected == 200)}, (
+                        answer.data
+                    )
+        time.sleep(1)
+    _all_is_there(running, client, sources)
+
+
+def _with_attribute(message: Any, signal: Signal, size: int) -> Any:
+    """Add one attribute of `size` bytes to the one span, point or line."""
+    if signal is Signal.TRACES:
+        item = message.resource_spans[0].scope_spans[0].spans[0]
+    elif signal is Signal.METRICS:
+        item = message.resource_metrics[0].scope_metrics[0].metrics[0].gauge.data_points[0]
+    else:
+        item = message.resource_logs[0].scope_logs[0].log_records[0]
+    attribute = item.attributes.add(key="big")
+    attribute.value.string_value = "x" * size
+    return message
+
+
+@pytest.mark.xdist_group("junk")
+@pytest.mark.parametrize(
+    ("entry_point", "reasons"),
+    [
+        # Alloy cuts it off, and so does Tempo.
+        (EntryPoint.ALLOY_GRPC, {}),
+        (EntryPoint.ALLOY_HTTP, {}),
+        (
+            EntryPoint.GATEWAY,
+            {Signal.METRICS: "exceeds the limit of 2048", Signal.LOGS: "too large|larger than"},
+        ),
+    ],
+)
+def test_an_attribute_of_ten_mebibytes_harms_nothing_else(
+    entry_point: EntryPoint, reasons: Mapping[Signal, str], running: LocalStack, client: Client
+) -> None:
+    run = synthetic.new_run()
+    with sending(running, client, TENANTS) as sources:
+        time.sleep(0.5)
+        for signal in Signal:
+            message = _with_attribute(numbered(signal, VICTIM, run, 1), signal, 10 * 2**20)
+            with sender(running, VICTIM, entry_point, client) as opened:
+                if signal in reasons:
+                    with pytest.raises(ExportError, match=reasons[signal]):
+                        opened.send(signal, message)
+                else:
+                    opened.send(signal, message)
+        time.sleep(1)
+    _all_is_there(running, client, sources)
+    for signal in Signal:
+        expected = {} if signal in reasons else {(VICTIM, 1): 1}
+        _are_there(running, client, signal, run, expected)
+
+
+@pytest.mark.xdist_group("junk")
+@pytest.mark.parametrize("entry_point", [EntryPoint.ALLOY_GRPC, EntryPoint.ALLOY_HTTP])
+def test_alloy_refuses_more_than_sixteen_mebibytes(
+    entry_point: EntryPoint, running: LocalStack, client: Client
+) -> None:
+    """What is not acknowledged is not lost: the application's exporter knows."""
+    run = synthetic.new_run()
+    for signal in Signal:
+        message = _with_attribute(numbered(signal, VICTIM, run, 1), signal, 16 * 2**20)
+        with (
+            sender(running, VICTIM, entry_point, client) as opened,
+            pytest.raises(ExportError, match=r"larger than max|too large"),
+        ):
+            opened.send(signal, message)
+
+
+HOUR = 3600
+#: How far off a sender's clock is (seconds), and what a backend says to it; None: it is taken.
+CLOCKS: Sequence[tuple[Signal, int, str | None]] = [
+    (Signal.TRACES, -HOUR, None),
+    (Signal.TRACES, HOUR, None),
+    (Signal.METRICS, 300 - HOUR, None),
+    (Signal.METRICS, -HOUR - 60, "more recent timestamp"),
+    (Signal.METRICS, HOUR, "too far in the future"),
+    (Signal.LOGS, 300 - HOUR, None),
+    (Signal.LOGS, -HOUR - 60, "too far behind"),
+    (Signal.LOGS, HOUR, "too new"),
+]
+
+
+@pytest.mark.xdist_group("junk")
+@pytest.mark.parametrize(("signal", "offset_s", "reason"), CLOCKS)
+def test_a_clock_that_is_off(
+    signal: Signal, offset_s: int, reason: str | None, running: LocalStack, client: Client
+) -> None:
+    run, now = synthetic.new_run(), time.time_ns()
+    with sender(running, VICTIM, EntryPoint.GATEWAY, client) as opened:
+        opened.send(signal, numbered(signal, VICTIM, run, 1))
+        other = numbered(signal, VICTIM, run, 2, now + offset_s * 10**9)
+        if reason is None:
+            opened.send(signal, other)
+        else:
+            with pytest.raises(ExportError, match=reason):
+                opened.send(signal, other)
+    expected = {1, 2} if reason is None else {1}
+    ends = time.monotonic() + PATIENCE_S
+    while (there := _numbers(running, client, signal, run)) != expected:
+        assert time.monotonic() < ends, there
+        time.sleep(0.2)
+
+
+def _numbers(stack: LocalStack, client: Client, signal: Signal, run: str) -> set[int]:
+    access = stack.reader(VICTIM)
+    if signal is not Signal.TRACES:
+        return {n for _, n in arrived(client, access, signal, run, window_s=2 * HOUR)}
+    # Tempo's search finds a span of an hour ago only when its block is complete; its id, at once.
+    headers = senders.basic_auth(access.auth)
+    url = f"{access.urls[Backend.TEMPO]}/api/traces"
+    ids = {n: delivery.trace_id(run, VICTIM, n).hex() for n in (1, 2)}
+    answers = {n: client.pool.request("GET", f"{url}/{i}", headers=headers) for n, i in ids.items()}
+    return {n for n, answer in answers.items() if f"number={n} ".encode() in answer.data}
+
+
+# --- a tenant that sends more than it may ---
+
+#: Bursts are the smallest that the chart takes.
+LIMITS: Mapping[str, Mapping[str, float]] = {
+    "metrics": {"activeSeries": 50, "samplesPerSecond": 20, "samplesBurst": 40_000},
+    "logs": {"megabytesPerSecond": 0.01, "megabytesBurst": 8, "streams": 5},
+    "traces": {"bytesPerSecond": 20_000, "burstBytes": 400_000, "liveTraces": 20},
+}
+
+
+@pytest.fixture(scope="module")
+def limited() -> Iterator[LocalStack]:
+    """A stack where one tenant may send little."""
+    deployment = Deployment.load(Checkout.find())
+    tenants = tuple(
+        replace(each, limits=LIMITS) if each.name == VICTIM else each
+        for each in deployment.registry
+    )
+    registry = replace(deployment.registry, tenants=tenants)
+    with LocalStack(replace(deployment, registry=registry)) as stack:
+        yield stack
+
+
+def _flood(signal: Signal, count: int, size: int = 0) -> Any:
+    """Return `count` traces, or points and lines of as many series and streams, in one request."""
+    runs = [synthetic.new_run() for _ in range(count)]
+    return _together(signal, runs, range(1, count + 1), size)
+
+
+def _together(
+    signal: Signal, runs: Iterable[str], numbers: Iterable[int], size: int, since_ns: int = 0
+) -> Any:
+    """Return one request with these numbers, each of its run and of at least `size` bytes.
+
+    With `since_ns` each has a millisecond of its own since then: a series has one sample in each.
+    """
+    message, *others = (
+        numbered(signal, VICTIM, run, number, since_ns and since_ns + number * 10**6, size)
+        for run, number in zip(runs, numbers, strict=False)
+    )
+    for other in others:
+        message.MergeFrom(other)
+    return message
+
+
+def _buckets(count: int) -> Any:
+    """Return one point that is as many samples: a histogram with `count` buckets."""
+    message: Any = numbered(Signal.METRICS, VICTIM, synthetic.new_run(), 1)
+    metric = message.resource_metrics[0].scope_metrics[0].metrics[0]
+    time_ns = metric.gauge.data_points[0].time_unix_nano
+    metric.histogram.data_points.add(
+        time_unix_nano=time_ns, bucket_counts=[0] * (count + 1), explicit_bounds=range(count)
+    )
+    metric.histogram.aggregation_temporality = CUMULATIVE
+    return message
+
+
+@pytest.mark.xdist_group("floods")
+@pytest.mark.parametrize(
+    ("signal", "flooding", "times", "reason"),
+    [
+        (Signal.METRICS, partial(_flood, Signal.METRICS, 60), 1, "per-user series limit of 50"),
+        (Signal.METRICS, partial(_buckets, 40_000), 5, "burst size limit, set to 40000"),
+        (Signal.LOGS, partial(_flood, Signal.LOGS, 20), 1, "maximum active stream limit exceeded"),
+        (Signal.LOGS, partial(_flood, Signal.LOGS, 90, 100_000), 5, "ingestion rate limit exceed"),
+        (Signal.TRACES, partial(_flood, Signal.TRACES, 3000), 10, "RATE_LIMITED"),
+    ],
+)
+def test_a_flood_is_refused_and_the_others_lose_nothing(
+    signal: Signal,
+    flooding: Callable[[], Any],
+    times: int,
+    reason: str,
+    limited: LocalStack,
+    client: Client,
+) -> None:
+    others = [tenant for tenant in TENANTS if tenant != VICTIM]
+    with (
+        sending(limited, client, others) as sources,
+        sender(limited, VICTIM, EntryPoint.GATEWAY, client) as opened,
+    ):
+        for _ in range(times):
+            flood = flooding()
+            with pytest.raises(ExportError, match=reason):
+                opened.send(signal, flood)
+        time.sleep(1)
+    _all_is_there(limited, client, sources)
+
+
+@pytest.mark.xdist_group("floods")
+def test_tempo_takes_more_live_traces_than_it_keeps(limited: LocalStack, client: Client) -> None:
+    """A known loss: traces over `liveTraces` are acknowledged, and dropped."""
+    time.sleep(3)  # the traces before are no longer live, and there are bytes to spend
+    run, count = synthetic.new_run(), 60
+    message = _together(Signal.TRACES, repeat(run), range(1, count + 1), 0)
+    with sender(limited, VICTIM, EntryPoint.GATEWAY, client) as opened:
+        opened.send(Signal.TRACES, message)
+    ends = time.monotonic() + PATIENCE_S
+    kept = int(LIMITS["traces"]["liveTraces"])
+    while (there := len(arrived(client, limited.reader(VICTIM), Signal.TRACES, run))) < kept:
+        assert time.monotonic() < ends, there
+        time.sleep(0.2)
+    assert there == kept
+
+
+# --- a full disk ---
+
+#: Loki looks at its disk every 10 s.
+REFUSED_WITHIN_S = 15.0
+#: What was acknowledged so long before may not have been sent on yet.
+BATCH_S = 0.5
+
+
+def _told(stack: LocalStack, client: Client, signal: Signal, patience_s: float) -> int:
+    """Return the status of the first refusal at the gateway, or the last one if there is none."""
+    headers = senders.basic_auth(stack.reader(VICTIM).auth)
+    headers["Content-Type"] = "application/x-protobuf"
+    url = f"{stack.gateway_url}/otlp/v1/{signal}"
+    ends = time.monotonic() + patience_s
+    # At first more than a page of a write-ahead log (32 KiB): what does not fit is cut off.
+    for count in chain([200], repeat(1)):
+        body = _flood(signal, count).SerializeToString()
+        answer = client.pool.request("POST", url, body=body, headers=headers, retries=False)
+        if answer.status >= 300 or time.monotonic() > ends:
+            break
+        time.sleep(0.5)
+    return answer.status
+
+
+def _write_out(stack: LocalStack, client: Client, component: str, disk: Path) -> None:
+    """Let a backend write what it has in memory to where no damaged log matters."""
+    if component == "mimir":
+        # Its answer is the same where it cannot: a block takes 512 MiB until it is written.
+        subprocess.run(["mount", "-o", "remount,size=1g", str(disk)], check=True)
+        url = stack.backend_url(Backend.MIMIR).removesuffix("/prometheus")
+        answer = client.pool.request("POST", f"{url}/ingester/flush?wait=true", timeout=30)
+        assert answer.status == 204, answer.data
+    else:
+        # Loki has noticed that its log is not whole, and writes all when it is told to end.
+        stack.process(component).signal(signals.SIGTERM)
+        ends = time.monotonic() + PATIENCE_S
+        while stack.process(component).ended() is None:
+            assert time.monotonic() < ends, f"{component} does not end"
+            time.sleep(0.1)
+
+
+@pytest.mark.xdist_group("disks")
+@pytest.mark.parametrize(
+    ("component", "status", "written_out"),
+    [("mimir", 503, True), ("mimir", 503, False), ("loki", 503, True), ("tempo", 200, False)],
+)
+def test_a_full_disk(
+    component: str, status: int, written_out: bool, running: LocalStack, client: Client
+) -> None:
+    """Mimir and Loki refuse, and Alloy keeps. What they took meanwhile is lost if they are killed.
+
+    A known loss: Tempo takes all and keeps nothing, until it is started again.
+    """
+    signal = SIGNALS[component]
+    with small_disk(running, component) as disk:
+        with sending(running, client, TENANTS) as sources:
+            time.sleep(2)
+            with full(disk) as filled:
+                assert (
+                    _told(running, client, signal, 2 if status < 300 else REFUSED_WITHIN_S)
+                    == status
+                )
+                _go_on(running, client, sources, signal)
+            time.sleep(1)
+        early = TEMPO_LOSS_S if component == "tempo" else BATCH_S
+
+        def may_lack(what: Signal, taken: float) -> bool:
+            return what is signal and taken > filled - early
+
+        if component == "tempo":
+            _all_is_there(running, client, sources, may_lack)
+        else:
+            assert running.process(component).ended() is None
+            _all_is_there(running, client, sources)
+        if written_out:
+            _write_out(running, client, component, disk)
+        _kill(running, component)
+        running.restart(component)
+        if written_out:
+            _all_is_there(running, client, sources)
+        else:
+            _all_is_there(running, client, sources, may_lack)
+        with sending(running, client, TENANTS) as sources:
+            time.sleep(1)
+        _all_is_there(running, client, sources)
+
+
+@pytest.mark.xdist_group("disks")
+def test_mimir_is_started_on_a_full_disk(running: LocalStack, client: Client) -> None:
+    """A known loss: it repairs its log when it starts, finds no room for that, and has no log."""
+    with small_disk(running, "mimir") as disk:
+        with sending(running, client, TENANTS) as sources:
+            time.sleep(2)
+            with full(disk):
+                assert _told(running, client, Signal.METRICS, REFUSED_WITHIN_S) == 503
+                killed = _kill(running, "mimir")
+                with pytest.raises(StackproofError, match="exited with 1"):
+                    running.restart("mimir")
+            running.restart("mimir")
+            time.sleep(1)
+
+        def may_lack(signal: Signal, taken: float) -> bool:
+            return signal is Signal.METRICS and taken < killed
+
+        _all_is_there(running, client, sources, may_lack)

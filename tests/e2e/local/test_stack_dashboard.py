@@ -1,0 +1,352 @@
+"""The stack's own health: every panel shows the administrator something, and nobody else reads it.
+
+The monitor runs as rendered: it scrapes the backends and the gateway and writes to Mimir. What can
+go wrong is made to go wrong, so that the panels of refusals and errors have something to show.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
+    ExportMetricsServiceRequest,
+)
+from tests.disks import full, small_disk
+
+from stackproof.backends import PROVABLE, Client, grafana, poll
+from stackproof.backends.base import Request
+from stackproof.bench.workload import make
+from stackproof.checks import alerts, dashboards
+from stackproof.checks.dashboards import STACK_SOURCE, Query
+from stackproof.flux.deployment import Deployment
+from stackproof.isolation import EntryPoint, sender
+from stackproof.isolation.delivery import numbered
+from stackproof.model import STACK_TENANT, TENANT_HEADER, Backend, Signal
+from stackproof.otlp import senders, synthetic
+from stackproof.otlp.senders import ExportError
+from stackproof.repo.checkout import Checkout
+from stackproof.stack.local import LocalStack
+
+pytestmark = [pytest.mark.needs_restart, pytest.mark.xdist_group("monitor")]
+
+DEPLOYMENT = Deployment.load(Checkout.find())
+(DASHBOARD,) = (each for each in dashboards.read(DEPLOYMENT.lgtm()) if each.uid == "stack")
+KEPT = dashboards.kept(DEPLOYMENT.lgtm())
+#: Rates need two scrapes, 15 s apart; Tempo's generator writes after 15 s; some are slower.
+PATIENCE_S = 120
+_ANY_API = PROVABLE[0]
+_HOUR_NS = 3600 * 10**9
+
+
+#: The rules, and what of them fires while all is well: filled when the stack has just started.
+CANARY = {"canary": {"enabled": True, "metricsTenant": "soev", "image": {"tag": "1.0.0"}}}
+ALL_RULES = alerts.read(DEPLOYMENT.with_values(lgtm=[CANARY]).lgtm())
+RULES = {rule.uid: rule for rule in ALL_RULES if rule.source.startswith(Backend.MIMIR)}
+(UNCUT,) = (rule for rule in ALL_RULES if rule.source.startswith(Backend.LOKI))
+CANARY_TENANT = "soev"
+CALM: dict[str, list[Any]] = {}
+
+
+@pytest.fixture(scope="module")
+def monitored(client: Client) -> Iterator[LocalStack]:
+    with LocalStack(DEPLOYMENT, alloys=False, monitor=True) as stack:
+        _clean(stack, client)
+        _poll(stack, client, "up == 1", {"instance": stack.components})
+        _clean(stack, client)
+        CALM.update({uid: _firing(stack, client, uid) for uid in RULES})
+        # What a counter held when it was first seen is no rate: only what comes after it.
+        _use(stack, client)
+        _scraped(stack, client)
+        _use(stack, client)
+        yield stack
+
+
+def _clean(stack: LocalStack, client: Client) -> None:
+    """Send what is taken: telemetry of every tenant, the canary's verdict, half-full volumes."""
+    for tenant in stack.tenants:
+        with sender(stack, tenant, EntryPoint.GATEWAY, client) as exporter:
+            for signal in Signal:
+                exporter.send(signal, make(tenant, signal, 5, 5.0, 1)[0])
+    _verdict(stack, 1.0)
+    _volume(stack, client, used=0.5)
+
+
+def _gauge(name: str, value: float, attributes: Mapping[str, str]) -> Any:
+    request = ExportMetricsServiceRequest()
+    metric = request.resource_metrics.add().scope_metrics.add().metrics.add(name=name)
+    point = metric.gauge.data_points.add(as_double=value, time_unix_nano=time.time_ns())
+    for key, text in attributes.items():
+        point.attributes.add(key=key).value.string_value = text
+    return request
+
+
+def _verdict(stack: LocalStack, isolated: float) -> None:
+    """Send what the canary sends (report.metrics), as the tenant that it sends it as."""
+    access = stack.reader(CANARY_TENANT)
+    with senders.HttpSender(f"{stack.gateway_url}/otlp", auth=access.auth) as exporter:
+        exporter.send(Signal.METRICS, _gauge("stackproof.isolated", isolated, {}))
+
+
+def _as_the_monitor(stack: LocalStack, client: Client, request: Any) -> None:
+    """Write into the stack's own metrics what a cluster's monitor would: there is none here."""
+    url = stack.backend_url(Backend.MIMIR).removesuffix("/prometheus")
+    headers = {TENANT_HEADER: STACK_TENANT}
+    with senders.HttpSender(f"{url}/otlp", headers=headers, pool=client.pool) as exporter:
+        exporter.send(Signal.METRICS, request)
+
+
+def _volume(stack: LocalStack, client: Client, used: float) -> None:
+    labels = {"persistentvolumeclaim": "data-mimir-0", "namespace": "observability"}
+    for name, value in (("used", used * 1e10), ("capacity", 1e10)):
+        metric = f"kubelet_volume_stats_{name}_bytes"
+        _as_the_monitor(stack, client, _gauge(metric, value, labels))
+
+
+def _firing(stack: LocalStack, client: Client, uid: str) -> list[Any]:
+    """Return the series for which a rule fires: its query, and its threshold over it."""
+    rule = RULES[uid]
+    (source,) = (s for s in grafana.sources(stack.data_sources()) if s.uid == rule.source)
+    now = str(int(time.time()) + 1)
+    result = _ask(client, source, "query", query=rule.expr, time=now)["result"]
+    (limit,) = (s["model"]["conditions"][0] for s in rule.record["data"] if s["refId"] == "fires")
+    above = float(limit["evaluator"]["params"][0])
+    if not result and rule.record["noDataState"] == "Alerting":
+        return [{"alertname": "DatasourceNoData"}]
+    return [each["metric"] for each in result if float(each["value"][1]) > above]
+
+
+def _fires(stack: LocalStack, client: Client, uid: str, **labels: str) -> None:
+    def look() -> tuple[bool | None, str]:
+        firing = _firing(stack, client, uid)
+        meant = any(labels.items() <= each.items() for each in firing)
+        return (True if meant else None), f"fires for {firing}, not for {labels}"
+
+    poll(look, PATIENCE_S, uid)
+
+
+def _use(stack: LocalStack, client: Client) -> None:
+    """Send what is taken, what is refused, and traces that are too large to be kept."""
+    for tenant in stack.tenants:
+        with sender(stack, tenant, EntryPoint.GATEWAY, client) as exporter:
+            for signal in Signal:
+                exporter.send(signal, make(tenant, signal, 5, 5.0, 1)[0])
+            for signal in (Signal.METRICS, Signal.LOGS):
+                late = numbered(
+                    signal, tenant, synthetic.new_run(), 1, time.time_ns() - 200 * 24 * _HOUR_NS
+                )
+                with pytest.raises(ExportError):
+                    exporter.send(signal, late)
+            big = synthetic.make(synthetic.new_emission(tenant, "big"), Signal.TRACES)
+            _swell(big)
+            exporter.send(Signal.TRACES, big)
+
+
+def _swell(message: Any) -> None:
+    """Make a trace larger than Tempo keeps (5 MB): many spans of full-length attributes."""
+    (scope, *_) = message.resource_spans[0].scope_spans
+    span = scope.spans[0]
+    for number in range(3500):
+        copy = scope.spans.add()
+        copy.CopyFrom(span)
+        copy.span_id = number.to_bytes(8, "big")
+        copy.attributes.add(key="filler").value.string_value = "x" * 1500
+
+
+def _source(stack: LocalStack) -> grafana.DataSource:
+    (source,) = (s for s in grafana.sources(stack.data_sources()) if s.uid == STACK_SOURCE)
+    return source
+
+
+def _ask(client: Client, source: grafana.DataSource, path: str, **params: str) -> Any:
+    url = f"{source.access.urls[source.backend]}/api/v1/{path}?{urlencode(params)}"
+    answer = client.send(_ANY_API, source.access, Request("GET", url, source.access.headers))
+    assert answer.status == 200, f"{url}: {answer.describe()}"
+    return json.loads(answer.body)["data"]
+
+
+def _poll(
+    stack: LocalStack, client: Client, query: str, wanted: Mapping[str, Iterable[str]]
+) -> None:
+    """Ask until the answer's series have these values of these labels, and values that are drawn.
+
+    What is waited for is what is meant: a number of series would be reached by others as well.
+    """
+    source = _source(stack)
+
+    def look() -> tuple[bool | None, str]:
+        now = str(int(time.time()) + 1)
+        result = _ask(client, source, "query", query=query, time=now)["result"]
+        drawn = [each["metric"] for each in result if each["value"][1] not in {"NaN", "0"}]
+        missing = {
+            label: sorted(set(values) - {each.get(label) for each in drawn})
+            for label, values in wanted.items()
+        }
+        shown = bool(drawn) and not any(missing.values())
+        return (True if shown else None), f"missing {missing} in {json.dumps(result)[:300]}"
+
+    poll(look, PATIENCE_S, query)
+
+
+def _scraped(stack: LocalStack, client: Client) -> None:
+    """Wait until everything has been scraped since now: an earlier scrape shows nothing new."""
+    since = f"timestamp(up) > {time.time():.3f}"
+    _poll(stack, client, f"up == 1 and {since}", {"instance": stack.components})
+
+
+#: What is nothing where all is well: the expression must be answered, with whatever it is.
+MAY_BE_ZERO = {"Share of server errors"}
+
+
+@pytest.mark.parametrize("query", DASHBOARD.queries, ids=lambda q: f"{q.panel}: {q.text}"[:60])
+def test_no_panel_is_empty(query: Query, monitored: LocalStack, client: Client) -> None:
+    assert query.source == _source(monitored).uid
+    text = dashboards.expand(query.text, {})
+    if query.panel in MAY_BE_ZERO:
+        text = f"({text}) + 1"
+    by = [label for label in ("user", "tenant") if f"by ({label}" in text]
+    _poll(monitored, client, text, dict.fromkeys(by, monitored.tenants))
+
+
+def test_everything_that_runs_is_seen(monitored: LocalStack, client: Client) -> None:
+    _poll(monitored, client, "up == 1", {"instance": monitored.components})
+
+
+def test_nothing_else_is_kept(monitored: LocalStack, client: Client) -> None:
+    names = _ask(client, _source(monitored), "label/__name__/values")
+    assert set(names) <= KEPT, sorted(set(names) - KEPT)
+
+
+def test_a_dead_backend_is_shown_as_down(monitored: LocalStack, client: Client) -> None:
+    monitored.process("loki").kill()
+    try:
+        _poll(monitored, client, "(up == 0) + 1", {"instance": ["loki"]})
+        _fires(monitored, client, "part-is-down", instance="loki")
+    finally:
+        monitored.restart("loki")
+
+
+@pytest.mark.parametrize("backend", list(Backend))
+def test_no_tenant_reads_it(backend: Backend, monitored: LocalStack, client: Client) -> None:
+    tenant = monitored.tenants[0]
+    reader = monitored.reader(tenant)
+    asked = replace(reader, headers={TENANT_HEADER: STACK_TENANT})
+    api = next(a for a in PROVABLE if a.backend is backend)
+    answer = client.send(_ANY_API, asked, Request("GET", _url(api, reader), asked.headers))
+    assert answer.status == 403
+    # Nobody has its name and a password.
+    stranger = replace(reader, auth=(STACK_TENANT, "x"), headers={})
+    assert client.send(_ANY_API, stranger, Request("GET", _url(api, reader))).status == 401
+
+
+def _url(api: Any, reader: Any) -> str:
+    return f"{reader.urls[api.backend]}{api.path.replace('$trace_id', 'ab')}"
+
+
+@pytest.mark.parametrize("signal", list(Signal))
+def test_nobody_writes_into_it_through_the_gateway(
+    signal: Signal, monitored: LocalStack, client: Client
+) -> None:
+    reader = monitored.reader(monitored.tenants[0])
+    with (
+        senders.HttpSender(
+            f"{monitored.gateway_url}/otlp",
+            auth=reader.auth,
+            headers={TENANT_HEADER: STACK_TENANT},
+            pool=client.pool,
+        ) as exporter,
+        pytest.raises(ExportError, match="HTTP 403"),
+    ):
+        exporter.send(signal, numbered(signal, STACK_TENANT, synthetic.new_run(), 1))
+
+
+# --- alerts ---
+
+
+@pytest.mark.parametrize("uid", sorted(RULES))
+@pytest.mark.usefixtures("monitored")
+def test_no_alert_while_all_is_well(uid: str) -> None:
+    assert CALM[uid] == []
+
+
+@pytest.mark.parametrize("uid", ["samples-are-refused", "lines-are-refused", "spans-are-refused"])
+def test_what_is_refused_is_an_alert(uid: str, monitored: LocalStack, client: Client) -> None:
+    tenant = monitored.tenants[0]
+    label = "user" if uid.startswith("samples") else "tenant"
+    _fires(monitored, client, uid, **{label: tenant})
+
+
+def test_a_full_volume_is_an_alert(monitored: LocalStack, client: Client) -> None:
+    _volume(monitored, client, used=0.9)
+    _fires(monitored, client, "volume-fills-up", persistentvolumeclaim="data-mimir-0")
+
+
+def test_a_secret_that_is_not_synced_is_an_alert(monitored: LocalStack, client: Client) -> None:
+    """As the operator says it (https://external-secrets.io/latest/api/metrics/)."""
+    labels = {"condition": "Ready", "name": "gateway-users", "namespace": "observability"}
+    metric = "externalsecret_status_condition"
+    _as_the_monitor(monitored, client, _gauge(metric, 1.0, {**labels, "status": "True"}))
+    _as_the_monitor(monitored, client, _gauge(metric, 0.0, {**labels, "status": "False"}))
+    assert _firing(monitored, client, "secret-is-not-synced") == []
+    _as_the_monitor(monitored, client, _gauge(metric, 1.0, {**labels, "status": "False"}))
+    _fires(monitored, client, "secret-is-not-synced", name="gateway-users")
+
+
+def test_the_canarys_verdict_is_an_alert(monitored: LocalStack, client: Client) -> None:
+    _verdict(monitored, 0.0)
+    _fires(monitored, client, "tenants-are-not-apart")
+
+
+def test_a_silent_canary_is_an_alert(monitored: LocalStack, client: Client) -> None:
+    """Another tenant, as which no canary has ever spoken."""
+    rule = RULES["canary-is-silent"]
+    other = rule.source.replace(CANARY_TENANT, monitored.tenants[1])
+    (source,) = (s for s in grafana.sources(monitored.data_sources()) if s.uid == other)
+    (silent,) = _ask(client, source, "query", query=rule.expr, time=str(int(time.time())))["result"]
+    assert float(silent["value"][1]) > 0
+
+
+def test_traces_that_cannot_be_written_are_an_alert(monitored: LocalStack, client: Client) -> None:
+    """On a full disk Tempo says so in its log alone; here a test brings that log to Loki."""
+
+    def found() -> list[Any]:
+        source = _source(monitored)
+        url = f"{monitored.gateway_url}/loki/api/v1/query?"
+        url += urlencode({"query": UNCUT.expr, "time": str(time.time_ns())})
+        answer = client.send(_ANY_API, source.access, Request("GET", url, source.access.headers))
+        assert answer.status == 200, answer.describe()
+        return list(json.loads(answer.body)["data"]["result"])
+
+    def collect(lines: list[str]) -> None:
+        stream = {"namespace": "observability", "component": "tempo"}
+        values = [[str(time.time_ns() + n), line] for n, line in enumerate(lines)]
+        url = f"{monitored.backend_url(Backend.LOKI)}/loki/api/v1/push"
+        answer = client.pool.request(
+            "POST",
+            url,
+            json={"streams": [{"stream": stream, "values": values}]},
+            headers={TENANT_HEADER: STACK_TENANT},
+        )
+        assert answer.status == 204, answer.data
+
+    tenant = monitored.tenants[1]
+    log = monitored.process("tempo").log
+    with small_disk(monitored, "tempo") as disk:
+        collect(["ready", *log.read_text("utf-8").splitlines()[-5:]])
+        assert found() == []
+        with full(disk), sender(monitored, tenant, EntryPoint.GATEWAY, client) as exporter:
+
+            def complaint() -> tuple[list[str] | None, str]:
+                emission = synthetic.new_emission(tenant, "uncut")
+                exporter.send(Signal.TRACES, synthetic.make(emission, Signal.TRACES))
+                text = monitored.process("tempo").log.read_text("utf-8")
+                said = [line for line in text.splitlines() if "failed to cut traces" in line]
+                return (said[-5:] or None), text[-300:]
+
+            collect(poll(complaint, PATIENCE_S, "Tempo's complaint"))
+    poll(lambda: (found() or None, "nothing"), PATIENCE_S, UNCUT.uid)

@@ -1,0 +1,89 @@
+"""Telemetry of before an upgrade is there after it: what an earlier chart wrote, this one reads."""
+
+from __future__ import annotations
+
+import io
+import secrets
+import subprocess
+import tarfile
+from collections.abc import Mapping
+from itertools import product
+from pathlib import Path
+
+import pytest
+
+from stackproof.backends import PROVABLE, Client, ReadApi, poll
+from stackproof.flux.deployment import Deployment
+from stackproof.isolation import EntryPoint, Marks, prove, question
+from stackproof.isolation.verdict import Verdict
+from stackproof.otlp import senders, synthetic
+from stackproof.otlp.senders import HttpSender
+from stackproof.otlp.synthetic import Emission
+from stackproof.repo.checkout import Checkout
+from stackproof.stack.local import LocalStack
+
+pytestmark = [pytest.mark.needs_restart, pytest.mark.xdist_group("upgrade")]
+
+CHECKOUT = Checkout.find()
+EARLIER = sorted((CHECKOUT.charts / "lgtm" / "ci" / "upgrade-from").glob("*.yaml"))
+#: What is kept in memory alone, or was not yet made of spans: lost by any restart, and no data.
+NOT_KEPT = {"mimir.metadata", "tempo.metrics-query", "tempo.metrics-query-range"}
+KEPT = [api for api in PROVABLE if api.id not in NOT_KEPT and api.shows != "label name"]
+PATIENCE_S = 60
+
+
+def _git(*arguments: str) -> bytes:
+    command = ["git", "-C", str(CHECKOUT.root), *arguments]
+    return subprocess.run(command, check=True, capture_output=True).stdout
+
+
+def _earlier(values: Path, folder: Path) -> Deployment:
+    """Return the whole deployment as the commit had it that added these values."""
+    try:
+        _git("rev-parse", "HEAD")
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"there is no history: {error}")
+    if _git("rev-parse", "--is-shallow-repository").strip() == b"true":
+        pytest.skip("the history is cut off: fetch all of it")
+    file = str(values.relative_to(CHECKOUT.root))
+    added = _git("log", "--diff-filter=A", "--format=%H", "--", file).split()[-1].decode()
+    with tarfile.open(fileobj=io.BytesIO(_git("archive", added))) as archive:
+        archive.extractall(folder, filter="data")
+    return Deployment.load(Checkout(folder))
+
+
+@pytest.mark.parametrize("values", EARLIER, ids=lambda values: values.stem)
+def test_what_was_sent_before_is_read_after(values: Path, tmp_path: Path, client: Client) -> None:
+    now = Deployment.load(CHECKOUT)
+    stack = LocalStack(_earlier(values, tmp_path), alloys=False)
+    passwords = {one.name: secrets.token_hex(8) for one in now.registry.tenants}
+    for one in now.registry.tenants:
+        stack.write_secret(f"{one.secret_prefix}-gateway-password", passwords[one.name])
+    with stack:
+        run = synthetic.new_run()
+        sent = {
+            tenant: senders.emit(_door(stack, (tenant, password), client), tenant, run)
+            for tenant, password in passwords.items()
+        }
+        stack.upgrade(now)
+        for tenant, api in product(sent, KEPT):
+            assert _shown(stack, tenant, api, sent, client) == {tenant}
+        assert prove(stack, apis=KEPT, entry_point=EntryPoint.GATEWAY).verdict is Verdict.ISOLATED
+
+
+def _door(stack: LocalStack, auth: tuple[str, str], client: Client) -> HttpSender:
+    return HttpSender(f"{stack.gateway_url}/otlp", auth=auth, pool=client.pool)
+
+
+def _shown(
+    stack: LocalStack, tenant: str, api: ReadApi, sent: Mapping[str, Emission], client: Client
+) -> set[str]:
+    """Return whose telemetry the tenant sees, as soon as it sees any."""
+    marks = Marks(sent)
+
+    def look() -> tuple[set[str] | None, str]:
+        answer = client.ask(api, stack.reader(tenant), question(sent[tenant]))
+        owners = {owner for owner, _ in marks.find(answer.body, api.mark).values()}
+        return owners or None, answer.describe()
+
+    return poll(look, PATIENCE_S, f"{api.id} as {tenant}")

@@ -1,0 +1,22 @@
+"""What the repository deploys, as a whole: every check of the registry, on the real values."""
+
+from __future__ import annotations
+
+import pytest
+
+from stackproof.checks import Rule
+from stackproof.checks.deployment import DEPLOYMENT, RenderedDeployment
+from stackproof.checks.platform import PLATFORM
+from stackproof.flux.deployment import Deployment
+from stackproof.repo.checkout import Checkout
+
+
+@pytest.fixture(scope="module")
+def deployed() -> RenderedDeployment:
+    return RenderedDeployment(Deployment.load(Checkout.find()))
+
+
+@pytest.mark.parametrize("check", [*DEPLOYMENT, *PLATFORM], ids=lambda check: check.name)
+def test_deployment(check: Rule[RenderedDeployment], deployed: RenderedDeployment) -> None:
+    problems = list(check.find(deployed))
+    assert not problems, f"{check.about}\n" + "\n".join(problems)

@@ -1,0 +1,41 @@
+"""Every check, twin and test that docs/incidents.md promises is there."""
+
+from __future__ import annotations
+
+import re
+
+from stackproof.checks.application import APPLICATION
+from stackproof.checks.deployment import DEPLOYMENT
+from stackproof.checks.invariants import INVARIANTS
+from stackproof.checks.platform import PLATFORM
+from stackproof.flux.checks import FLUX
+from stackproof.repo.checkout import Checkout
+from stackproof.twins import TWINS
+
+KNOWN = {
+    *(f"invariants.{name}" for name in INVARIANTS.names),
+    *(f"deployment.{name}" for name in DEPLOYMENT.names),
+    *(f"application.{name}" for name in APPLICATION.names),
+    *(f"platform.{name}" for name in PLATFORM.names),
+    *(f"flux.{name}" for name in FLUX.names),
+    *(twin.name for twin in TWINS),
+}
+NO_NAMES = {"rollingUpdate", "platform"}
+
+
+def promised(text: str) -> list[str]:
+    """Return what stands in the last column of each row, in backquotes."""
+    rows = re.findall(r"^\| (?!incident|---)(?:.+?) \| (.+) \|$", text, re.MULTILINE)
+    assert len(rows) == 15
+    return [name for row in rows for name in re.findall(r"`([^`]+)`", row)]
+
+
+def test_what_is_promised_is_there(checkout: Checkout) -> None:
+    text = (checkout.root / "docs" / "incidents.md").read_text(encoding="utf-8")
+    missing = [
+        name
+        for name in promised(text)
+        if name not in KNOWN | NO_NAMES and not (checkout.root / name).is_file()
+    ]
+    assert missing == []
+    assert promised(text.replace("one-writer-for", "two-writers-for"))[0] not in KNOWN

@@ -1,0 +1,279 @@
+"""charts/open-webui-stack: which secrets it asks for, from where, and what a new value rolls."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from stackproof.helm import renderer
+from stackproof.helm.manifests import CLUSTER_KINDS, Release, containers
+from stackproof.helm.renderer import HelmError
+from stackproof.repo.checkout import Checkout
+
+GIVEN = {
+    "webuiSecretKey": "one",
+    "postgresPassword": "two",
+    "openaiApiKey": "three",
+    "ragOpenaiApiKey": "four",
+    "searxngSecretKey": "five",
+    "gatewayPassword": "six",
+}
+GROUPS = {
+    "open-webui-secrets": {"webui-secret-key", "postgres-password"},
+    "open-webui-provider-secrets": {"openai-api-key", "rag-openai-api-key"},
+    "open-webui-searxng-secrets": {"searxng-secret-key"},
+    "open-webui-alloy-secrets": {"gateway-password"},
+}
+EXTERNAL: dict[str, Any] = {"externalSecrets": {"enabled": True, "gcpProject": "project"}}
+OPTIONAL: dict[str, Any] = {
+    "openWebui": {
+        "admin": {"email": "admin@example.org"},
+        "extraSecretEnv": {"OAUTH_CLIENT_SECRET": "oauth", "OAUTH_OTHER": "oauth"},
+    },
+    "gateway": {"enabled": True, "image": {"tag": "1.0.0"}},
+    "crawl4ai": {"enabled": True},
+}
+
+
+def render(
+    checkout: Checkout,
+    *values: Mapping[str, Any],
+    tenant: str = "soev",
+    namespace: str = "open-webui",
+) -> Release:
+    base = {"openWebui": {"config": {"telemetry": {"otel": {"tenantId": tenant}}}}}
+    return renderer.render(
+        checkout.charts / "open-webui-stack",
+        [base, *values],
+        release="open-webui",
+        namespace=namespace,
+    )
+
+
+def made(release: Release) -> dict[str, set[str]]:
+    """Return the keys of each Secret that the release makes or lets make."""
+    secrets = {m.name: set(m["stringData"]) for m in release.of_kind("Secret")}
+    external = {
+        m["spec"]["target"]["name"]: {entry["secretKey"] for entry in m["spec"]["data"]}
+        for m in release.of_kind("ExternalSecret")
+    }
+    assert not secrets.keys() & external.keys()
+    return secrets | external
+
+
+def used(release: Release) -> dict[str, set[str]]:
+    """Return the keys of each Secret that the pods read."""
+    found: dict[str, set[str]] = {}
+    for workload in release.workloads():
+        for container in containers(workload):
+            for variable in release.env(container).values():
+                if variable.key is not None:
+                    found.setdefault(variable.key.name, set()).add(variable.key.key)
+        for volume in workload["spec"]["template"]["spec"]["volumes"]:
+            for item in volume.get("secret", {}).get("items") or ():
+                found.setdefault(volume["secret"]["secretName"], set()).add(item["key"])
+    return found
+
+
+def remote(release: Release) -> set[str]:
+    return {
+        entry["remoteRef"]["key"]
+        for m in release.of_kind("ExternalSecret")
+        for entry in m["spec"]["data"]
+    }
+
+
+def rolled(before: Release, after: Release) -> set[str]:
+    """Return the workloads whose pods differ."""
+    return {
+        workload.name
+        for workload in before.workloads()
+        if workload["spec"]["template"]
+        != after.get(workload.kind, workload.name)["spec"]["template"]
+    }
+
+
+@pytest.mark.parametrize("source", [{"secrets": GIVEN}, EXTERNAL], ids=["values", "external"])
+def test_exactly_the_keys_that_pods_read(checkout: Checkout, source: Mapping[str, Any]) -> None:
+    release = render(checkout, source)
+    assert made(release) == used(release) == GROUPS
+
+
+def test_every_optional_key_has_its_reader(checkout: Checkout) -> None:
+    release = render(checkout, EXTERNAL, OPTIONAL)
+    assert made(release) == used(release)
+    assert remote(release) == {
+        "soev-admin-password",
+        "soev-crawl4ai-api-token",
+        "soev-gateway-api-key",
+        "soev-gateway-password",
+        "soev-oauth",
+        "soev-openai-api-key",
+        "soev-postgres-password",
+        "soev-rag-openai-api-key",
+        "soev-searxng-secret-key",
+        "soev-webui-secret-key",
+    }
+
+
+def test_what_is_off_needs_no_key(checkout: Checkout) -> None:
+    off = {
+        "openWebui": {
+            "config": {
+                "openaiApiBaseUrl": "",
+                "ragEmbeddingEngine": "",
+                "telemetry": {"otel": {"enabled": False}},
+            }
+        },
+        "postgres": {"enabled": False},
+        "searxng": {"enabled": False},
+    }
+    release = render(checkout, EXTERNAL, off)
+    assert made(release) == used(release) == {"open-webui-secrets": {"webui-secret-key"}}
+
+
+def test_without_the_gateway_there_is_no_password(checkout: Checkout) -> None:
+    release = render(checkout, EXTERNAL, {"alloy": {"gateway": {"enabled": False}}})
+    assert made(release) == used(release)
+    assert "open-webui-alloy-secrets" not in made(release)
+
+
+def test_one_existing_secret_has_them_all(checkout: Checkout) -> None:
+    release = render(checkout, {"secrets": {"existingSecret": "mine"}})
+    assert made(release) == {}
+    assert used(release) == {"mine": set().union(*GROUPS.values())}
+
+
+def test_external_secrets_read_the_clusters_store(checkout: Checkout) -> None:
+    prefixed = {"externalSecrets": {"keyPrefix": "open-webui", "refreshInterval": "5m"}}
+    release = render(checkout, EXTERNAL, prefixed)
+    assert {key.removeprefix("open-webui-") for key in remote(release)} == set().union(
+        *GROUPS.values()
+    )
+    for external in release.of_kind("ExternalSecret"):
+        assert external.api_version == "external-secrets.io/v1"
+        assert external["spec"]["refreshInterval"] == "5m"
+        store = {"name": "gcp-secret-manager", "kind": "ClusterSecretStore"}
+        assert external["spec"]["secretStoreRef"] == store
+        assert external.annotations == {"open-webui-stack/gcp-project": "project"}
+    assert release.of_kind("SecretStore") == ()
+
+
+def test_a_store_of_the_tenants_own(checkout: Checkout) -> None:
+    own = {"externalSecrets": {"secretStore": {"name": "tenant", "kind": "SecretStore"}}}
+    release = render(checkout, EXTERNAL, own)
+    (store,) = release.of_kind("SecretStore")
+    assert store["spec"]["provider"]["gcpsm"] == {
+        "projectID": "project",
+        "auth": {"workloadIdentity": {"serviceAccountRef": {"name": "open-webui"}}},
+    }
+    for external in release.of_kind("ExternalSecret"):
+        assert external["spec"]["secretStoreRef"] == {"name": "tenant", "kind": "SecretStore"}
+
+
+@pytest.mark.parametrize("kind", ["SecretStore", "ClusterSecretStore"])
+def test_two_tenants_share_nothing(checkout: Checkout, kind: str) -> None:
+    store = {"externalSecrets": {"secretStore": {"kind": kind}}}
+    logs = {"alloy": {"podLogs": {"enabled": True}}}
+    releases = [
+        render(checkout, EXTERNAL, OPTIONAL, store, logs, tenant=tenant, namespace=tenant)
+        for tenant in ("soev", "enterprise-a")
+    ]
+    assert remote(releases[0]).isdisjoint(remote(releases[1]))
+    for release in releases:
+        assert [m.ref for m in release if m.kind in CLUSTER_KINDS] == []
+        assert {m.namespace for m in release} == {release.namespace}
+
+
+@pytest.mark.parametrize("name", GIVEN)
+def test_a_missing_value_is_named(checkout: Checkout, name: str) -> None:
+    with pytest.raises(HelmError, match=rf"secrets\.{name} is needed"):
+        render(checkout, {"secrets": {key: GIVEN[key] for key in GIVEN if key != name}})
+
+
+def test_a_missing_extra_value_is_named(checkout: Checkout) -> None:
+    extra = {"openWebui": {"extraSecretEnv": {"OAUTH_CLIENT_SECRET": "oauth"}}}
+    with pytest.raises(HelmError, match=r"secrets\.extra\.oauth is needed"):
+        render(checkout, {"secrets": GIVEN}, extra)
+    release = render(checkout, {"secrets": {**GIVEN, "extra": {"oauth": "seven"}}}, extra)
+    secret = release.get("Secret", "open-webui-provider-secrets")
+    assert secret["stringData"]["oauth"] == "seven"
+
+
+def test_values_arrive_as_they_are(checkout: Checkout) -> None:
+    odd = {key: f'{value} "\\\n: # $(HOME) {{{{ x }}}} %@/' for key, value in GIVEN.items()}
+    release = render(checkout, {"secrets": odd})
+    values = [value for m in release.of_kind("Secret") for value in m["stringData"].values()]
+    assert sorted(values) == sorted(odd.values())
+
+
+@pytest.mark.parametrize("source", [{"secrets": GIVEN}, EXTERNAL], ids=["values", "external"])
+def test_rendering_again_changes_nothing(checkout: Checkout, source: Mapping[str, Any]) -> None:
+    arguments: dict[str, Any] = {"release": "open-webui", "namespace": "open-webui"}
+    tenant = {"openWebui": {"config": {"telemetry": {"otel": {"tenantId": "soev"}}}}}
+    chart = checkout.charts / "open-webui-stack"
+    first = renderer.render(chart, [tenant, source], **arguments)
+    again = renderer.render(chart, [tenant, source], fresh=True, is_upgrade=True, **arguments)
+    assert first.manifests == again.manifests
+
+
+@pytest.mark.parametrize(
+    ("name", "pods"),
+    [
+        ("openaiApiKey", {"open-webui"}),
+        ("ragOpenaiApiKey", {"open-webui"}),
+        ("searxngSecretKey", {"open-webui-searxng"}),
+        # Alloy reads the file again.
+        ("gatewayPassword", set()),
+        # A new one of these, rolled at once, stops the application or logs everybody out.
+        ("postgresPassword", set()),
+        ("webuiSecretKey", set()),
+    ],
+)
+def test_a_new_value_rolls_who_reads_it(checkout: Checkout, name: str, pods: set[str]) -> None:
+    before = render(checkout, {"secrets": GIVEN})
+    assert rolled(before, render(checkout, {"secrets": {**GIVEN, name: "new"}})) == pods
+
+
+def test_reloader_watches_what_may_roll(checkout: Checkout) -> None:
+    release = render(
+        checkout, EXTERNAL, OPTIONAL, {"reranker": {"enabled": True, "image": {"tag": "1"}}}
+    )
+    watched = {
+        workload.name: workload["spec"]["template"]["metadata"]
+        .get("annotations", {})
+        .get("secret.reloader.stakater.com/reload")
+        for workload in release.workloads()
+    }
+    assert watched == {
+        "open-webui": "open-webui-provider-secrets",
+        "open-webui-gateway": "open-webui-provider-secrets",
+        "open-webui-crawl4ai": "open-webui-provider-secrets",
+        "open-webui-reranker": None,
+        "open-webui-searxng": "open-webui-searxng-secrets",
+        "open-webui-alloy": None,
+        "open-webui-postgres": None,
+        "open-webui-weaviate": None,
+    }
+
+
+def test_the_password_of_the_database_is_in_no_url(checkout: Checkout) -> None:
+    release = render(checkout, EXTERNAL)
+    (container,) = containers(release.get("Deployment", "open-webui"))
+    env = release.env(container)
+    url = "postgresql://openwebui@open-webui-postgres.open-webui.svc:5432/openwebui"
+    assert env["DATABASE_URL"].value == url
+    assert env["PGPASSWORD"].key is not None
+    assert env["PGPASSWORD"].key.key == "postgres-password"
+
+
+def test_the_key_of_the_embeddings_goes_to_their_provider(checkout: Checkout) -> None:
+    models = {"openWebui": {"config": {"openaiApiBaseUrl": "https://router.example.org/v1"}}}
+    release = render(checkout, EXTERNAL, models)
+    (container,) = containers(release.get("Deployment", "open-webui"))
+    env = release.env(container)
+    assert env["OPENAI_API_BASE_URL"].value == "https://router.example.org/v1"
+    # Left out, the application would send RAG_OPENAI_API_KEY to the address above.
+    assert env["RAG_OPENAI_API_BASE_URL"].value == "https://api.openai.com/v1"

@@ -1,0 +1,256 @@
+"""charts/open-webui-stack: which values it refuses, and the names that it makes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from stackproof.helm import renderer
+from stackproof.helm.manifests import Release
+from stackproof.helm.renderer import HelmError
+from stackproof.repo.checkout import Checkout
+from stackproof.repo.versions import Versions
+
+CONFIG = "openWebui.config"
+OTEL = f"{CONFIG}.telemetry.otel"
+
+
+def nested(path: str, value: object) -> dict[str, Any]:
+    """Return {a: {b: value}} for a.b; a key with a dot in it has to be in the value."""
+    for key in reversed(path.split(".")):
+        value = {key: value}
+    assert isinstance(value, dict)
+    return value
+
+
+def render(checkout: Checkout, *values: Mapping[str, Any], release: str = "open-webui") -> Release:
+    base = [nested(f"{OTEL}.tenantId", "soev"), {"secrets": {"existingSecret": "mine"}}]
+    base += [nested("openWebui.admin.email", "admin@example.org")]
+    return renderer.render(
+        checkout.charts / "open-webui-stack", [*base, *values], release=release, namespace="tenant"
+    )
+
+
+def otel(**settings: object) -> dict[str, Any]:
+    return nested(OTEL, settings)
+
+
+@pytest.mark.parametrize(
+    ("values", "path"),
+    [
+        # A key that nothing reads, or that stands in the wrong place.
+        ({"telemetry": {"otel": {}}}, ""),
+        ({"openWebui": {"telemetry": {"otel": {}}}}, "openWebui"),
+        (otel(tenantID="soev"), OTEL),
+        ({"resources": {}}, ""),
+        ({"alloy": {"service": {"type": "ClusterIP"}}}, "alloy"),
+        ({"postgres": {"resources": {"requests": {"gpu": 1}}}}, "postgres.resources.requests"),
+        # A default that is taken away.
+        ({"openWebui": {"replicaCount": None}}, "openWebui"),
+        (otel(protocol=None), OTEL),
+        # Tenants.
+        (otel(tenantId=""), f"{OTEL}.tenantId"),
+        (otel(tenantId="Soev"), f"{OTEL}.tenantId"),
+        (otel(tenantId="soev|enterprise-a"), f"{OTEL}.tenantId"),
+        (otel(tenantId="soev:a"), f"{OTEL}.tenantId"),
+        (otel(tenantId=".."), f"{OTEL}.tenantId"),
+        (otel(tenantId="a" * 64), f"{OTEL}.tenantId"),
+        (otel(tenantId="-a"), f"{OTEL}.tenantId"),
+        (otel(tenantId="admin"), f"{OTEL}.tenantId"),
+        (otel(tenantId="anonymous"), f"{OTEL}.tenantId"),
+        (otel(tenantId="fake"), f"{OTEL}.tenantId"),
+        (otel(tenantId="single-tenant"), f"{OTEL}.tenantId"),
+        (otel(tenantId="observability"), f"{OTEL}.tenantId"),
+        # Secrets that would never be fetched again (external-secrets#4167).
+        (nested("externalSecrets.refreshInterval", "0s"), "externalSecrets.refreshInterval"),
+        (nested("externalSecrets.refreshInterval", "0h00m"), "externalSecrets.refreshInterval"),
+        (nested("externalSecrets.refreshInterval", "000s"), "externalSecrets.refreshInterval"),
+        # What the application would take without a word, and send nothing.
+        (otel(protocol="http/protobuf"), f"{OTEL}.protocol"),
+        (otel(insecure=False), f"{OTEL}.insecure"),
+        (otel(insecure=False, endpoint="http://otlp:4317"), f"{OTEL}.insecure"),
+        (otel(insecure=True, endpoint="https://otlp:4317"), f"{OTEL}.insecure"),
+        (otel(endpoint="otlp:4317"), f"{OTEL}.endpoint"),
+        (otel(endpoint="http://otlp:4318/", protocol="http"), f"{OTEL}.endpoint"),
+        # URLs that no client could open, or that no NetworkPolicy could be made of.
+        (otel(endpoint="http://otlp:70000"), f"{OTEL}.endpoint"),
+        (nested("openWebui.config.openaiApiBaseUrl", "http://%"), f"{CONFIG}.openaiApiBaseUrl"),
+        (nested("openWebui.config.openaiApiBaseUrl", "http://a/%2"), f"{CONFIG}.openaiApiBaseUrl"),
+        (nested("openWebui.config.openaiApiBaseUrl", "http://[::1]"), f"{CONFIG}.openaiApiBaseUrl"),
+        (
+            nested("openWebui.config.ragOpenaiApiBaseUrl", "http://a:b"),
+            f"{CONFIG}.ragOpenaiApiBaseUrl",
+        ),
+        (nested("openWebui.config.redisUrl", "redis://:6379"), f"{CONFIG}.redisUrl"),
+        (otel(sampler="bogus"), f"{OTEL}.sampler"),
+        (otel(sampler="traceidratio"), f"{OTEL}.samplerArg"),
+        (otel(sampler="parentbased_traceidratio"), f"{OTEL}.samplerArg"),
+        (otel(sampler="traceidratio", samplerArg=1.5), f"{OTEL}.samplerArg"),
+        (otel(sampler="always_on", samplerArg=0.5), f"{OTEL}.samplerArg"),
+        (otel(resourceAttributes="team"), f"{OTEL}.resourceAttributes"),
+        (otel(resourceAttributes="a=b,tenant.id=x"), f"{OTEL}.resourceAttributes"),
+        (otel(resourceAttributes="service.name=x"), f"{OTEL}.resourceAttributes"),
+        (otel(metricsExportIntervalMillis=10), f"{OTEL}.metricsExportIntervalMillis"),
+        (nested("openWebui.extraEnv", {"lower": "x"}), "openWebui.extraEnv"),
+        (nested("openWebui.extraEnv.NUMBER", 1), "openWebui.extraEnv.NUMBER"),
+        (nested("openWebui.extraSecretEnv.KEY", "a_b"), "openWebui.extraSecretEnv.KEY"),
+        (nested("secrets.extra", {"UPPER": "x"}), "secrets.extra"),
+        # Images that change under their tag.
+        (nested("openWebui.image.tag", "main"), "openWebui.image.tag"),
+        (nested("searxng.image.tag", "latest"), "searxng.image.tag"),
+        (nested("alloy.image.tag", ""), "alloy.image.tag"),
+        (nested("gateway.enabled", True), "gateway.image.tag"),
+        (nested("reranker.enabled", True), "reranker.image.tag"),
+        # Rules between values.
+        (nested("openWebui.replicaCount", 2), "openWebui.persistence.accessMode"),
+        (nested("openWebui.replicaCount", 2), "openWebui.config.redisUrl"),
+        ({"alloy": {"replicaCount": 2, "podLogs": {"enabled": True}}}, "alloy.replicaCount"),
+        (nested("ingress.enabled", True), "ingress.host"),
+        (nested("ingress", {"enabled": True, "host": "a.b", "allowFrom": []}), "ingress.allowFrom"),
+        (nested("httpRoute.enabled", True), "httpRoute.parentRefs"),
+        (nested("httpRoute.enabled", True), "httpRoute.allowFrom"),
+        (nested("httpRoute.enabled", True), "ingress.host"),
+        (nested("httpRoute.allowFrom", [{"cidr": "0.0.0.0/0"}]), "httpRoute.allowFrom.0.cidr"),
+        (nested("httpRoute.allowFrom", [{"pods": {"a": "b"}}]), "httpRoute.allowFrom.0"),
+        (nested("networkPolicy.dns.pods", []), "networkPolicy.dns.pods"),
+        (nested("networkPolicy.dns.cidrs", ["0.0.0.0/0"]), "networkPolicy.dns.cidrs.0"),
+        (
+            nested("networkPolicy.kubernetesApiCidrs", ["0.0.0.0/0"]),
+            "networkPolicy.kubernetesApiCidrs.0",
+        ),
+        (nested("externalSecrets.enabled", True), "externalSecrets.gcpProject"),
+        (nested("openWebui.securityContext.runAsUser", 0), "openWebui.securityContext.runAsUser"),
+    ],
+)
+def test_refused_with_its_path(checkout: Checkout, values: Mapping[str, Any], path: str) -> None:
+    with pytest.raises(HelmError) as caught:
+        render(checkout, values)
+    assert caught.value.kind == "schema"
+    assert path in {refused.path for refused in caught.value.refused}
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        otel(protocol="http", insecure=False),
+        otel(endpoint="https://otlp:4317", insecure=False),
+        otel(endpoint="https://otlp/base", protocol="http"),
+        nested("openWebui.config.openaiApiBaseUrl", "https://models.example:65535/a%20b/v1"),
+        otel(sampler="traceidratio", samplerArg=0),
+        otel(tenantId="a"),
+        otel(tenantId="a" * 34),
+        {"openWebui": {"replicaCount": 2, "persistence": {"enabled": False},
+                       "config": {"redisUrl": "redis://redis:6379"}}},
+        nested("postgres.image.tag", "16.16-alpine@sha256:" + "0" * 64),
+    ],
+)  # fmt: skip
+def test_accepted(checkout: Checkout, values: Mapping[str, Any]) -> None:
+    assert render(checkout, values).manifests
+
+
+def test_two_sources_of_secrets_are_one_too_many(checkout: Checkout) -> None:
+    external = {"externalSecrets": {"enabled": True, "gcpProject": "project"}}
+    with pytest.raises(HelmError) as caught:
+        render(checkout, external)
+    assert "secrets.existingSecret" in {refused.path for refused in caught.value.refused}
+
+
+@pytest.mark.parametrize(
+    ("further", "name"),
+    [
+        ({"extraEnv": {"OTEL_SERVICE_NAME": "x"}}, "OTEL_SERVICE_NAME"),
+        ({"extraEnv": {"DATABASE_URL": "x"}}, "DATABASE_URL"),
+        ({"extraSecretEnv": {"WEBUI_SECRET_KEY": "other"}}, "WEBUI_SECRET_KEY"),
+        ({"extraSecretEnv": {"A": "a"}, "extraEnv": {"A": "a"}}, "A"),
+    ],
+)
+def test_a_variable_is_set_once(checkout: Checkout, further: Mapping[str, Any], name: str) -> None:
+    with pytest.raises(HelmError, match=f": {name} is set already"):
+        render(checkout, {"openWebui": further})
+
+
+def test_what_the_chart_leaves_can_be_set(checkout: Checkout) -> None:
+    further = {
+        "openWebui": {
+            "extraEnv": {"ENABLE_CHANNELS": "false"},
+            "extraSecretEnv": {"DATABASE_URL": "database-url"},
+        },
+        "postgres": {"enabled": False},
+    }
+    made = render(checkout, further)
+    (container,) = made.get("Deployment", "open-webui")["spec"]["template"]["spec"]["containers"]
+    env = made.env(container)
+    assert env["ENABLE_CHANNELS"].value == "false"
+    assert env["DATABASE_URL"].key is not None
+    assert env["DATABASE_URL"].key.key == "database-url"
+
+
+@pytest.mark.parametrize(
+    ("release", "prefix"),
+    [
+        ("open-webui", "open-webui"),
+        ("open-webui-stack", "open-webui-stack"),
+        ("my-open-webui-stack", "my-open-webui-stack"),
+        ("chat", "chat-open-webui-stack"),
+        ("enterprise-a", "enterprise-a-open-webui-stack"),
+        ("a.b", "a-b-open-webui-stack"),
+    ],
+)
+def test_names_start_with_the_release(checkout: Checkout, release: str, prefix: str) -> None:
+    made = render(checkout, release=release)
+    made.get("Deployment", prefix)
+    made.get("Service", prefix)
+    made.get("Service", f"{prefix}-alloy")
+    made.get("StatefulSet", f"{prefix}-postgres")
+
+
+def test_the_name_can_be_chosen(checkout: Checkout) -> None:
+    made = render(checkout, {"fullnameOverride": "chat"}, release="x")
+    assert all(m.name == "chat" or m.name.startswith("chat-") for m in made)
+
+
+@pytest.mark.parametrize("length", [26, 27, 40, 46, 53])
+def test_long_release_names_fit(checkout: Checkout, length: int) -> None:
+    """53 is the longest that Helm takes; with the chart's name, 26 is the longest uncut one."""
+    values = {
+        "openWebui": {
+            "replicaCount": 2,
+            "persistence": {"accessMode": "ReadWriteMany"},
+            "config": {"redisUrl": "redis://redis:6379"},
+        },
+        "alloy": {"podLogs": {"enabled": True}},
+        "crawl4ai": {"enabled": True},
+        "reranker": {"enabled": True, "image": {"tag": "1"}},
+        "gateway": {"enabled": True, "image": {"tag": "1"}},
+        "ingress": {"enabled": True, "host": "chat.example.org"},
+    }
+    long = render(checkout, values, release="r" * length)
+    other = render(checkout, values, release="r" * (length - 1) + "s")
+    assert max(len(m.name) for m in long) <= 63
+    # The pods' label controller-revision-hash is the name and 11 characters.
+    assert max(len(m.name) for m in long.of_kind("StatefulSet")) <= 52
+    # Cut alike, and still two different names.
+    assert {m.ref for m in long}.isdisjoint({m.ref for m in other})
+
+
+def test_default_images_are_the_pinned_ones(checkout: Checkout) -> None:
+    versions = Versions.load(checkout)
+    made = render(checkout, {"crawl4ai": {"enabled": True}})
+    images = {
+        container["name"]: container["image"]
+        for workload in made.workloads()
+        for container in workload["spec"]["template"]["spec"]["containers"]
+    }
+    assert images == {name: str(versions.image(name)) for name in images}
+    assert set(images) == {"open-webui", "postgres", "weaviate", "searxng", "alloy", "crawl4ai"}
+
+
+def test_the_tenant_is_written_once(checkout: Checkout) -> None:
+    made = render(checkout, otel(tenantId="only-here"))
+    assert {m.labels["tenant.id"] for m in made} == {"only-here"}
+    other = render(checkout, otel(tenantId="somebody"))
+    assert {m.ref for m in made} == {m.ref for m in other}
+    for one, two in zip(made, other, strict=True):
+        assert str(one.content).replace("only-here", "somebody") == str(two.content)

@@ -1,0 +1,466 @@
+"""charts/open-webui-stack: how its pods run, and who can talk to whom."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pytest
+
+from stackproof.helm import renderer
+from stackproof.helm.manifests import Manifest, Release, containers
+from stackproof.helm.renderer import HelmError
+from stackproof.repo.checkout import Checkout
+
+REPLICAS: dict[str, Any] = {
+    "openWebui": {
+        "replicaCount": 2,
+        "persistence": {"accessMode": "ReadWriteMany"},
+        "config": {"redisUrl": "redis://redis.cache.svc:6379/0"},
+    },
+}
+OPTIONAL: dict[str, Any] = {
+    "gateway": {"enabled": True, "image": {"tag": "1.0.0"}},
+    "crawl4ai": {"enabled": True},
+    "reranker": {"enabled": True, "image": {"tag": "1.0.0"}},
+}
+
+HTTP: dict[str, Any] = {"openWebui": {"config": {"telemetry": {"otel": {"protocol": "http"}}}}}
+
+
+def render(checkout: Checkout, *values: Mapping[str, Any], namespace: str = "tenant") -> Release:
+    base = {
+        "openWebui": {
+            "config": {"telemetry": {"otel": {"tenantId": "soev"}}},
+            "admin": {"email": "admin@example.org"},
+        },
+        "secrets": {"existingSecret": "mine"},
+    }
+    return renderer.render(
+        checkout.charts / "open-webui-stack",
+        [base, *values],
+        release="open-webui",
+        namespace=namespace,
+    )
+
+
+def application(release: Release) -> Mapping[str, Any]:
+    (found,) = containers(release.get("Deployment", "open-webui"))
+    return found
+
+
+def pod(release: Release, kind: str, name: str) -> Mapping[str, Any]:
+    spec: Mapping[str, Any] = release.get(kind, name)["spec"]["template"]["spec"]
+    return spec
+
+
+def variables(release: Release) -> dict[str, str | None]:
+    env = release.env(application(release))
+    return {name: variable.value for name, variable in env.items()}
+
+
+# --- the application ---------------------------------------------------------------------------
+
+
+def test_probes_ask_what_they_should(checkout: Checkout) -> None:
+    container = application(render(checkout))
+    paths = {
+        name: container[name]["httpGet"]["path"]
+        for name in ("startupProbe", "livenessProbe", "readinessProbe")
+    }
+    # /health answers whatever happens to the database: a restart would not help it.
+    assert paths == {
+        "startupProbe": "/health",
+        "livenessProbe": "/health",
+        "readinessProbe": "/ready",
+    }
+
+
+@pytest.mark.parametrize(
+    ("persistence", "strategy"),
+    [
+        ({"accessMode": "ReadWriteOnce"}, "Recreate"),
+        ({"accessMode": "ReadWriteOncePod"}, "Recreate"),
+        ({"accessMode": "ReadWriteMany"}, "RollingUpdate"),
+        ({"enabled": False}, "RollingUpdate"),
+    ],
+)
+def test_a_volume_of_one_pod_is_let_go_first(
+    checkout: Checkout, persistence: Mapping[str, Any], strategy: str
+) -> None:
+    release = render(checkout, {"openWebui": {"persistence": persistence}})
+    found = release.get("Deployment", "open-webui")["spec"]["strategy"]
+    assert found["type"] == strategy
+    # Without the null, what an earlier RollingUpdate left would stay, and Recreate be refused.
+    assert (found["rollingUpdate"] is None) == (strategy == "Recreate")
+
+
+def test_uploads_outlive_the_release(checkout: Checkout) -> None:
+    release = render(checkout, {"global": {"storageClass": "fast"}})
+    claim = release.get("PersistentVolumeClaim", "open-webui-data")
+    assert claim.annotations["helm.sh/resource-policy"] == "keep"
+    assert claim["spec"] == {
+        "accessModes": ["ReadWriteOnce"],
+        "storageClassName": "fast",
+        "resources": {"requests": {"storage": "10Gi"}},
+    }
+
+
+def test_an_existing_claim_is_used(checkout: Checkout) -> None:
+    mine = {"openWebui": {"persistence": {"existingClaim": "mine"}}}
+    release = render(checkout, mine)
+    assert release.of_kind("PersistentVolumeClaim") == ()
+    volumes = pod(release, "Deployment", "open-webui")["volumes"]
+    assert {"name": "data", "persistentVolumeClaim": {"claimName": "mine"}} in volumes
+
+
+def test_it_writes_only_to_its_volumes(checkout: Checkout) -> None:
+    release = render(checkout)
+    container = application(release)
+    assert container["securityContext"]["readOnlyRootFilesystem"] is True
+    mounts = {mount["mountPath"] for mount in container["volumeMounts"]}
+    assert mounts == {"/app/backend/data", "/tmp"}  # noqa: S108 — in a pod
+    env = variables(release)
+    assert str(env["STATIC_DIR"]).startswith("/tmp/")  # noqa: S108 — in a pod
+    # The image's files belong to the root group.
+    security = pod(release, "Deployment", "open-webui")["securityContext"]
+    assert (security["runAsUser"], security["runAsGroup"], security["fsGroup"]) == (1000, 0, 0)
+
+
+def test_one_pod_migrates_by_itself(checkout: Checkout) -> None:
+    release = render(checkout)
+    assert release.of_kind("Job", "PodDisruptionBudget") == ()
+    assert "ENABLE_DB_MIGRATIONS" not in variables(release)
+
+
+def test_replicas_leave_the_migration_to_a_job(checkout: Checkout) -> None:
+    release = render(checkout, REPLICAS)
+    env = variables(release)
+    assert env["ENABLE_DB_MIGRATIONS"] == "false"
+    assert env["WEBSOCKET_MANAGER"] == "redis"
+    assert env["REDIS_URL"] == "redis://redis.cache.svc:6379/0"
+    (job,) = release.of_kind("Job")
+    (container,) = containers(job)
+    migrate = release.env(container)
+    assert migrate["ENABLE_DB_MIGRATIONS"].value == "true"
+    assert migrate["DATABASE_URL"].value == env["DATABASE_URL"]
+    # No Service may send requests to it.
+    for service in release.services():
+        assert not selects(service["spec"]["selector"], job)
+    (budget,) = release.of_kind("PodDisruptionBudget")
+    assert budget["spec"]["maxUnavailable"] == 1
+
+
+def test_redis_with_a_password_comes_from_a_secret(checkout: Checkout) -> None:
+    secret = {
+        "openWebui": {"config": {"redisUrl": ""}, "extraSecretEnv": {"REDIS_URL": "redis-url"}}
+    }
+    release = render(checkout, REPLICAS, secret)
+    env = release.env(application(release))
+    assert env["REDIS_URL"].key is not None
+    assert env["WEBSOCKET_MANAGER"].value == "redis"
+
+
+def test_a_change_makes_another_job(checkout: Checkout) -> None:
+    """A Job cannot be changed: one of the same name with another pod stops the upgrade."""
+    one = render(checkout, REPLICAS)
+    same = render(checkout, REPLICAS, {"searxng": {"replicaCount": 2}})
+    other = render(checkout, REPLICAS, {"openWebui": {"image": {"tag": "v0.12.4"}}})
+    names = [release.of_kind("Job")[0].name for release in (one, same, other)]
+    assert names[0] == names[1] != names[2]
+
+
+ROUTE: dict[str, Any] = {
+    "enabled": True,
+    "parentRefs": [{"name": "public", "namespace": "gateways"}],
+    "allowFrom": [{"namespace": "gateways", "pods": {"app": "proxy"}}, {"cidr": "35.191.0.0/16"}],
+}
+
+
+@pytest.mark.parametrize(
+    ("values", "url"),
+    [
+        ({}, None),
+        ({"ingress": {"enabled": True, "host": "a.example"}}, "http://a.example"),
+        ({"httpRoute": ROUTE | {"host": "b.example"}}, "https://b.example"),
+        ({"httpRoute": ROUTE | {"host": "b.example", "https": False}}, "http://b.example"),
+        ({"httpRoute": ROUTE, "ingress": {"host": "a.example"}}, "https://a.example"),
+        ({"ingress": {"enabled": True, "host": "a.example", "tlsSecret": "t"}}, "https://a.example"),
+        ({"openWebui": {"config": {"url": "https://b.example"}},
+          "ingress": {"enabled": True, "host": "a.example"}}, "https://b.example"),
+    ],
+)  # fmt: skip
+def test_it_knows_its_address(checkout: Checkout, values: Mapping[str, Any], url: str) -> None:
+    env = variables(render(checkout, values))
+    assert env.get("WEBUI_URL") == env.get("CORS_ALLOW_ORIGIN") == url
+
+
+def test_the_first_administrator(checkout: Checkout) -> None:
+    release = render(checkout, {"openWebui": {"admin": {"email": "a@example.org", "name": "A"}}})
+    env = release.env(application(release))
+    assert env["WEBUI_ADMIN_EMAIL"].value == "a@example.org"
+    assert env["WEBUI_ADMIN_NAME"].value == "A"
+    assert env["WEBUI_ADMIN_PASSWORD"].key is not None
+    nobody = render(checkout, {"openWebui": {"admin": {"email": ""}}})
+    assert not any(name.startswith("WEBUI_ADMIN") for name in variables(nobody))
+    ingress = {"enabled": True, "host": "a.example"}
+    with pytest.raises(HelmError, match="admin/email"):
+        render(checkout, {"openWebui": {"admin": {"email": ""}}, "ingress": ingress})
+
+
+def test_search_and_pages_go_through_the_gateway(checkout: Checkout) -> None:
+    assert variables(render(checkout))["SEARXNG_QUERY_URL"] == (
+        "http://open-webui-searxng.tenant.svc:8080/search"
+    )
+    release = render(checkout, OPTIONAL)
+    env = variables(release)
+    gateway = "http://open-webui-gateway.tenant.svc:8000"
+    assert env["SEARXNG_QUERY_URL"] == f"{gateway}/search"
+    assert env["EXTERNAL_WEB_LOADER_URL"] == f"{gateway}/extract"
+    assert env["EXTERNAL_DOCUMENT_LOADER_URL"] == gateway
+    assert env["RAG_EXTERNAL_RERANKER_URL"] == (
+        "http://open-webui-reranker.tenant.svc:8000/v1/rerank"
+    )
+    (container,) = containers(release.get("Deployment", "open-webui-gateway"))
+    found = release.env(container)
+    assert found["GATEWAY_SEARXNG_URL"].value == "http://open-webui-searxng.tenant.svc:8080/search"
+    assert found["CRAWL4AI_URL"].value == "http://open-webui-crawl4ai.tenant.svc:11235"
+
+
+def test_without_stores_it_uses_its_own(checkout: Checkout) -> None:
+    names = ("postgres", "weaviate", "searxng")
+    release = render(checkout, {name: {"enabled": False} for name in names})
+    env = variables(release)
+    assert {"DATABASE_URL", "PGPASSWORD", "VECTOR_DB", "SEARXNG_QUERY_URL"}.isdisjoint(env)
+    assert env["ENABLE_WEB_SEARCH"] == "false"
+    assert release.of_kind("StatefulSet") == ()
+
+
+def test_what_all_pods_get(checkout: Checkout) -> None:
+    release = render(
+        checkout,
+        OPTIONAL,
+        {
+            "global": {"imagePullSecrets": ["registry"]},
+            "nodeSelector": {"pool": "tenants"},
+            "tolerations": [{"key": "tenants", "operator": "Exists"}],
+            "affinity": {"podAntiAffinity": {}},
+        },
+    )
+    workloads = release.workloads()
+    assert len(workloads) == 8
+    for workload in workloads:
+        spec = workload["spec"]["template"]["spec"]
+        assert spec["imagePullSecrets"] == [{"name": "registry"}]
+        assert spec["nodeSelector"] == {"pool": "tenants"}
+        assert spec["tolerations"] == [{"key": "tenants", "operator": "Exists"}]
+        assert spec["affinity"] == {"podAntiAffinity": {}}
+        assert spec["enableServiceLinks"] is False
+
+
+def test_a_budget_for_each_with_a_second_pod(checkout: Checkout) -> None:
+    two = {"replicaCount": 2}
+    release = render(checkout, {"searxng": two, "alloy": two})
+    budgets = release.of_kind("PodDisruptionBudget")
+    assert {budget.name for budget in budgets} == {"open-webui-searxng", "open-webui-alloy"}
+
+
+# --- who can talk to whom ----------------------------------------------------------------------
+
+Labels = Mapping[str, str]
+
+
+def selects(selector: Labels, workload: Manifest) -> bool:
+    labels: Labels = workload["spec"]["template"]["metadata"]["labels"]
+    return selector.items() <= labels.items()
+
+
+def rules(release: Release, name: str, direction: str) -> Iterator[Mapping[str, Any]]:
+    """Yield the rules of every policy for the pods of a component."""
+    (workload,) = [
+        w for w in release.workloads() if w.labels["app.kubernetes.io/component"] == name
+    ]
+    policies = [
+        policy
+        for policy in release.of_kind("NetworkPolicy")
+        if selects(policy["spec"]["podSelector"].get("matchLabels") or {}, workload)
+    ]
+    assert any(direction.capitalize() in policy["spec"]["policyTypes"] for policy in policies)
+    for policy in policies:
+        yield from policy["spec"].get(direction) or ()
+
+
+def inside(release: Release, name: str, direction: str) -> set[tuple[str, int]]:
+    """Return the components of the release, with ports, that policies let a component talk to."""
+    return {
+        (peer["podSelector"]["matchLabels"]["app.kubernetes.io/component"], port["port"])
+        for rule in rules(release, name, direction)
+        for peer in rule.get("from", rule.get("to"))
+        if set(peer) == {"podSelector"}
+        for port in rule["ports"]
+    }
+
+
+def outside(release: Release, name: str, direction: str) -> set[tuple[str, str, int]]:
+    """Return namespace (or address), component and port of peers outside the release, but DNS."""
+    found = set()
+    for rule in rules(release, name, direction):
+        for peer in rule.get("from", rule.get("to")):
+            if set(peer) == {"podSelector"}:
+                continue
+            labels = peer.get("namespaceSelector", {}).get("matchLabels", {})
+            pods = peer.get("podSelector", {}).get("matchLabels", {})
+            where = labels.get("kubernetes.io/metadata.name") or peer["ipBlock"]["cidr"]
+            who = pods.get("app.kubernetes.io/component", "")
+            found |= {(where, who, port["port"]) for port in rule["ports"] if port["port"] != 53}
+    return found
+
+
+WORLD = {("0.0.0.0/0", "", 443), ("::/0", "", 443)}
+
+
+def test_default_deny(checkout: Checkout) -> None:
+    deny = render(checkout).get("NetworkPolicy", "open-webui-default-deny")
+    assert deny["spec"] == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
+
+
+def test_exactly_these_may_talk(checkout: Checkout) -> None:
+    release = render(checkout)
+    wanted = {
+        "open-webui": {
+            ("postgres", 5432),
+            ("weaviate", 8080),
+            ("weaviate", 50051),
+            ("searxng", 8080),
+            ("alloy", 4317),
+        },
+        "postgres": set(),
+        "weaviate": set(),
+        "searxng": set(),
+        "alloy": set(),
+    }
+    assert {name: inside(release, name, "egress") for name in wanted} == wanted
+
+
+@pytest.mark.parametrize(
+    "values",
+    [{}, OPTIONAL, REPLICAS, HTTP],
+    ids=["default", "optional", "replicas", "http"],
+)
+def test_both_ends_let_it_through(checkout: Checkout, values: Mapping[str, Any]) -> None:
+    release = render(checkout, values)
+    names = [w.labels["app.kubernetes.io/component"] for w in release.workloads()]
+    out = {(a, b, port) for a in names for b, port in inside(release, a, "egress")}
+    into = {(a, b, port) for b in names for a, port in inside(release, b, "ingress")}
+    assert out == into
+
+
+def test_the_optional_services_are_reached_through_the_gateway(checkout: Checkout) -> None:
+    release = render(checkout, OPTIONAL)
+    assert inside(release, "gateway", "egress") == {("searxng", 8080), ("crawl4ai", 11235)}
+    assert {name for name, _ in inside(release, "open-webui", "egress")} == {
+        "postgres",
+        "weaviate",
+        "gateway",
+        "reranker",
+        "alloy",
+    }
+
+
+def test_nobody_outside_reaches_alloy(checkout: Checkout) -> None:
+    release = render(checkout, {"ingress": {"enabled": True, "host": "a.example"}})
+    assert outside(release, "alloy", "ingress") == set()
+    assert inside(release, "alloy", "ingress") == {("open-webui", 4317)}
+    assert outside(release, "open-webui", "ingress") == {("ingress-nginx", "", 8080)}
+
+
+def test_each_way_in_that_is_on_lets_its_own_in(checkout: Checkout) -> None:
+    ingress = {"enabled": True, "host": "a.example"}
+    values = {"httpRoute": ROUTE | {"host": "a.example"}}
+    by_route = {("gateways", "", 8080), ("35.191.0.0/16", "", 8080)}
+    by_ingress = {("ingress-nginx", "", 8080)}
+    only = render(checkout, values)
+    assert outside(only, "open-webui", "ingress") == by_route
+    both = render(checkout, values, {"ingress": ingress})
+    assert outside(both, "open-webui", "ingress") == by_route | by_ingress
+
+
+def test_without_a_way_in_nobody_comes_in(checkout: Checkout) -> None:
+    release = render(checkout)
+    for name in ("open-webui", "postgres", "weaviate", "searxng", "alloy"):
+        assert outside(release, name, "ingress") == set()
+
+
+def test_only_alloy_reaches_the_observability_stack(checkout: Checkout) -> None:
+    release = render(checkout)
+    assert outside(release, "alloy", "egress") == {("observability", "gateway", 8080)}
+    direct = render(checkout, {"alloy": {"gateway": {"enabled": False}}})
+    assert outside(direct, "alloy", "egress") == {
+        ("observability", "mimir", 9009),
+        ("observability", "loki", 3100),
+        ("observability", "tempo", 4318),
+    }
+    assert outside(release, "open-webui", "egress") == WORLD
+    assert outside(release, "searxng", "egress") == WORLD
+    assert outside(release, "postgres", "egress") == outside(release, "weaviate", "egress") == set()
+
+
+def test_pod_logs_reach_the_kubernetes_api(checkout: Checkout) -> None:
+    values = {
+        "alloy": {"podLogs": {"enabled": True}},
+        "networkPolicy": {"kubernetesApiCidrs": ["10.0.0.1/32"]},
+    }
+    assert outside(render(checkout, values), "alloy", "egress") == {
+        ("observability", "gateway", 8080),
+        ("10.0.0.1/32", "", 443),
+        ("10.0.0.1/32", "", 6443),
+    }
+
+
+def test_urls_elsewhere_are_let_out(checkout: Checkout) -> None:
+    values = {
+        "openWebui": {
+            "config": {
+                "openaiApiBaseUrl": "http://vllm.models.svc:8000/v1",
+                "ragOpenaiApiBaseUrl": "https://llm.example.org:8443/v1",
+                "telemetry": {
+                    "otel": {"endpoint": "https://otlp.example.org:4317", "insecure": False}
+                },
+            }
+        },
+        "searxng": {"enabled": False},
+        "networkPolicy": {
+            "extraEgress": [
+                {"to": [{"ipBlock": {"cidr": "10.9.9.9/32"}}], "ports": [{"port": 5432}]}
+            ]
+        },
+    }
+    release = render(checkout, REPLICAS, values)
+    assert outside(release, "open-webui", "egress") == {
+        ("models", "", 8000),
+        ("cache", "", 6379),
+        ("10.9.9.9/32", "", 5432),
+        *((cidr, "", port) for cidr in ("0.0.0.0/0", "::/0") for port in (8443, 4317)),
+    }
+    assert ("alloy", 4317) not in inside(release, "open-webui", "egress")
+
+
+def test_nothing_but_names_is_asked_of_private_addresses(checkout: Checkout) -> None:
+    release = render(checkout, OPTIONAL)
+    blocks = [
+        peer["ipBlock"]
+        for name in ("open-webui", "searxng", "crawl4ai", "reranker")
+        for rule in rules(release, name, "egress")
+        for peer in rule["to"]
+        if "ipBlock" in peer and {port["port"] for port in rule["ports"]} != {53}
+    ]
+    assert blocks
+    for block in blocks:
+        private = {"10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16"}
+        local = {"fc00::/7", "fe80::/10"}
+        assert set(block["except"]) >= (local if ":" in block["cidr"] else private)
+
+
+def test_policies_can_be_left_to_others(checkout: Checkout) -> None:
+    release = render(checkout, {"networkPolicy": {"enabled": False}})
+    assert release.of_kind("NetworkPolicy") == ()

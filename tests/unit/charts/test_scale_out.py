@@ -1,0 +1,102 @@
+"""The tenants' limits, as the distributed charts take them."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from stackproof.checks.scale_out import BACKENDS, astray, tenant_values
+from stackproof.commands import scale_out as command
+from stackproof.errors import StackproofError
+from stackproof.flux.deployment import Deployment
+from stackproof.model import STACK_TENANT
+from stackproof.repo.checkout import Checkout
+
+
+@pytest.mark.parametrize(
+    ("backend", "path", "limit"),
+    [
+        ("mimir", ["runtimeConfig", "overrides"], "max_global_series_per_user"),
+        ("loki", ["loki", "runtimeConfig", "overrides"], "ingestion_rate_mb"),
+        ("tempo", ["per_tenant_overrides"], "ingestion"),
+    ],
+)
+def test_every_tenant(backend: str, path: list[str], limit: str, checkout: Checkout) -> None:
+    deployment = Deployment.load(checkout)
+    values = tenant_values(deployment, backend)
+    for key in path:
+        assert list(values) == [key]
+        values = values[key]
+    # The monitor writes metrics and logs of the stack itself.
+    own = set() if backend == "tempo" else {STACK_TENANT}
+    assert set(values) == {*deployment.registry.names, *own}
+    assert all(limit in limits for limits in values.values())
+
+
+def test_unknown_backend(checkout: Checkout) -> None:
+    with pytest.raises(StackproofError, match="no backend 'cortex'"):
+        tenant_values(Deployment.load(checkout), "cortex")
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_command(backend: str, capsys: pytest.CaptureFixture[str], checkout: Checkout) -> None:
+    parser = argparse.ArgumentParser()
+    command.configure(parser)
+    assert command.run(parser.parse_args([backend])) == 0
+    printed = yaml.safe_load(capsys.readouterr().out)
+    assert printed == tenant_values(Deployment.load(checkout), backend)
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "reason"),
+    [
+        (
+            "tempo-values.yaml",
+            "mimir-gateway.backends.svc",
+            "mimir-gateway.observability.svc",
+            r"tempo-values\.yaml: mimir-gateway\.observability\.svc: .* mimir into backends",
+        ),
+        (
+            "tempo-values.yaml",
+            "mimir-gateway.backends.svc",
+            "metrics-gateway.backends.svc",
+            r"installs no release that makes a Service metrics-gateway",
+        ),
+        (
+            "README.md",
+            "http://loki-gateway.backends.svc:80",
+            "http://loki-gateway.logs.svc.cluster.local:80",
+            r"README\.md: loki-gateway\.logs\.svc\.cluster\.local: .* loki into backends",
+        ),
+        (
+            "README.md",
+            "-n backends -f observability/scale-out/loki-values.yaml",
+            "-n logs -f observability/scale-out/loki-values.yaml",
+            r"loki-gateway\.backends\.svc: the README installs loki into logs",
+        ),
+    ],
+)
+def test_addresses_lead_to_what_is_installed(
+    file: str, old: str, new: str, reason: str, checkout: Checkout, tmp_path: Path
+) -> None:
+    shutil.copytree(checkout.observability, tmp_path / "observability")
+    assert list(astray(Checkout(tmp_path))) == []
+    changed = tmp_path / "observability" / "scale-out" / file
+    text = changed.read_text("utf-8")
+    assert old in text
+    changed.write_text(text.replace(old, new), "utf-8")
+    (problem,) = astray(Checkout(tmp_path))
+    assert re.search(reason, problem)
+
+
+def test_a_readme_that_installs_nothing(tmp_path: Path) -> None:
+    folder = tmp_path / "observability" / "scale-out"
+    folder.mkdir(parents=True)
+    (folder / "README.md").write_text("Install the charts.\n", "utf-8")
+    with pytest.raises(StackproofError, match="installs no release"):
+        list(astray(Checkout(tmp_path)))

@@ -1,0 +1,153 @@
+"""Both charts fit below other people's: as a dependency, with a condition, an alias and globals."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from stackproof.helm import renderer
+from stackproof.helm.externals import merged, read_values
+from stackproof.helm.manifests import Release, thaw
+from stackproof.helm.renderer import HelmError
+from stackproof.repo.checkout import Checkout
+
+CHARTS = Checkout.find().charts
+SCENARIOS = {"lgtm": "production.yaml", "open-webui-stack": "everything-values.yaml"}
+#: What other charts below the same parent may want of `global`; of ours, only two are read.
+GLOBAL = {"imageRegistry": "registry.example.org", "domain": {"name": "example.org"}}
+
+
+def render(
+    folder: Path, dependencies: Sequence[Mapping[str, Any]], values: Mapping[str, Any]
+) -> Release:
+    """Render a chart that has ours below it."""
+    (folder / "charts").mkdir(parents=True)
+    chart = {"apiVersion": "v2", "name": "parent", "version": "1.0.0"}
+    whole = {**chart, "dependencies": list(dependencies)}
+    (folder / "Chart.yaml").write_text(yaml.safe_dump(whole))
+    for name in {one["name"] for one in dependencies}:
+        shutil.copytree(CHARTS / name, folder / "charts" / name)
+    return renderer.render(folder, [values], release="one", namespace="here")
+
+
+def dependency(name: str, **more: str) -> Mapping[str, Any]:
+    version = yaml.safe_load((CHARTS / name / "Chart.yaml").read_text())["version"]
+    return {"name": name, "version": version, "repository": "", **more}
+
+
+def texts(release: Release) -> list[str]:
+    return sorted(json.dumps(thaw(m), sort_keys=True) for m in release)
+
+
+@pytest.mark.parametrize("name", sorted(SCENARIOS))
+def test_below_a_parent_it_renders_as_by_itself(name: str, tmp_path: Path) -> None:
+    scenario = read_values(CHARTS / name / "ci" / SCENARIOS[name])
+    alone = renderer.render(CHARTS / name, [scenario], release="one", namespace="here")
+    on = merged(scenario, {"enabled": True})
+    for_all = {"global": GLOBAL, name: on}
+    below = render(tmp_path, [dependency(name, condition=f"{name}.enabled")], for_all)
+    assert texts(below) == texts(alone)
+
+
+@pytest.mark.parametrize("name", sorted(SCENARIOS))
+def test_its_parent_may_switch_it_off(name: str, tmp_path: Path) -> None:
+    off = {name: {"enabled": False}}
+    assert not render(tmp_path, [dependency(name, condition=f"{name}.enabled")], off).manifests
+
+
+def test_one_parent_may_have_several_tenants_and_the_stack(tmp_path: Path) -> None:
+    names = ("soev", "acme")
+    both = [dependency("open-webui-stack", alias=name) for name in names]
+    lists = {
+        "global": {**GLOBAL, "imagePullSecrets": ["plain", {"name": "as-a-map"}]},
+        **{
+            name: {
+                "openWebui": {"config": {"telemetry": {"otel": {"tenantId": name}}}},
+                "secrets": {"existingSecret": "mine"},
+            }
+            for name in names
+        },
+    }
+    release = render(tmp_path, [*both, dependency("lgtm")], lists)
+    keys = [(m.kind, m.name) for m in release]
+    assert len(keys) == len(set(keys))
+    alloys = [m for m in release.of_kind("Deployment") if m.name.endswith("alloy")]
+    assert {m.labels["tenant.id"] for m in alloys} == set(names)
+    pods = [m["spec"]["template"]["spec"] for m in alloys]
+    assert all(pod["imagePullSecrets"] == [{"name": "plain"}, {"name": "as-a-map"}] for pod in pods)
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("lgtm", {"enabled": "yes"}),
+        ("lgtm", {"global": []}),
+        ("lgtm", {"globals": {}}),
+        ("open-webui-stack", {"enabled": "yes"}),
+        ("open-webui-stack", {"global": {"imagePullSecrets": [{}]}}),
+    ],
+)
+def test_what_is_wrong_is_still_refused(name: str, values: Mapping[str, Any]) -> None:
+    scenario = read_values(CHARTS / name / "ci" / SCENARIOS[name])
+    with pytest.raises(HelmError) as caught:
+        renderer.render(CHARTS / name, [merged(scenario, values)], release="one", namespace="here")
+    assert caught.value.kind == "schema"
+
+
+@pytest.mark.parametrize("name", sorted(SCENARIOS))
+def test_a_limit_can_be_taken_away(name: str) -> None:
+    """Of cpu: without one of memory a pod could take its node along."""
+    chart = CHARTS / name
+    defaults = read_values(chart / "values.yaml")
+    parts = [key for key, v in defaults.items() if isinstance(v, Mapping) and "resources" in v]
+    assert len(parts) > 4
+    for part in parts:
+        given: list[renderer.Values] = [chart / "ci" / SCENARIOS[name], _limits(part, cpu=None)]
+        release = renderer.render(chart, given, release="one", namespace="here")
+        limits = [
+            container["resources"]["limits"]
+            for workload in release.workloads()
+            for container in _containers(workload)
+        ]
+        assert any("cpu" not in one for one in limits), part
+        with pytest.raises(HelmError, match="memory"):
+            renderer.render(chart, [*given, _limits(part, memory=None)], release="a", namespace="b")
+
+
+def _limits(part: str, **limits: object) -> dict[str, Any]:
+    return {part: {"resources": {"limits": limits}}}
+
+
+def _containers(workload: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    spec = workload["spec"]
+    spec = spec["jobTemplate"]["spec"] if "jobTemplate" in spec else spec
+    found: Sequence[Mapping[str, Any]] = spec["template"]["spec"]["containers"]
+    return found
+
+
+@pytest.mark.parametrize(
+    "word", ["soev", "admin", "anonymous", "fake", "single-tenant", "observability", "a-1", "A", ""]
+)
+def test_both_charts_refuse_the_same_tenants(word: str) -> None:
+    """A tenant that one chart takes and the other does not could send, and nobody could read."""
+
+    def taken(chart: str, values: Mapping[str, Any]) -> bool:
+        try:
+            renderer.render(CHARTS / chart, [values], release="one", namespace="here")
+        except HelmError as error:
+            if error.kind != "schema":
+                raise
+            return False
+        return True
+
+    one = {"name": word, "namespace": "somewhere", "secretPrefix": "somewhere"}
+    own = {"openWebui": {"config": {"telemetry": {"otel": {"tenantId": word}}}}}
+    secrets = {"secrets": {"existingSecret": "mine"}}
+    listed = taken("lgtm", {"tenants": [one]})
+    assert taken("open-webui-stack", {**own, **secrets}) == listed == (word in {"soev", "a-1"})

@@ -1,0 +1,533 @@
+"""Kustomizations and HelmReleases become what Flux' controllers would make of them."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from stackproof.errors import StackproofError
+from stackproof.flux import controllers
+from stackproof.flux.controllers import manifest
+from stackproof.flux.releases import release_name
+from stackproof.flux.tree import Step, Tree, build
+from stackproof.repo.checkout import Checkout
+
+CONFIG_MAP = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: %s}\n"
+
+
+def write(root: Path, files: dict[str, str]) -> Path:
+    for name, text in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    return root
+
+
+def names(root: Path, path: str = "./apps", **spec: Any) -> list[str]:
+    return [m.name for m in controllers.build(root, {"spec": {"path": path, **spec}}).objects]
+
+
+# --- Post-build substitution ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "becomes"),
+    [
+        ("${A}", "one"),
+        ("x-${A}-${B}", "x-one-two"),
+        ("${NONE:=default}", "default"),
+        ("${NONE:-default}", "default"),
+        ("${E:=default}", "default"),
+        ("${A:=default}", "one"),
+        ("$${A}", "${A}"),
+        ("a$$b", "a$b"),
+        ("$A", "$A"),
+        ("'{{ $x }}'", "{{ $x }}"),
+        ("${NUMBER}", 5),
+        ('"${NUMBER}"', 5),  # kustomize writes it without the quotes
+        ("${A^^}", "ONE"),
+        ("${A/o/0}", "0ne"),
+        ("${#A}", 3),
+        ("${A:0:2}", True),  # "on", which to YAML 1.1 is no text
+        ("${B:0:2}", "tw"),
+        ("${LINES}", "firstsecond"),
+    ],
+)
+def test_substitution(tmp_path: Path, text: str, becomes: Any) -> None:
+    write(tmp_path, {"apps/a.yaml": CONFIG_MAP % "a" + f"spec:\n  v: {text}\n"})
+    given = {"A": "one", "B": "two", "E": "", "NUMBER": "5", "LINES": "first\nsecond\n"}
+    kustomization = {"spec": {"path": "apps", "postBuild": {"substitute": given}}}
+    built = controllers.build(tmp_path, kustomization)
+    assert built.objects[0]["spec"]["v"] == becomes
+    assert not built.undefined
+
+
+@pytest.mark.parametrize(
+    ("text", "undefined"),
+    [("a${NONE}b", ("NONE",)), ("${X}${NONE}${X}", ("NONE", "X")), ("${NONE:-x}", ())],
+)
+def test_substitution_of_what_nobody_defines(
+    tmp_path: Path, text: str, undefined: tuple[str, ...]
+) -> None:
+    write(tmp_path, {"apps/a.yaml": CONFIG_MAP % "a" + f"spec: 'a {text}'\n"})
+    built = controllers.build(
+        tmp_path, {"spec": {"path": "apps", "postBuild": {"substitute": {"A": "1"}}}}
+    )
+    assert built.undefined == undefined
+
+
+@pytest.mark.parametrize("where", ["labels", "annotations"])
+def test_substitution_can_be_switched_off(tmp_path: Path, where: str) -> None:
+    data = yaml.safe_load(CONFIG_MAP % "a") | {"spec": "${A}"}
+    data["metadata"][where] = {"kustomize.toolkit.fluxcd.io/substitute": "disabled"}
+    write(tmp_path, {"apps/a.yaml": yaml.safe_dump(data)})
+    post = {"substitute": {"A": "one"}}
+    (made,) = controllers.build(tmp_path, {"spec": {"path": "apps", "postBuild": post}}).objects
+    assert made["spec"] == "${A}"
+
+
+def test_nothing_is_substituted_where_nothing_is_given(tmp_path: Path) -> None:
+    """As in Flux: a default alone starts no substitution."""
+    write(tmp_path, {"apps/a.yaml": CONFIG_MAP % "a" + "spec: '${A:=one}'\n"})
+    (plain,) = controllers.build(tmp_path, {"spec": {"path": "apps"}}).objects
+    (empty,) = controllers.build(tmp_path, {"spec": {"path": "apps", "postBuild": {}}}).objects
+    assert plain["spec"] == empty["spec"] == "${A:=one}"
+    always = {"substituteStrategy": "Always"}
+    (made,) = controllers.build(tmp_path, {"spec": {"path": "apps", "postBuild": always}}).objects
+    assert made["spec"] == "one"
+
+
+@pytest.mark.parametrize(
+    ("substitute", "message"),
+    [
+        ({"YEAR": 2026}, "YEAR|expected string"),
+        ({"a-b": "x"}, "'a-b' var name is invalid"),
+    ],
+)
+def test_variables_that_flux_refuses(
+    tmp_path: Path, substitute: dict[str, Any], message: str
+) -> None:
+    write(tmp_path, {"apps/a.yaml": CONFIG_MAP % "a" + "spec: '${A}'\n"})
+    with pytest.raises(StackproofError, match=message):
+        controllers.build(
+            tmp_path, {"spec": {"path": "apps", "postBuild": {"substitute": substitute}}}
+        )
+
+
+# --- Kustomizations -------------------------------------------------------------------------------
+
+
+def test_folder_without_a_kustomization(tmp_path: Path) -> None:
+    """As Flux does: every manifest, and a folder below only through its own kustomization."""
+    write(
+        tmp_path,
+        {
+            "apps/a.yaml": CONFIG_MAP % "a",
+            "apps/notes.txt": "no manifest",
+            "apps/.sops.yaml": "creation_rules: []\n",
+            "apps/plain/b.yml": CONFIG_MAP % "b",
+            "apps/own/kustomization.yaml": "resources: [c.yaml]\n",
+            "apps/own/c.yaml": CONFIG_MAP % "c",
+            "apps/own/unused.yaml": CONFIG_MAP % "unused",
+        },
+    )
+    built = controllers.build(tmp_path, {"spec": {"path": "./apps"}})
+    assert sorted(one.name for one in built.objects) == ["a", "b", "c"]
+    assert built.read == {
+        "apps/a.yaml",
+        "apps/plain/b.yml",
+        "apps/own/kustomization.yaml",
+        "apps/own/c.yaml",
+    }
+    assert not list((tmp_path / "apps").glob("kustomization*")), "the folder itself is left alone"
+
+
+PATCH = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\ndata: {x: '1'}\n"
+JSON_PATCH = "- {op: add, path: /data, value: {x: '1'}}\n"
+INLINE = (
+    """\
+apiVersion: builtin
+kind: PatchTransformer
+metadata: {name: fix}
+target: {kind: ConfigMap}
+patch: |
+  - {op: add, path: /data, value: {x: '1'}}
+"""
+    + "# a long text that is no name of a file\n" * 10
+)
+
+
+@pytest.mark.parametrize(
+    ("field", "file", "text"),
+    [
+        ("patches: [{path: p.yaml}]", "p.yaml", PATCH),
+        ("patchesStrategicMerge: [p.yaml]", "p.yaml", PATCH),
+        (
+            "patchesJson6902: [{path: p.yaml, target: {version: v1, kind: ConfigMap, name: a}}]",
+            "p.yaml",
+            JSON_PATCH,
+        ),
+        ("components: [../part]", "../part/kustomization.yaml", None),
+        ("transformers: [p.yaml]", "p.yaml", INLINE),
+        ("configMapGenerator: [{name: b, files: [key=p.txt]}]", "p.txt", "x"),
+        ("configMapGenerator: [{name: b, envs: [p.env]}]", "p.env", "x=1"),
+        ("configMapGenerator: [{name: b, env: p.env}]", "p.env", "x=1"),
+        ("bases: [../base]", "../base/kustomization.yaml", "resources: [b.yaml]"),
+        (
+            "replacements: [{path: p.yaml}]",
+            "p.yaml",
+            "source: {kind: ConfigMap, name: a, fieldPath: metadata.name}\n"
+            "targets: [{select: {kind: ConfigMap}, fieldPaths: [metadata.name]}]\n",
+        ),
+        ("openapi: {path: p.json}", "p.json", '{"definitions": {}}'),
+        ("crds: [p.json]", "p.json", "{}"),
+        (
+            "generators: [p.yaml]",
+            "p.yaml",
+            "apiVersion: builtin\nkind: ConfigMapGenerator\nmetadata: {name: g}\nliterals: [a=b]\n",
+        ),
+    ],
+)
+def test_every_file_that_is_read_is_known(
+    tmp_path: Path, field: str, file: str, text: str | None
+) -> None:
+    component = "apiVersion: kustomize.config.k8s.io/v1alpha1\nkind: Component\nnamePrefix: part-\n"
+    write(
+        tmp_path,
+        {
+            "apps/kustomization.yaml": f"resources: [a.yaml]\n{field}\n",
+            "apps/a.yaml": CONFIG_MAP % "a",
+            "base/b.yaml": CONFIG_MAP % "b",
+            f"apps/{file}": component if text is None else text,
+        },
+    )
+    read = controllers.build(tmp_path, {"spec": {"path": "./apps"}}).read
+    assert str((tmp_path / "apps" / file).resolve().relative_to(tmp_path.resolve())) in read
+
+
+def test_text_within_a_kustomization(tmp_path: Path) -> None:
+    """An inline transformer of many characters is no name of a file."""
+    text = yaml.safe_dump({"resources": ["a.yaml"], "transformers": [INLINE]})
+    write(tmp_path, {"apps/kustomization.yaml": text, "apps/a.yaml": CONFIG_MAP % "a"})
+    (made,) = controllers.build(tmp_path, {"spec": {"path": "apps"}}).objects
+    assert made["data"] == {"x": "1"}
+
+
+@pytest.mark.parametrize("name", ["a+b", "a b", "(copy)", "ü", "a@b", "a,b"])
+def test_folders_of_any_name(tmp_path: Path, name: str) -> None:
+    for path in (f"{name}/apps", f"{name}/{name}"):
+        write(tmp_path, {f"{path}/a.yaml": CONFIG_MAP % "a"})
+        assert names(tmp_path / name, path.removeprefix(f"{name}/")) == ["a"]
+
+
+def test_files_beside_the_folder(tmp_path: Path) -> None:
+    """kustomize-controller has no load restrictor, but the repository ends what can be read."""
+    write(
+        tmp_path,
+        {
+            "repository/apps/kustomization.yaml": "resources: [../x.yaml]\n",
+            "repository/x.yaml": CONFIG_MAP % "x",
+            "repository/out/kustomization.yaml": "resources: [../../secret.yaml]\n",
+            "secret.yaml": CONFIG_MAP % "secret",
+        },
+    )
+    root = tmp_path / "repository"
+    assert names(root) == ["x"]
+    with pytest.raises(StackproofError, match="secret"):
+        names(root, "out")
+    assert names(root, "/../../apps") == ["x"], "as securejoin: a path stays in the repository"
+
+
+@pytest.mark.parametrize(
+    ("spec", "becomes"),
+    [
+        ({"namePrefix": "x-"}, ("x-a", None)),
+        ({"nameSuffix": "-x"}, ("a-x", None)),
+        ({"targetNamespace": "there"}, ("a", "there")),
+        ({"components": ["../part"]}, ("part-a", None)),
+        ({"components": ["../no"], "ignoreMissingComponents": True}, ("a", None)),
+    ],
+)
+def test_what_a_kustomization_changes(
+    tmp_path: Path, spec: dict[str, Any], becomes: tuple[str, str | None]
+) -> None:
+    component = "apiVersion: kustomize.config.k8s.io/v1alpha1\nkind: Component\nnamePrefix: part-\n"
+    files = {"apps/a.yaml": CONFIG_MAP % "a", "part/kustomization.yaml": component}
+    (made,) = controllers.build(
+        write(tmp_path, files), {"spec": {"path": "./apps", **spec}}
+    ).objects
+    assert (made.name, made.namespace or None) == becomes
+
+
+def test_images_patches_and_metadata_of_a_kustomization(tmp_path: Path) -> None:
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "p", "labels": {"a": "1"}},
+        "spec": {"containers": [{"name": "c", "image": "caddy:2"}]},
+    }
+    write(tmp_path, {"apps/a.yaml": yaml.safe_dump(pod)})
+    spec = {
+        "path": "apps",
+        "images": [{"name": "caddy", "newTag": "3"}],
+        "patches": [
+            {"patch": "- {op: add, path: /spec/nodeName, value: one}", "target": {"kind": "Pod"}}
+        ],
+        "commonMetadata": {"labels": {"b": "2"}, "annotations": {"c": "3"}},
+    }
+    (made,) = controllers.build(tmp_path, {"spec": spec}).objects
+    assert made["spec"]["containers"][0]["image"] == "caddy:3"
+    assert made["spec"]["nodeName"] == "one"
+    assert made.labels == {"a": "1", "b": "2"}
+    assert made.annotations == {"c": "3"}
+
+
+@pytest.mark.parametrize(
+    ("files", "spec", "message"),
+    [
+        ({"apps/kustomization.yaml": "resources: [missing.yaml]\n"}, {}, r"missing\.yaml"),
+        ({"apps/a.yaml": CONFIG_MAP % "a"}, {"path": "./nowhere"}, "there is no such folder"),
+        ({"apps/a.yaml": CONFIG_MAP % "a"}, {"components": ["../nothere"]}, "nothere"),
+        (
+            {"apps/kustomization.yaml": "resources: ['https://example.test/x.yaml']\n"},
+            {},
+            "is fetched at every build",
+        ),
+        (
+            {"apps/kustomization.yaml": "resources: ['https://github.com/a/b//c?ref=main']\n"},
+            {},
+            "is fetched at every build",
+        ),
+        ({"apps/a.yaml": "- a\n- b\n"}, {}, r"a\.yaml"),
+        ({"apps/a.yaml": "metadata: null\nkind: X\n"}, {}, r"a\.yaml"),
+        ({"apps/a.yaml": "\tx: 1\n"}, {}, r"a\.yaml"),
+        (
+            {"apps/a.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata: 7\n"},
+            {},
+            r"a\.yaml|metadata",
+        ),
+    ],
+)
+def test_what_does_not_build(
+    tmp_path: Path, files: dict[str, str], spec: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(StackproofError, match=message):
+        controllers.build(write(tmp_path, files), {"spec": {"path": "./apps", **spec}})
+
+
+# --- What Flux does not fetch ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("ignore", "there"),
+    [
+        ("", ["a", "b"]),
+        ("/apps/b.yaml\n", ["a"]),
+        ("b.yaml\n", ["a"]),
+        ("/apps/*\n!/apps/b.yaml\n", ["b"]),
+        ("# /apps/b.yaml\n", ["a", "b"]),
+    ],
+)
+def test_a_scanned_folder_has_what_is_not_ignored(
+    tmp_path: Path, ignore: str, there: list[str]
+) -> None:
+    files = {"apps/a.yaml": CONFIG_MAP % "a", "apps/b.yaml": CONFIG_MAP % "b"}
+    assert names(write(tmp_path, {**files, ".sourceignore": ignore})) == there
+    assert controllers.ignored(tmp_path, list(files)) == tuple(
+        f"apps/{name}.yaml" for name in "ab" if name not in there
+    )
+
+
+def test_a_named_file_that_is_ignored_is_missing(tmp_path: Path) -> None:
+    files = {
+        "apps/kustomization.yaml": "resources: [a.yaml]\n",
+        "apps/a.yaml": CONFIG_MAP % "a",
+        ".sourceignore": "/apps/a.yaml\n",
+    }
+    with pytest.raises(StackproofError, match=r"a\.yaml \(Flux does not fetch it"):
+        names(write(tmp_path, files))
+    (tmp_path / ".sourceignore").unlink()
+    with pytest.raises(StackproofError, match="Flux does not fetch it"):
+        controllers.build(tmp_path, {"spec": {"path": "apps"}}, ignore="a.yaml")
+
+
+def test_packages_are_those_of_the_controllers(checkout: Checkout) -> None:
+    def versions(name: str) -> dict[str, str]:
+        text = (checkout.tools / name / "go.mod").read_text(encoding="utf-8")
+        return dict(re.findall(r"(github\.com/fluxcd/pkg/\S+|sigs\S+/kustomize/\S+) (v\S+)", text))
+
+    ours, theirs = versions("flux"), versions("kustomize-controller")
+    assert "github.com/fluxcd/pkg/envsubst" in ours
+    assert {name: theirs.get(name) for name in ours} == ours
+
+
+# --- HelmReleases ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("spec", "name"),
+    [
+        ({}, "lgtm"),
+        ({"releaseName": "own"}, "own"),
+        ({"targetNamespace": "observability"}, "observability-lgtm"),
+        ({"targetNamespace": "observability", "releaseName": "own"}, "own"),
+        (
+            {"releaseName": "x" * 54},
+            "x" * 40 + "-" + hashlib.sha256(b"x" * 54).hexdigest()[:12],
+        ),
+    ],
+)
+def test_release_name(spec: dict[str, str], name: str) -> None:
+    made = manifest({"kind": "HelmRelease", "metadata": {"name": "lgtm"}, "spec": spec}, "test")
+    assert release_name(made) == name
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "values"),
+    [
+        ("a.b", "1", {"a": {"b": 1}}),
+        ("a.b", "'1'", {"a": {"b": "1"}}),
+        ("a[0].b", "x", {"a": [{"b": "x"}]}),
+    ],
+)
+def test_values_at_a_path(path: str, text: str, values: dict[str, Any]) -> None:
+    assert controllers.value_at(path, text) == values
+
+
+def test_post_renderers() -> None:
+    deployment = {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": "d"},
+        "spec": {"template": {"spec": {"containers": [{"name": "c", "image": "caddy:2.11"}]}}},
+    }
+    renderers: list[dict[str, Any]] = [
+        {"kustomize": {"images": [{"name": "caddy", "newTag": "latest"}]}},
+        {
+            "kustomize": {
+                "patches": [
+                    {
+                        "target": {"kind": "Deployment"},
+                        "patch": "- {op: add, path: /spec/replicas, value: 3}",
+                    }
+                ]
+            }
+        },
+    ]
+    (made,) = controllers.post_rendered([deployment], renderers)
+    assert made["spec"]["replicas"] == 3
+    assert made["spec"]["template"]["spec"]["containers"][0]["image"] == "caddy:latest"
+
+
+# --- Trees ----------------------------------------------------------------------------------------
+
+STEP = """\
+apiVersion: kustomize.toolkit.fluxcd.io/v1
+kind: Kustomization
+metadata: {name: %s, namespace: %s}
+spec:
+  interval: 10m
+  prune: true
+  path: ./apps
+  sourceRef: {kind: %s, name: %s, namespace: flux-system}
+"""
+
+
+def tree_of(root: Path, files: dict[str, str]) -> Tree:
+    return build(Checkout(write(root, {"apps/a.yaml": CONFIG_MAP % "a", **files})))
+
+
+def steps(tree: Tree) -> dict[str, Step]:
+    return {step.name: step for step in tree.steps}
+
+
+def test_one_name_in_two_namespaces(tmp_path: Path) -> None:
+    one = STEP % ("apps", "flux-system", "GitRepository", "flux-system")
+    other = STEP % ("apps", "team", "GitRepository", "flux-system") + (
+        "  dependsOn: [{name: apps, namespace: flux-system}]\n"
+    )
+    tree = tree_of(tmp_path, {"flux/clusters/production/apps.yaml": f"{one}---\n{other}"})
+    assert [step.name for step in tree.steps] == ["flux-system", "apps", "team/apps"]
+    assert steps(tree)["team/apps"].depends_on == ("apps",)
+    assert not tree.failures
+
+
+@pytest.mark.parametrize("kind", ["GitRepository", "OCIRepository", "Bucket", "ExternalArtifact"])
+def test_a_source_that_is_not_here(tmp_path: Path, kind: str) -> None:
+    text = STEP % ("apps", "flux-system", kind, "elsewhere")
+    tree = tree_of(tmp_path, {"flux/clusters/production/apps.yaml": text})
+    assert not tree.failures
+    assert not steps(tree)["apps"].objects
+    assert tree.notes == (
+        f"step apps is built from {kind}/elsewhere, which is not here: not looked at",
+    )
+
+
+def test_the_same_repository_under_another_name(tmp_path: Path) -> None:
+    source = """\
+apiVersion: source.toolkit.fluxcd.io/v1
+kind: GitRepository
+metadata: {name: %s, namespace: flux-system}
+spec: {interval: 1m, url: '%s', ref: {branch: %s}}
+---
+"""
+    text = (
+        source % ("flux-system", "ssh://git@github.com/a/b", "main")
+        + source % ("same", "https://github.com/A/b.git", "main")
+        + source % ("old", "https://github.com/a/b.git", "old")
+        + STEP % ("same", "flux-system", "GitRepository", "same")
+        + "---\n"
+        + STEP % ("old", "flux-system", "GitRepository", "old")
+    )
+    found = steps(tree_of(tmp_path, {"flux/clusters/production/apps.yaml": text}))
+    assert [m.name for m in found["same"].objects] == ["a"]
+    assert found["old"].elsewhere
+
+
+def test_a_suspended_step_is_looked_at_and_told(tmp_path: Path) -> None:
+    text = STEP % ("apps", "flux-system", "GitRepository", "flux-system") + "  suspend: true\n"
+    tree = tree_of(tmp_path, {"flux/clusters/production/apps.yaml": text})
+    assert steps(tree)["apps"].objects
+    assert tree.notes == ("step apps is suspended: it applies nothing until it is resumed",)
+
+
+@pytest.mark.parametrize(
+    ("mark", "value"), [("reconcile", "disabled"), ("ssa", "Ignore"), ("ssa", "Merge")]
+)
+def test_objects_that_flux_leaves_alone(tmp_path: Path, mark: str, value: str) -> None:
+    text = CONFIG_MAP % f"a, annotations: {{kustomize.toolkit.fluxcd.io/{mark}: {value}}}"
+    step = STEP % ("apps", "flux-system", "GitRepository", "flux-system")
+    tree = tree_of(tmp_path, {"flux/clusters/production/apps.yaml": step, "apps/a.yaml": text})
+    found = steps(tree)["apps"]
+    assert len(found.objects) == (value == "Merge")
+    assert len(found.untouched) == (value != "Merge")
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("  retryInterval: 30s\n", None),
+        ("  timeout: 1h30m\n", None),
+        ("  timeout: 1.5h\n", None),
+        ("  timeout: 90\n", "timeout"),
+        ("  postBuild: {substitute: {YEAR: 2026}}\n", r"postBuild\.substitute\.YEAR.*2026"),
+        ("  patches: none\n", "patches"),
+        ("  postBuild: {substituteFrom: [{kind: Secret, name: no}]}\n", "no earlier step makes"),
+        ("  postBuild: {substituteFrom: [{kind: Secret, name: no, optional: true}]}\n", None),
+    ],
+)
+def test_kustomizations_that_the_api_server_refuses(
+    tmp_path: Path, spec: str, message: str | None
+) -> None:
+    text = STEP % ("apps", "flux-system", "GitRepository", "flux-system") + spec
+    tree = tree_of(tmp_path, {"flux/clusters/production/apps.yaml": text})
+    if message is None:
+        assert not tree.failures
+    else:
+        ((_, problem),) = tree.failures
+        assert re.search(message, problem)

@@ -1,0 +1,313 @@
+"""What a change does to the cluster, and that no secret is shown."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from stackproof.commands import flux as command
+from stackproof.errors import StackproofError
+from stackproof.flux import diff
+from stackproof.flux.controllers import manifest
+from stackproof.flux.tree import build
+from stackproof.repo.checkout import Checkout
+
+
+@pytest.fixture
+def repository(checkout: Checkout, tmp_path: Path) -> Checkout:
+    """A Git repository with this checkout's tree, committed."""
+    for name in ("charts", "flux", "observability", "schemas", ".github"):
+        shutil.copytree(checkout.root / name, tmp_path / name)
+    shutil.copy(checkout.versions_file, tmp_path)
+    _git(tmp_path, "init", "--quiet")
+    (tmp_path / ".git/info/exclude").write_text("tools\n")
+    _git(tmp_path, "add", "--all")
+    _git(tmp_path, "-c", "user.name=t", "-c", "user.email=t@t", "commit", "--quiet", "-m", "t")
+    return Checkout(tmp_path)
+
+
+def _git(folder: Path, *args: str) -> None:
+    subprocess.run(["git", "-C", folder, *args], check=True)
+
+
+def _since_head(repository: Checkout) -> tuple[diff.ObjectDiff, ...]:
+    with diff.revision(repository, "HEAD") as before:
+        return diff.diff(build(before), build(repository))
+
+
+def _grow_mimir(repository: Checkout) -> None:
+    path = repository.observability / "mimir-values.yaml"
+    text = path.read_text()
+    assert "size: " in text
+    path.write_text(re.sub(r"size: \S+", "size: 4321Gi", text, count=1))
+
+
+def test_nothing(repository: Checkout) -> None:
+    entries = _since_head(repository)
+    assert not entries
+    assert diff.summary(entries) == "nothing changes in the cluster"
+
+
+def test_changed_value_shows_in_what_it_renders(repository: Checkout) -> None:
+    path = repository.observability / "gateway-values.yaml"
+    path.write_text(path.read_text().replace("replicas: 2", "replicas: 3"))
+    entries = _since_head(repository)
+    by_title = {entry.title: entry for entry in entries}
+    assert set(by_title) == {
+        "ConfigMap/lgtm-values in observability (step observability)",
+        "Deployment/gateway in observability (HelmRelease observability/lgtm)",
+    }
+    gateway = by_title["Deployment/gateway in observability (HelmRelease observability/lgtm)"]
+    assert gateway.change is diff.Change.CHANGED
+    assert [line for line in gateway.lines if line[0] in "+-"] == [
+        "-  replicas: 2",
+        "+  replicas: 3",
+    ]
+
+
+def test_removed_tenant(repository: Checkout) -> None:
+    shutil.rmtree(repository.flux / "tenants" / "enterprise-b")
+    entries = _since_head(repository)
+    kept = {entry.title for entry in entries if entry.change is diff.Change.KEPT}
+    assert "Namespace/enterprise-b (step tenant-enterprise-b)" in kept
+    assert {title.partition("/")[0] for title in kept} == {"Namespace", "PersistentVolumeClaim"}
+    removed = {entry.title for entry in entries if entry.change is diff.Change.REMOVED}
+    assert "Role/release in enterprise-b (step tenant-enterprise-b)" in removed
+    assert len(removed) + len(kept) == len(entries)
+
+
+def test_unknown_revision(repository: Checkout) -> None:
+    with (
+        pytest.raises(StackproofError, match="git has no revision 'nowhere'"),
+        diff.revision(repository, "nowhere"),
+    ):
+        pass
+
+
+def test_command_writes_markdown(
+    checkout: Checkout,
+    repository: Checkout,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    shutil.rmtree(repository.flux / "tenants" / "enterprise-b")
+    _grow_mimir(repository)
+    (repository.root / "tools").symlink_to(checkout.tools)
+    code, told = _run(repository, monkeypatch, capsys, "diff", "HEAD", "--markdown", "out/diff.md")
+    assert code == 1
+    assert "kept Namespace/enterprise-b" in told
+    assert "removed HelmRelease/open-webui in enterprise-b" in told
+    assert "refused StatefulSet/mimir" in told
+    markdown = (repository.root / "out/diff.md").read_text()
+    assert "<summary>removed: HelmRelease/open-webui in enterprise-b" in markdown
+
+
+def _run(
+    repository: Checkout,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    *words: str,
+) -> tuple[int, str]:
+    """Return the exit code of `stackproof flux WORDS`, and what it printed."""
+    monkeypatch.setattr(Checkout, "find", lambda: repository)
+    monkeypatch.chdir(repository.root)
+    parser = argparse.ArgumentParser()
+    command.configure(parser)
+    code = command.run(parser.parse_args(list(words)))
+    return code, capsys.readouterr().out
+
+
+#: A file, what is put into it, what does not build then, and an object that must not be "removed".
+BROKEN = [
+    (
+        "flux/base/open-webui/helmrelease.yaml",
+        "  values:\n",
+        "  values:\n    serchng: {}\n",
+        "HelmRelease enterprise-a/open-webui does not build",
+    ),
+    (
+        "flux/observability/kustomization.yaml",
+        "  - helmrelease.yaml\n",
+        "  - helmrelease.yaml\n  - missing.yaml\n",
+        "step observability does not build",
+    ),
+    (
+        "flux/clusters/production/tenants.yaml",
+        "  prune: true\n",
+        "  prune: maybe\n",
+        "step flux-system does not build",
+    ),
+]
+
+
+@pytest.mark.parametrize(("file", "old", "new", "told"), BROKEN)
+def test_what_does_not_build_is_no_removal(
+    checkout: Checkout,
+    repository: Checkout,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    file: str,
+    old: str,
+    new: str,
+    told: str,
+) -> None:
+    (repository.root / "tools").symlink_to(checkout.tools)
+    path = repository.root / file
+    good = path.read_text(encoding="utf-8")
+    assert old in good
+    path.write_text(good.replace(old, new), encoding="utf-8")
+    code, said = _run(repository, monkeypatch, capsys, "diff", "HEAD", "--markdown", "diff.md")
+    assert code == 2
+    assert f"error {told}" in said
+    assert "removed" not in said
+    assert told in (repository.root / "diff.md").read_text(encoding="utf-8")
+    assert _run(repository, monkeypatch, capsys, "build")[0] == 2
+    assert _run(repository, monkeypatch, capsys, "check")[0] == 1
+    # The other way: what did not build before shows as added, and as not known.
+    _git(repository.root, "add", "--all")
+    _git(repository.root, "-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "t")
+    path.write_text(good, encoding="utf-8")
+    code, said = _run(repository, monkeypatch, capsys, "diff", "HEAD")
+    assert code == 2
+    assert "error " + told.replace("does not build", "did not build at HEAD") in said
+    assert "added" in said
+
+
+def test_files_of_older_fields_are_looked_at(repository: Checkout) -> None:
+    folder = repository.flux / "infrastructure"
+    with (folder / "kustomization.yaml").open("a") as file:
+        file.write("patchesStrategicMerge: [p.yaml]\n")
+    patch = "apiVersion: v1\nkind: Namespace\nmetadata: {name: observability, labels: {x: '%s'}}\n"
+    (folder / "p.yaml").write_text(patch % 1)
+    _git(repository.root, "add", "--all")
+    _git(repository.root, "-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "t")
+    (folder / "p.yaml").write_text(patch % 2)
+    (entry,) = _since_head(repository)
+    assert entry.title == "Namespace/observability (step infrastructure)"
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        ("clusters/production/tenants.yaml", "prune: true", "prune: false"),
+        (
+            "clusters/production/tenants.yaml",
+            "prune: true",
+            "prune: true\n  deletionPolicy: Orphan",
+        ),
+    ],
+)
+def test_what_stays_in_the_cluster_is_told(
+    repository: Checkout, file: str, old: str, new: str
+) -> None:
+    path = repository.flux / file
+    path.write_text(path.read_text().replace(old, new))
+    _git(repository.root, "add", "--all")
+    _git(repository.root, "-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "t")
+    path.unlink()
+    changes = {entry.change for entry in _since_head(repository) if "tenants)" in entry.title}
+    assert changes == {diff.Change.KEPT}
+
+
+def test_what_kubernetes_refuses_is_said_first(repository: Checkout) -> None:
+    """A volume of a StatefulSet cannot grow by a merge: the upgrade would fail."""
+    _grow_mimir(repository)
+    entries = _since_head(repository)
+    (warning,) = diff.warnings(entries)
+    assert "StatefulSet/mimir in observability" in warning
+    assert "refuses to change spec.volumeClaimTemplates" in warning
+    assert "--cascade=orphan" in warning
+    markdown = diff.as_markdown(entries, "main")
+    assert markdown.index("[!CAUTION]") < markdown.index(warning) < markdown.index("<details>")
+
+
+def test_markdown_is_cut(repository: Checkout) -> None:
+    shutil.rmtree(repository.flux / "tenants" / "enterprise-b")
+    text = diff.as_markdown(_since_head(repository), "main", limit=2000)
+    assert len(text) < 2200
+    assert "more: see the artifact" in text
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"apiVersion": "v1", "kind": "Secret", "data": {"anything": "HIDDEN"}},
+        {"apiVersion": "v1", "kind": "Secret", "stringData": {"user": "HIDDEN"}},
+        {"kind": "HelmRelease", "spec": {"values": {"secrets": {"gatewayPassword": "HIDDEN"}}}},
+        {"kind": "HelmRelease", "spec": {"values": {"openaiApiKey": "HIDDEN"}}},
+        {"kind": "Deployment", "spec": [{"env": {"API_TOKEN": "HIDDEN"}}]},
+        {"kind": "ConfigMap", "data": {"x.yaml": "a: b\n  admin_password: HIDDEN\n"}},
+        {"kind": "ConfigMap", "data": {"x.ini": "[a]\nsecret_key = 'HIDDEN'\n"}},
+    ],
+)
+def test_secrets_are_masked(data: dict[str, object]) -> None:
+    shown = diff.as_yaml(manifest(data, "test"))
+    assert "HIDDEN" not in shown
+    assert "***" in shown
+    changed = manifest({**data, "metadata": {}}, "test")
+    assert diff.masked(changed)["kind"] == data["kind"]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"kind": "ExternalSecret", "spec": {"data": [{"secretKey": "SHOWN"}]}},
+        {"kind": "Provider", "spec": {"secretRef": {"name": "SHOWN"}}},
+        {"kind": "ConfigMap", "data": {"x": "a:\n  password: ${SHOWN}\n"}},
+        {"kind": "ConfigMap", "data": {"x": 'a {\n  password = sys.env("SHOWN")\n}\n'}},
+    ],
+)
+def test_what_only_names_a_secret_is_shown(data: dict[str, object]) -> None:
+    assert "SHOWN" in diff.as_yaml(manifest(data, "test"))
+
+
+def test_changed_secret_shows_as_changed() -> None:
+    one, other = (
+        diff.masked(manifest({"apiVersion": "v1", "kind": "Secret", "data": {"k": value}}, "t"))
+        for value in ("first", "second")
+    )
+    assert one != other
+
+
+def test_lost_data_is_told(repository: Checkout) -> None:
+    """A tenant's release gets other names, and Weaviate a version far from its own."""
+    path = repository.flux / "tenants" / "soev" / "tenant.yaml"
+    text = path.read_text()
+    name = "            fullnameOverride: open-webui-open-webui-stack\n"
+    assert name in text
+    path.write_text(text.replace(name, "").replace("tag: 1.28.4", "tag: 1.35.2"))
+    with diff.revision(repository, "HEAD") as before:
+        old, new = build(before), build(repository)
+        entries, data = diff.diff(old, new), diff.lost(old, new)
+    for what in (
+        "data-open-webui-open-webui-stack-postgres-0 in open-webui: orphaned",
+        "data-open-webui-open-webui-stack-weaviate-0 in open-webui: orphaned",
+        "its database was openwebui on open-webui-open-webui-stack-postgres.open-webui",
+        "weaviate: 1.28.4 to 1.35.2 skips versions; first 1.29, 1.30",
+    ):
+        assert any(what in text for text in data), what
+    assert "orphaned" in diff.as_markdown(entries, "main", data=data).split("<details>")[0]
+
+
+def test_no_data_is_lost_where_none_is(repository: Checkout) -> None:
+    path = repository.observability / "gateway-values.yaml"
+    path.write_text(path.read_text().replace("replicas: 2", "replicas: 3"))
+    with diff.revision(repository, "HEAD") as before:
+        assert diff.lost(build(before), build(repository)) == ()
+
+
+def test_a_password_from_elsewhere_is_told(repository: Checkout) -> None:
+    path = repository.flux / "tenants" / "enterprise-a" / "tenant.yaml"
+    path.write_text(path.read_text().replace("SECRET_PREFIX: enterprise-a", "SECRET_PREFIX: acme"))
+    with diff.revision(repository, "HEAD") as before:
+        data = diff.lost(build(before), build(repository))
+    assert any(
+        "postgres-password comes from acme-postgres-password instead of enterprise-a-postgres-pass"
+        in text
+        for text in data
+    ), data

@@ -1,0 +1,50 @@
+"""What the API server refuses to change; tests/e2e asks a real one about the same table."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import yaml
+
+from stackproof.flux.controllers import manifest
+from stackproof.flux.immutable import _FIXED, refused
+from stackproof.helm.externals import merged
+from stackproof.repo.checkout import Checkout
+
+_TABLE = Checkout.find().root / "tests" / "immutable.yaml"
+CASES = [
+    (
+        each["object"],
+        case["patch"],
+        case.get("refused", []),
+        case.get("refused_server_side", case.get("refused", [])),
+    )
+    for each in yaml.safe_load(_TABLE.read_text(encoding="utf-8"))
+    for case in each["changes"]
+]
+
+
+@pytest.mark.parametrize(
+    ("before", "patch", "fields", "server_side"),
+    CASES,
+    ids=lambda part: part.get("kind", "change") if isinstance(part, dict) else "+".join(part),
+)
+def test_it_says_what_is_refused(
+    before: Any, patch: Any, fields: list[str], server_side: list[str]
+) -> None:
+    was, wanted = manifest(before, "before"), manifest(merged(before, patch), "after")
+    assert list(refused(was, wanted)) == fields
+    assert list(refused(was, wanted, server_side=True)) == server_side
+
+
+def test_every_kind_that_is_known_is_in_the_table() -> None:
+    kinds = {before["kind"] for before, _, fields, _ in CASES if fields}
+    assert kinds >= {*_FIXED, "StatefulSet", "PersistentVolumeClaim", "Service", "ConfigMap"}
+
+
+def test_a_hook_is_made_anew() -> None:
+    before, patch, fields, _ = next(case for case in CASES if case[0]["kind"] == "Job")
+    assert fields
+    hook = merged(before, {"metadata": {"annotations": {"helm.sh/hook": "pre-upgrade"}}})
+    assert refused(manifest(hook, "t"), manifest(merged(hook, patch), "t")) == ()

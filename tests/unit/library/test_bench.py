@@ -1,0 +1,158 @@
+"""Figures of the benchmarks: kept, compared with earlier ones, and drawn."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from stackproof import bench
+from stackproof.bench import rendering
+from stackproof.bench.history import History, compare
+from stackproof.bench.page import TARGETS
+from stackproof.bench.scale import exponent
+from stackproof.errors import StackproofError
+from stackproof.repo.checkout import Checkout
+from stackproof.report.plots import Series, decades, lines, spans, steps
+
+
+def test_figures_are_laid_over_those_that_are_there(tmp_path: Path) -> None:
+    bench.write({"a_s": 1.0, "b_s": 2.0}, tmp_path)
+    target = bench.write({"b_s": 3.0}, tmp_path)
+    assert json.loads(target.read_text(encoding="utf-8")) == {"a_s": 1.0, "b_s": 3.0}
+    assert bench.read(tmp_path / "none") == {}
+
+
+def test_quantiles_are_values_that_were_measured() -> None:
+    values = [float(n) for n in range(1, 101)]
+    assert [bench.quantile(values, share) for share in (0.5, 0.95, 0.99, 1)] == [50, 95, 99, 100]
+    assert bench.quantile([7.0], 0.5) == 7
+    assert bench.quantile([], 0.5) != bench.quantile([], 0.5)
+
+
+def test_rendering_in_process_is_measured_beside_helm(
+    checkout: Checkout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rendering, "_RENDERS", 4)
+    monkeypatch.setattr(rendering, "_HELM_RUNS", 2)
+    figures = bench.BENCHMARKS["renders"](checkout)
+    assert figures["renders_per_s_in_process"] > figures["renders_per_s_helm_program"] > 0
+
+
+def test_the_renders_that_the_unit_suite_counted_are_this_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Running the suite in itself would take as long as the suite: only its end is acted out."""
+    report = tmp_path / "build" / "report" / "renders.json"
+    report.parent.mkdir(parents=True)
+    code, counted = 0, '{"distinct": 7, "seconds": 0.5}'
+
+    def suite(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+        if counted:
+            report.write_text(counted, encoding="utf-8")
+        return subprocess.CompletedProcess(command, code, "assert 0", "")
+
+    monkeypatch.setattr(subprocess, "run", suite)
+    measure, checkout = bench.BENCHMARKS["unit-suite"], Checkout(tmp_path)
+    assert {"renders_checked": 7, "renders_checked_s": 0.5}.items() <= measure(checkout).items()
+    counted = ""  # what an earlier run counted is not this one's
+    assert measure(checkout).keys() == {"unit_suite_s"}
+    code = 1
+    with pytest.raises(StackproofError, match=r"(?s)the unit tests: failed:.*assert 0"):
+        measure(checkout)
+
+
+def test_growth_is_told_from_quadratic() -> None:
+    sizes = (3, 10, 100, 300, 1000)
+    assert exponent({n: 5.0 * n for n in sizes}) == pytest.approx(1)
+    assert exponent({n: 0.01 * n * n for n in sizes}) == pytest.approx(2)
+    # What every run costs, however few the tenants, is no growth.
+    assert exponent({n: 1 + 0.5 * n for n in sizes}) == pytest.approx(1, abs=0.05)
+    assert exponent({3: 3.0, 10: 10.0}) == pytest.approx(1)
+
+
+def test_runs_are_compared_in_the_measure_of_their_machines() -> None:
+    then = {"yardstick_s": 0.2, "a_s": 1.0, "b_ms": 5.0, "c_per_s": 100.0, "d_mb": 10.0, "e": 1.0}
+    # Half as fast a machine: everything takes twice as long, and that is no change.
+    now = {"yardstick_s": 0.4, "a_s": 2.0, "b_ms": 20.0, "c_per_s": 50.0, "d_mb": 20.0, "f_s": 1.0}
+    ratios = {each.name: each.ratio for each in compare(now, then)}
+    assert ratios == {
+        "a_s": 1,
+        "b_ms": 2,
+        "c_per_s": 1,
+        "d_mb": 2,
+        "yardstick_s": None,
+        "f_s": None,
+    }
+    assert all(each.ratio is None for each in compare(now, {}))
+
+
+def test_runs_are_recorded_a_line_each(tmp_path: Path) -> None:
+    history = History(tmp_path / "history.jsonl")
+    assert history.runs() == []
+    history.record({"a_s": 1.0})
+    history.record({"a_s": 2.0})
+    assert [run.figures["a_s"] for run in history.runs()] == [1.0, 2.0]
+    with history.path.open("a", encoding="utf-8") as file:
+        file.write('{"date": "today"}\n')
+    with pytest.raises(StackproofError, match=r"jsonl:3: is no recorded run"):
+        history.runs()
+
+
+def test_the_committed_history_can_be_read(checkout: Checkout) -> None:
+    for run in History.of(checkout).runs():
+        assert run.date
+        assert all(isinstance(value, float | int) for value in run.figures.values())
+
+
+FIGURES = {
+    "cores": 2.0,
+    "load_before": 0.1,
+    "yardstick_s": 0.2,
+    **{target.figure: target.limit / 2 for target in TARGETS},
+    **{f"scale_{n}_tenants_s": n / 50 for n in (3, 100, 1000)},
+    **{f"scale_{n}_memory_mimir_mb": float(n) for n in (3, 100, 1000)},
+    **{f"visible_{s}_{p}_ms": 40.0 for s in ("traces", "logs") for p in ("p50", "p99")},
+}
+
+
+def test_the_page_shows_what_was_measured_and_whether_targets_are_met(tmp_path: Path) -> None:
+    text = bench.page(FIGURES, [])
+    assert text.count("✔ yes") == len(TARGETS)
+    assert "✘" not in text
+    assert "Time to the verdict" in text
+    assert "noisy" not in text, "what was not measured is left out"
+    assert "src=" not in text
+    late = bench.page({**FIGURES, "scale_1000_tenants_s": 25.0, "load_before": 9.0}, [])
+    assert late.count("✘ no") == 1
+    assert "measure again on an idle one" in late
+    history = History(tmp_path / "history.jsonl")
+    history.record(FIGURES)
+    history.record({**FIGURES, "scale_1000_tenants_s": 40.0})
+    later = bench.page(FIGURES, history.runs())
+    assert "Recorded runs" in later
+    assert '<td class="number">40</td><td class="number">0.50</td>' in later
+    assert bench.page({}, [])
+
+
+def test_ticks_are_round_and_hold_all() -> None:
+    assert steps(0) == [0, 1]
+    for most in (0.3, 1.0, 7.2, 48.0, 999.0, 12_345.0):
+        ticks = steps(most)
+        assert ticks[-1] >= most > ticks[-2]
+        assert 3 <= len(ticks) <= 7
+    assert decades(3, 1000) == [1, 10, 100, 1000]
+    assert decades(1, 1) == [1, 10]
+
+
+def test_plots_stay_within_their_frame_and_escape_names() -> None:
+    drawn = lines(
+        "<b>", [Series("<i>", [(1, 2), (10, 20)]), Series("x", [(1, 2)])], "x", "y", goal=5
+    )
+    assert "<i>" not in drawn
+    assert "<b>" not in drawn
+    assert drawn.count("<circle") == 3
+    assert spans("t", [("a<b", 1.0, 3.0)], "ms").count("<circle") == 1
+    assert lines("t", [], "x", "y") == ""

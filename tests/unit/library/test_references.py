@@ -1,0 +1,534 @@
+"""References in rendered releases: a sound deployment has no problem, and each fault has one."""
+
+from __future__ import annotations
+
+import base64
+import copy
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import pytest
+
+from stackproof.helm import endpoints
+from stackproof.helm.endpoints import Endpoint
+from stackproof.helm.manifests import Manifest, Release, freeze
+from stackproof.helm.references import Externals, check
+
+RBAC = "rbac.authorization.k8s.io"
+Objects = dict[str, dict[str, Any]]
+"""Contents by KIND/NAME."""
+
+DATA_SOURCES = """\
+datasources:
+  - {name: Metrics, uid: metrics, url: "$BACKEND_URL/prometheus"}
+  - name: Traces
+    uid: traces
+    jsonData:
+      serviceMap: {datasourceUid: metrics}
+      tracesToLogsV2: {datasourceUid: metrics}
+"""
+DASHBOARD = {"panels": [{"datasource": {"uid": "metrics"}}, {"datasource": {"uid": "${picked}"}}]}
+CONFIG = """\
+# see http://nothing-like-it.other.svc:1/ (a comment is no reference)
+listen: ${LISTEN}
+level: ${LEVEL:warn}
+remote: http://backend.data.svc:8080/push
+self: localhost:9
+"""
+
+
+def pod(**spec: Any) -> dict[str, Any]:
+    return {"metadata": {"labels": {"app": "web"}}, "spec": spec}
+
+
+def web() -> Objects:
+    """A release in namespace `front` that uses all there is to use."""
+    container = {
+        "name": "main",
+        "ports": [{"name": "http", "containerPort": 8000}],
+        "readinessProbe": {"httpGet": {"port": "http"}},
+        "envFrom": [],
+        "env": [
+            {"name": "LISTEN", "value": "::"},
+            {"name": "PORT", "value": "8080"},
+            {"name": "BACKEND_URL", "value": "http://backend.data.svc:$(PORT)/api"},
+            {"name": "PEER", "value": "web:80"},
+            {"name": "OUTSIDE", "value": "https://api.example.com/v1"},
+            secret_env("PASSWORD", "made", "password"),
+            secret_env("TOKEN", "fetched", "token"),
+        ],
+        "volumeMounts": [
+            {"name": "config", "mountPath": "/etc/web"},
+            {"name": "data", "mountPath": "/data"},
+        ],
+    }
+    volumes = [
+        {"name": "config", "configMap": {"name": "config", "items": [{"key": "web.yaml"}]}},
+        {"name": "data", "persistentVolumeClaim": {"claimName": "data"}},
+    ]
+    return {
+        "Deployment/web": {
+            "spec": {
+                "selector": {"matchLabels": {"app": "web"}},
+                "template": pod(serviceAccountName="web", containers=[container], volumes=volumes),
+            }
+        },
+        "ServiceAccount/web": {},
+        "PersistentVolumeClaim/data": {},
+        "ConfigMap/config": {"data": {"web.yaml": CONFIG}},
+        "ConfigMap/grafana": {
+            "data": {"datasources.yaml": DATA_SOURCES, "board.json": json.dumps(DASHBOARD)}
+        },
+        "Secret/made": {
+            "data": {"password": base64.b64encode(b"x").decode()},
+            "stringData": {"url": "postgresql://me:secret@backend.data:8080/db"},
+        },
+        "ExternalSecret/keys": {
+            "spec": {
+                "secretStoreRef": {"kind": "ClusterSecretStore", "name": "store"},
+                "target": {
+                    "name": "fetched",
+                    "template": {"data": {"token": 't-{{ index . "raw" }}-{{ .other | b64enc }}'}},
+                },
+                "data": [
+                    {"secretKey": "raw", "remoteRef": {"key": "a"}},
+                    {"secretKey": "other", "remoteRef": {"key": "b"}},
+                ],
+            }
+        },
+        "Service/web": {
+            "spec": {
+                "selector": {"app": "web"},
+                "ports": [{"name": "http", "port": 80, "targetPort": "http"}],
+            }
+        },
+        "Ingress/web": {
+            "spec": {
+                "rules": [
+                    {
+                        "http": {
+                            "paths": [
+                                {"backend": {"service": {"name": "web", "port": {"name": "http"}}}}
+                            ]
+                        }
+                    }
+                ]
+            }
+        },
+        "HorizontalPodAutoscaler/web": {
+            "spec": {"scaleTargetRef": {"kind": "Deployment", "name": "web"}}
+        },
+        "PodDisruptionBudget/web": {"spec": {"selector": {"matchLabels": {"app": "web"}}}},
+        "Role/web": {},
+        "RoleBinding/web": {
+            "roleRef": {"apiGroup": RBAC, "kind": "Role", "name": "web"},
+            "subjects": [{"kind": "ServiceAccount", "name": "web"}],
+        },
+        "NetworkPolicy/web": {
+            "spec": {
+                "podSelector": {"matchLabels": {"app": "web"}},
+                "ingress": [
+                    {"from": [{"podSelector": {}}], "ports": [{"port": "http"}]},
+                    {"from": [{"namespaceSelector": {}}], "ports": [{"port": 8000}]},
+                ],
+                "egress": [
+                    {
+                        "to": [
+                            {
+                                "namespaceSelector": {
+                                    "matchLabels": {"kubernetes.io/metadata.name": "data"}
+                                },
+                                "podSelector": {
+                                    "matchExpressions": [
+                                        {"key": "app", "operator": "In", "values": ["backend"]}
+                                    ]
+                                },
+                            }
+                        ],
+                        "ports": [{"port": 9000}],
+                    },
+                    {"to": [{"ipBlock": {"cidr": "0.0.0.0/0"}}], "ports": [{"port": 443}]},
+                ],
+            }
+        },
+    }
+
+
+def secret_env(name: str, secret: str, key: str) -> dict[str, Any]:
+    return {"name": name, "valueFrom": {"secretKeyRef": {"name": secret, "key": key}}}
+
+
+def backend() -> Objects:
+    """A release in namespace `data` that the other one talks to."""
+    template = pod(containers=[{"name": "main", "ports": [{"containerPort": 9000}]}])
+    template["metadata"]["labels"] = {"app": "backend"}
+    return {
+        "StatefulSet/backend": {"spec": {"serviceName": "backend", "template": template}},
+        "Service/backend": {
+            "spec": {
+                "selector": {"app": "backend"},
+                "ports": [{"port": 8080, "targetPort": 9000}],
+            }
+        },
+    }
+
+
+def release(objects: Objects, namespace: str) -> Release:
+    return Release(namespace, namespace, "1.37.0", tuple(manifests(objects, namespace)))
+
+
+def manifests(objects: Objects, namespace: str) -> Iterable[Manifest]:
+    for ref, content in objects.items():
+        kind, _, name = ref.partition("/")
+        whole = {"kind": kind, "metadata": {"name": name}, **copy.deepcopy(content)}
+        digest = hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
+        yield Manifest(
+            freeze(whole), source="t.yaml", index=0, digest=digest, release_namespace=namespace
+        )
+
+
+STORE = Externals(objects=frozenset({("ClusterSecretStore", "store")}))
+
+
+def problems(front: Objects, data: Objects, externals: Externals = STORE) -> list[str]:
+    found = check([release(front, "front"), release(data, "data")], externals)
+    return [f"{p.check}: {p}" for p in found]
+
+
+def main_container(front: Objects) -> dict[str, Any]:
+    container: dict[str, Any] = front["Deployment/web"]["spec"]["template"]["spec"]["containers"][0]
+    return container
+
+
+def env(front: Objects, name: str) -> dict[str, Any]:
+    found: dict[str, Any] = next(e for e in main_container(front)["env"] if e["name"] == name)
+    return found
+
+
+def rules(front: Objects, direction: str, index: int) -> dict[str, Any]:
+    rule: dict[str, Any] = front["NetworkPolicy/web"]["spec"][direction][index]
+    return rule
+
+
+def data_sources(old: str, new: str) -> Callable[[Objects], None]:
+    def change(front: Objects) -> None:
+        data = front["ConfigMap/grafana"]["data"]
+        data["datasources.yaml"] = data["datasources.yaml"].replace(old, new)
+
+    return change
+
+
+def test_a_sound_deployment_has_no_problem() -> None:
+    assert problems(web(), backend()) == []
+
+
+FAULTS: list[tuple[str, Callable[[Objects], object], str]] = [
+    (
+        "secret-key",
+        lambda f: env(f, "PASSWORD")["valueFrom"]["secretKeyRef"].update(key="no"),
+        r"key: .*env\[PASSWORD\]: the Secret made has no key no; it has password, url",
+    ),
+    (
+        "secret",
+        lambda f: env(f, "PASSWORD")["valueFrom"]["secretKeyRef"].update(name="no"),
+        "key: .*nothing makes the Secret no",
+    ),
+    (
+        "external-key",
+        lambda f: env(f, "TOKEN")["valueFrom"]["secretKeyRef"].update(key="raw"),
+        "key: .*the Secret fetched has no key raw; it has token",
+    ),
+    (
+        "template-key",
+        lambda f: f["ExternalSecret/keys"]["spec"]["data"].pop(),
+        "key: .*the template uses other, which is not fetched",
+    ),
+    (
+        "config-key",
+        lambda f: f["ConfigMap/config"]["data"].update(
+            {"web.yml": f["ConfigMap/config"]["data"].pop("web.yaml")}
+        ),
+        "key: .*the ConfigMap config has no key web.yaml",
+    ),
+    (
+        "env-from",
+        lambda f: main_container(f)["envFrom"].append({"configMapRef": {"name": "no"}}),
+        "key: .*envFrom: nothing makes the ConfigMap no",
+    ),
+    (
+        "pull-secret",
+        lambda f: f["Deployment/web"]["spec"]["template"]["spec"].update(
+            imagePullSecrets=[{"name": "registry"}]
+        ),
+        "key: .*imagePullSecrets: nothing makes the Secret registry",
+    ),
+    (
+        "sub-path",
+        lambda f: (
+            f["Deployment/web"]["spec"]["template"]["spec"]["volumes"][0]["configMap"].pop("items"),
+            main_container(f)["volumeMounts"][0].update(subPath="no.yaml"),
+        ),
+        "key: .*the ConfigMap config has no key no.yaml",
+    ),
+    (
+        "claim",
+        lambda f: f.pop("PersistentVolumeClaim/data"),
+        "object: .*PersistentVolumeClaim data",
+    ),
+    ("role", lambda f: f.pop("Role/web"), "object: .*roleRef: nothing makes the Role web"),
+    (
+        "role-group",
+        lambda f: f["RoleBinding/web"]["roleRef"].update(apiGroup="rbac"),
+        "object: .*roleRef: the apiGroup must be rbac.authorization.k8s.io",
+    ),
+    (
+        "subject",
+        lambda f: f["RoleBinding/web"]["subjects"][0].update(name="no"),
+        "object: .*subjects: nothing makes the ServiceAccount no",
+    ),
+    (
+        "scale-target",
+        lambda f: f["HorizontalPodAutoscaler/web"]["spec"]["scaleTargetRef"].update(name="no"),
+        "object: .*scaleTargetRef: nothing makes the Deployment no",
+    ),
+    (
+        "store",
+        lambda f: f["ExternalSecret/keys"]["spec"]["secretStoreRef"].update(name="no"),
+        "object: .*nothing makes the ClusterSecretStore no",
+    ),
+    (
+        "mount",
+        lambda f: main_container(f)["volumeMounts"].append({"name": "no", "mountPath": "/no"}),
+        "mount: .*the pod has no volume no",
+    ),
+    (
+        "unmounted",
+        lambda f: main_container(f)["volumeMounts"].pop(),
+        r"mount: .*volumes\[data\]: nothing mounts it",
+    ),
+    (
+        "probe",
+        lambda f: main_container(f)["readinessProbe"]["httpGet"].update(port="no"),
+        "probe: .*readinessProbe: the container has no port no",
+    ),
+    (
+        "target-port",
+        lambda f: f["Service/web"]["spec"]["ports"][0].update(targetPort=81),
+        "service: .*targetPort: Deployment/web has no port 81",
+    ),
+    (
+        "service-selector",
+        lambda f: f["Service/web"]["spec"].update(selector={"app": "no"}),
+        "service: .*selects no pod",
+    ),
+    (
+        "url-port",
+        lambda f: env(f, "PORT").update(value="8081"),
+        r"address: .*env\[BACKEND_URL\]: .*the Service has no port 8081, but 8080",
+    ),
+    (
+        "url-service",
+        lambda f: env(f, "BACKEND_URL").update(value="http://bakend.data.svc:8080"),
+        "address: .*there is no Service bakend in data",
+    ),
+    (
+        "url-namespace",
+        lambda f: env(f, "BACKEND_URL").update(value="http://backend.front.svc.cluster.local:8080"),
+        "address: .*there is no Service backend in front",
+    ),
+    (
+        "host-port",
+        lambda f: env(f, "PEER").update(value="web:81"),
+        r"address: .*env\[PEER\]: .*no port 81",
+    ),
+    (
+        "config-url",
+        lambda f: f["ConfigMap/config"]["data"].update(
+            {"web.yaml": CONFIG.replace("8080/push", "80/push")}
+        ),
+        r"address: .*ConfigMap/config.*data\[web.yaml\]: .*no port 80, but 8080",
+    ),
+    (
+        "secret-url",
+        lambda f: f["Secret/made"]["stringData"].update(url="postgresql://me:x@backend.data/db"),
+        r"address: .*Secret/made.*no port 5432",
+    ),
+    (
+        "ingress-port",
+        lambda f: f["Ingress/web"]["spec"]["rules"][0]["http"]["paths"][0]["backend"][
+            "service"
+        ].update(port={"number": 81}),
+        "route: .*the Service web has no port 81",
+    ),
+    (
+        "variable",
+        lambda f: main_container(f)["env"].remove(env(f, "LISTEN")),
+        "variable: .*has no LISTEN, which .*web.yaml uses",
+    ),
+    (
+        "data-source-link",
+        data_sources(
+            "serviceMap: {datasourceUid: metrics}", "serviceMap: {datasourceUid: none-such}"
+        ),
+        "data-source: .*serviceMap.*no data source has the uid none-such",
+    ),
+    (
+        "dashboard",
+        lambda f: f["ConfigMap/grafana"]["data"].update(
+            {"board.json": json.dumps(DASHBOARD).replace("metrics", "no")}
+        ),
+        r"data-source: .*board.json.*panels\[0\].datasource: no data source has the uid no",
+    ),
+    (
+        "own-selector",
+        lambda f: f["Deployment/web"]["spec"].update(selector={"matchLabels": {"app": "no"}}),
+        "selector: .*does not select the workload's own pods",
+    ),
+    (
+        "budget",
+        lambda f: f["PodDisruptionBudget/web"]["spec"].update(selector={"matchLabels": {"a": "b"}}),
+        "selector: .*PodDisruptionBudget/web.*selects no pod",
+    ),
+    (
+        "policy",
+        lambda f: f["NetworkPolicy/web"]["spec"].update(podSelector={"matchLabels": {"app": "no"}}),
+        "policy: .*podSelector: selects no pod",
+    ),
+    (
+        "policy-peer",
+        lambda f: rules(f, "ingress", 0)["from"].append(
+            {"podSelector": {"matchLabels": {"a": "b"}}}
+        ),
+        r"policy: .*ingress\[0\].from: no pod matches",
+    ),
+    (
+        "policy-peer-elsewhere",
+        lambda f: rules(f, "egress", 0)["to"][0]["podSelector"]["matchExpressions"][0].update(
+            operator="NotIn"
+        ),
+        r"policy: .*egress\[0\].to: no pod matches",
+    ),
+    (
+        "policy-ingress-port",
+        lambda f: rules(f, "ingress", 1).update(ports=[{"port": 80}]),
+        r"policy: .*ingress\[1\].ports: no pod of Deployment/web has the port 80",
+    ),
+    (
+        # The classic: a policy sees the pod's port, not the Service's.
+        "policy-egress-port",
+        lambda f: rules(f, "egress", 0).update(ports=[{"port": 8080}]),
+        r"policy: .*egress\[0\].ports: no pod of StatefulSet/backend has the port 8080",
+    ),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), [f[1:] for f in FAULTS], ids=[f[0] for f in FAULTS])
+def test_faults_are_found_and_named(change: Callable[[Objects], object], message: str) -> None:
+    front = web()
+    change(front)
+    found = problems(front, backend())
+    assert len(found) == 1, found
+    assert re.search(message, found[0]), found
+
+
+def test_a_missing_account_is_missed_by_all_who_name_it() -> None:
+    front = web()
+    del front["ServiceAccount/web"]
+    found = problems(front, backend())
+    assert len(found) == 2
+    assert all("nothing makes the ServiceAccount web" in problem for problem in found)
+
+
+def test_a_data_source_twice() -> None:
+    front = web()
+    data_sources("uid: traces", "uid: metrics")(front)
+    (problem,) = problems(front, backend())
+    assert "the uid metrics is provisioned 2 times" in problem
+
+
+def test_a_governing_service_that_is_missing() -> None:
+    data = backend()
+    data["StatefulSet/backend"]["spec"]["serviceName"] = "no"
+    (problem,) = problems(web(), data)
+    assert "nothing makes the Service no" in problem
+
+
+def test_another_release_gone_leaves_its_addresses_dead() -> None:
+    found = check([release(web(), "front")], STORE)
+    assert {p.check for p in found} == {"address"}
+    assert {p.object for p in found} == {"ConfigMap/config", "Deployment/web"}
+
+
+def test_what_exists_outside_may_be_declared() -> None:
+    front = web()
+    del front["Secret/made"], front["ServiceAccount/web"]
+    externals = Externals(
+        keys={("front", "made"): frozenset({"password"})},
+        services={("data", "backend"): frozenset({8080})},
+        objects=STORE.objects | {("ServiceAccount", "web")},
+    )
+    assert check([release(front, "front")], externals) == []
+    externals = Externals(externals.keys, {("data", "backend"): frozenset({1})}, externals.objects)
+    assert {p.check for p in check([release(front, "front")], externals)} == {"address"}
+
+
+def test_optional_references_may_lead_nowhere() -> None:
+    front = web()
+    ref = {"name": "no", "key": "no", "optional": True}
+    main_container(front)["env"].append({"name": "A", "valueFrom": {"secretKeyRef": ref}})
+    main_container(front)["envFrom"].append({"secretRef": {"name": "no", "optional": True}})
+    assert problems(front, backend()) == []
+
+
+def test_a_store_that_says_its_keys_itself() -> None:
+    front = web()
+    spec = front["ExternalSecret/keys"]["spec"]
+    del spec["target"]["template"]
+    spec["dataFrom"] = [{"extract": {"key": "all"}}]
+    assert problems(front, backend()) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("http://gateway.observability.svc:8080/otlp", {("gateway.observability.svc", 8080)}),
+        ("url: http://web/", {("web", 80)}),
+        ('endpoint = "https://a.b.svc.cluster.local"', {("a.b.svc.cluster.local", 443)}),
+        ("postgresql://user:{{ .password }}@db:5432/app", {("db", 5432)}),
+        ("grpc://tempo.data.svc", {("tempo.data.svc", None)}),
+        ("peers = [tempo.data.svc:9095]", {("tempo.data.svc", 9095)}),
+        ("address: mimir:9095", {("mimir", 9095)}),
+        ("address: 'mimir:9095',", {("mimir", 9095)}),
+        ("  # http://comment:1/\n  // http://comment:2/", set()),
+        ("http://localhost:1 http://127.0.0.1:2 http://[::1]:3", set()),
+        ("http://${HOST}:1 http://{$HOST}:2 $URL/path", set()),
+        ("image: postgres:16.11-alpine", set()),
+        ("{key: value:10s}", set()),
+    ],
+)
+def test_addresses_in_config_files(text: str, found: set[tuple[str, int | None]]) -> None:
+    assert endpoints.in_text(text) == {Endpoint(host, port) for host, port in found}
+
+
+def test_addresses_in_values() -> None:
+    assert endpoints.in_value("a:1,b.c:2") == {Endpoint("a", 1), Endpoint("b.c", 2)}
+    assert endpoints.in_value("0.0.0.0:80") == set()
+    assert endpoints.in_value("no address: really") == set()
+
+
+@pytest.mark.parametrize(
+    ("host", "service"),
+    [
+        ("web", ("here", "web")),
+        ("web.there", ("there", "web")),
+        ("web.com", None),
+        ("web.unknown.svc", ("unknown", "web")),
+        ("web.unknown.svc.cluster.local", ("unknown", "web")),
+        ("api.example.com", None),
+    ],
+)
+def test_which_service_a_name_means(host: str, service: tuple[str, str] | None) -> None:
+    assert Endpoint(host, 80).service("here", {"here", "there"}) == service

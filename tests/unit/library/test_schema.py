@@ -1,0 +1,218 @@
+"""Validation against Kubernetes' schemas: each fault is found, and named."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stackproof.errors import StackproofError
+from stackproof.helm.manifests import Manifest, freeze
+from stackproof.helm.schema import Schemas, schemas, validate
+from stackproof.repo.checkout import Checkout
+
+CUSTOM = Checkout.find().root / "schemas"
+DEPLOYMENT: dict[str, Any] = {
+    "apiVersion": "apps/v1",
+    "kind": "Deployment",
+    "metadata": {"name": "web", "labels": {"app.kubernetes.io/name": "web"}},
+    "spec": {
+        "replicas": 1,
+        "selector": {"matchLabels": {"app": "web"}},
+        "template": {
+            "metadata": {"labels": {"app": "web"}},
+            "spec": {"containers": [{"name": "main", "ports": [{"containerPort": 80}]}]},
+        },
+    },
+}
+EXTERNAL_SECRET: dict[str, Any] = {
+    "apiVersion": "external-secrets.io/v1",
+    "kind": "ExternalSecret",
+    "metadata": {"name": "keys"},
+    "spec": {
+        "refreshInterval": "1h",
+        "secretStoreRef": {"name": "gcp", "kind": "ClusterSecretStore"},
+        "target": {"name": "keys", "template": {"engineVersion": "v2", "data": {"a": "b"}}},
+        "data": [{"secretKey": "a", "remoteRef": {"key": "remote-a"}}],
+    },
+}
+STORE: dict[str, Any] = {
+    "apiVersion": "external-secrets.io/v1",
+    "kind": "ClusterSecretStore",
+    "metadata": {"name": "gcp"},
+    "spec": {"provider": {"gcpsm": {"projectID": "project"}}},
+}
+
+
+def manifest(content: dict[str, Any]) -> Manifest:
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return Manifest(freeze(content), source="demo/templates/a.yaml", index=0, digest=digest)
+
+
+def problems(content: dict[str, Any], kube_version: str = "1.37.0") -> list[str]:
+    return [str(problem) for problem in validate([manifest(content)], kube_version, CUSTOM)]
+
+
+@pytest.mark.parametrize("content", [DEPLOYMENT, EXTERNAL_SECRET, STORE], ids=lambda c: c["kind"])
+@pytest.mark.parametrize("kube_version", ["1.32", "1.37.0", "v1.37.4"])
+def test_good_objects_pass(content: dict[str, Any], kube_version: str) -> None:
+    assert problems(content, kube_version) == []
+
+
+def changed(content: dict[str, Any], change: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
+    twin = copy.deepcopy(content)
+    change(twin)
+    return twin
+
+
+FAULTS: list[tuple[dict[str, Any], Callable[[dict[str, Any]], object], str]] = [
+    (DEPLOYMENT, lambda d: d["spec"].update(replicas="1"), r"at spec\.replicas: .*integer"),
+    (DEPLOYMENT, lambda d: d["spec"].update(replicaCount=1), r"at spec: .*'replicaCount'"),
+    (DEPLOYMENT, lambda d: d["spec"].pop("selector"), r"at spec: .*selector.* required"),
+    (
+        DEPLOYMENT,
+        lambda d: d["spec"]["template"]["spec"]["containers"][0].update(prots=[]),
+        r"at spec\.template\.spec\.containers\[0\]: .*'prots'",
+    ),
+    (
+        DEPLOYMENT,
+        lambda d: d["spec"]["template"]["spec"]["containers"][0]["ports"][0].update(
+            containerPort="http"
+        ),
+        r"containers\[0\]\.ports\[0\]\.containerPort: ",
+    ),
+    (DEPLOYMENT, lambda d: d.update(apiVersion="apps/v2"), "no schema for apps/v2 Deployment"),
+    (DEPLOYMENT, lambda d: d.update(apiVersion="apps.other/v1"), "no schema for apps.other/v1"),
+    (DEPLOYMENT, lambda d: d.update(kind="Deploiment"), "no schema for apps/v1 Deploiment"),
+    (DEPLOYMENT, lambda d: d.pop("kind"), "has no kind"),
+    (DEPLOYMENT, lambda d: d.pop("apiVersion"), "no apiVersion"),
+    (DEPLOYMENT, lambda d: d["metadata"].update(name="Web_1"), "'Web_1' is no valid name"),
+    (DEPLOYMENT, lambda d: d["metadata"].pop("name"), "'' is no valid name"),
+    (
+        DEPLOYMENT,
+        lambda d: d["metadata"]["labels"].update({"helm.sh/chart": "a+b"}),
+        r"at metadata\.labels: 'a\+b' is no valid value",
+    ),
+    (
+        DEPLOYMENT,
+        lambda d: d["spec"]["template"]["metadata"]["labels"].update({"a b": "x"}),
+        r"at spec\.template\.metadata\.labels: 'a b' is no valid label",
+    ),
+    (EXTERNAL_SECRET, lambda d: d["spec"].update(store={}), r"at spec: .*'store'"),
+    (EXTERNAL_SECRET, lambda d: d["spec"]["data"][0].pop("secretKey"), "secretKey"),
+    (
+        EXTERNAL_SECRET,
+        lambda d: d["spec"]["target"].update(creationPolicy="Ours"),
+        "creationPolicy",
+    ),
+    (STORE, lambda d: d["spec"]["provider"]["gcpsm"].update(project="a"), "'project'"),
+]
+
+
+@pytest.mark.parametrize(("content", "change", "message"), FAULTS)
+def test_faults_are_found_and_named(
+    content: dict[str, Any], change: Callable[[dict[str, Any]], object], message: str
+) -> None:
+    twin = changed(content, change)
+    found = problems(twin)
+    assert len(found) == 1, found
+    assert found[0].startswith("demo/templates/a.yaml: ")
+    assert re.search(message, found[0]), found
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "good"),
+    [
+        ("Service", "a" * 63, True),
+        ("Service", "a" * 64, False),
+        ("Service", "1a", False),
+        ("Service", "a.b", False),
+        ("ConfigMap", "a.b" * 60, True),
+        ("ConfigMap", "a-", False),
+        ("Role", "system:Node", True),
+        ("Role", "a/b", False),
+    ],
+)
+def test_names_follow_the_rules_of_their_kind(kind: str, name: str, good: bool) -> None:
+    api_version = "rbac.authorization.k8s.io/v1" if kind == "Role" else "v1"
+    content = {"apiVersion": api_version, "kind": kind, "metadata": {"name": name}}
+    if kind == "Service":
+        content["spec"] = {"ports": [{"port": 80}]}
+    assert (problems(content) == []) is good
+
+
+def test_a_bad_key_in_a_config_map() -> None:
+    content = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}}
+    assert problems({**content, "data": {"good.key-1_": ""}}) == []
+    (problem,) = problems({**content, "data": {"a/b": ""}})
+    assert "'a/b' is no valid key" in problem
+
+
+def test_kinds_come_and_go_with_versions() -> None:
+    policy = {
+        "apiVersion": "admissionregistration.k8s.io/v1beta1",
+        "kind": "MutatingAdmissionPolicy",
+        "metadata": {"name": "a"},
+    }
+    assert "no schema" in problems(policy, "1.32")[0]
+    assert "no schema" not in "".join(problems(policy, "1.34"))
+
+
+def test_a_version_without_schemas_is_an_error() -> None:
+    with pytest.raises(StackproofError, match=r"no schemas for Kubernetes 1\.99.*it has .*1\.37"):
+        Schemas("1.99.0")
+
+
+def test_custom_kinds_need_their_schema(tmp_path: Path) -> None:
+    content = {"apiVersion": "demo.example/v1", "kind": "Thing", "metadata": {"name": "a"}}
+    known = Schemas("1.37", tmp_path)
+    (problem,) = known.check(manifest(content))
+    assert "schemas/demo.example/v1/Thing.json" in problem.reason
+    file = tmp_path / "demo.example/v1/Thing.json"
+    file.parent.mkdir(parents=True)
+    file.write_text('{"properties": {"metadata": {}, "kind": {}, "apiVersion": {}}, ')
+    with pytest.raises(StackproofError, match=r"Thing\.json: is no JSON schema"):
+        Schemas("1.37", tmp_path).check(manifest(content))
+    file.write_text('{"required": ["spec"]}')
+    (problem,) = Schemas("1.37", tmp_path).check(manifest(content))
+    assert '"spec" is a required property' in problem.reason
+
+
+def test_verdicts_are_kept_by_content() -> None:
+    known = schemas("1.37", CUSTOM)
+    assert known is schemas("1.37", CUSTOM)
+    twin = changed(DEPLOYMENT, lambda d: d["spec"].update(replicas="1"))
+    assert known.check(manifest(twin)) == known.check(manifest(twin)) != []
+
+
+def test_every_custom_schema_is_strict_and_in_its_place() -> None:
+    """A schema that allows unknown fields would pass a mistake silently."""
+    files = sorted(CUSTOM.rglob("*.json"))
+    assert files
+    for file in files:
+        schema = json.loads(file.read_text())
+        api_version = str(file.parent.relative_to(CUSTOM))
+        assert schema["properties"]["apiVersion"] == {"const": api_version}, file
+        assert schema["properties"]["kind"] == {"const": file.stem}, file
+        for path, part in objects(schema, ""):
+            assert "additionalProperties" in part, f"{file}: {path}"
+
+
+def objects(schema: Any, path: str) -> list[tuple[str, dict[str, Any]]]:
+    """Every schema of an object inside a schema, with its path."""
+    found = []
+    if isinstance(schema, dict):
+        if schema.get("type") == "object":
+            found.append((path, schema))
+        for key, part in schema.items():
+            found += objects(part, f"{path}/{key}")
+    elif isinstance(schema, list):
+        for index, part in enumerate(schema):
+            found += objects(part, f"{path}/{index}")
+    return found

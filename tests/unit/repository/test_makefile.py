@@ -1,0 +1,48 @@
+"""What the targets do, as `make --dry-run` tells it: nothing is run."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from stackproof.repo.checkout import Checkout
+
+
+@pytest.fixture
+def clone(checkout: Checkout, tmp_path: Path) -> Path:
+    """A clone with everything set up, in which pyproject.toml was changed since."""
+    for name in ("Makefile", ".github/ci.mk"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(checkout.root / name, tmp_path / name)
+    (tmp_path / ".venv").mkdir()
+    names = ("requirements.lock", ".venv/.locked", ".venv/.ready", "pyproject.toml")
+    for age, name in enumerate(reversed(names)):
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (1e9 - age, 1e9 - age))
+    return tmp_path
+
+
+def would_run(clone: Path, target: str) -> str:
+    done = subprocess.run(
+        ["make", "--dry-run", target], cwd=clone, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_locking_needs_no_lock_that_is_up_to_date(clone: Path) -> None:
+    """A package that pyproject.toml newly asks for is missing until `make lock` has locked it."""
+    assert "pip check" in would_run(clone, "setup")
+    told = would_run(clone, "lock")
+    assert "pip-compile" in told
+    assert "pip check" not in told
+
+
+def test_a_new_lock_is_installed_and_checked(clone: Path) -> None:
+    os.utime(clone / "requirements.lock", (1e9 + 1, 1e9 + 1))
+    told = would_run(clone, "setup")
+    assert told.index("-r requirements.lock") < told.index("--editable .") < told.index("pip check")

@@ -1,0 +1,91 @@
+"""versions.yaml and its loader."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from kubernetes_validate.utils import all_versions
+
+from stackproof.errors import StackproofError
+from stackproof.repo.checkout import Checkout
+from stackproof.repo.versions import Versions, version_key
+
+GOOD = """
+kubernetes:
+  oldest: 1.32.0
+  newest: 1.37.0
+  kindNode: kindest/node:v1.37.0@sha256:{digest}
+images:
+  tempo:
+    repository: grafana/tempo
+    tag: 2.10.8
+    atLeast: 2.10.2
+charts:
+  external-secrets:
+    repository: https://charts.example.org
+    version: 2.9.0
+""".format(digest="0" * 64)
+
+
+def load(tmp_path: Path, text: str) -> Versions:
+    (tmp_path / "versions.yaml").write_text(text)
+    return Versions.load(Checkout(tmp_path))
+
+
+def test_the_repositorys_pins_load(checkout: Checkout) -> None:
+    versions = Versions.load(checkout)
+    assert {"mimir", "loki", "tempo", "alloy", "grafana", "gateway", "open-webui"} <= set(
+        versions.images
+    )
+
+
+def test_schemas_exist_for_both_ends_of_kubernetes(checkout: Checkout) -> None:
+    versions = Versions.load(checkout)
+    known = {version_key(version)[:2] for version in all_versions()}
+    assert version_key(versions.kubernetes.oldest)[:2] in known
+    assert version_key(versions.kubernetes.newest)[:2] == max(known)
+
+
+def test_a_good_file(tmp_path: Path) -> None:
+    versions = load(tmp_path, GOOD)
+    assert str(versions.image("tempo")) == "grafana/tempo:2.10.8"
+    assert versions.kubernetes.oldest == "1.32.0"
+    assert versions.charts["external-secrets"].version == "2.9.0"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "reason"),
+    [
+        ("tag: 2.10.8", "tag: 2.9.0", "images.tempo.tag: 2.9.0 is below 2.10.2"),
+        ("tag: 2.10.8", "tag: latest", "images.tempo.tag: 'latest' does not match"),
+        ("tag: 2.10.8", "tag: 2.10", "images.tempo.tag: 2.1 does not match .* Put it in quotes"),
+        ("tag: 2.10.8", "digest: x", "images.tempo.tag: None does not match"),
+        ("tag: 2.10.8", "tag: 2.10.8\n    pull: x", "unknown key images.tempo.pull"),
+        ("oldest: 1.32.0", "oldest: 1.38.0", r"oldest \(1.38.0\) is above newest"),
+        ("@sha256:" + "0" * 64, "", "kubernetes.kindNode"),
+        ("images:", "pictures:", "images must be a mapping"),
+        ("version: 2.9.0", "version: ~2.9", "charts.external-secrets.version: '~2.9' does not"),
+        ("https://charts", "charts", "charts.external-secrets.repository"),
+        ("kubernetes:", "more: 1\nkubernetes:", "unknown key more"),
+        ("kubernetes:", "kubernetes: [", "is no YAML"),
+    ],
+)
+def test_a_bad_file_is_refused(tmp_path: Path, old: str, new: str, reason: str) -> None:
+    assert old in GOOD
+    with pytest.raises(StackproofError, match=f"^versions.yaml: .*{reason}"):
+        load(tmp_path, GOOD.replace(old, new))
+
+
+def test_a_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(StackproofError, match=r"^versions.yaml: cannot be read: No such file"):
+        Versions.load(Checkout(tmp_path))
+
+
+def test_an_unknown_image_names_the_known_ones(tmp_path: Path) -> None:
+    with pytest.raises(StackproofError, match=r"no image of 'loki' \(there are: tempo\)"):
+        load(tmp_path, GOOD).image("loki")
+
+
+def test_versions_compare_by_number() -> None:
+    assert version_key("v2.10.8-rc1") == (2, 10, 8) > version_key("2.9.9") > version_key("x")
