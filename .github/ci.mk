@@ -3,6 +3,7 @@
 .PHONY: flux-check flux-diff ci-summary ci-comment ci-gate ci-issue
 
 REV ?= origin/main
+FAIL_ON ?= refused,data-loss
 FLUX_DIFF := build/report/flux-diff.md
 SUMMARY := $(or $(GITHUB_STEP_SUMMARY),/dev/stdout)
 NIGHTLY := The nightly proof on real clusters is red
@@ -10,10 +11,9 @@ NIGHTLY := The nightly proof on real clusters is red
 flux-check: $(READY) ## Check the Flux tree: built offline, as the controllers would
 	@$(BIN)/stackproof flux check $(ARGS)
 
-flux-diff: $(READY) ## Show what the cluster would change since REV (default: origin/main)
-	@$(BIN)/stackproof flux diff $(REV) --markdown $(FLUX_DIFF) $(ARGS); code=$$?; \
-	[ -z "$(GITHUB_STEP_SUMMARY)" ] || cat $(FLUX_DIFF) >> $(SUMMARY); \
-	[ $$code -lt 2 ] # 1: Kubernetes would refuse a change; the comment says what to do first
+flux-diff: $(READY) ## Show what the cluster would change since REV (default: origin/main); fail on FAIL_ON
+	@code=0; $(BIN)/stackproof flux diff $(REV) --fail-on $(FAIL_ON) --markdown $(FLUX_DIFF) $(ARGS) || code=$$?; \
+	[ -z "$(GITHUB_STEP_SUMMARY)" ] || cat $(FLUX_DIFF) >> $(SUMMARY); exit $$code
 
 # The verdict of the proof and the faults that were put back, for the page of the run.
 ci-summary: $(READY)

@@ -3,19 +3,40 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
 import os
 import pkgutil
 import signal
 import sys
+import traceback
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from types import FrameType, ModuleType
+from typing import NoReturn
 
 from stackproof import __version__, commands
-from stackproof.errors import StackproofError
+from stackproof.errors import ExitCode, StackproofError
 
-EXIT_ERROR = 2
-EXIT_INTERRUPTED = 128 + signal.SIGINT
+#: Set to anything, it shows where an error comes from.
+DEBUG = "STACKPROOF_DEBUG"
+
+_ISSUES = "https://github.com/Gradient-DS/stackproof/issues"
+#: What the machine refuses is no fault of the program.
+_MACHINE = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS}
+
+_EPILOG = f"""\
+exit codes: 0, 1 and 2 are the answer (prove: isolated, leaking, incomplete); \
+{ExitCode.USAGE} usage, {ExitCode.UNAVAILABLE} could not run, {ExitCode.INTERNAL} internal error \
+(docs/results.md). {DEBUG}=1 shows where an error comes from."""
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are not taken for an answer: argparse ends with 2."""
+
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        self.exit(ExitCode.USAGE, f"{self.prog}: {message}\n")
 
 
 def _subcommands() -> Iterator[tuple[str, ModuleType]]:
@@ -27,9 +48,10 @@ def _subcommands() -> Iterator[tuple[str, ModuleType]]:
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the whole command line."""
-    top = argparse.ArgumentParser(
+    top = _Parser(
         prog="stackproof",
         description="Prove that a multi-tenant observability stack keeps its tenants apart.",
+        epilog=_EPILOG,
     )
     top.add_argument("--version", action="version", version=f"stackproof {__version__}")
     several = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
@@ -43,31 +65,52 @@ def parser() -> argparse.ArgumentParser:
 
 def _terminated(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
     """Leave by an exception on SIGTERM, so that every `finally` ends its child processes."""
-    raise SystemExit(128 + number)
+    raise SystemExit(ExitCode.TERMINATED)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line.
 
     Returns:
-        The subcommand's exit code; 2 where it could not do its work, 130 after Ctrl-C.
+        An :class:`ExitCode`; the first three are the subcommand's answer.
     """
     signal.signal(signal.SIGTERM, _terminated)
     args = parser().parse_args(argv)
     try:
         code: int = args.run(args)
         sys.stdout.flush()
-    except StackproofError as error:
-        print(f"stackproof: {error}", file=sys.stderr)
-        return EXIT_ERROR
     except KeyboardInterrupt:
         print("stackproof: interrupted", file=sys.stderr)
-        return EXIT_INTERRUPTED
+        return ExitCode.INTERRUPTED
     except BrokenPipeError:
         # The reader (`| head`) has seen enough; Python must not complain again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return ExitCode.GOOD
+    except Exception as error:  # noqa: BLE001 (whatever it is, it is told)
+        return _failed(error)
     return code
+
+
+def _failed(error: Exception) -> ExitCode:
+    """Say what went wrong, and return the code that says whose fault it is."""
+    if os.environ.get(DEBUG):
+        traceback.print_exception(error)
+    if isinstance(error, StackproofError):
+        print(f"stackproof: {error}", file=sys.stderr)
+        return error.exit_code
+    if isinstance(error, OSError) and error.errno in _MACHINE:
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"stackproof: {where}{error.strerror}", file=sys.stderr)
+        return ExitCode.UNAVAILABLE
+    raised = traceback.extract_tb(error.__traceback__)[-1]
+    print(
+        f"stackproof: internal error: {type(error).__name__}: {error} "
+        f"({Path(raised.filename).name}:{raised.lineno})\n"
+        "This is a fault of stackproof, and says nothing of what was looked at. Please report it:\n"
+        f"{_ISSUES}, with the command, version {__version__} and what it prints with {DEBUG}=1.",
+        file=sys.stderr,
+    )
+    return ExitCode.INTERNAL
 
 
 if __name__ == "__main__":

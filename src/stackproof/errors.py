@@ -2,6 +2,35 @@
 
 from __future__ import annotations
 
+import os
+import signal
+from enum import IntEnum
+from typing import ClassVar
+
+
+class ExitCode(IntEnum):
+    """What a command ends with. The first three are its answer; the others: there is none.
+
+    From 64 on they are those of sysexits.h and, for signals, the shell's.
+    """
+
+    GOOD = 0
+    """All is as it must be: `isolated`."""
+    BAD = 1
+    """Something is not as it must be: `leaking`."""
+    UNDECIDED = 2
+    """It was tried, and not all could be told: `incomplete`."""
+    USAGE = os.EX_USAGE
+    """The command line is wrong, or a name on it that nothing has."""
+    UNAVAILABLE = os.EX_UNAVAILABLE
+    """It could not run: something that it needs is missing, wrong or does not answer."""
+    INTERNAL = os.EX_SOFTWARE
+    """A fault of stackproof itself, to be reported."""
+    INTERRUPTED = 128 + signal.SIGINT
+    """Ctrl-C."""
+    TERMINATED = 128 + signal.SIGTERM
+    """Ended by SIGTERM, after what it had started."""
+
 
 class StackproofError(Exception):
     """A problem that its reader can act on: shown as one message, without a traceback.
@@ -11,6 +40,8 @@ class StackproofError(Exception):
         where: The file (with line and column), the endpoint or the program that it was found in.
         todo: What to do about it, as a sentence.
     """
+
+    exit_code: ClassVar[ExitCode] = ExitCode.UNAVAILABLE
 
     def __init__(self, what: str, where: str | None = None, todo: str | None = None) -> None:
         super().__init__(what, where, todo)
@@ -25,3 +56,9 @@ class StackproofError(Exception):
         # What is a block of lines, or a sentence already, keeps its own end.
         end = "\n" if "\n" in text else " " if text.endswith((".", "!", "?")) else ". "
         return f"{text}{end}{self.todo}"
+
+
+class UsageError(StackproofError):
+    """The command line, or a variable that belongs to it, asks for what there is not."""
+
+    exit_code = ExitCode.USAGE

@@ -1,19 +1,25 @@
-"""Numbers on the command line: `nan`, `inf`, `1e400` and what is out of range are refused there."""
+"""What is typed on the command line: numbers within bounds, lists, and names that there are."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+import difflib
+from collections.abc import Callable, Collection, Iterable
+from pathlib import Path
 from typing import TypeVar
+
+from stackproof.errors import UsageError
 
 MOST = 1e12
 """More than any load has, and little enough that no product of a few of them overflows."""
+
+_FEW = 15  # names that one reads at a glance
 
 _Number = TypeVar("_Number", int, float)
 
 
 def number(at_least: float = 1e-3, at_most: float = MOST) -> Callable[[str], float]:
-    """Return a type for argparse: a finite number within bounds."""
+    """Return a type for argparse: a finite number within bounds; `nan` and `inf` are none."""
     return _within(float, "a number", at_least, at_most)
 
 
@@ -35,3 +41,46 @@ def _within(
         raise argparse.ArgumentTypeError(f"{text!r} is not {what} from {low:g} to {high:g}")
 
     return parse
+
+
+def names(text: str) -> tuple[str, ...]:
+    """A type for argparse: `A,B` as names, each once."""
+    found = tuple(dict.fromkeys(name.strip() for name in text.split(",")))
+    if not all(found):
+        raise argparse.ArgumentTypeError(f"{text!r} is no list of names such as A,B")
+    return found
+
+
+def chart(text: str) -> Path:
+    """A type for argparse: the folder of a chart."""
+    folder = Path(text).resolve()
+    if not (folder / "Chart.yaml").is_file():
+        raise argparse.ArgumentTypeError(f"there is no chart in {text}: it has no Chart.yaml")
+    return folder
+
+
+def check_names(
+    what: str, given: Iterable[str], known: Collection[str], where: str | None = None
+) -> None:
+    """Refuse names that nothing has.
+
+    Args:
+        what: What they would be names of, as in "no twin is called …".
+        given: The names.
+        known: All that there are.
+        where: The option they were given by.
+
+    Raises:
+        UsageError: It names the unknown ones, and those that they may stand for.
+    """
+    unknown = [name for name in dict.fromkeys(given) if name not in known]
+    if not unknown:
+        return
+    near = [m for name in unknown for m in difflib.get_close_matches(name, known, 2, 0.6)]
+    if near:
+        todo = f"Did you mean {' or '.join(dict.fromkeys(near))}?"
+    elif len(known) <= _FEW:
+        todo = f"There are: {', '.join(known) or 'none'}."
+    else:
+        todo = f"There are {len(known)}: --list shows them."
+    raise UsageError(f"no {what} is called {', '.join(unknown)}", where=where, todo=todo)

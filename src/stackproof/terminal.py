@@ -11,8 +11,8 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 
 from stackproof import isolation
 from stackproof.backends import PROVABLE, ReadApi
-from stackproof.errors import StackproofError
 from stackproof.model import Signal
+from stackproof.options import check_names
 from stackproof.stack.base import Stack
 
 
@@ -43,16 +43,10 @@ def read_apis(names: Sequence[str]) -> tuple[ReadApi, ...]:
     """Return the read APIs of these ids.
 
     Raises:
-        StackproofError: One is unknown, or cannot show a token.
+        UsageError: One is unknown, or cannot show a token.
     """
     known = {api.id: api for api in PROVABLE}
-    unknown = sorted(set(names) - known.keys())
-    if unknown:
-        raise StackproofError(
-            f"nothing can be proven through {', '.join(unknown)}",
-            where="--apis",
-            todo=f"Choose from: {', '.join(known)}.",
-        )
+    check_names("read API that can be proven", names, known, "--apis")
     return tuple(api for name, api in known.items() if name in names)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 
+from stackproof.options import check_names
 from stackproof.repo.checkout import Checkout
 
 
@@ -21,17 +22,11 @@ def run(args: argparse.Namespace) -> int:
     import json
 
     from stackproof import attacks, terminal
-    from stackproof.errors import StackproofError
     from stackproof.flux.deployment import Deployment
     from stackproof.stack import providers
 
     checkout = Checkout.find()
-    unknown = set(args.names) - {attack.name for attack in attacks.ATTACKS}
-    if unknown:
-        raise StackproofError(
-            f"no attack is called {', '.join(sorted(unknown))}",
-            todo="`stackproof attacks` runs them all and shows their names.",
-        )
+    check_names("attack", args.names, [attack.name for attack in attacks.ATTACKS])
     console = terminal.console()
     providers.prepare("local", console)
     chosen = [each for each in attacks.ATTACKS if not args.names or each.name in args.names]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 
+from stackproof.options import check_names
 from stackproof.repo.checkout import Checkout
 
 
@@ -22,16 +23,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Measure and print each figure as it comes."""
     from stackproof import bench, terminal
-    from stackproof.errors import StackproofError
     from stackproof.stack import providers
 
     checkout = Checkout.find()
-    unknown = set(args.names) - bench.BENCHMARKS.keys()
-    if unknown:
-        raise StackproofError(
-            f"no benchmark is called {', '.join(sorted(unknown))}",
-            todo=f"There are: {', '.join(bench.BENCHMARKS)}.",
-        )
+    check_names("benchmark", args.names, bench.BENCHMARKS)
     console = terminal.console()
     providers.prepare("local", console)
     console.print(bench.about(), style="dim")

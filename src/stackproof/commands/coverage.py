@@ -9,12 +9,13 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from stackproof.options import chart
 from stackproof.repo.checkout import Checkout
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the charts and where the report goes."""
-    parser.add_argument("charts", nargs="*", type=Path, metavar="CHART", help="default: charts/*")
+    parser.add_argument("charts", nargs="*", type=chart, metavar="CHART", help="default: charts/*")
     parser.add_argument("--report", type=Path, metavar="DIR", help="default: build/report")
 
 
@@ -27,9 +28,9 @@ def run(args: argparse.Namespace) -> int:
     charts = args.charts or sorted(file.parent for file in checkout.charts.glob("*/Chart.yaml"))
     console = terminal.console()
     results = []
-    for chart in charts:
-        with console.status(f"rendering {chart.name}"):
-            one = coverage.measure(chart.resolve())
+    for folder in charts:
+        with console.status(f"rendering {folder.name}"):
+            one = coverage.measure(folder)
         results.append(one)
         good = one.share >= coverage.THRESHOLD
         console.print(

@@ -2,9 +2,8 @@
 
 Nothing is asked of a network or a cluster.
 
-Exit code: 0 fine; 1 a finding (`check`: something does not hold; `diff`: Kubernetes would refuse a
-change, or data is lost); 2 not done: a step or a release, of either side of the diff, does not
-build.
+Exit code: 0 fine; 1 a finding (`check`: something does not hold; `diff`: what --fail-on names); 2
+not all could be told: a step or a release, of either side of the diff, does not build.
 """
 
 from __future__ import annotations
@@ -16,10 +15,24 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from stackproof.errors import ExitCode
+from stackproof.options import names
 from stackproof.repo.checkout import Checkout
 
 if TYPE_CHECKING:
     from stackproof.flux.tree import Tree
+
+
+#: What a diff may find, besides the changes.
+FINDINGS = ("refused", "data-loss")
+
+
+def _findings(text: str) -> tuple[str, ...]:
+    found = names(text)
+    unknown = sorted(set(found) - {*FINDINGS, "none"})
+    if unknown or ("none" in found and len(found) > 1):
+        raise argparse.ArgumentTypeError(f"{text!r} is not some of {', '.join(FINDINGS)}, or none")
+    return found
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -37,6 +50,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     compare.add_argument("revision", metavar="REV", help="a commit, branch or tag")
     compare.add_argument(
         "--markdown", type=Path, metavar="FILE", help="also write it for a pull request"
+    )
+    compare.add_argument(
+        "--fail-on",
+        type=_findings,
+        default=FINDINGS,
+        metavar="A,B",
+        help="what ends with 1: refused (Kubernetes would refuse a change), data-loss, or none "
+        f"(default: {','.join(FINDINGS)})",
     )
     compare.set_defaults(do=_diff)
 
@@ -128,8 +149,8 @@ def _diff(args: argparse.Namespace, checkout: Checkout, console: Console) -> int
     for note in notes:
         console.print(note, style="yellow", markup=False)
     console.print(f"since {args.revision}: {comparison.summary(entries, failed)}")
-    refused = comparison.warnings(entries)
-    for label, texts in (("data", map(str, data)), ("refused", refused), ("error", failed)):
+    found = {"data-loss": data, "refused": comparison.warnings(entries), "error": failed}
+    for label, texts in found.items():
         for text in texts:
             console.print(label, style="bold red", end=" ")
             console.print(text, markup=False)
@@ -137,4 +158,6 @@ def _diff(args: argparse.Namespace, checkout: Checkout, console: Console) -> int
         args.markdown.parent.mkdir(parents=True, exist_ok=True)
         text = comparison.as_markdown(entries, args.revision, failed, data=data)
         args.markdown.write_text(text, encoding="utf-8")
-    return 2 if failed else 1 if refused or data else 0
+    if failed:
+        return ExitCode.UNDECIDED
+    return ExitCode.BAD if any(found.get(name) for name in args.fail_on) else ExitCode.GOOD

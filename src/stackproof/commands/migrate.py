@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from stackproof.errors import StackproofError
+from stackproof.errors import StackproofError, UsageError
 from stackproof.repo.checkout import Checkout
 
 if TYPE_CHECKING:
@@ -156,7 +156,7 @@ def _values(args: argparse.Namespace, checkout: Checkout) -> int:
     names = [t.name for t in load_registry(checkout) if t.namespace == args.namespace]
     tenant = args.tenant or next(iter(names), None)
     if tenant is None:
-        raise StackproofError(
+        raise UsageError(
             f"no tenant has the namespace {args.namespace}", todo="Name one: --tenant."
         )
     result = converted(

@@ -2,7 +2,7 @@
 
 Writes build/report/mutants.json. Exit code: 0 at least 95 % are noticed, each survivor is explained
 in charts/mutants-allowed.yaml, all that is explained there does survive, and no check crashes;
-1 otherwise; 2 there is nothing to judge. A check that fails on the unchanged chart notices nothing.
+1 otherwise. A check that fails on the unchanged chart notices nothing.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from stackproof.errors import StackproofError
+from stackproof.errors import UsageError
 from stackproof.options import count
 from stackproof.repo.checkout import Checkout
 
@@ -50,16 +50,17 @@ def run(args: argparse.Namespace) -> int:
 
     checkout = Checkout.find()
     root = args.path.resolve() if args.path else checkout.root
-    every = chosen = generate(root)
-    if args.since:
-        chosen = mutants.since(chosen, root, args.since)
-    if args.only:
-        chosen = [one for one in chosen if args.only in one.file]
-    if not chosen and not args.since:
-        raise StackproofError(
-            "no line of it can be changed" if not args.only else f"no file has {args.only!r} in it",
+    every = generate(root)
+    chosen = [one for one in every if not args.only or args.only in one.file]
+    if not chosen:
+        raise UsageError(
+            f"no file that can be changed has {args.only!r} in its path"
+            if args.only
+            else "no line of it can be changed",
             where=str(root),
         )
+    if args.since:
+        chosen = mutants.since(chosen, root, args.since)
     if not args.all:
         chosen = mutants.sample(chosen, args.sample, args.seed)
     # What is explained is judged each time: an explanation of what is noticed by now must go.

@@ -1,7 +1,7 @@
 """Prove on a stack that no tenant reads, writes or disturbs another's telemetry.
 
 Writes build/report/isolation.json and build/report/index.html.
-Exit code: 0 isolated, 1 leaking, 2 incomplete or could not run.
+Exit code: 0 isolated, 1 leaking, 2 incomplete.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stackproof.errors import StackproofError
-from stackproof.options import count, number
+from stackproof.errors import UsageError
+from stackproof.options import check_names, count, names, number
 from stackproof.repo.checkout import Checkout
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--flux", action="store_true", help="let Flux install it in the kind cluster, not Helm"
     )
-    parser.add_argument("--tenants", metavar="A,B", help="only these (default: all)")
+    parser.add_argument("--tenants", type=names, metavar="A,B", help="only these (default: all)")
     parser.add_argument(
         "--deadline",
         type=number(),
@@ -59,7 +59,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="how long each piece of telemetry may take to be seen (default: 30)",
     )
     parser.add_argument(
-        "--apis", metavar="A,B", help="only through these read APIs (default: all; see --synthetic)"
+        "--apis",
+        type=names,
+        metavar="A,B",
+        help="only through these read APIs (default: all; see --synthetic)",
     )
     parser.add_argument(
         "--synthetic",
@@ -96,14 +99,12 @@ def run(args: argparse.Namespace) -> int:
 
     checkout = Checkout.find()
     many = bool(args.synthetic)
-    apis = (
-        terminal.read_apis(args.apis.split(",")) if args.apis else ESSENTIAL if many else PROVABLE
-    )
+    apis = terminal.read_apis(args.apis) if args.apis else ESSENTIAL if many else PROVABLE
     deployment = Deployment.load(checkout).with_synthetic(args.synthetic)
     existing = args.context or args.kubeconfig or args.in_cluster
     known = "gateway" if args.gateway_url else "local"
     provider = args.stack or ("cluster" if existing else known)
-    tenants = args.tenants.split(",") if args.tenants else None
+    tenants = args.tenants
     if many:
         _refuse_elsewhere(provider)
     console = terminal.console()
@@ -158,7 +159,7 @@ def run(args: argparse.Namespace) -> int:
 def _refuse_elsewhere(stack: str) -> None:
     """Made-up tenants have no credentials in a deployment that others made."""
     if stack != "local":
-        raise StackproofError(
+        raise UsageError(
             f"there are no synthetic tenants on the stack {stack!r}",
             where="--synthetic",
             todo="Leave out --stack.",
@@ -172,12 +173,7 @@ def _check_names(
     from stackproof.isolation import subjects
 
     subjects(tenants, deployed)
-    if metrics_as and metrics_as not in deployed:
-        raise StackproofError(
-            f"unknown tenant: {metrics_as}",
-            where="--metrics-as",
-            todo=f"Deployed are: {', '.join(deployed)}.",
-        )
+    check_names("tenant", [metrics_as] if metrics_as else [], deployed, "--metrics-as")
 
 
 def _memory(proof: Proof) -> str:

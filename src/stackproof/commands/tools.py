@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from stackproof.options import check_names
 from stackproof.repo.checkout import Checkout
 
 
@@ -21,6 +22,7 @@ def run(args: argparse.Namespace) -> int:
     from stackproof.toolchain import openwebui, programs
 
     checkout = Checkout.find()
+    check_names("program", args.names, (*programs.names(checkout), openwebui.NAME))
     rows = [("PROGRAM", "VERSION", "FOUND", "PATH")]
     for name in args.names or (*programs.names(checkout, cluster=not args.local), openwebui.NAME):
         if name == openwebui.NAME and name not in args.names and openwebui.unavailable():

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 
+from stackproof.options import check_names
 from stackproof.repo.checkout import Checkout
 
 
@@ -23,7 +24,6 @@ def run(args: argparse.Namespace) -> int:
     import json
 
     from stackproof import terminal, twins
-    from stackproof.errors import StackproofError
     from stackproof.stack import providers
 
     checkout = Checkout.find()
@@ -31,12 +31,7 @@ def run(args: argparse.Namespace) -> int:
         page = checkout.root / "docs" / "twins.md"
         page.write_text(twins.markdown([*twins.TWINS, *twins.CLUSTER]), encoding="utf-8")
         return 0
-    unknown = set(args.names) - {twin.name for twin in twins.TWINS}
-    if unknown:
-        raise StackproofError(
-            f"no twin is called {', '.join(sorted(unknown))}",
-            todo=f"There are: {', '.join(twin.name for twin in twins.TWINS)}.",
-        )
+    check_names("twin", args.names, [twin.name for twin in twins.TWINS])
     console = terminal.console()
     providers.prepare("local", console)
     records = []

@@ -18,7 +18,7 @@ from typing import Any
 
 import yaml
 
-from stackproof.errors import StackproofError
+from stackproof.errors import UsageError
 from stackproof.helm.manifests import Manifest, thaw
 from stackproof.repo.checkout import Checkout
 
@@ -304,7 +304,7 @@ def revision(checkout: Checkout, name: str) -> Iterator[Checkout]:
     """Give the files of a revision, in a folder that is removed afterwards.
 
     Raises:
-        StackproofError: There is no such revision, or this is no Git repository.
+        UsageError: There is no such revision, or this is no Git repository.
     """
     done = subprocess.run(
         ["git", "-C", str(checkout.root), "archive", "--format=tar", f"{name}^{{tree}}"],
@@ -313,7 +313,7 @@ def revision(checkout: Checkout, name: str) -> Iterator[Checkout]:
     )
     if done.returncode:
         said = done.stderr.decode(errors="replace").strip().removeprefix("fatal: ")
-        raise StackproofError(
+        raise UsageError(
             f"git has no revision {name!r} ({said})",
             where=str(checkout.root),
             todo="Name a branch, a tag or a commit; in a shallow clone, fetch it first.",

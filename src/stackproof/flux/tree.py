@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from stackproof.errors import StackproofError
+from stackproof.errors import StackproofError, UsageError
 from stackproof.helm import renderer, schema
 from stackproof.helm.manifests import Manifest
 from stackproof.repo.checkout import Checkout
@@ -265,12 +265,12 @@ def build(checkout: Checkout, cluster: str = "production") -> Tree:
     What cannot be built is a step's `problems`; `checks` tells them.
 
     Raises:
-        StackproofError: There is no such cluster.
+        UsageError: There is no such cluster.
     """
     root = checkout.flux / "clusters" / cluster
     if not root.is_dir():
         there = sorted(path.name for path in (checkout.flux / "clusters").glob("*/"))
-        raise StackproofError(
+        raise UsageError(
             "there is no such cluster",
             where=checkout.show(root),
             todo=f"There is: {', '.join(there) or 'none'}.",

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from stackproof.backends.base import Answer, ReadApi
 from stackproof.backends.grafana import DataSource
+from stackproof.model import Backend
 
 from .observer import CHECKED_TENANTS, Observer
 from .scheduler import Task
@@ -19,6 +20,17 @@ def checkable(observer: Observer) -> bool:
     """Tell whether the sources can be compared: only when all tenants, and not too many, sent."""
     tenants = observer.tenants
     return len(tenants) <= CHECKED_TENANTS and set(tenants) == set(observer.stack.tenants)
+
+
+def note_left_out(observer: Observer, apis: Sequence[ReadApi]) -> None:
+    """Say whose sources are not compared: no API is asked that answers for several tenants."""
+    asked = {api.backend for api in apis if api.federated and not api.pairwise}
+    left = [backend for backend in Backend if backend not in asked]
+    if left:
+        observer.note(
+            f"Grafana's data sources of {', '.join(left)}: not compared, no read API that answers "
+            "for several tenants was asked"
+        )
 
 
 def tasks(observer: Observer, api: ReadApi, sources: Sequence[DataSource]) -> Iterator[Task]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
 from stackproof.backends.base import ReadApi
 from stackproof.model import FALLBACK_TENANTS, TENANT_HEADER, Access, Backend
@@ -12,13 +12,27 @@ from .scheduler import Task
 from .tokens import excerpt
 from .verdict import Finding, Violation, ViolationKind
 
-#: The APIs by which such data is sought, one for each backend.
-_APIS = frozenset({"mimir.query", "loki.query-range", "tempo.search-traceql"})
+#: The API by which such data is sought in each backend.
+_APIS: Mapping[Backend, str] = {
+    Backend.TEMPO: "tempo.search-traceql",
+    Backend.MIMIR: "mimir.query",
+    Backend.LOKI: "loki.query-range",
+}
+
+
+def note_left_out(observer: Observer, apis: Sequence[ReadApi]) -> None:
+    """Say which backends are not searched, since the API is not asked by which they are."""
+    asked = {api.id for api in apis}
+    left = {backend: api for backend, api in _APIS.items() if api not in asked}
+    if left:
+        observer.note(
+            f"fallback tenants: not sought in {', '.join(left)}, without {', '.join(left.values())}"
+        )
 
 
 def tasks(observer: Observer, api: ReadApi) -> Iterator[Task]:
     """Yield the searches through one API."""
-    if api.id not in _APIS:
+    if api.id not in _APIS.values():
         return
     if not observer.stack.disposable:
         observer.note("fallback tenants: not checked, backends are read through the gateway only")

@@ -21,8 +21,9 @@ from datetime import UTC, datetime
 
 from stackproof.backends import PROVABLE, grafana
 from stackproof.backends.base import Client, ReadApi
-from stackproof.errors import StackproofError
+from stackproof.errors import StackproofError, UsageError
 from stackproof.model import Backend, Signal
+from stackproof.options import check_names
 from stackproof.otlp import senders, synthetic
 from stackproof.otlp.senders import ExportError
 from stackproof.stack.base import Stack
@@ -72,7 +73,7 @@ def prove(
     # What nobody would read back is not sent: nothing could be said of it.
     wanted = tuple(signal for signal in Signal if signal in {api.signal for api in rows})
     if not rows:
-        raise StackproofError(
+        raise UsageError(
             "no read API to ask", where="--apis", todo="name one, or leave the option out"
         )
     with Client(connections=_WORKERS) as client:
@@ -84,18 +85,15 @@ def subjects(tenants: Sequence[str] | None, deployed: Sequence[str]) -> tuple[st
     """Return the tenants to prove, each once; all that are deployed where none are named.
 
     Raises:
-        StackproofError: One is unknown, or there are not two to be kept apart.
+        UsageError: One is unknown, or there are not two to be kept apart.
     """
     chosen = tuple(dict.fromkeys(deployed if tenants is None else tenants))
-    unknown = [tenant for tenant in chosen if tenant not in deployed]
-    todo = f"Deployed are: {', '.join(deployed) or 'none'}."
-    if unknown:
-        raise StackproofError(f"unknown: {', '.join(unknown)}", where="tenants", todo=todo)
+    check_names("tenant", chosen, deployed, "--tenants")
     if len(chosen) < 2:
-        raise StackproofError(
+        raise UsageError(
             f"there is nobody to keep {chosen[0]} apart from" if chosen else "there are none",
             where="tenants",
-            todo=f"Name two or more. {todo}",
+            todo=f"Name two or more. Deployed are: {', '.join(deployed) or 'none'}.",
         )
     return chosen
 
@@ -175,6 +173,8 @@ class _Run:
         left = [signal for signal in Signal if signal not in self.signals]
         if left:
             self.observer.note(f"{', '.join(left)}: not compared, no read API of theirs was asked")
+        fallback_tenants.note_left_out(self.observer, self.apis)
+        data_sources.note_left_out(self.observer, self.apis)
         if self.entry_point is EntryPoint.GATEWAY:
             self.observer.note(
                 "telemetry went to the gateway directly, with each tenant's password"

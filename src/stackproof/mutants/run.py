@@ -17,7 +17,7 @@ from pathlib import Path
 
 import yaml
 
-from stackproof.errors import StackproofError
+from stackproof.errors import StackproofError, UsageError
 
 from .judge import Fate, Judge, MutantResult
 from .operators import Mutant, files, mutants
@@ -120,11 +120,11 @@ def generate(root: Path) -> list[Mutant]:
     """Return every mutant of a checkout, or of a chart's folder.
 
     Raises:
-        StackproofError: It is neither.
+        UsageError: It is neither.
     """
     whole = (root / "charts").is_dir()
     if not whole and not (root / "Chart.yaml").is_file():
-        raise StackproofError("there is no chart", where=str(root), todo="Name a chart's folder.")
+        raise UsageError("there is no chart", where=str(root), todo="Name a chart's folder.")
     names = files(root) if whole else files(root, _CHART_FILES)
     return [
         mutant
@@ -151,7 +151,7 @@ def since(of: Sequence[Mutant], root: Path, revision: str) -> list[Mutant]:
     """Return the mutants of lines that a checkout has changed since a revision.
 
     Raises:
-        StackproofError: git does not know the revision.
+        UsageError: git does not know the revision.
     """
     changed = _changed_lines(root, revision)
     return [mutant for mutant in of if mutant.line in changed.get(mutant.file, ())]
@@ -166,7 +166,7 @@ def _changed_lines(root: Path, revision: str) -> Mapping[str, set[int]]:
         check=False,
     )
     if done.returncode:
-        raise StackproofError(done.stderr.strip(), where=f"git diff {revision}")
+        raise UsageError(done.stderr.strip(), where=f"git diff {revision}")
     found: dict[str, set[int]] = defaultdict(set)
     file = ""
     for line in done.stdout.splitlines():

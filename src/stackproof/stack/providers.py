@@ -8,8 +8,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from stackproof.errors import StackproofError
 from stackproof.flux.deployment import Deployment
+from stackproof.options import check_names
 from stackproof.repo.checkout import Checkout
 from stackproof.toolchain import programs
 
@@ -101,12 +101,7 @@ def make_stack(provider: str, deployment: Deployment, options: Options | None = 
     Raises:
         StackproofError: There is no such provider, or it cannot be had here.
     """
-    if provider not in PROVIDERS:
-        raise StackproofError(
-            f"there is no stack {provider!r}",
-            where="--stack",
-            todo=f"Choose one of: {', '.join(PROVIDERS)}.",
-        )
+    check_names("stack", [provider], PROVIDERS, "--stack")
     return PROVIDERS[provider](deployment, options or Options())
 
 

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit
 
-from stackproof.errors import StackproofError
+from stackproof.errors import StackproofError, UsageError
 from stackproof.model import READS, TENANT_HEADER, Access, Backend
 
 _PREFIX = "STACKPROOF_PASSWORD_"
@@ -32,7 +32,7 @@ class RemoteStack:
         environment: Has their passwords.
 
     Raises:
-        StackproofError: The URL is none, or a password is missing.
+        UsageError: The URL is none, or a password is missing.
     """
 
     provider = "cluster"
@@ -45,12 +45,12 @@ class RemoteStack:
         environment: Mapping[str, str] = os.environ,
     ) -> None:
         if urlsplit(gateway_url).scheme not in {"http", "https"}:
-            raise StackproofError(
+            raise UsageError(
                 f"{gateway_url!r} is no URL", where="--gateway-url", todo="Say http://HOST:PORT."
             )
         missing = [variable(tenant) for tenant in tenants if variable(tenant) not in environment]
         if missing:
-            raise StackproofError(
+            raise UsageError(
                 f"not set: {', '.join(missing)}",
                 where="environment",
                 todo="Each tenant's own password at the gateway is needed.",

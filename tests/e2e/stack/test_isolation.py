@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from stackproof import report
-from stackproof.backends import PROVABLE, ReadApi
+from stackproof.backends import ESSENTIAL, PROVABLE, ReadApi
 from stackproof.errors import StackproofError
 from stackproof.isolation import Proof, prove
 from stackproof.isolation.verdict import Observed, Verdict, through
@@ -91,6 +91,12 @@ def test_one_read_api_says_nothing_of_other_signals(api: ReadApi, stack: Stack) 
     assert proof.signals == (api.signal,)
     others = ", ".join(signal for signal in Signal if signal is not api.signal)
     assert any(note.startswith(f"{others}: not compared") for note in proof.notes)
+    for what, end, looked in (
+        ("fallback tenants: not sought in ", ", without", api in ESSENTIAL),
+        ("Grafana's data sources of ", ": not compared", api.federated and not api.pairwise),
+    ):
+        left = ", ".join(each for each in Backend if not (looked and each is api.backend))
+        assert any(note.startswith(f"{what}{left}{end}") for note in proof.notes), proof.notes
     shown = io.StringIO()
     report.show(proof, Console(file=shown, width=200))
     assert f"({api.signal})" in shown.getvalue()

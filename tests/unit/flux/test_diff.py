@@ -6,6 +6,7 @@ import argparse
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -105,6 +106,30 @@ def test_command_writes_markdown(
     assert "refused StatefulSet/mimir" in told
     markdown = (repository.root / "out/diff.md").read_text()
     assert "<summary>removed: HelmRelease/open-webui in enterprise-b" in markdown
+    assert _run(repository, monkeypatch, capsys, "diff", "HEAD", "--fail-on", "none")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("fail_on", "ends"), [(None, 2), ("refused", 2), ("data-loss", 0), ("none", 0)]
+)
+def test_the_target_of_the_workflow_fails_on_what_is_refused(
+    fail_on: str | None, ends: int, checkout: Checkout, repository: Checkout
+) -> None:
+    """Make ends with 2 for any failure of its own."""
+    _grow_mimir(repository)
+    (repository.root / "tools").symlink_to(checkout.tools)
+    words = [f"BIN={Path(sys.executable).parent}", "READY=", "REV=HEAD", "GITHUB_STEP_SUMMARY="]
+    words += [f"FAIL_ON={fail_on}"] if fail_on else []
+    done = subprocess.run(
+        ["make", "--silent", "-f", checkout.root / ".github" / "ci.mk", "flux-diff", *words],
+        cwd=repository.root,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == ends, done.stderr
+    assert "refused StatefulSet/mimir" in done.stdout
+    assert "Kubernetes refuses" in (repository.root / "build/report/flux-diff.md").read_text()
 
 
 def _run(

@@ -1,0 +1,152 @@
+"""What the command line refuses, and what each way to end tells by its code."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from stackproof import cli
+from stackproof.commands import tenants
+from stackproof.errors import ExitCode, StackproofError, UsageError
+from stackproof.options import check_names
+from stackproof.repo.checkout import Checkout
+
+#: Each names something that there is not, and what is said of it.
+MISTAKES = {
+    "prov": "invalid choice",
+    "prove --nope": "unrecognized arguments",
+    "prove --stack foo": "no stack is called foo",
+    "prove --tenants soev": "nobody to keep soev apart from",
+    "prove --tenants soev,soev": "nobody to keep soev apart from",
+    "prove --tenants soev,nobody": "no tenant is called nobody",
+    "prove --tenants ,": "is no list of names",
+    "prove --apis mimir.qury": "Did you mean mimir.query",
+    "prove --apis ,": "is no list of names",
+    "prove --metrics-as nobody": "no tenant is called nobody",
+    "prove --synthetic 3 --stack kind": "no synthetic tenants",
+    "prove --gateway-url here": "is no URL",
+    "prove --gateway-url http://here": "STACKPROOF_PASSWORD_SOEV",
+    "twins everybody-is-soew": "Did you mean everybody-is-soev",
+    "attacks typo": "no attack is called typo",
+    "bench typo": "no benchmark is called typo",
+    "tools typo": "no program is called typo",
+    "coverage charts/nope": "there is no chart in charts/nope",
+    "coverage charts": "there is no chart in charts",
+    "mutants charts/nope": "there is no chart",
+    "mutants --only typo": "no file that can be changed has 'typo' in its path",
+    "mutants --only typo --since HEAD": "no file that can be changed has 'typo' in its path",
+    "mutants --since typo": "typo",
+    "flux diff typo": "git has no revision 'typo'",
+    "flux diff HEAD --fail-on typo": "is not some of refused, data-loss, or none",
+    "flux diff HEAD --fail-on none,refused": "is not some of refused, data-loss, or none",
+    "flux --cluster typo check": "there is no such cluster",
+    "migrate values values.yaml --namespace nobodys": "no tenant has the namespace nobodys",
+}
+
+
+def _run(words: str) -> int:
+    """Return the exit code, however the command ends."""
+    try:
+        return cli.main(words.split())
+    except SystemExit as ended:
+        return int(ended.code or 0)
+
+
+@pytest.fixture(autouse=True)
+def _in_the_checkout(checkout: Checkout, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(checkout.root)
+    for name in [name for name in os.environ if name.startswith("STACKPROOF_")]:
+        monkeypatch.delenv(name)
+
+
+@pytest.mark.parametrize("words", MISTAKES)
+def test_a_wrong_name_is_no_answer(words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nor does anything begin: what is printed is one message."""
+    assert _run(words) == ExitCode.USAGE
+    said = capsys.readouterr()
+    assert MISTAKES[words] in said.err
+    assert said.out == ""
+    assert "Traceback" not in said.err
+
+
+def _raise(error: Exception) -> Callable[[object], int]:
+    def run(_: object) -> int:
+        raise error
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (UsageError("no", todo="Say yes."), ExitCode.USAGE, "stackproof: no. Say yes.\n"),
+        (StackproofError("gone", where="loki"), ExitCode.UNAVAILABLE, "stackproof: loki: gone\n"),
+        (
+            OSError(errno.ENOSPC, "No space left on device", "/full"),
+            ExitCode.UNAVAILABLE,
+            "stackproof: /full: No space left on device\n",
+        ),
+        (KeyError("logs"), ExitCode.INTERNAL, "internal error: KeyError: 'logs' (test_cli.py:"),
+        (FileNotFoundError(errno.ENOENT, "No such file", "x"), ExitCode.INTERNAL, "report it"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+@pytest.mark.parametrize("debug", ["", "1"])
+def test_how_an_error_ends(
+    error: Exception,
+    code: ExitCode,
+    said: str,
+    debug: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """No error ends as a verdict does, and only who asks for it sees where it comes from."""
+    monkeypatch.setattr(tenants, "run", _raise(error))
+    monkeypatch.setenv(cli.DEBUG, debug)
+    assert _run("tenants") == code
+    told = capsys.readouterr().err
+    assert said in told
+    assert ("Traceback" in told) is bool(debug)
+
+
+def test_an_answer_and_an_error_share_no_code() -> None:
+    answers = {ExitCode.GOOD, ExitCode.BAD, ExitCode.UNDECIDED}
+    assert sorted(answers) == [0, 1, 2]
+    assert min(set(ExitCode) - answers) == 64
+
+
+def test_the_codes_are_documented(checkout: Checkout) -> None:
+    text = (checkout.root / "docs" / "results.md").read_text()
+    told = re.findall(r"^\| (\d+) \| (\w+) \|", text, re.MULTILINE)
+    assert told == [(str(int(code)), code.name) for code in ExitCode]
+
+
+def test_sigterm_is_no_answer(checkout: Checkout) -> None:
+    """A process of its own, told to end by itself: the handler must be the command's."""
+    script = (
+        "import os, signal, sys; from stackproof import cli; from stackproof.commands import "
+        "tenants; tenants.run = lambda _: os.kill(os.getpid(), signal.SIGTERM) or 0; "
+        "sys.exit(cli.main(['tenants']))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=checkout.root, check=False)
+    assert done.returncode == ExitCode.TERMINATED
+
+
+@pytest.mark.parametrize("known", [["ab"], [f"name-{n}" for n in range(99)]], ids=["few", "many"])
+def test_unknown_names_are_told_with_those_that_there_are(known: list[str]) -> None:
+    check_names("thing", known, known)
+    with pytest.raises(UsageError, match="There are") as refused:
+        check_names("thing", ["xyz", known[0]], known)
+    assert len(str(refused.value)) < 100
+
+
+def test_without_a_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert _run("tenants") == ExitCode.UNAVAILABLE
