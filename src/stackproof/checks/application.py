@@ -13,7 +13,7 @@ from stackproof.helm.manifests import Manifest, Release, containers, pod_templat
 from stackproof.repo.versions import version_key
 
 from . import Rules, alloy
-from .pods import answering, at, planned
+from .pods import at, owned, patient
 
 APPLICATION: Rules[Release] = Rules()
 
@@ -337,21 +337,8 @@ def the_database_is_the_one_that_runs(release: Release) -> Iterator[str]:
                 yield f"the probe asks {asked}, not for {wanted}"
 
 
-#: Requests and limits: the plan's for what it deploys (phase 3), else those of the chart that the
-#: plan changes (FORK@base, open-webui.md section 3.1).
-RESOURCES = {
-    "alloy": ("100m", "256Mi", "500m", "512Mi"),
-    "open-webui": ("200m", "512Mi", "1", "2Gi"),
-    "migrate": ("200m", "512Mi", "1", "2Gi"),
-    "postgres": ("100m", "256Mi", "500m", "1Gi"),
-    "weaviate": ("200m", "512Mi", "1", "4Gi"),
-    "searxng": ("50m", "128Mi", "300m", "512Mi"),
-    "gateway": ("100m", "256Mi", "500m", "1Gi"),
-    "crawl4ai": ("200m", "1Gi", "1", "4Gi"),
-    "reranker": ("200m", "1Gi", "1", "2Gi"),
-}
 #: Users that own the images' files (their Dockerfiles); the application's belong to the root group.
-USERS = {
+USERS: Mapping[str, tuple[int, int]] = {
     "alloy": (473, 473),
     "open-webui": (1000, 0),
     "migrate": (1000, 0),
@@ -394,23 +381,31 @@ STARTS = {"open-webui": 300, "postgres": 300, "weaviate": 300, "crawl4ai": 300, 
 
 
 @APPLICATION.register
-def pods_are_as_planned(release: Release) -> Iterator[str]:
-    """Each component has its planned resources, its image's user, and probes that it answers."""
+def pods_fit_their_programs(release: Release) -> Iterator[str]:
+    """Each component is its image's user, and is asked for what its program answers, in time."""
     for workload in release.workloads():
         for container in containers(workload):
             name = container["name"]
-            yield from planned(workload, container, RESOURCES.get(name), USERS.get(name))
+            yield from owned(workload, USERS.get(name))
             ports = {port["containerPort"] for port in container.get("ports") or ()}
             if ports != PORTS.get(name, ports):
                 yield f"container {name}: its program listens on {PORTS[name]}, not {ports}"
-            ends = workload.kind in {"Job", "CronJob"}
-            if not ends:
-                probes = _OLD_PROBES if _is_old(container["image"]) else PROBES.get(name)
-                yield from answering(container, probes, STARTS.get(name, 0))
-            for probe in ("readinessProbe", "livenessProbe"):
-                patient = at(container, f"{probe}.timeoutSeconds") or 1
-                if name != "alloy" and not ends and patient < _BUSY_S:
-                    yield f"container {name}: {probe} gives up after {patient} s, while it is busy"
+            if workload.kind not in {"Job", "CronJob"}:
+                yield from patient(container, STARTS.get(name, 0))
+                yield from _answered(container)
+
+
+def _answered(container: Mapping[str, Any]) -> Iterator[str]:
+    """Yield where probes ask for what the program does not answer, or not so soon."""
+    name = container["name"]
+    paths = _OLD_PROBES if _is_old(container["image"]) else PROBES.get(name)
+    for i, probe in enumerate(("readinessProbe", "livenessProbe")):
+        asked = at(container, f"{probe}.httpGet.path")
+        if paths and (asked != paths[i] or at(container, f"{probe}.httpGet.port") != "http"):
+            yield f"container {name}: {probe} asks for {asked}, must ask http for {paths[i]}"
+        within = at(container, f"{probe}.timeoutSeconds") or 1
+        if name != "alloy" and within < _BUSY_S:
+            yield f"container {name}: {probe} gives up after {within} s, while it is busy"
 
 
 #: A Python process under load, or a database that writes, answers later than in a second.

@@ -21,7 +21,7 @@ from stackproof.model import STACK_TENANT
 
 from . import Rules, accounts, alerts, dashboards, gateway
 from .alloy import alloy_settings, seconds
-from .pods import planned
+from .pods import owned
 
 OBSERVABILITY: Rules[Release] = Rules()
 
@@ -40,9 +40,7 @@ def the_gateway_decides_who_it_is(release: Release) -> Iterator[str]:
     found = re.search(r"\^\(([^()]*)\)\(\[\|\]", text)
     tenants = found[1].split("|") if found else []
     yield from gateway.mistaken(text, tenants)
-    if tenants:
-        yield from gateway.misordered(text, tenants)
-    elif _NOBODY not in text or text.index(_NOBODY) > text.index("vars @admin tenant"):
+    if not tenants and _NOBODY not in text:
         yield "Caddyfile: without tenants the administrator may name any"
 
 
@@ -256,7 +254,7 @@ def the_canary_tells_what_it_finds(release: Release) -> Iterator[str]:
     if not any(options.get("report", "").startswith(f"{place}/") for place in places):
         yield f"the canary can write no report to {options.get('report')} (--report)"
     yield from _once(job)
-    yield from planned(job, container, None, CANARY_USER)
+    yield from owned(job, CANARY_USER)
 
 
 _PASSWORD = "STACKPROOF_PASSWORD_"

@@ -7,11 +7,6 @@ from typing import Any
 
 from stackproof.helm.manifests import Manifest, pod_template
 
-Resources = tuple[str, str, str, str]
-"""Requests of cpu and memory, limits of cpu and memory."""
-
-_PLACES = ("requests.cpu", "requests.memory", "limits.cpu", "limits.memory")
-
 
 def at(data: Any, path: str) -> Any:
     """Return what stands at a dotted path of maps and lists, None where nothing does."""
@@ -25,16 +20,8 @@ def at(data: Any, path: str) -> Any:
     return data
 
 
-def planned(
-    workload: Manifest,
-    container: Mapping[str, Any],
-    resources: Resources | None,
-    user: tuple[int, int] | None,
-) -> Iterator[str]:
-    """Yield where a pod differs from its planned resources, or is not its image's user."""
-    found = tuple(str(at(container["resources"], place)) for place in _PLACES)
-    if resources and found != resources:
-        yield f"{workload.ref}: resources are {found}, planned are {resources}"
+def owned(workload: Manifest, user: tuple[int, int] | None) -> Iterator[str]:
+    """Yield where a pod is not its image's user and group, or its volumes are of another group."""
     security = at(pod_template(workload), "spec.securityContext") or {}
     own = (security.get("runAsUser"), security.get("runAsGroup"))
     if user and own != user:
@@ -43,25 +30,14 @@ def planned(
         yield f"{workload.ref}: its volumes belong to another group than its own (fsGroup)"
 
 
-def answering(
-    container: Mapping[str, Any], paths: tuple[str, str | None] | None, start_s: int
-) -> Iterator[str]:
-    """Yield where probes ask for what the program does not answer, or in too little time.
+def patient(container: Mapping[str, Any], start_s: int) -> Iterator[str]:
+    """Yield where probes are too hasty or too slow.
 
     Args:
         container: The container.
-        paths: What it answers when it is ready, and when it lives; None: only its port is open.
         start_s: How long a start may take at least [s]; 0 without a startup probe.
     """
     name = container["name"]
-    ready, alive = paths or (None, None)
-    for probe, path in (("readinessProbe", ready), ("livenessProbe", alive)):
-        found = at(container, f"{probe}.httpGet.path")
-        port = at(container, f"{probe}.httpGet.port")
-        if paths and (found != path or port not in ("http", None)):
-            yield f"container {name}: {probe} asks port {port} for {found}, must ask for {path}"
-    if paths and alive is None and at(container, "livenessProbe.tcpSocket.port") != "http":
-        yield f"container {name}: a long query must not look like death: only the port"
     if start_s and not start_s <= _lasting(container.get("startupProbe")) <= _STARTED_S:
         yield f"container {name}: a start may not take {start_s} to {_STARTED_S} s"
     if _lasting(container.get("readinessProbe")) > _UNREADY_S:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from .accounts import ACCOUNTS
 from .application import APPLICATION
 from .backups import BACKUPS
-from .base import CHECKS, Edit, Layer, Twin, TwinOutcome, run
+from .base import CHECKS, REGISTRIES, Edit, Layer, Twin, TwinOutcome, run
+from .charts import CHARTS
 from .cluster import CLUSTER
 from .flux import FLUX
 from .limits import LIMITS
@@ -20,6 +21,7 @@ from .table import markdown
 #: Those that this machine can try.
 TWINS: tuple[Twin, ...] = (
     *RENDERED,
+    *CHARTS,
     *ACCOUNTS,
     *APPLICATION,
     *BACKUPS,
@@ -35,6 +37,7 @@ TWINS: tuple[Twin, ...] = (
 __all__ = [
     "ACCOUNTS",
     "BACKUPS",
+    "CHARTS",
     "CHECKS",
     "CLUSTER",
     "DELIVERED",
@@ -43,6 +46,7 @@ __all__ = [
     "LOCAL",
     "MIGRATION",
     "NETWORK",
+    "REGISTRIES",
     "RENDERED",
     "SIZES",
     "TWINS",

@@ -25,14 +25,16 @@ from stackproof.checks.arrival import ARRIVAL, running
 from stackproof.checks.configs import refused
 from stackproof.checks.deployment import DEPLOYMENT, RenderedDeployment
 from stackproof.checks.invariants import INVARIANTS
+from stackproof.checks.observability import OBSERVABILITY
 from stackproof.checks.platform import PLATFORM
+from stackproof.checks.settings import SETTINGS
 from stackproof.errors import StackproofError
 from stackproof.flux.checks import FLUX, Subject
 from stackproof.flux.delivered import differing
 from stackproof.flux.deployment import TENANT_RELEASE, Deployment
 from stackproof.flux.tree import build_tenant
-from stackproof.helm.externals import ExternalObjects
-from stackproof.helm.manifests import Release
+from stackproof.helm import renderer
+from stackproof.helm.externals import ExternalObjects, Rendered
 from stackproof.helm.renderer import HelmError
 from stackproof.isolation.verdict import Verdict
 from stackproof.migrate import deployed
@@ -40,6 +42,7 @@ from stackproof.migrate.checks import MIGRATION, Change, merged
 from stackproof.model import Signal
 from stackproof.repo.checkout import Checkout
 from stackproof.repo.tenants import TenantsError
+from stackproof.rules import Rules
 from stackproof.stack.local import LocalStack
 from stackproof.stack.scratch import Scratch
 
@@ -110,6 +113,8 @@ class Twin:
     """Values laid over those of charts/lgtm."""
     tenant: Mapping[str, Any] = field(default_factory=dict)
     """Values laid over those of every tenant's release."""
+    scenario: str = ""
+    """A file of values below charts/CHART/ci: what is rendered instead of the deployment."""
     signals: Sequence[Signal] = tuple(Signal)
     """What the local proof sends."""
     verdict: Verdict = Verdict.LEAKING
@@ -190,52 +195,65 @@ def run(twin: Twin, checkout: Checkout) -> TwinOutcome:
 
 
 def _ask(twin: Twin, deployment: Deployment, suite: Checkout) -> Iterator[str]:
-    if twin.caught_by == "isolation":
-        yield from _prove(twin, deployment)
-        return
-    if twin.caught_by == "delivered":
-        yield from differing(Subject.load(deployment.checkout).tree, deployment)
-        return
     registry, _, name = twin.caught_by.partition(".")
+    if name:
+        for subject in _subjects(registry, twin, deployment, suite):
+            yield from REGISTRIES[registry][name].find(subject)
+    elif registry == "isolation":
+        yield from _prove(twin, deployment)
+    elif registry == "delivered":
+        yield from differing(Subject.load(deployment.checkout).tree, deployment)
+    elif registry == "configs":
+        yield from (message for release in deployment.releases() for message in refused(release))
+    elif registry == "render":
+        try:
+            deployment.releases()
+        except HelmError as error:
+            yield str(error)
+
+
+def _subjects(
+    registry: str, twin: Twin, deployment: Deployment, suite: Checkout
+) -> Iterator[object]:
+    """Yield what the rules of a registry look at."""
     if registry == "arrival":
-        yield from _arrive(name, twin, deployment)
-        return
-    if registry == "migration":
-        yield from MIGRATION[name].find(earlier(deployment.checkout))
-        return
-    if registry == "flux":
-        yield from FLUX[name].find(Subject.load(deployment.checkout))
-        return
-    try:
-        releases = deployment.releases()
-    except HelmError as error:
-        if twin.caught_by != "render":
-            raise
-        yield str(error)
-        return
-    if registry == "deployment":
-        yield from DEPLOYMENT[name].find(RenderedDeployment(deployment))
-    elif registry == "platform":
-        yield from PLATFORM[name].find(RenderedDeployment(deployment))
-    elif registry == "application":
-        for tenant in deployment.registry.names:
-            yield from APPLICATION[name].find(deployment.tenant(tenant))
+        yield from _applications(twin, deployment)
+    elif registry == "migration":
+        yield earlier(deployment.checkout)
+    elif registry == "flux":
+        yield Subject.load(deployment.checkout)
     elif registry == "invariants":
-        yield from _invariant(name, deployment, releases, suite)
-    elif twin.caught_by == "configs":
-        yield from (message for release in releases for message in refused(release))
+        yield from _surrounded(deployment, suite)
+    elif twin.scenario:
+        file = deployment.checkout.root / twin.scenario
+        yield renderer.render(file.parents[1], [file], release="one", namespace="here")
+    elif registry == "application":
+        yield from (deployment.tenant(name) for name in deployment.registry.names)
+    elif registry == "observability":
+        yield deployment.lgtm()
+    else:
+        yield RenderedDeployment(deployment)
 
 
-def _invariant(
-    name: str, deployment: Deployment, releases: Sequence[Release], suite: Checkout
-) -> Iterator[str]:
-    """Ask an invariant of every release, each among what its chart says is around it."""
-    for release, values in zip(releases, deployment.all_values(), strict=True):
+def _surrounded(deployment: Deployment, suite: Checkout) -> Iterator[Rendered]:
+    """Yield every release, each among what its chart says is around it."""
+    for release, values in zip(deployment.releases(), deployment.all_values(), strict=True):
         chart = deployment.checkout.charts / release.manifests[0].source.split("/")[0]
-        around = ExternalObjects.load(chart, suite).around(release, values)
-        yield from INVARIANTS[name].find(around)
+        yield ExternalObjects.load(chart, suite).around(release, values)
 
 
+#: Rules that a twin can name, as REGISTRY.RULE.
+REGISTRIES: Mapping[str, Rules[Any]] = {
+    "application": APPLICATION,
+    "arrival": ARRIVAL,
+    "deployment": DEPLOYMENT,
+    "flux": FLUX,
+    "invariants": INVARIANTS,
+    "migration": MIGRATION,
+    "observability": OBSERVABILITY,
+    "platform": PLATFORM,
+    "settings": SETTINGS,
+}
 #: Every check that a twin can name.
 CHECKS: frozenset[str] = frozenset(
     {
@@ -244,13 +262,7 @@ CHECKS: frozenset[str] = frozenset(
         "configs",
         "isolation",
         "delivered",
-        *(f"deployment.{name}" for name in DEPLOYMENT.names),
-        *(f"platform.{name}" for name in PLATFORM.names),
-        *(f"application.{name}" for name in APPLICATION.names),
-        *(f"invariants.{name}" for name in INVARIANTS.names),
-        *(f"flux.{name}" for name in FLUX.names),
-        *(f"arrival.{name}" for name in ARRIVAL.names),
-        *(f"migration.{name}" for name in MIGRATION.names),
+        *(f"{registry}.{name}" for registry, rules in REGISTRIES.items() for name in rules.names),
     }
 )
 
@@ -280,8 +292,8 @@ def _prove(twin: Twin, deployment: Deployment) -> Iterator[str]:
         yield from (str(violation) for violation in proof.violations)
 
 
-def _arrive(name: str, twin: Twin, deployment: Deployment) -> Iterator[str]:
-    """Run the real application of the first tenant, and ask one check of what arrives."""
+def _applications(twin: Twin, deployment: Deployment) -> Iterator[object]:
+    """Run the real application of the first tenant, and yield what arrives of it."""
     tenant = deployment.registry.names[0]
     with (
         LocalStack(deployment) as stack,
@@ -290,7 +302,7 @@ def _arrive(name: str, twin: Twin, deployment: Deployment) -> Iterator[str]:
             stack, tenant, client, replicas=twin.replicas, waited_s=twin.deadline_s
         ) as applications,
     ):
-        yield from ARRIVAL[name].find(applications)
+        yield applications
 
 
 def _copy(source: Path, target: Path) -> None:

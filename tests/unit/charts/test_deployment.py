@@ -7,6 +7,7 @@ import pytest
 from stackproof.checks import Rule
 from stackproof.checks.deployment import DEPLOYMENT, RenderedDeployment
 from stackproof.checks.platform import PLATFORM
+from stackproof.checks.settings import SETTINGS
 from stackproof.flux.deployment import Deployment
 from stackproof.repo.checkout import Checkout
 
@@ -16,7 +17,7 @@ def deployed() -> RenderedDeployment:
     return RenderedDeployment(Deployment.load(Checkout.find()))
 
 
-@pytest.mark.parametrize("check", [*DEPLOYMENT, *PLATFORM], ids=lambda check: check.name)
+@pytest.mark.parametrize("check", [*DEPLOYMENT, *SETTINGS, *PLATFORM], ids=lambda check: check.name)
 def test_deployment(check: Rule[RenderedDeployment], deployed: RenderedDeployment) -> None:
     problems = list(check.find(deployed))
     assert not problems, f"{check.about}\n" + "\n".join(problems)

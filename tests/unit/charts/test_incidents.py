@@ -4,22 +4,10 @@ from __future__ import annotations
 
 import re
 
-from stackproof.checks.application import APPLICATION
-from stackproof.checks.deployment import DEPLOYMENT
-from stackproof.checks.invariants import INVARIANTS
-from stackproof.checks.platform import PLATFORM
-from stackproof.flux.checks import FLUX
 from stackproof.repo.checkout import Checkout
-from stackproof.twins import TWINS
+from stackproof.twins import CHECKS, TWINS
 
-KNOWN = {
-    *(f"invariants.{name}" for name in INVARIANTS.names),
-    *(f"deployment.{name}" for name in DEPLOYMENT.names),
-    *(f"application.{name}" for name in APPLICATION.names),
-    *(f"platform.{name}" for name in PLATFORM.names),
-    *(f"flux.{name}" for name in FLUX.names),
-    *(twin.name for twin in TWINS),
-}
+KNOWN = {*CHECKS, *(twin.name for twin in TWINS)}
 NO_NAMES = {"rollingUpdate", "platform"}
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from stackproof.errors import StackproofError
 from stackproof.repo.checkout import Checkout
-from stackproof.twins import CHECKS, CLUSTER, TWINS, Edit, Layer, Twin, markdown, run
+from stackproof.twins import CHECKS, CLUSTER, REGISTRIES, TWINS, Edit, Layer, Twin, markdown, run
 
 
 @pytest.mark.parametrize(
@@ -26,6 +26,14 @@ def test_names_are_unique() -> None:
 
 def test_twins_name_checks_that_exist() -> None:
     assert {twin.caught_by for twin in TWINS} <= CHECKS
+
+
+@pytest.mark.parametrize("registry", ["application", "observability", "settings"])
+def test_every_rule_of_the_charts_has_a_twin(registry: str) -> None:
+    caught = {twin.caught_by for twin in TWINS}
+    # What the charts' values name by default, the deployment does not take: test_settings.
+    rules = {*REGISTRIES[registry].names} - {"defaults-are-of-this-deployment"}
+    assert {f"{registry}.{name}" for name in rules} <= caught
 
 
 def test_a_stale_twin_is_an_error() -> None:
