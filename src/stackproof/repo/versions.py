@@ -3,22 +3,51 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Self
 
+import jsonschema_rs
 import yaml
 
 from stackproof.errors import StackproofError
 
 from .checkout import Checkout
 
-_TAG = re.compile(r"v?\d+(\.\d+)+([-.+][0-9A-Za-z]+)*")
-_KUBERNETES = re.compile(r"1\.\d+\.\d+")
-_KIND_NODE = re.compile(r"[\w./-]+:v1\.\d+\.\d+@sha256:[0-9a-f]{64}")
-_REPOSITORY = re.compile(r"[a-z0-9]+([._/-][a-z0-9]+)*")
-_CHART_REPOSITORY = re.compile(r"(https|oci)://[^\s/]+(/[^\s/]+)*")
+_VERSION = {"type": "string", "pattern": r"^v?\d+(\.\d+)+([-.+][0-9A-Za-z]+)*$"}
+_KUBERNETES = {"type": "string", "pattern": r"^1\.\d+\.\d+$"}
+_KIND_NODE = {"type": "string", "pattern": r"^[\w./-]+:v1\.\d+\.\d+@sha256:[0-9a-f]{64}$"}
+_REPOSITORY = {"type": "string", "pattern": r"^[a-z0-9]+([._/-][a-z0-9]+)*$"}
+_CHART_REPOSITORY = {"type": "string", "pattern": r"^(https|oci)://[^\s/]+(/[^\s/]+)*$"}
+
+
+def _mapping(required: Mapping[str, Any], **optional: Any) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "properties": {**required, **optional},
+        "required": list(required),
+        "additionalProperties": False,
+    }
+
+
+def _each(schema: Mapping[str, Any]) -> dict[str, Any]:
+    return {"type": "object", "additionalProperties": schema}
+
+
+_SCHEMA = jsonschema_rs.validator_for(
+    _mapping(
+        {
+            "kubernetes": _mapping(
+                {"oldest": _KUBERNETES, "newest": _KUBERNETES, "kindNode": _KIND_NODE}
+            ),
+            "images": _each(
+                _mapping({"repository": _REPOSITORY, "tag": _VERSION}, atLeast=_VERSION)
+            ),
+        },
+        charts=_each(_mapping({"repository": _CHART_REPOSITORY, "version": _VERSION})),
+    )
+)
 
 
 def version_key(version: str) -> tuple[int, ...]:
@@ -95,13 +124,27 @@ class Versions:
             raise StackproofError(f"cannot be read: {error.strerror}", where=where) from error
         except yaml.YAMLError as error:
             raise StackproofError(f"is no YAML: {error}", where=where) from error
-        top = _Keys(data, where)
-        kubernetes = _kubernetes(top.mapping("kubernetes"))
-        components = top.mapping("images")
-        images = {name: _image(components.mapping(name)) for name in components.data}
-        given = top.mapping("charts") if "charts" in top.data else _Keys({}, where)
-        charts = {name: _chart(given.mapping(name)) for name in given.data}
-        top.refuse_others()
+        if problems := list(_SCHEMA.iter_errors(data)):
+            raise _refused(problems, where)
+        given = data["kubernetes"]
+        kubernetes = Kubernetes(given["oldest"], given["newest"], given["kindNode"])
+        if version_key(kubernetes.oldest) > version_key(kubernetes.newest):
+            raise StackproofError(
+                f"kubernetes.oldest ({kubernetes.oldest}) is above newest ({kubernetes.newest})",
+                where=where,
+            )
+        images = {
+            name: Image(one["repository"], one["tag"], one.get("atLeast"))
+            for name, one in data["images"].items()
+        }
+        for name, image in images.items():
+            if image.at_least and version_key(image.tag) < version_key(image.at_least):
+                raise StackproofError(
+                    f"images.{name}.tag: {image.tag} is below {image.at_least}",
+                    where=where,
+                    todo="The comment at `atLeast` says why it must not be.",
+                )
+        charts = {name: Chart(**one) for name, one in data.get("charts", {}).items()}
         return cls(kubernetes, MappingProxyType(images), MappingProxyType(charts))
 
     def image(self, component: str) -> Image:
@@ -118,77 +161,10 @@ class Versions:
         return self.images[component]
 
 
-class _Keys:
-    """A mapping of the file, which knows its place and which of its keys were read."""
-
-    def __init__(self, data: Any, where: str, path: str = "") -> None:
-        if not isinstance(data, dict):
-            raise StackproofError(f"{path or 'the file'} must be a mapping", where=where)
-        self.data: dict[str, Any] = data
-        self.where = where
-        self.path = path
-        self._read: set[str] = set()
-
-    def name(self, key: str) -> str:
-        return f"{self.path}.{key}" if self.path else key
-
-    def mapping(self, key: str) -> _Keys:
-        self._read.add(key)
-        return _Keys(self.data.get(key), self.where, self.name(key))
-
-    def text(self, key: str, pattern: re.Pattern[str]) -> str:
-        """Return the string at `key`, which must match `pattern` as a whole."""
-        self._read.add(key)
-        value = self.data.get(key)
-        if not isinstance(value, str) or not pattern.fullmatch(value):
-            todo = "Put it in quotes." if isinstance(value, float) else None
-            raise StackproofError(
-                f"{self.name(key)}: {value!r} does not match {pattern.pattern}",
-                where=self.where,
-                todo=todo,
-            )
-        return value
-
-    def refuse_others(self) -> None:
-        """Raise where the mapping has a key that nobody asked for."""
-        if others := [key for key in self.data if key not in self._read]:
-            raise StackproofError(f"unknown key {self.name(str(others[0]))}", where=self.where)
-
-
-def _kubernetes(keys: _Keys) -> Kubernetes:
-    found = Kubernetes(
-        oldest=keys.text("oldest", _KUBERNETES),
-        newest=keys.text("newest", _KUBERNETES),
-        kind_node=keys.text("kindNode", _KIND_NODE),
+def _refused(problems: Sequence[jsonschema_rs.ValidationError], where: str) -> StackproofError:
+    said = (
+        f"{'.'.join(map(str, one.instance_path)) or 'the file'}: {one.message}" for one in problems
     )
-    keys.refuse_others()
-    if version_key(found.oldest) > version_key(found.newest):
-        raise StackproofError(
-            f"kubernetes.oldest ({found.oldest}) is above newest ({found.newest})",
-            where=keys.where,
-        )
-    return found
-
-
-def _image(keys: _Keys) -> Image:
-    found = Image(
-        repository=keys.text("repository", _REPOSITORY),
-        tag=keys.text("tag", _TAG),
-        at_least=keys.text("atLeast", _TAG) if "atLeast" in keys.data else None,
-    )
-    keys.refuse_others()
-    if found.at_least and version_key(found.tag) < version_key(found.at_least):
-        raise StackproofError(
-            f"{keys.name('tag')}: {found.tag} is below {found.at_least}",
-            where=keys.where,
-            todo="The comment at `atLeast` says why it must not be.",
-        )
-    return found
-
-
-def _chart(keys: _Keys) -> Chart:
-    found = Chart(
-        repository=keys.text("repository", _CHART_REPOSITORY), version=keys.text("version", _TAG)
-    )
-    keys.refuse_others()
-    return found
+    quotes = any(isinstance(one.instance, float) for one in problems)
+    todo = "Put it in quotes: YAML reads it as a number." if quotes else None
+    return StackproofError("; ".join(said), where=where, todo=todo)

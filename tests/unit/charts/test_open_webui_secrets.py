@@ -95,29 +95,6 @@ def rolled(before: Release, after: Release) -> set[str]:
     }
 
 
-@pytest.mark.parametrize("source", [{"secrets": GIVEN}, EXTERNAL], ids=["values", "external"])
-def test_exactly_the_keys_that_pods_read(checkout: Checkout, source: Mapping[str, Any]) -> None:
-    release = render(checkout, source)
-    assert made(release) == used(release) == GROUPS
-
-
-def test_every_optional_key_has_its_reader(checkout: Checkout) -> None:
-    release = render(checkout, EXTERNAL, OPTIONAL)
-    assert made(release) == used(release)
-    assert remote(release) == {
-        "soev-admin-password",
-        "soev-crawl4ai-api-token",
-        "soev-gateway-api-key",
-        "soev-gateway-password",
-        "soev-oauth",
-        "soev-openai-api-key",
-        "soev-postgres-password",
-        "soev-rag-openai-api-key",
-        "soev-searxng-secret-key",
-        "soev-webui-secret-key",
-    }
-
-
 def test_what_is_off_needs_no_key(checkout: Checkout) -> None:
     off = {
         "openWebui": {
@@ -134,31 +111,10 @@ def test_what_is_off_needs_no_key(checkout: Checkout) -> None:
     assert made(release) == used(release) == {"open-webui-secrets": {"webui-secret-key"}}
 
 
-def test_without_the_gateway_there_is_no_password(checkout: Checkout) -> None:
-    release = render(checkout, EXTERNAL, {"alloy": {"gateway": {"enabled": False}}})
-    assert made(release) == used(release)
-    assert "open-webui-alloy-secrets" not in made(release)
-
-
 def test_one_existing_secret_has_them_all(checkout: Checkout) -> None:
     release = render(checkout, {"secrets": {"existingSecret": "mine"}})
     assert made(release) == {}
     assert used(release) == {"mine": set().union(*GROUPS.values())}
-
-
-def test_external_secrets_read_the_clusters_store(checkout: Checkout) -> None:
-    prefixed = {"externalSecrets": {"keyPrefix": "open-webui", "refreshInterval": "5m"}}
-    release = render(checkout, EXTERNAL, prefixed)
-    assert {key.removeprefix("open-webui-") for key in remote(release)} == set().union(
-        *GROUPS.values()
-    )
-    for external in release.of_kind("ExternalSecret"):
-        assert external.api_version == "external-secrets.io/v1"
-        assert external["spec"]["refreshInterval"] == "5m"
-        store = {"name": "gcp-secret-manager", "kind": "ClusterSecretStore"}
-        assert external["spec"]["secretStoreRef"] == store
-        assert external.annotations == {"open-webui-stack/gcp-project": "project"}
-    assert release.of_kind("SecretStore") == ()
 
 
 def test_a_store_of_the_tenants_own(checkout: Checkout) -> None:
@@ -257,16 +213,6 @@ def test_reloader_watches_what_may_roll(checkout: Checkout) -> None:
         "open-webui-postgres": None,
         "open-webui-weaviate": None,
     }
-
-
-def test_the_password_of_the_database_is_in_no_url(checkout: Checkout) -> None:
-    release = render(checkout, EXTERNAL)
-    (container,) = containers(release.get("Deployment", "open-webui"))
-    env = release.env(container)
-    url = "postgresql://openwebui@open-webui-postgres.open-webui.svc:5432/openwebui"
-    assert env["DATABASE_URL"].value == url
-    assert env["PGPASSWORD"].key is not None
-    assert env["PGPASSWORD"].key.key == "postgres-password"
 
 
 def test_the_key_of_the_embeddings_goes_to_their_provider(checkout: Checkout) -> None:

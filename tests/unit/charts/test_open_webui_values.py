@@ -11,7 +11,6 @@ from stackproof.helm import renderer
 from stackproof.helm.manifests import Release
 from stackproof.helm.renderer import HelmError
 from stackproof.repo.checkout import Checkout
-from stackproof.repo.versions import Versions
 
 CONFIG = "openWebui.config"
 OTEL = f"{CONFIG}.telemetry.otel"
@@ -233,18 +232,6 @@ def test_long_release_names_fit(checkout: Checkout, length: int) -> None:
     assert max(len(m.name) for m in long.of_kind("StatefulSet")) <= 52
     # Cut alike, and still two different names.
     assert {m.ref for m in long}.isdisjoint({m.ref for m in other})
-
-
-def test_default_images_are_the_pinned_ones(checkout: Checkout) -> None:
-    versions = Versions.load(checkout)
-    made = render(checkout, {"crawl4ai": {"enabled": True}})
-    images = {
-        container["name"]: container["image"]
-        for workload in made.workloads()
-        for container in workload["spec"]["template"]["spec"]["containers"]
-    }
-    assert images == {name: str(versions.image(name)) for name in images}
-    assert set(images) == {"open-webui", "postgres", "weaviate", "searxng", "alloy", "crawl4ai"}
 
 
 def test_the_tenant_is_written_once(checkout: Checkout) -> None:

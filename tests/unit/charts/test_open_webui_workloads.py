@@ -25,8 +25,6 @@ OPTIONAL: dict[str, Any] = {
     "reranker": {"enabled": True, "image": {"tag": "1.0.0"}},
 }
 
-HTTP: dict[str, Any] = {"openWebui": {"config": {"telemetry": {"otel": {"protocol": "http"}}}}}
-
 
 def render(checkout: Checkout, *values: Mapping[str, Any], namespace: str = "tenant") -> Release:
     base = {
@@ -60,20 +58,6 @@ def variables(release: Release) -> dict[str, str | None]:
 
 
 # --- the application ---------------------------------------------------------------------------
-
-
-def test_probes_ask_what_they_should(checkout: Checkout) -> None:
-    container = application(render(checkout))
-    paths = {
-        name: container[name]["httpGet"]["path"]
-        for name in ("startupProbe", "livenessProbe", "readinessProbe")
-    }
-    # /health answers whatever happens to the database: a restart would not help it.
-    assert paths == {
-        "startupProbe": "/health",
-        "livenessProbe": "/health",
-        "readinessProbe": "/ready",
-    }
 
 
 @pytest.mark.parametrize(
@@ -112,25 +96,6 @@ def test_an_existing_claim_is_used(checkout: Checkout) -> None:
     assert release.of_kind("PersistentVolumeClaim") == ()
     volumes = pod(release, "Deployment", "open-webui")["volumes"]
     assert {"name": "data", "persistentVolumeClaim": {"claimName": "mine"}} in volumes
-
-
-def test_it_writes_only_to_its_volumes(checkout: Checkout) -> None:
-    release = render(checkout)
-    container = application(release)
-    assert container["securityContext"]["readOnlyRootFilesystem"] is True
-    mounts = {mount["mountPath"] for mount in container["volumeMounts"]}
-    assert mounts == {"/app/backend/data", "/tmp"}  # noqa: S108 — in a pod
-    env = variables(release)
-    assert str(env["STATIC_DIR"]).startswith("/tmp/")  # noqa: S108 — in a pod
-    # The image's files belong to the root group.
-    security = pod(release, "Deployment", "open-webui")["securityContext"]
-    assert (security["runAsUser"], security["runAsGroup"], security["fsGroup"]) == (1000, 0, 0)
-
-
-def test_one_pod_migrates_by_itself(checkout: Checkout) -> None:
-    release = render(checkout)
-    assert release.of_kind("Job", "PodDisruptionBudget") == ()
-    assert "ENABLE_DB_MIGRATIONS" not in variables(release)
 
 
 def test_replicas_leave_the_migration_to_a_job(checkout: Checkout) -> None:
@@ -208,34 +173,6 @@ def test_the_first_administrator(checkout: Checkout) -> None:
         render(checkout, {"openWebui": {"admin": {"email": ""}}, "ingress": ingress})
 
 
-def test_search_and_pages_go_through_the_gateway(checkout: Checkout) -> None:
-    assert variables(render(checkout))["SEARXNG_QUERY_URL"] == (
-        "http://open-webui-searxng.tenant.svc:8080/search"
-    )
-    release = render(checkout, OPTIONAL)
-    env = variables(release)
-    gateway = "http://open-webui-gateway.tenant.svc:8000"
-    assert env["SEARXNG_QUERY_URL"] == f"{gateway}/search"
-    assert env["EXTERNAL_WEB_LOADER_URL"] == f"{gateway}/extract"
-    assert env["EXTERNAL_DOCUMENT_LOADER_URL"] == gateway
-    assert env["RAG_EXTERNAL_RERANKER_URL"] == (
-        "http://open-webui-reranker.tenant.svc:8000/v1/rerank"
-    )
-    (container,) = containers(release.get("Deployment", "open-webui-gateway"))
-    found = release.env(container)
-    assert found["GATEWAY_SEARXNG_URL"].value == "http://open-webui-searxng.tenant.svc:8080/search"
-    assert found["CRAWL4AI_URL"].value == "http://open-webui-crawl4ai.tenant.svc:11235"
-
-
-def test_without_stores_it_uses_its_own(checkout: Checkout) -> None:
-    names = ("postgres", "weaviate", "searxng")
-    release = render(checkout, {name: {"enabled": False} for name in names})
-    env = variables(release)
-    assert {"DATABASE_URL", "PGPASSWORD", "VECTOR_DB", "SEARXNG_QUERY_URL"}.isdisjoint(env)
-    assert env["ENABLE_WEB_SEARCH"] == "false"
-    assert release.of_kind("StatefulSet") == ()
-
-
 def test_what_all_pods_get(checkout: Checkout) -> None:
     release = render(
         checkout,
@@ -256,13 +193,6 @@ def test_what_all_pods_get(checkout: Checkout) -> None:
         assert spec["tolerations"] == [{"key": "tenants", "operator": "Exists"}]
         assert spec["affinity"] == {"podAntiAffinity": {}}
         assert spec["enableServiceLinks"] is False
-
-
-def test_a_budget_for_each_with_a_second_pod(checkout: Checkout) -> None:
-    two = {"replicaCount": 2}
-    release = render(checkout, {"searxng": two, "alloy": two})
-    budgets = release.of_kind("PodDisruptionBudget")
-    assert {budget.name for budget in budgets} == {"open-webui-searxng", "open-webui-alloy"}
 
 
 # --- who can talk to whom ----------------------------------------------------------------------
@@ -290,17 +220,6 @@ def rules(release: Release, name: str, direction: str) -> Iterator[Mapping[str, 
         yield from policy["spec"].get(direction) or ()
 
 
-def inside(release: Release, name: str, direction: str) -> set[tuple[str, int]]:
-    """Return the components of the release, with ports, that policies let a component talk to."""
-    return {
-        (peer["podSelector"]["matchLabels"]["app.kubernetes.io/component"], port["port"])
-        for rule in rules(release, name, direction)
-        for peer in rule.get("from", rule.get("to"))
-        if set(peer) == {"podSelector"}
-        for port in rule["ports"]
-    }
-
-
 def outside(release: Release, name: str, direction: str) -> set[tuple[str, str, int]]:
     """Return namespace (or address), component and port of peers outside the release, but DNS."""
     found = set()
@@ -314,64 +233,6 @@ def outside(release: Release, name: str, direction: str) -> set[tuple[str, str, 
             who = pods.get("app.kubernetes.io/component", "")
             found |= {(where, who, port["port"]) for port in rule["ports"] if port["port"] != 53}
     return found
-
-
-WORLD = {("0.0.0.0/0", "", 443), ("::/0", "", 443)}
-
-
-def test_default_deny(checkout: Checkout) -> None:
-    deny = render(checkout).get("NetworkPolicy", "open-webui-default-deny")
-    assert deny["spec"] == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
-
-
-def test_exactly_these_may_talk(checkout: Checkout) -> None:
-    release = render(checkout)
-    wanted = {
-        "open-webui": {
-            ("postgres", 5432),
-            ("weaviate", 8080),
-            ("weaviate", 50051),
-            ("searxng", 8080),
-            ("alloy", 4317),
-        },
-        "postgres": set(),
-        "weaviate": set(),
-        "searxng": set(),
-        "alloy": set(),
-    }
-    assert {name: inside(release, name, "egress") for name in wanted} == wanted
-
-
-@pytest.mark.parametrize(
-    "values",
-    [{}, OPTIONAL, REPLICAS, HTTP],
-    ids=["default", "optional", "replicas", "http"],
-)
-def test_both_ends_let_it_through(checkout: Checkout, values: Mapping[str, Any]) -> None:
-    release = render(checkout, values)
-    names = [w.labels["app.kubernetes.io/component"] for w in release.workloads()]
-    out = {(a, b, port) for a in names for b, port in inside(release, a, "egress")}
-    into = {(a, b, port) for b in names for a, port in inside(release, b, "ingress")}
-    assert out == into
-
-
-def test_the_optional_services_are_reached_through_the_gateway(checkout: Checkout) -> None:
-    release = render(checkout, OPTIONAL)
-    assert inside(release, "gateway", "egress") == {("searxng", 8080), ("crawl4ai", 11235)}
-    assert {name for name, _ in inside(release, "open-webui", "egress")} == {
-        "postgres",
-        "weaviate",
-        "gateway",
-        "reranker",
-        "alloy",
-    }
-
-
-def test_nobody_outside_reaches_alloy(checkout: Checkout) -> None:
-    release = render(checkout, {"ingress": {"enabled": True, "host": "a.example"}})
-    assert outside(release, "alloy", "ingress") == set()
-    assert inside(release, "alloy", "ingress") == {("open-webui", 4317)}
-    assert outside(release, "open-webui", "ingress") == {("ingress-nginx", "", 8080)}
 
 
 def test_each_way_in_that_is_on_lets_its_own_in(checkout: Checkout) -> None:
@@ -389,76 +250,6 @@ def test_without_a_way_in_nobody_comes_in(checkout: Checkout) -> None:
     release = render(checkout)
     for name in ("open-webui", "postgres", "weaviate", "searxng", "alloy"):
         assert outside(release, name, "ingress") == set()
-
-
-def test_only_alloy_reaches_the_observability_stack(checkout: Checkout) -> None:
-    release = render(checkout)
-    assert outside(release, "alloy", "egress") == {("observability", "gateway", 8080)}
-    direct = render(checkout, {"alloy": {"gateway": {"enabled": False}}})
-    assert outside(direct, "alloy", "egress") == {
-        ("observability", "mimir", 9009),
-        ("observability", "loki", 3100),
-        ("observability", "tempo", 4318),
-    }
-    assert outside(release, "open-webui", "egress") == WORLD
-    assert outside(release, "searxng", "egress") == WORLD
-    assert outside(release, "postgres", "egress") == outside(release, "weaviate", "egress") == set()
-
-
-def test_pod_logs_reach_the_kubernetes_api(checkout: Checkout) -> None:
-    values = {
-        "alloy": {"podLogs": {"enabled": True}},
-        "networkPolicy": {"kubernetesApiCidrs": ["10.0.0.1/32"]},
-    }
-    assert outside(render(checkout, values), "alloy", "egress") == {
-        ("observability", "gateway", 8080),
-        ("10.0.0.1/32", "", 443),
-        ("10.0.0.1/32", "", 6443),
-    }
-
-
-def test_urls_elsewhere_are_let_out(checkout: Checkout) -> None:
-    values = {
-        "openWebui": {
-            "config": {
-                "openaiApiBaseUrl": "http://vllm.models.svc:8000/v1",
-                "ragOpenaiApiBaseUrl": "https://llm.example.org:8443/v1",
-                "telemetry": {
-                    "otel": {"endpoint": "https://otlp.example.org:4317", "insecure": False}
-                },
-            }
-        },
-        "searxng": {"enabled": False},
-        "networkPolicy": {
-            "extraEgress": [
-                {"to": [{"ipBlock": {"cidr": "10.9.9.9/32"}}], "ports": [{"port": 5432}]}
-            ]
-        },
-    }
-    release = render(checkout, REPLICAS, values)
-    assert outside(release, "open-webui", "egress") == {
-        ("models", "", 8000),
-        ("cache", "", 6379),
-        ("10.9.9.9/32", "", 5432),
-        *((cidr, "", port) for cidr in ("0.0.0.0/0", "::/0") for port in (8443, 4317)),
-    }
-    assert ("alloy", 4317) not in inside(release, "open-webui", "egress")
-
-
-def test_nothing_but_names_is_asked_of_private_addresses(checkout: Checkout) -> None:
-    release = render(checkout, OPTIONAL)
-    blocks = [
-        peer["ipBlock"]
-        for name in ("open-webui", "searxng", "crawl4ai", "reranker")
-        for rule in rules(release, name, "egress")
-        for peer in rule["to"]
-        if "ipBlock" in peer and {port["port"] for port in rule["ports"]} != {53}
-    ]
-    assert blocks
-    for block in blocks:
-        private = {"10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16"}
-        local = {"fc00::/7", "fe80::/10"}
-        assert set(block["except"]) >= (local if ":" in block["cidr"] else private)
 
 
 def test_policies_can_be_left_to_others(checkout: Checkout) -> None:
