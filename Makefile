@@ -11,6 +11,8 @@ READY := $(VENV)/.ready
 PYTEST := $(BIN)/pytest
 # Three times as many as there are cores, up to eight: end-to-end tests mostly wait.
 WORKERS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN); echo $$(( n < 3 ? 3 * n : 8 )))
+# Tests whose inputs have not changed since they passed are answered, unless FRESH is set.
+UNCHANGED = --unchanged=$(if $(FRESH),check,answer)
 CODE := src tests tools conftest.py
 
 SHELL := bash
@@ -27,6 +29,7 @@ help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@printf '\n  STACK=local|docker|kind|cluster   where test-e2e and demo run (now: %s)\n' '$(STACK)'
 	@printf '  ARGS=…                            passed on to pytest or stackproof\n'
+	@printf '  FRESH=1                           run tests even where nothing of theirs has changed\n'
 
 setup: $(READY) ## Make the virtual environment in .venv from requirements.lock
 
@@ -48,10 +51,10 @@ demo: $(READY) ## Start the stack from the charts, prove that tenants are isolat
 	@$(BIN)/stackproof demo --stack $(STACK) $(ARGS)
 
 test: programs ## Run all tests that need neither Docker nor a cluster
-	@$(PYTEST) tests/e2e tests/unit --stack local -n $(WORKERS) --dist loadgroup --no-loadscope-reorder $(ARGS)
+	@$(PYTEST) tests/e2e tests/unit --stack local -n $(WORKERS) --dist loadgroup --no-loadscope-reorder $(UNCHANGED) $(ARGS)
 
 test-unit: programs ## Run the unit tests: no network, seconds
-	@$(PYTEST) tests/unit -n logical --dist loadgroup $(ARGS)
+	@$(PYTEST) tests/unit -n logical --dist loadgroup $(UNCHANGED) $(ARGS)
 
 test-e2e: programs ## Run the end-to-end tests on STACK
 	@$(PYTEST) tests/e2e --stack $(STACK) $(ARGS)

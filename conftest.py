@@ -16,6 +16,8 @@ from stackproof.repo.versions import Versions
 #: Python does by default takes a quarter of a run.
 gc.set_threshold(50_000, 50, 100)
 
+pytest_plugins = ["tests.unchanged"]
+
 STACKS = ("local", "docker", "kind", "cluster")
 
 

@@ -26,6 +26,7 @@ from stackproof.kube.client import ApiError, Kube
 from stackproof.repo.checkout import Checkout
 from stackproof.stack.forward import Forward
 from stackproof.stack.install import CONTROLLERS, OPERATORS, Installer, objects
+from stackproof.stack.install import values as image_values
 from stackproof.stack.kind import PinnedKindCluster
 from stackproof.toolchain.images import ImageChoice, Images
 from stackproof.toolchain.postgresql import When
@@ -73,18 +74,20 @@ class Production(Users):
     Args:
         kind: The cluster.
         deployment: What is merged onto it.
+        tenant: Whose release is looked at.
     """
 
     kind: PinnedKindCluster
     deployment: Deployment
+    tenant: str = TENANT
     kube: Kube = field(init=False)
     password: str = field(default_factory=lambda: secrets.token_urlsafe(12))
     old_secrets: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.kube = self.kind.kube()
-        self.namespace = self.deployment.registry.get(TENANT).namespace
-        self.prefix = self.deployment.registry.get(TENANT).secret_prefix
+        entry = self.deployment.registry.get(self.tenant)
+        self.namespace, self.prefix = entry.namespace, entry.secret_prefix
         self._deployed: dict[str, ImageChoice] = {}
         self.installer = self.with_images({})
 
@@ -112,6 +115,19 @@ class Production(Users):
         )
         self.ready()
 
+    def install_earlier(self, chart: Path, values: Path) -> None:
+        """Install an earlier release of the chart, as a tenant of this cluster."""
+        own = self.kind.path / "earlier-values.yaml"
+        _, images = image_values(self.installer.choices)
+        keys = {"externalSecrets": {"keyPrefix": self.prefix}}
+        own.write_text(yaml.safe_dump(images) + yaml.safe_dump(keys))
+        self.installer.run_helm(
+            *("upgrade", "--install", TENANT_RELEASE, str(chart), "--namespace", self.namespace),
+            *("--values", str(values), "--values", str(own)),
+        )
+        self.installer.synced()
+        self.ready()
+
     def adopt(self) -> None:
         """Read from a cluster that was left what it was made with."""
         values = yaml.safe_load((self.kind.path / "old-values.yaml").read_text())
@@ -125,7 +141,7 @@ class Production(Users):
 
     def merge(self) -> None:
         """Deploy the merge with `helm upgrade`."""
-        self.installer.upgrade(TENANT_RELEASE, TENANT, "--server-side=false")
+        self.installer.upgrade(TENANT_RELEASE, self.tenant, "--server-side=false")
         self.installer.synced()
         self.ready()
 
@@ -236,6 +252,7 @@ def _health(kube: Kube, namespace: str) -> None:
     Raises:
         StackproofError: Nobody answers.
     """
-    (ingress,) = kube.listed("networking.k8s.io/v1", "Ingress", namespace)
-    service = ingress["spec"]["rules"][0]["http"]["paths"][0]["backend"]["service"]["name"]
+    ingresses = kube.listed("networking.k8s.io/v1", "Ingress", namespace)
+    paths = [each["spec"]["rules"][0]["http"]["paths"][0] for each in ingresses]
+    service = paths[0]["backend"]["service"]["name"] if paths else "open-webui"
     kube.text("GET", f"/api/v1/namespaces/{namespace}/services/{service}:http/proxy/health/db")

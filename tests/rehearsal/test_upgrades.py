@@ -1,4 +1,4 @@
-"""From each earlier release of the tenants' chart to this one, with users' data, in Docker."""
+"""From each earlier release of the tenants' chart to this one, with users' data."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from tests.rehearsal.conftest import say
 from tests.rehearsal.docked import Docked
+from tests.rehearsal.production import Production, choices
 from tests.rehearsal.test_data import KEYS
 from tests.rehearsal.users import ADMIN, CHATS
 
@@ -90,3 +91,33 @@ def test_an_upgrade_keeps_users_data(values: Path, docked: Docked, tmp_path: Pat
     say(f"{values.stem}: before {there}; after {after}; away for {seconds:.0f} s")
     assert list(there.lost(after)) == []
     assert docked.chats_of(ADMIN) == CHATS
+
+
+#: A tenant that began with this repository's chart; 0.1.0 is in test_merge.py.
+TENANT = "enterprise-a"
+
+
+@pytest.mark.parametrize(
+    "values", [each for each in EARLIER if each.stem not in SHAPED], ids=lambda path: path.stem
+)
+def test_an_upgrade_on_a_cluster_keeps_users_data(
+    values: Path, production: Production, tmp_path: Path
+) -> None:
+    tenant = Production(production.kind, production.deployment, tenant=TENANT)
+    tenant.with_images(choices(CHECKOUT, When.NOW))
+    tenant.installer.prerequisites()
+    tenant.install_earlier(chart_of(values, tmp_path), values)
+    tenant.fill()
+    there, claims = tenant.snapshot(), tenant.claims()
+    with tenant.downtime() as away:
+        tenant.merge()
+    after = tenant.snapshot()
+    say(f"{values.stem} on a cluster: {there}; {after}; away for {away.seconds:.0f} s")
+    assert not away.away, "its users still have no answer"
+    assert list(there.lost(after)) == []
+    assert claims.items() <= tenant.claims().items(), "a claim is another one, or gone"
+    assert tenant.orphans() == set()
+    assert tenant.chats_of(ADMIN) == CHATS
+    pods = tenant.pods()
+    tenant.merge()
+    assert tenant.pods() == pods, "the same once more replaces a pod"

@@ -1,0 +1,111 @@
+"""A test is answered only while nothing that it depends on has changed."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tests import unchanged
+from tests.unchanged import Inputs
+
+TEST = "tests/e2e/test_one.py"
+FILES = {
+    "conftest.py": 'pytest_plugins = ["unchanged"]\n',
+    "pyproject.toml": "[tool.pytest.ini_options]\npythonpath = ['.']\n",
+    "tests/used.py": "from .deeper import WORD as WORD\n",
+    "tests/deeper.py": "WORD = 'x'\n",
+    "tests/other.py": "",
+    "charts/values.yaml": "a: 1\n",
+    "docs/page.md": "",
+    TEST: "from tests.used import WORD\n\n\ndef test_word():\n    assert WORD == 'x'\n",
+}
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    """A small repository whose suite has the plugin."""
+    root = tmp_path / "repository"
+    for name, text in FILES.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    shutil.copy(unchanged.__file__, root / "unchanged.py")
+    subprocess.run(["git", "init", "-q", root], check=True)
+    (root / ".gitignore").write_text("__pycache__\n")
+    return root
+
+
+@pytest.mark.parametrize(
+    ("changed", "matters"),
+    [
+        (TEST, True),
+        ("tests/used.py", True),
+        ("tests/deeper.py", True),
+        ("tests/__init__.py", True),
+        ("tests/e2e/conftest.py", True),
+        ("tests/other.py", False),
+        ("conftest.py", True),
+        ("charts/values.yaml", True),
+        ("charts/new.yaml", True),
+        ("docs/page.md", False),
+    ],
+)
+def test_what_an_end_to_end_test_depends_on(repository: Path, changed: str, matters: bool) -> None:
+    before = Inputs(repository).key(TEST)
+    with (repository / changed).open("a") as file:
+        file.write("# changed\n")
+    assert (Inputs(repository).key(TEST) != before) is matters
+
+
+def test_documents_matter_to_unit_tests(repository: Path) -> None:
+    test = repository / "tests/unit/test_two.py"
+    test.parent.mkdir()
+    test.touch()
+    assert "docs/page.md" in Inputs(repository).of("tests/unit/test_two.py")
+
+
+def test_variables_matter(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = Inputs(repository).key(TEST)
+    monkeypatch.setenv("STACKPROOF_TEMPO", "/another/tempo")
+    assert Inputs(repository).key(TEST) != before
+
+
+def test_it_is_answered_until_something_changes(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STACKPROOF_CACHE", str(repository.parent / "cache"))
+    assert "1 passed" in _run(repository)
+    assert "1 unchanged" in _run(repository)
+    assert "1 passed" in _run(repository, "check")
+    (repository / "tests/deeper.py").write_text("WORD = 'y'\n")
+    assert "1 failed" in _run(repository)
+    assert "1 failed" in _run(repository), "only what passed is kept"
+
+
+@pytest.mark.parametrize(
+    "opens",
+    ["open('tests/other.py').close()", "import importlib; importlib.import_module('tests.other')"],
+    ids=["as a file", "by its name"],
+)
+def test_what_it_opens_beside_its_inputs_is_an_error(
+    repository: Path, opens: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STACKPROOF_CACHE", str(repository.parent / "cache"))
+    (repository / TEST).write_text(f"def test_word():\n    {opens}\n")
+    told = _run(repository, "check")
+    assert "1 failed" in told
+    assert "opens tests/other.py, which" in told
+
+
+def _run(repository: Path, mode: str = "answer") -> str:
+    options = ["-q", f"--unchanged={mode}", "-p", "no:cacheprovider", "-p", "no:pytest-kind"]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *options],
+        cwd=repository,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.stdout + done.stderr
