@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import urllib3
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from stackproof.backends.base import poll
@@ -165,13 +165,7 @@ _SPACE = "\t\n\v\f\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(
 )
 
 
-@settings(
-    max_examples=30,
-    deadline=None,
-    database=None,
-    derandomize=True,
-    suppress_health_check=list(HealthCheck),
-)
+@settings(max_examples=30)
 @given(_NAMES.filter(_valid), st.lists(_PASSWORDS, min_size=4, max_size=4))
 @example(("soev", "enterprise"), ["x" * 73, GOOD, GOOD, GOOD])
 @example(("soev", "enterprise"), [None, GOOD, GOOD, GOOD])

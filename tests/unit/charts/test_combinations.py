@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stackproof.checks import chain
@@ -29,13 +29,7 @@ CHARTS = Checkout.find().charts
 #: Mixtures of each chart, and how many a test tries.
 MIXED = {"lgtm": 400, "open-webui-stack": 1080}
 CHUNK = 65
-PROPERTY = settings(
-    max_examples=60,
-    deadline=None,
-    derandomize=True,
-    database=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
-)
+PROPERTY = settings(max_examples=60)
 
 
 @cache

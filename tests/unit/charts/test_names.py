@@ -47,7 +47,7 @@ _NAMES = st.one_of(
 )
 
 
-@settings(max_examples=400, deadline=None, database=None, derandomize=True)
+@settings(max_examples=400)
 @given(_NAMES)
 @example("a" * 34)
 @example("a" * 35)

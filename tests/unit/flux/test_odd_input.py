@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stackproof.errors import StackproofError
@@ -123,12 +123,7 @@ ODD: st.SearchStrategy[Any] = st.sampled_from(
 
 
 @pytest.mark.parametrize("file", FILES)
-@settings(
-    max_examples=3,
-    deadline=None,
-    derandomize=True,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
+@settings(max_examples=3)
 @given(data=st.data())
 def test_odd_values_at_any_place(
     plain: Checkout, before: Tree, file: str, data: st.DataObject
