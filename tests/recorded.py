@@ -11,6 +11,7 @@ from stackproof.backends.base import Request
 from stackproof.isolation import EntryPoint, Proof, pairs
 from stackproof.isolation.verdict import Finding, Observation, Observations, Violation, judge
 from stackproof.model import Signal
+from stackproof.report import Provenance
 
 APIS = tuple(
     api
@@ -91,6 +92,10 @@ def make_proof(
     )
 
 
+#: Of what the recorded proofs are.
+OF = Provenance(
+    tool="0.1.0", made="2026-01-31T12:00:00+00:00", commit="0123456789" * 4, dirty=False
+)
 THREE = ("soev", "enterprise-a", "enterprise-b")
 THOUSAND = tuple(f"tenant-{index:04}" for index in range(1000))
 

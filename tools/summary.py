@@ -21,11 +21,15 @@ def lines(folder: Path) -> Iterator[str]:
         report = json.loads(proof.read_bytes())
         numbers = ", ".join(f"{value} {key}" for key, value in report["summary"].items())
         yield f"| proof | **{report['verdict']}**: {numbers} |"
+        of = report["provenance"]
+        changed = ", with changes" if of["dirty"] else ""
+        where = report["stack"]["provider"]
+        yield f"| of | {where}, commit {of['commit']}{changed}, {of['made']} |"
     else:
         yield "| proof | did not get so far |"
     twins = folder / "twins.json"
     if twins.is_file():
-        records = json.loads(twins.read_bytes())
+        records = json.loads(twins.read_bytes())["twins"]
         missed = [record["name"] for record in records if record["caught_by"] is None]
         said = f"**uncaught: {', '.join(missed)}**" if missed else "all caught"
         yield f"| {len(records)} known faults put back | {said} |"

@@ -142,7 +142,7 @@ def pytest_terminal_summary(
 def proof(stack: Stack, checkout: Checkout) -> Proof:
     """One run of the proof with all tenants, signals and read APIs; its report is written."""
     found = prove(stack)
-    report.write(found, checkout.root / "build" / "report")
+    report.write(found, checkout.root / "build" / "report", report.Provenance.of(checkout))
     return found
 
 

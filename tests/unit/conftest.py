@@ -6,12 +6,11 @@ to build/report/renders.json.
 
 from __future__ import annotations
 
-import json
-
 import pytest
 from pytest_socket import disable_socket
 
 from stackproof.repo.checkout import Checkout
+from stackproof.report import Provenance, results
 
 RENDERS = "renders"
 
@@ -34,10 +33,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     distinct = {one for r in passed for name, ones in r.user_properties for one in ones}
     workers = int(getattr(config.option, "numprocesses", None) or 1)
     seconds = sum(report.duration for report in passed) / workers
-    target = Checkout.find(config.rootpath).root / "build" / "report" / "renders.json"
-    target.parent.mkdir(parents=True, exist_ok=True)
+    checkout = Checkout.find(config.rootpath)
     figures = {"distinct": len(distinct), "seconds": round(seconds, 1), "workers": workers}
-    target.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    results.write(checkout.root / "build" / "report", "renders", figures, Provenance.of(checkout))
     terminalreporter.write_line(
         f"{len(distinct):,} different renders broke no invariant, in {seconds:.1f} s "
         f"on {workers} worker(s)"

@@ -1,7 +1,7 @@
 """Attack a stack of its own, and show what became of each attack.
 
-Writes build/report/attacks.json, which the next report includes. Exit code: 0 all came out as they
-must, 1 one did not.
+Writes build/report/attacks.json, which the next report includes; of some attacks, into
+build/report/partial. Exit code: 0 all came out as they must, 1 one did not.
 """
 
 from __future__ import annotations
@@ -19,15 +19,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the attacks and print what became of them."""
-    import json
-
-    from stackproof import attacks, terminal
+    from stackproof import attacks, report, terminal
     from stackproof.flux.deployment import Deployment
     from stackproof.stack import providers
 
     checkout = Checkout.find()
     check_names("attack", args.names, [attack.name for attack in attacks.ATTACKS])
     console = terminal.console()
+    of = report.Provenance.of(checkout)
     providers.prepare("local", console)
     chosen = [each for each in attacks.ATTACKS if not args.names or each.name in args.names]
     records = []
@@ -46,9 +45,13 @@ def run(args: argparse.Namespace) -> int:
             if not outcome.ok:
                 told = "; ".join(outcome.harmed) or f"not {attack.expect}"
                 console.print(f"  {told}: {outcome.answer}", markup=False, soft_wrap=True)
-    target = checkout.root / "build" / "report" / "attacks.json"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(json.dumps(records, indent=1) + "\n", encoding="utf-8")
+    target = report.results.write(
+        checkout.root / "build" / "report",
+        "attacks",
+        {"of": len(attacks.ATTACKS), "attacks": records},
+        of,
+        whole=not args.names,
+    )
     failed = [record["name"] for record in records if not record["ok"]]
     console.print(
         f"\n{len(records)} attacks, {len(failed)} not as they must be\n{target}", soft_wrap=True

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from stackproof.options import chart
 from stackproof.repo.checkout import Checkout
+from stackproof.wording import percent
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -21,26 +22,35 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measure, print a line for each chart and for each branch that was missed."""
-    from stackproof import terminal
+    from stackproof import report, terminal
     from stackproof.values import coverage
+    from stackproof.values.coverage.page import page
 
     checkout = Checkout.find()
     charts = args.charts or sorted(file.parent for file in checkout.charts.glob("*/Chart.yaml"))
     console = terminal.console()
+    of = report.Provenance.of(checkout)
+    folder = args.report or checkout.root / "build" / "report"
     results = []
-    for folder in charts:
-        with console.status(f"rendering {folder.name}"):
-            one = coverage.measure(folder)
+    for each in charts:
+        with console.status(f"rendering {each.name}"):
+            one = coverage.measure(each)
         results.append(one)
         good = one.share >= coverage.THRESHOLD
         console.print(
             f"[{'green' if good else 'bold red'}]{'✔' if good else '✘'}[/] {one.name}: "
-            f"{one.covered} of {len(one.branches)} branches, {one.share:.1%}  "
+            f"{one.covered} of {len(one.branches)} branches, "
+            f"{percent(one.covered, len(one.branches))}  "
             f"[dim]{one.renders} renders, {len(one.left_out)} branches cannot happen[/]",
             soft_wrap=True,
         )
         for branch in one.missed:
             console.print(f"    {branch.template}:{branch.line}  {branch.text}", soft_wrap=True)
-    page = coverage.write(results, args.report or checkout.root / "build" / "report")
-    console.print(f"\nreport: {page}", style="dim", soft_wrap=True)
+    target = report.results.write(
+        folder, "coverage", coverage.record(results), of, whole=not args.charts
+    )
+    shown = target.with_suffix(".html")
+    with report.results.writing(shown.parent):
+        shown.write_text(page(results), encoding="utf-8")
+    console.print(f"\nreport: {shown}", style="dim", soft_wrap=True)
     return 0 if all(one.share >= coverage.THRESHOLD for one in results) else 1

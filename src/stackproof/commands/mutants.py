@@ -1,8 +1,9 @@
 """Change charts, values, configurations and Flux files at one place each: what do the checks miss?
 
-Writes build/report/mutants.json. Exit code: 0 at least 95 % are noticed, each survivor is explained
-in charts/mutants-allowed.yaml, all that is explained there does survive, and no check crashes;
-1 otherwise. A check that fails on the unchanged chart notices nothing.
+Writes build/report/mutants.json; of a smaller choice, into build/report/partial. Exit code: 0 at
+least 95 % are noticed, each survivor is explained in charts/mutants-allowed.yaml, all that is
+explained there does survive, and no check crashes; 1 otherwise. A check that fails on the unchanged
+chart notices nothing.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ from pathlib import Path
 from stackproof.errors import UsageError
 from stackproof.options import count
 from stackproof.repo.checkout import Checkout
+from stackproof.wording import percent
 
 _LEAST = 0.95
+_SAMPLE = 1300
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -27,9 +30,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--sample",
         type=count(),
-        default=1300,
+        default=_SAMPLE,
         metavar="N",
-        help="at most N, by the seed (default: 1300)",
+        help="at most N, by the seed (default: %(default)s)",
     )
     parser.add_argument("--all", action="store_true", help="every mutant: several thousand")
     parser.add_argument(
@@ -40,11 +43,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Judge the mutants, show the survivors, write the report."""
-    import json
-
     from rich.progress import Progress
 
-    from stackproof import mutants, terminal
+    from stackproof import mutants, report, terminal
     from stackproof.mutants.run import generate
     from stackproof.stack import providers
 
@@ -69,6 +70,7 @@ def run(args: argparse.Namespace) -> int:
     drawn = set(chosen)
     others = [m for m in every if whole and m.id in explained and m not in drawn]
     console = terminal.console()
+    of = report.Provenance.of(checkout)
     providers.prepare("local", console)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("mutants", total=len(chosen) + len(others))
@@ -76,9 +78,13 @@ def run(args: argparse.Namespace) -> int:
             root, chosen, others, jobs=args.jobs, on_result=lambda _: bar.advance(task)
         )
     stale = summary.stale if whole else ()
-    target = checkout.root / "build" / "report" / "mutants.json"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(json.dumps(summary.record(), indent=2) + "\n", encoding="utf-8")
+    target = report.results.write(
+        checkout.root / "build" / "report",
+        "mutants",
+        {"of": len(every), **summary.record()},
+        of,
+        whole=whole and not args.path and (args.all or args.sample >= _SAMPLE),
+    )
     for survivor in summary.unexplained:
         console.print(f"[bold red]✘ SURVIVED[/] in {', '.join(survivor.judgement.seen_in)}")
         console.print(survivor.mutant.diff(), markup=False, soft_wrap=True)
@@ -92,7 +98,7 @@ def run(args: argparse.Namespace) -> int:
         console.print(
             f"[yellow]{name}[/] fails without a mutant in {cases} scenarios: not asked there"
         )
-    share = "none" if summary.share is None else f"{summary.share:.1%}"
+    share = percent(summary.count(mutants.Fate.KILLED), summary.counted)
     console.print(
         f"\n{len(summary.results)} mutants: {counts}; {share} of those that are not "
         f"equivalent noticed, {len(summary.unexplained)} survivors and {len(stale)} explanations "

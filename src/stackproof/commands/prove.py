@@ -1,6 +1,7 @@
 """Prove on a stack that no tenant reads, writes or disturbs another's telemetry.
 
-Writes build/report/isolation.json and build/report/index.html.
+Writes build/report/isolation.json and build/report/index.html; of some tenants or read APIs, into
+build/report/partial.
 Exit code: 0 isolated, 1 leaking, 2 incomplete.
 """
 
@@ -124,6 +125,7 @@ def run(args: argparse.Namespace) -> int:
     if provider in OURS:
         _check_names(args.metrics_as, tenants, deployment.registry.names)
     providers.prepare(provider, console, alloys=not many)
+    of = report.Provenance.of(checkout)
     began = time.monotonic()
     with stack:
         ready = time.monotonic()
@@ -140,7 +142,8 @@ def run(args: argparse.Namespace) -> int:
         )
         decided = time.monotonic()
         report.show(proof, console)
-        page = report.write(proof, args.report or checkout.root / "build" / "report")
+        folder = args.report or checkout.root / "build" / "report"
+        page = report.write(proof, folder, of, whole=report.is_whole(proof, stack.tenants))
         if args.metrics_as:
             report.send_metrics(proof, stack, args.metrics_as)
     console.print(

@@ -1,6 +1,7 @@
 """Put every known fault back, one at a time, and show what catches it.
 
-Writes build/report/twins.json. Exit code: 0 all caught, 1 a fault that nothing catches.
+Writes build/report/twins.json; of some twins, into build/report/partial. Exit code: 0 all caught,
+1 a fault that nothing catches.
 """
 
 from __future__ import annotations
@@ -21,9 +22,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the twins and print the table."""
-    import json
-
-    from stackproof import terminal, twins
+    from stackproof import report, terminal, twins
     from stackproof.stack import providers
 
     checkout = Checkout.find()
@@ -33,6 +32,7 @@ def run(args: argparse.Namespace) -> int:
         return 0
     check_names("twin", args.names, [twin.name for twin in twins.TWINS])
     console = terminal.console()
+    of = report.Provenance.of(checkout)
     providers.prepare("local", console)
     records = []
     for twin in twins.TWINS:
@@ -47,9 +47,13 @@ def run(args: argparse.Namespace) -> int:
             f"{outcome.seconds:.1f} s[/]\n  {twin.fault}",
             soft_wrap=True,
         )
-    target = checkout.root / "build" / "report" / "twins.json"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(json.dumps(records, indent=2) + "\n", encoding="utf-8")
+    target = report.results.write(
+        checkout.root / "build" / "report",
+        "twins",
+        {"of": len(twins.TWINS), "twins": records},
+        of,
+        whole=not args.names,
+    )
     uncaught = [record["name"] for record in records if record["caught_by"] is None]
     console.print(
         f"\n{len(records)} faults, {len(records) - len(uncaught)} caught, "

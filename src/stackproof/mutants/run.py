@@ -57,10 +57,14 @@ class Summary:
         return sum(result.verdict is verdict for result in self.results)
 
     @property
+    def counted(self) -> int:
+        """How many are not equivalent."""
+        return len(self.results) - self.count(Fate.EQUIVALENT)
+
+    @property
     def share(self) -> float | None:
         """Killed mutants of those that are not equivalent, 0 to 1; None if all are."""
-        counted = len(self.results) - self.count(Fate.EQUIVALENT)
-        return self.count(Fate.KILLED) / counted if counted else None
+        return self.count(Fate.KILLED) / self.counted if self.counted else None
 
     @property
     def crashed(self) -> tuple[Result, ...]:

@@ -2,44 +2,52 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from stackproof.errors import StackproofError
+from stackproof.backends import PROVABLE
 from stackproof.isolation import Proof
 
-from .data import Extras, evidence_json, isolation_json, read_extras, write_json
+from . import results
+from .data import Extras, evidence_json, isolation_json, read_extras
 from .metrics import send_metrics
 from .page import page
+from .results import Provenance
 from .terminal import show
 
 __all__ = [
     "Extras",
+    "Provenance",
     "evidence_json",
+    "is_whole",
     "isolation_json",
     "page",
     "read_extras",
+    "results",
     "send_metrics",
     "show",
     "write",
 ]
 
 
-def write(proof: Proof, directory: Path, extras: Extras | None = None) -> Path:
+def is_whole(proof: Proof, deployed: Sequence[str]) -> bool:
+    """Tell whether all tenants were proven apart through all read APIs."""
+    asked = {api.api for api in proof.apis}
+    return set(proof.tenants) == set(deployed) and all(api.id in asked for api in PROVABLE)
+
+
+def write(proof: Proof, directory: Path, of: Provenance, *, whole: bool = True) -> Path:
     """Write `isolation.json`, `evidence.json` and `index.html`; return the path of the page.
 
-    `extras` default to what other commands left in the directory (twins, mutants, coverage).
+    Of a whole proof the page shows as well what other commands left in the directory (attacks,
+    twins, mutants, coverage). That of a part goes to the folder `partial`.
     """
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        extras = extras or read_extras(directory)
-        write_json(directory / "isolation.json", isolation_json(proof, extras.attacks))
-        write_json(directory / "evidence.json", evidence_json(proof))
-        target = directory / "index.html"
-        target.write_text(page(proof, extras), encoding="utf-8")
-    except OSError as error:
-        raise StackproofError(
-            f"cannot write the report: {error.strerror}",
-            where=str(error.filename or directory),
-            todo="free some space there, or choose another directory",
-        ) from error
+    extras = read_extras(directory, of) if whole else Extras()
+    # What was tried on other files says nothing of this proof.
+    attacks = () if "attacks" in extras.stale else extras.attacks
+    results.write(directory, "isolation", isolation_json(proof, attacks), of, whole=whole)
+    made = results.write(directory, "evidence", evidence_json(proof), of, whole=whole)
+    target = made.with_name("index.html")
+    with results.writing(target.parent):
+        target.write_text(page(proof, extras, of, whole=whole), encoding="utf-8")
     return target

@@ -7,16 +7,19 @@ needs to follow it: per API, per violation, per further check.
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from stackproof.backends import READ_APIS
-from stackproof.errors import StackproofError
 from stackproof.isolation import Proof
 from stackproof.isolation.verdict import Cell, Violation
+
+from . import results as results_
+from .results import Provenance
+
+_EXTRAS = ("attacks", "twins", "mutants", "coverage")
 
 #: Up to this many tenants every cell is listed, beyond it only those that are not as expected.
 ALL_CELLS = 20
@@ -26,47 +29,34 @@ MOST_CELLS = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Extras:
-    """Results of other commands, shown with the proof; each is what its JSON file holds."""
+    """Results of other commands, shown with the proof; each is what its JSON file holds.
+
+    `stale` says of those that are of other files than the proof of which they are; they prove
+    nothing of it.
+    """
 
     attacks: Sequence[Mapping[str, Any]] = ()
     twins: Sequence[Mapping[str, Any]] = ()
     mutants: Mapping[str, Any] = field(default_factory=dict)
     coverage: Mapping[str, Any] = field(default_factory=dict)
+    stale: Mapping[str, str] = field(default_factory=dict)
 
 
-def read_extras(directory: Path) -> Extras:
+def read_extras(directory: Path, of: Provenance) -> Extras:
     """Read what other commands left in the report's directory; what is not there is left out."""
+    results = {name: results_.read(directory / f"{name}.json") for name in _EXTRAS}
+    found = {name: result.found if result else {} for name, result in results.items()}
     return Extras(
-        _read(directory / "attacks.json", list, []),
-        _read(directory / "twins.json", list, []),
-        _read(directory / "mutants.json", dict, {}),
-        _read(directory / "coverage.json", dict, {}),
+        attacks=found["attacks"].get("attacks", ()),
+        twins=found["twins"].get("twins", ()),
+        mutants=found["mutants"],
+        coverage=found["coverage"],
+        stale={
+            name: f"{result.of.source}, of {result.of.made[:10]}"
+            for name, result in results.items()
+            if result and not result.of.same_source(of)
+        },
     )
-
-
-def _read(path: Path, kind: type, absent: Any) -> Any:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return absent
-    except ValueError as error:
-        raise StackproofError(
-            f"not valid JSON: {error}", where=str(path), todo="delete it and make it again"
-        ) from error
-    if not isinstance(value, kind):
-        raise StackproofError(
-            f"holds a {type(value).__name__}, not a {kind.__name__}",
-            where=str(path),
-            todo="delete it and make it again",
-        )
-    return value
-
-
-def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Write a file in one step, so that a reader never finds half of it."""
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    part.replace(path)
 
 
 def _cell(cell: Cell) -> dict[str, Any]:
@@ -89,6 +79,7 @@ def isolation_json(proof: Proof, attacks: Sequence[Mapping[str, Any]] = ()) -> d
         "run_id": proof.run_id,
         "started": proof.started.isoformat(timespec="milliseconds"),
         "duration_s": round(proof.duration_s, 3),
+        "target": proof.stack,
         "stack": {"provider": proof.provider, "versions": dict(proof.versions)},
         "tenants": list(proof.tenants),
         "signals": [signal.value for signal in proof.signals],

@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from stackproof.backends import READ_APIS
+from stackproof.backends import PROVABLE, READ_APIS
 from stackproof.isolation import Proof
 from stackproof.isolation.verdict import Finding, Violation
 from stackproof.model import Signal
+from stackproof.wording import percent
 
 from .data import ALL_CELLS, Extras
 from .picture import Panel, State, panels, state, ticks
 from .plots import spans
+from .results import Provenance
 from .wording import groups, headline, number
 
 #: At most this many violations are shown in full; the JSON beside the page holds them all.
@@ -67,7 +68,7 @@ class _CheckGroup:
     failed: tuple[Finding, ...]
 
 
-def page(proof: Proof, extras: Extras) -> str:
+def page(proof: Proof, extras: Extras, of: Provenance, *, whole: bool = True) -> str:
     """Return the page as HTML; whatever came from a backend is escaped."""
     drawn = panels(proof.matrix)
     small = len(proof.tenants) <= ALL_CELLS
@@ -75,6 +76,9 @@ def page(proof: Proof, extras: Extras) -> str:
     return _ENVIRONMENT.get_template("page.html.jinja").render(
         proof=proof,
         extras=extras,
+        of=of,
+        whole=whole,
+        provable=len(PROVABLE),
         headline=headline(proof),
         summary=proof.matrix.summary(),
         small=small,
@@ -93,6 +97,7 @@ def page(proof: Proof, extras: Extras) -> str:
             [(api.api, api.visible_p50_ms, api.visible_max_ms) for api in proof.apis],
             "ms",
         ),
+        stale=extras.stale,
         failed_attacks=[each for each in extras.attacks if not each.get("ok", True)],
         uncaught=[each for each in extras.twins if not each.get("caught_by")],
         excluded=[api for api in READ_APIS if api.excluded and api.signal in proof.signals],
@@ -169,11 +174,6 @@ def _groups(checks: Sequence[Finding]) -> list[_CheckGroup]:
         )
         for name, count in counts.items()
     ]
-
-
-def percent(part: Any, whole: Any) -> str:
-    """Return a share as `97 %`, or a dash where there is nothing to divide by."""
-    return f"{100 * float(part) / float(whole):.0f} %" if whole else "-"
 
 
 _ENVIRONMENT.filters["percent"] = percent

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from tests import chromium
-from tests.recorded import PROOFS, recorded
+from tests.recorded import OF, PROOFS, recorded
 
 from stackproof import report
 from stackproof.report import Extras
@@ -51,6 +51,7 @@ EXTRAS = Extras(
         ],
     },
     coverage={"charts": {"lgtm": {"branches": 8, "covered": 8}}},
+    stale={"coverage": "commit 0123456789ab, of 2026-01-01"},
 )
 
 # Each text's contrast with the first ground behind it that is not transparent, by WCAG 2.
@@ -96,7 +97,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A page for each recorded proof."""
     made = tmp_path_factory.mktemp("pages")
     for name in PROOFS:
-        (made / f"{name}.html").write_text(report.page(recorded(name), EXTRAS), encoding="utf-8")
+        (made / f"{name}.html").write_text(
+            report.page(recorded(name), EXTRAS, OF), encoding="utf-8"
+        )
     return made
 
 
@@ -193,7 +196,7 @@ def test_the_matrix_is_walked_by_keyboard_to_the_evidence(
     for part in ("loki.query-range", "came back", "curl --silent"):
         assert part in shown
     top = browser.run("document.querySelector(location.hash).getBoundingClientRect().top")
-    assert 0 <= top < 900
+    assert 0 <= round(top) < 900
 
 
 def test_states_differ_in_shape_not_only_in_colour(browser: chromium.Page, folder: Path) -> None:

@@ -11,7 +11,6 @@ import pytest
 
 from stackproof import mutants
 from stackproof.checks.invariants import INVARIANTS
-from stackproof.cli import main
 from stackproof.errors import StackproofError
 from stackproof.helm.externals import Rendered
 from stackproof.helm.manifests import Manifest, Release, freeze
@@ -172,14 +171,6 @@ def test_a_chart_that_renders_with_nothing_is_refused(chart: Path, tmp_path: Pat
     (chart / "templates" / "a.yaml").write_text('{{ required "a host is needed" .Values.host }}')
     with pytest.raises(StackproofError, match=r"none of its scenarios.*a host is needed"):
         Judge(chart, tmp_path / "work")
-
-
-@pytest.mark.parametrize("args", [["charts/nope"], ["--only", "typo"]])
-def test_what_matches_nothing_is_an_error(
-    args: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["mutants", *args]) == 2
-    assert args[-1] in capsys.readouterr().err
 
 
 def test_without_any_change_nothing_is_said_of_the_share() -> None:

@@ -6,33 +6,37 @@ import io
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import jsonschema_rs
 import pytest
 from rich.console import Console
-from tests.recorded import PROOFS, THOUSAND, THREE, make_proof, recorded
+from tests.recorded import OF, PROOFS, THOUSAND, THREE, make_proof, recorded
 
 from stackproof import report
+from stackproof.backends import PROVABLE
 from stackproof.errors import StackproofError
 from stackproof.isolation import Proof
 from stackproof.isolation.verdict import Finding, Verdict, Violation, ViolationKind
 from stackproof.model import Signal
-from stackproof.report.data import ALL_CELLS, Extras
+from stackproof.report import Extras, Provenance, results
+from stackproof.report.data import ALL_CELLS
 from stackproof.report.picture import Rectangle, State, coarser, merge, panels, ticks
 
 SCHEMA: Mapping[str, object] = {
     "type": "object",
     "additionalProperties": False,
     "required": [
-        *("run_id", "started", "duration_s", "stack", "tenants", "signals", "summary"),
+        *("run_id", "started", "duration_s", "target", "stack", "tenants", "signals", "summary"),
         *("cells", "attacks", "verdict"),
     ],
     "properties": {
         "run_id": {"type": "string", "minLength": 8},
         "started": {"type": "string", "pattern": r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+\+00:00$"},
         "duration_s": {"type": "number", "exclusiveMinimum": 0},
+        "target": {"type": "string", "minLength": 1},
         "stack": {
             "type": "object",
             "additionalProperties": False,
@@ -123,7 +127,7 @@ def test_every_cell_is_listed_for_few_tenants_and_only_the_odd_ones_for_many() -
 
 @pytest.mark.parametrize("name", PROOFS)
 def test_the_page_is_well_formed_and_needs_nothing_else(name: str) -> None:
-    text = report.page(recorded(name), Extras())
+    text = report.page(recorded(name), Extras(), OF)
     page = Page(text)
     assert page.open == []
     for tag, attributes in page.elements:
@@ -137,13 +141,13 @@ def test_the_page_is_well_formed_and_needs_nothing_else(name: str) -> None:
 
 def test_the_verdict_comes_first() -> None:
     for name in PROOFS:
-        heading = re.search(r"<h1>(.*?)</h1>", report.page(recorded(name), Extras()))
+        heading = re.search(r"<h1>(.*?)</h1>", report.page(recorded(name), Extras(), OF))
         assert heading
         assert heading[1] == name.split("-")[0]
 
 
 def test_every_cell_of_a_small_matrix_says_what_it_is_and_one_is_in_the_tab_order() -> None:
-    page = Page(report.page(recorded("leaking"), Extras()))
+    page = Page(report.page(recorded("leaking"), Extras(), OF))
     cells = [attributes for _, attributes in page.elements if "data-cell" in attributes]
     assert len(cells) == 27
     labels = [attributes["aria-label"] or "" for attributes in cells]
@@ -156,7 +160,7 @@ def test_every_cell_of_a_small_matrix_says_what_it_is_and_one_is_in_the_tab_orde
 
 
 def test_a_leak_links_to_what_was_asked_and_how_to_ask_again() -> None:
-    text = report.page(recorded("leaking"), Extras())
+    text = report.page(recorded("leaking"), Extras(), OF)
     page = Page(text)
     link = next(
         attributes["href"] for tag, attributes in page.elements if tag == "a" and attributes["href"]
@@ -191,7 +195,7 @@ def test_what_came_from_outside_is_escaped() -> None:
         mutants={"killed": 1, "survivors": [nasty]},
         coverage={"charts": {nasty: {"branches": 2, "covered": 1}}},
     )
-    text = report.page(proof, extras)
+    text = report.page(proof, extras, OF)
     assert "alert(1)" in text
     assert "<script>alert" not in text
     page = Page(text)
@@ -200,31 +204,102 @@ def test_what_came_from_outside_is_escaped() -> None:
 
 
 def test_results_of_other_commands_appear_when_they_are_there(tmp_path: Path) -> None:
-    without = report.write(recorded("isolated"), tmp_path).read_text(encoding="utf-8")
+    without = report.write(recorded("isolated"), tmp_path, OF).read_text(encoding="utf-8")
     assert 'id="twins"' not in without
-    (tmp_path / "twins.json").write_text('[{"name": "fixed-tenant", "caught_by": "e2e"}]')
-    (tmp_path / "mutants.json").write_text('{"killed": 41, "survived": 0, "equivalent": 2}')
-    (tmp_path / "coverage.json").write_text('{"charts": {"lgtm": {"branches": 8, "covered": 6}}}')
-    text = report.write(recorded("isolated"), tmp_path).read_text(encoding="utf-8")
+    results.write(tmp_path, "twins", {"twins": [{"name": "fixed-tenant", "caught_by": "e2e"}]}, OF)
+    results.write(tmp_path, "mutants", {"killed": 41, "survived": 0, "equivalent": 2}, OF)
+    figures = {"charts": {"lgtm": {"branches": 225, "covered": 224}}}
+    results.write(tmp_path, "coverage", figures, OF)
+    text = report.write(recorded("isolated"), tmp_path, OF).read_text(encoding="utf-8")
     assert "fixed-tenant" in text
     assert "41 noticed" in text
-    assert "75 %" in text
+    assert "99.5 %" in text
+    assert "100 %" not in text
+    assert 'class="stale"' not in text
     assert json.loads((tmp_path / "evidence.json").read_text())["entry_point"] == "alloy-grpc"
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        replace(OF, commit="f" * 40),
+        replace(OF, digests={"charts/lgtm": "sha256:1"}),
+        replace(OF, commit=None),
+    ],
+    ids=["commit", "charts", "unknown"],
+)
+def test_results_of_other_files_count_for_nothing(other: Provenance, tmp_path: Path) -> None:
+    """They are greyed out, say of what they are, and neither blame nor praise this proof."""
+    results.write(tmp_path, "attacks", {"attacks": [{"name": "x", "ok": False}]}, other)
+    results.write(tmp_path, "twins", {"twins": [{"name": "y", "caught_by": None}]}, other)
+    text = report.write(recorded("isolated"), tmp_path, OF).read_text(encoding="utf-8")
+    header = text.partition("</header>")[0]
+    assert "not as it must be" not in header
+    assert "caught by nothing" not in header
+    assert text.count('class="stale"') == 2
+    assert f"({other.source}, of 2026-01-31)" in text
+    assert json.loads((tmp_path / "isolation.json").read_text())["attacks"] == []
+    results.write(tmp_path, "attacks", {"attacks": [{"name": "x", "ok": False}]}, OF)
+    report.write(recorded("isolated"), tmp_path, OF)
+    assert json.loads((tmp_path / "isolation.json").read_text())["attacks"] != []
+
+
+def test_a_part_never_replaces_the_whole(tmp_path: Path) -> None:
+    report.write(recorded("isolated"), tmp_path, OF)
+    results.write(tmp_path, "twins", {"twins": [{"name": "a"}, {"name": "b"}]}, OF)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    part = results.write(tmp_path, "twins", {"twins": [{"name": "a"}]}, OF, whole=False)
+    page = report.write(make_proof(THREE[:2]), tmp_path, OF, whole=False)
+    assert {part.parent, page.parent} == {tmp_path / "partial"}
+    after = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    assert after == before
+    text = page.read_text(encoding="utf-8")
+    assert "A part only: 2 tenants through 4 of" in text
+    assert 'id="twins"' not in text
+
+
+def test_what_a_whole_proof_is() -> None:
+    proof = recorded("isolated")
+    assert not report.is_whole(proof, proof.tenants), "recorded with four read APIs"
+    every = tuple(replace(proof.apis[0], api=api.id) for api in PROVABLE)
+    whole = replace(proof, apis=every)
+    assert report.is_whole(whole, proof.tenants)
+    assert not report.is_whole(whole, (*proof.tenants, "acme"))
+
+
+def test_the_header_says_of_what_and_when() -> None:
+    proof = recorded("leaking")
+    for dirty, said in ((False, "commit 012345678901<"), (True, "commit 012345678901, changed")):
+        of = replace(OF, dirty=dirty)
+        header = report.page(proof, Extras(), of).partition("</header>")[0]
+        when = proof.started.strftime("%-d %B %Y, %H:%M UTC")
+        assert f"{proof.provider} ({proof.stack}), {when}, {said}" in header
+
+
+def test_every_result_says_of_what_it_is(tmp_path: Path) -> None:
+    report.write(recorded("isolated"), tmp_path, OF)
+    for name in ("isolation", "evidence"):
+        document = json.loads((tmp_path / f"{name}.json").read_text())
+        assert (document["schema"], document["whole"]) == (results.SCHEMA, True)
+        assert document["provenance"]["commit"] == OF.commit
 
 
 def test_a_broken_result_of_another_command_is_named(tmp_path: Path) -> None:
     (tmp_path / "twins.json").write_text("{")
     with pytest.raises(StackproofError, match=r"twins\.json: not valid JSON"):
-        report.write(recorded("isolated"), tmp_path)
-    (tmp_path / "twins.json").write_text("{}")
-    with pytest.raises(StackproofError, match=r"holds a dict, not a list"):
-        report.write(recorded("isolated"), tmp_path)
+        report.write(recorded("isolated"), tmp_path, OF)
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", '{"schema": 0, "twins": [{"name": "old"}]}'])
+def test_results_of_another_schema_are_not_read(text: str, tmp_path: Path) -> None:
+    (tmp_path / "twins.json").write_text(text)
+    assert 'id="twins"' not in report.write(recorded("isolated"), tmp_path, OF).read_text()
 
 
 def test_a_directory_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(StackproofError, match="cannot write the report"):
-        report.write(recorded("isolated"), tmp_path / "file" / "report")
+    with pytest.raises(StackproofError, match="cannot be written: Not a directory"):
+        report.write(recorded("isolated"), tmp_path / "file" / "report", OF)
 
 
 def test_the_large_picture_shows_one_leak_among_a_million_cells() -> None:

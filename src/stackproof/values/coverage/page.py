@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from stackproof.helm.renderer import Branch
+from stackproof.wording import percent
 
 from . import THRESHOLD, Coverage
 
@@ -44,7 +45,7 @@ class Template:
     @property
     def percent(self) -> str:
         """Covered branches of all."""
-        return _percent(self.branches - self.missed, self.branches)
+        return percent(self.branches - self.missed, self.branches)
 
 
 def page(results: Sequence[Coverage]) -> str:
@@ -52,7 +53,7 @@ def page(results: Sequence[Coverage]) -> str:
     charts = [
         {
             "name": one.name,
-            "percent": _percent(one.covered, len(one.branches)),
+            "percent": percent(one.covered, len(one.branches)),
             "good": one.share >= THRESHOLD,
             "branches": len(one.branches),
             "covered": one.covered,
@@ -66,11 +67,6 @@ def page(results: Sequence[Coverage]) -> str:
     return _ENVIRONMENT.get_template("page.html.jinja").render(
         charts=charts, threshold=f"{THRESHOLD:.0%}"
     )
-
-
-def _percent(part: int, whole: int) -> str:
-    # Rounded down: 100 % is said of nothing that misses a branch.
-    return f"{int(1000 * part / whole) / 10:g} %" if whole else "-"
 
 
 def _templates(one: Coverage) -> Iterator[Template]:

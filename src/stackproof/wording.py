@@ -1,0 +1,8 @@
+"""How figures are said."""
+
+from __future__ import annotations
+
+
+def percent(part: float, whole: float) -> str:
+    """Return a share as `97.3 %`, rounded down: 100 % is said of nothing that lacks something."""
+    return f"{int(1000 * part / whole) / 10:g} %" if whole else "-"
