@@ -85,7 +85,6 @@ ACCOUNTS: tuple[Twin, ...] = (
     Twin(
         name="something-in-a-tenants-namespace",
         fault="the platform runs something in a namespace that is a tenant's",
-        layer=Layer.UNIT,
         caught_by="flux.tenants-live-alone",
         reason=r"ServiceAccount/backups in enterprise-a .*: is in the namespace of tenant-",
         edits=[
@@ -101,7 +100,6 @@ ACCOUNTS: tuple[Twin, ...] = (
     Twin(
         name="a-users-secret-that-must-be-there",
         fault="one tenant's Secret that cannot be made keeps the gateway from starting",
-        layer=Layer.UNIT,
         caught_by="deployment.an-account-harms-its-owner-only",
         reason=r"the gateway does not start without \S+'s Secret gateway-user-",
         edits=[Edit(_GATEWAY, "                  optional: true\n", "")],
@@ -109,7 +107,6 @@ ACCOUNTS: tuple[Twin, ...] = (
     Twin(
         name="all-users-in-one-secret",
         fault="a key of one tenant that is missing keeps every password from rotating",
-        layer=Layer.UNIT,
         caught_by="deployment.an-account-harms-its-owner-only",
         reason=r"soev and enterprise-a are in one Secret|a key that is missing keeps others'",
         edits=[
@@ -123,7 +120,6 @@ ACCOUNTS: tuple[Twin, ...] = (
     Twin(
         name="alloy-keeps-the-old-password",
         fault="Alloy has its password from the environment: a rotated one needs a new pod",
-        layer=Layer.UNIT,
         caught_by="application.alloy-passes-everything-on-as-its-tenant",
         reason=r"reads its password from no mounted Secret: it keeps one that was rotated",
         edits=[
@@ -137,7 +133,6 @@ ACCOUNTS: tuple[Twin, ...] = (
     Twin(
         name="rotation-longer-than-alloy-waits",
         fault="the two sides of a password may differ for longer than a sender keeps what it sends",
-        layer=Layer.UNIT,
         caught_by="deployment.a-rotation-is-shorter-than-the-senders-patience",
         reason=r"soev: otelcol\.exporter\.otlphttp\.default drops .* for 1:00:00, and both sides",
         edits=[Edit("observability/gateway-values.yaml", "Interval: 15m", "Interval: 1h")],
@@ -145,7 +140,6 @@ ACCOUNTS: tuple[Twin, ...] = (
     Twin(
         name="pod-logs-dropped-while-a-password-is-rotated",
         fault="the writer of pod logs gives up after ten tries, eight minutes",
-        layer=Layer.UNIT,
         caught_by="deployment.a-rotation-is-shorter-than-the-senders-patience",
         reason=r"loki\.write\.default drops what it could not send for 0:08:31",
         edits=[
@@ -159,7 +153,6 @@ ACCOUNTS: tuple[Twin, ...] = (
     Twin(
         name="reloader-that-nobody-installs",
         fault="pods ask Reloader to replace them when a Secret changes, and there is none",
-        layer=Layer.UNIT,
         caught_by="flux.whoever-asks-is-reloaded",
         reason=r"Deployment/grafana in observability .*no Reloader watches observability",
         edits=[Edit("flux/infrastructure/kustomization.yaml", "  - reloader.yaml\n", "")],
@@ -167,7 +160,6 @@ ACCOUNTS: tuple[Twin, ...] = (
     Twin(
         name="reloader-that-does-not-look-at-tenants",
         fault="Reloader is installed and does not watch the tenants' namespaces",
-        layer=Layer.UNIT,
         caught_by="flux.whoever-asks-is-reloaded",
         reason=r"in enterprise-a .*no Reloader watches enterprise-a",
         edits=[
@@ -177,7 +169,6 @@ ACCOUNTS: tuple[Twin, ...] = (
     Twin(
         name="reloader-that-flux-undoes",
         fault="Reloader marks a Deployment where Flux corrects it: each rotation rolls for ever",
-        layer=Layer.UNIT,
         caught_by="flux.reloader-does-no-more-than-it-must",
         reason=r"changes what Flux corrects \(reloadStrategy\)",
         edits=[

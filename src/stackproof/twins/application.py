@@ -26,7 +26,6 @@ APPLICATION: tuple[Twin, ...] = (
     Twin(
         name="key-without-an-address",
         fault="the embeddings' key has no address of its own: the application chooses one",
-        layer=Layer.UNIT,
         caught_by="invariants.credentials-name-their-host",
         reason=r"gets RAG_OPENAI_API_KEY and no RAG_OPENAI_API_BASE_URL",
         edits=[
@@ -57,7 +56,6 @@ APPLICATION: tuple[Twin, ...] = (
     Twin(
         name="rolls-by-default",
         fault="Alloy's Deployment rolls with defaults, which server-side apply cannot take away",
-        layer=Layer.UNIT,
         caught_by="invariants.what-rolls-says-how",
         reason="Deployment/.*-alloy: could not become Recreate: say rollingUpdate",
         edits=[

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .base import Edit, Layer, Twin
+from .base import Edit, Twin
 
 _TEMPLATE = "charts/open-webui-stack/templates/backup.yaml"
 _PRODUCTION = "charts/open-webui-stack/values-prod.yaml"
@@ -13,7 +13,6 @@ BACKUPS: tuple[Twin, ...] = (
     Twin(
         name="no-backup-in-production",
         fault="production's values have no dump of the database, as they had none",
-        layer=Layer.UNIT,
         caught_by="platform.every-database-is-dumped",
         reason="nothing dumps StatefulSet/open-webui.*-postgres in open-webui",
         edits=[Edit(_PRODUCTION, "backup:\n  enabled: true\n", "backup:\n  enabled: false\n")],
@@ -21,7 +20,6 @@ BACKUPS: tuple[Twin, ...] = (
     Twin(
         name="backup-waited-for",
         fault="Flux waits for the dumps' claim, which is bound only when the first dump is taken",
-        layer=Layer.UNIT,
         caught_by="flux.releases-wait-for-no-unused-claim",
         reason="HelmRelease/open-webui in .* waits for PersistentVolumeClaim/.*-backup to be bound",
         edits=[
@@ -35,7 +33,6 @@ BACKUPS: tuple[Twin, ...] = (
     Twin(
         name="backup-suspended",
         fault="the CronJob is suspended",
-        layer=Layer.UNIT,
         caught_by="platform.every-database-is-dumped",
         reason="what dumps .* is suspended",
         edits=[Edit(_TEMPLATE, "  timeZone: Etc/UTC\n", "  timeZone: Etc/UTC\n  suspend: true\n")],
@@ -43,7 +40,6 @@ BACKUPS: tuple[Twin, ...] = (
     Twin(
         name="backup-on-sundays",
         fault="the database is dumped once a week",
-        layer=Layer.UNIT,
         caught_by="platform.every-database-is-dumped",
         reason="is not dumped daily: 17 2 \\* \\* 0",
         tenant={"backup": {"schedule": "17 2 * * 0"}},
@@ -51,7 +47,6 @@ BACKUPS: tuple[Twin, ...] = (
     Twin(
         name="backup-beside-the-data",
         fault="dumps are written to the database's own volume",
-        layer=Layer.UNIT,
         caught_by="platform.dumps-outlive-the-database",
         reason="which StatefulSet/.*-postgres mounts: one disk for both",
         edits=[
@@ -65,7 +60,6 @@ BACKUPS: tuple[Twin, ...] = (
     Twin(
         name="backup-in-the-pod",
         fault="dumps are written to an emptyDir",
-        layer=Layer.UNIT,
         caught_by="platform.dumps-outlive-the-database",
         reason="writes to no claim",
         edits=[
@@ -79,7 +73,6 @@ BACKUPS: tuple[Twin, ...] = (
     Twin(
         name="backup-deleted-with-the-release",
         fault="the dumps' claim is deleted with the release",
-        layer=Layer.UNIT,
         caught_by="platform.dumps-outlive-the-database",
         reason="which Helm deletes with the release",
         edits=[Edit(_TEMPLATE, "  annotations:\n    helm.sh/resource-policy: keep\n", "")],
@@ -87,7 +80,6 @@ BACKUPS: tuple[Twin, ...] = (
     Twin(
         name="backup-cannot-connect",
         fault="no NetworkPolicy lets the dump reach the database",
-        layer=Layer.UNIT,
         caught_by="invariants.what-policies-close-they-open",
         reason="CronJob/.*-backup.* calls port 5432 of StatefulSet/.*-postgres",
         edits=[Edit(_POLICIES, "  - {from: backup, to: postgres, ports: [postgres]}\n", "")],

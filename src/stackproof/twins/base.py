@@ -102,7 +102,7 @@ class Twin:
     name: str
     fault: str
     """What is wrong, in one sentence."""
-    layer: Layer
+    layer: Layer = Layer.UNIT
     caught_by: str
     """One of `CHECKS`: `registry`, `render`, `configs`, `isolation`, `delivered`,
     or REGISTRY.CHECK."""
@@ -143,6 +143,11 @@ class Twin:
             )
         finally:
             scratch.remove()
+
+
+def edited(name: str, fault: str, caught_by: str, reason: str, *edits: Edit, **more: Any) -> Twin:
+    """Return a fault that edits of files make; `more` are further fields of it."""
+    return Twin(name=name, fault=fault, caught_by=caught_by, reason=reason, edits=edits, **more)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,6 @@ def _link(name: str, fault: str, reason: str, edit: Edit, **more: Any) -> Twin:
     return Twin(
         name=name,
         fault=fault,
-        layer=Layer.UNIT,
         caught_by=_CHAIN,
         reason=reason,
         edits=[edit],
@@ -43,7 +42,6 @@ def _range(name: str, fault: str, reason: str, edit: Edit, **more: Any) -> Twin:
     return Twin(
         name=name,
         fault=fault,
-        layer=Layer.UNIT,
         caught_by=check,
         reason=reason,
         edits=[edit],

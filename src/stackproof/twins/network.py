@@ -2,33 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from .base import Edit, Layer, Twin
-
-
-def _shown(
-    name: str,
-    fault: str,
-    check: str,
-    reason: str,
-    *edits: Edit,
-    lgtm: Mapping[str, Any] | None = None,
-    tenant: Mapping[str, Any] | None = None,
-    layer: Layer = Layer.UNIT,
-) -> Twin:
-    return Twin(
-        name=name,
-        fault=fault,
-        layer=layer,
-        caught_by=check,
-        reason=reason,
-        edits=edits,
-        lgtm=lgtm or {},
-        tenant=tenant or {},
-    )
-
+from .base import Edit, Layer, Twin, edited
 
 _CACHE, _CLOUD_DNS = "169.254.20.10/32", "169.254.169.254/32"
 _SERVICES = ("34.118.224.0/20", "10.0.0.0/8", "100.64.0.0/10", "172.16.0.0/12", "192.168.0.0/16")
@@ -88,7 +65,7 @@ _GRAFANA_ROUTE = _ROUTE | {"host": "grafana.soev.ai"}
 _HALF = _ROUTE | {"allowFrom": [{"cidr": "130.211.0.0/22"}]}
 
 _WAYS_IN = (
-    _shown(
+    edited(
         "gateway-is-kept-out",
         "a gateway leads to the application, and the policy lets in the Ingress' controller only",
         _OPEN,
@@ -100,7 +77,7 @@ _WAYS_IN = (
         ),
         tenant={"ingress": {"enabled": False}, "httpRoute": _ROUTE},
     ),
-    _shown(
+    edited(
         "gateway-is-kept-out-of-grafana",
         "a gateway leads to Grafana, and the policy lets in the Ingress' controller only",
         _OPEN,
@@ -112,7 +89,7 @@ _WAYS_IN = (
         ),
         lgtm={"grafana": {"ingress": {"enabled": False}, "httpRoute": _GRAFANA_ROUTE}},
     ),
-    _shown(
+    edited(
         "gateway-component-is-kept-out",
         "the application calls the search gateway, and the gateway's policy does not let it in",
         _OPEN,
@@ -124,14 +101,14 @@ _WAYS_IN = (
         ),
         tenant={"gateway": {"enabled": True, "image": {"tag": "1.0.0"}}},
     ),
-    _shown(
+    edited(
         "health-checks-are-kept-out",
         "one of the two ranges of GKE's load balancers and health checks may call the application",
         _OPEN,
         r"HTTPRoute/open-webui .*only a part of the load balancers' addresses",
         tenant={"ingress": {"enabled": False}, "httpRoute": _HALF},
     ),
-    _shown(
+    edited(
         "nobody-may-come-in",
         "a gateway leads to the application, and nobody is named who may come in by it",
         "render",
@@ -139,7 +116,7 @@ _WAYS_IN = (
         tenant={"httpRoute": {**_ROUTE, "allowFrom": []}},
         layer=Layer.SCHEMA,
     ),
-    _shown(
+    edited(
         "route-to-no-port",
         "the HTTPRoute leads to a port that the Service has not",
         "invariants.references-resolve",
@@ -147,7 +124,7 @@ _WAYS_IN = (
         Edit("charts/open-webui-stack/templates/ingress.yaml", "port: 8080", "port: 80"),
         tenant={"httpRoute": _ROUTE},
     ),
-    _shown(
+    edited(
         "route-of-another-channel",
         "the HTTPRoute has a field of the experimental channel, which clusters drop in silence",
         "invariants.schema-valid",
@@ -159,7 +136,7 @@ _WAYS_IN = (
         ),
         tenant={"httpRoute": _ROUTE},
     ),
-    _shown(
+    edited(
         "two-tenants-routes-of-one-host",
         "two tenants' HTTPRoutes serve the same host",
         "flux.tenants-share-nothing",
@@ -171,7 +148,7 @@ _WAYS_IN = (
             "  allowFrom: [{namespace: gateways}]\ningress:\n",
         ),
     ),
-    _shown(
+    edited(
         "route-without-the-right",
         "a tenant's release makes an HTTPRoute, which its account may not",
         "flux.accounts-may-what-they-need",
@@ -187,7 +164,7 @@ _WAYS_IN = (
 )
 
 _KUBERNETES_API = (
-    _shown(
+    edited(
         "token-and-the-internet",
         "Alloy, which has a token of the Kubernetes API, may call the whole internet",
         "render",
@@ -195,14 +172,14 @@ _KUBERNETES_API = (
         tenant={"networkPolicy": {"kubernetesApiCidrs": ["0.0.0.0/0"]}},
         layer=Layer.SCHEMA,
     ),
-    _shown(
+    edited(
         "token-and-half-the-internet",
         "the internet in two halves, which no schema sees",
         "platform.the-kubernetes-api-is-not-the-internet",
         r"Deployment/open-webui-alloy in .* has a token of the Kubernetes API, and the internet",
         tenant={"networkPolicy": {"kubernetesApiCidrs": ["0.0.0.0/1", "128.0.0.0/1"]}},
     ),
-    _shown(
+    edited(
         "pod-logs-of-a-made-up-address",
         "the address of the Kubernetes API is made up: Alloy collects no pod logs",
         "platform.the-kubernetes-api-is-not-the-internet",
@@ -212,7 +189,7 @@ _KUBERNETES_API = (
 )
 
 _REPLICAS = (
-    _shown(
+    edited(
         "gateway-on-one-node",
         "both pods of the gateway may be on one node, and go with it",
         "invariants.replicas-are-apart",
@@ -223,7 +200,7 @@ _REPLICAS = (
             "topologyKey: zone",
         ),
     ),
-    _shown(
+    edited(
         "searches-on-one-node",
         "the pods of a tenant's search keep away from other pods than their own",
         "invariants.replicas-are-apart",
@@ -235,7 +212,7 @@ _REPLICAS = (
         ),
         tenant={"searxng": {"replicaCount": 2}},
     ),
-    _shown(
+    edited(
         "gateway-without-a-budget",
         "a drain may take both pods of the gateway at once",
         "invariants.budgets-let-nodes-drain",
@@ -249,7 +226,7 @@ NETWORK: tuple[Twin, ...] = (
     *_WAYS_IN,
     *_KUBERNETES_API,
     *_REPLICAS,
-    _shown(
+    edited(
         "span-metrics-go-nowhere",
         "scaled out, Tempo writes its span metrics to a namespace that Mimir is not in",
         "deployment.what-is-scaled-out-finds-itself",

@@ -5,32 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .base import Edit, Layer, Twin
+from .base import Edit, Layer, Twin, edited
 
 _LGTM = "charts/lgtm/templates"
 _TENANT = "charts/open-webui-stack/templates"
 _SOURCES = f"{_LGTM}/grafana-datasources.yaml"
-
-
-def _shown(
-    name: str,
-    seed: int | None,
-    fault: str,
-    check: str,
-    reason: str,
-    *edits: Edit,
-    layer: Layer = Layer.UNIT,
-) -> Twin:
-    """A fault that an edit of a file makes."""
-    return Twin(
-        name=name,
-        seed=seed,
-        fault=fault,
-        layer=layer,
-        caught_by=check,
-        reason=reason,
-        edits=edits,
-    )
 
 
 def _refused(
@@ -137,18 +116,16 @@ _VALUES: tuple[Twin, ...] = (
 )
 
 _REGISTRY: tuple[Twin, ...] = (
-    _shown(
+    edited(
         "prefix-of-the-platform",
-        None,
         "a tenant whose secrets' keys begin like the administrator's",
         "registry",
         r"secretPrefix 'lgtm' cannot be used",
         Edit("observability/tenants.yaml", "secretPrefix: enterprise-b", "secretPrefix: lgtm"),
         layer=Layer.SCHEMA,
     ),
-    _shown(
+    edited(
         "two-tenants-in-one-namespace",
-        None,
         "two tenants' Alloys in one namespace, where each reaches the other's",
         "registry",
         r"namespace 'enterprise-a' is already taken",
@@ -158,33 +135,32 @@ _REGISTRY: tuple[Twin, ...] = (
 )
 
 _BACKENDS: tuple[Twin, ...] = (
-    _shown(
+    edited(
         "mimir-on-another-port",
-        1,
         "the Service of Mimir has another port than everybody asks for",
         "deployment.references-resolve",
         r"mimir.*9009",
         Edit(f"{_LGTM}/mimir.yaml", '"port" 9009', '"port" 8080'),
+        seed=1,
     ),
-    _shown(
+    edited(
         "mimir-directories-overlap",
-        2,
         "the compactor works in the directory that holds the blocks",
         "deployment.directories-do-not-overlap",
         r"blocks_storage\.filesystem\.dir .* lies in compactor\.data_dir",
         Edit(f"{_LGTM}/mimir.yaml", "${DATA_DIR}/compactor", "${DATA_DIR}"),
+        seed=2,
     ),
-    _shown(
+    edited(
         "mimir-refuses-to-start",
-        2,
         "blocks and compactor in one directory, as Mimir itself sees it",
         "configs",
         r"mimir refuses its configuration",
         Edit(f"{_LGTM}/mimir.yaml", "${DATA_DIR}/compactor", "${DATA_DIR}/blocks"),
+        seed=2,
     ),
-    _shown(
+    edited(
         "mimir-federation-off",
-        2,
         "Mimir answers for one tenant at a time",
         "deployment.admins-can-name-several-tenants",
         r"mimir\.yaml: tenant_federation\.enabled is False",
@@ -193,42 +169,41 @@ _BACKENDS: tuple[Twin, ...] = (
             "tenant_federation:\n  enabled: true",
             "tenant_federation:\n  enabled: false",
         ),
+        seed=2,
     ),
-    _shown(
+    edited(
         "mimir-keeps-for-ever",
-        2,
         "no retention in Mimir: its default is for ever",
         "deployment.retention-is-in-force",
         r"mimir keeps soev's data for ever",
         Edit(f"{_LGTM}/mimir.yaml", "compactor_blocks_retention_period: {{ .retention }}\n", ""),
+        seed=2,
     ),
-    _shown(
+    edited(
         "mimir-writes-beside-its-volume",
-        None,
         "the blocks are written to the container's own file system",
         "deployment.data-lies-on-the-volume",
         r"blocks_storage\.filesystem\.dir is /var/blocks: lost with the pod",
         Edit(f"{_LGTM}/mimir.yaml", "${DATA_DIR}/blocks", "/var/blocks"),
     ),
-    _shown(
+    edited(
         "loki-keeps-for-ever",
-        3,
         "retention_period without compactor.retention_enabled",
         "deployment.retention-is-in-force",
         r"compactor\.retention_enabled is False",
         Edit(f"{_LGTM}/loki.yaml", "retention_enabled: true", "retention_enabled: false"),
+        seed=3,
     ),
-    _shown(
+    edited(
         "loki-does-not-know-where-to-delete",
-        3,
         "retention without delete_request_store, as Loki itself sees it",
         "configs",
         r"loki refuses its configuration: (.|\n)*delete-request-store",
         Edit(f"{_LGTM}/loki.yaml", "  delete_request_store: filesystem\n", ""),
+        seed=3,
     ),
-    _shown(
+    edited(
         "loki-one-tenant-at-a-time",
-        10,
         "the all-tenants data source of Loki has no federation behind it",
         "deployment.admins-can-name-several-tenants",
         r"loki\.yaml: querier\.multi_tenant_queries_enabled is False",
@@ -237,26 +212,25 @@ _BACKENDS: tuple[Twin, ...] = (
             "multi_tenant_queries_enabled: true",
             "multi_tenant_queries_enabled: false",
         ),
+        seed=10,
     ),
-    _shown(
+    edited(
         "loki-asks-nobody",
-        None,
         "auth_enabled is false in Loki",
         "deployment.multi-tenancy-is-on",
         r"loki\.yaml: auth_enabled is False",
         Edit(f"{_LGTM}/loki.yaml", "auth_enabled: true", "auth_enabled: false"),
     ),
-    _shown(
+    edited(
         "tempo-keeps-a-day",
-        4,
         "Tempo's default retention instead of the tenant's",
         "deployment.retention-is-in-force",
         r"tempo keeps soev's data 24h",
         Edit(f"{_LGTM}/tempo.yaml", "block_retention: {{ .retention }}", "block_retention: 24h"),
+        seed=4,
     ),
-    _shown(
+    edited(
         "no-metrics-from-traces",
-        10,
         "Tempo's metrics generator is off for tenants with limits of their own",
         "deployment.spans-make-metrics",
         r"tempo makes no service-graphs and span-metrics.* for soev",
@@ -265,10 +239,10 @@ _BACKENDS: tuple[Twin, ...] = (
             "processors: [service-graphs, span-metrics, local-blocks]",
             "processors: []",
         ),
+        seed=10,
     ),
-    _shown(
+    edited(
         "metrics-from-traces-for-one-tenant",
-        None,
         "a fixed X-Scope-OrgID on the generator's remote write wins over the trace's tenant",
         "deployment.spans-make-metrics",
         r"gets a fixed X-Scope-OrgID",
@@ -278,9 +252,8 @@ _BACKENDS: tuple[Twin, ...] = (
             "send_exemplars: true\n        headers: {X-Scope-OrgID: soev}",
         ),
     ),
-    _shown(
+    edited(
         "gossip-on-the-network",
-        None,
         "a key that Tempo does not know, beside the one that was meant",
         "configs",
         r"tempo refuses its configuration",
@@ -289,9 +262,8 @@ _BACKENDS: tuple[Twin, ...] = (
 )
 
 _ALLOY: tuple[Twin, ...] = (
-    _shown(
+    edited(
         "component-that-does-not-exist",
-        5,
         "otelcol.exporter.prometheusremotewrite is no component of Alloy",
         "configs",
         r'component name "otelcol\.exporter\.prometheusremotewrite"',
@@ -300,18 +272,18 @@ _ALLOY: tuple[Twin, ...] = (
             "otelcol.exporter.otlphttp",
             "otelcol.exporter.prometheusremotewrite",
         ),
+        seed=5,
     ),
-    _shown(
+    edited(
         "alloy-on-every-node",
-        6,
         "a DaemonSet: every node's Alloy collects every pod's lines",
         "deployment.each-alloy-is-its-tenant",
         r"enterprise-a has DaemonSet/open-webui-alloy",
         Edit(f"{_TENANT}/alloy.yaml", '"kind" "Deployment"', '"kind" "DaemonSet"'),
+        seed=6,
     ),
-    _shown(
+    edited(
         "service-without-otlp",
-        6,
         "Alloy's Service lacks 4317, where the application sends",
         "deployment.references-resolve",
         r"open-webui-alloy.*4317",
@@ -320,10 +292,10 @@ _ALLOY: tuple[Twin, ...] = (
             'include "open-webui-stack.ports" .name | fromYaml',
             'omit (include "open-webui-stack.ports" .name | fromYaml) "otlp-grpc"',
         ),
+        seed=6,
     ),
-    _shown(
+    edited(
         "everybody-is-soev",
-        7,
         "every tenant's Alloy sends as soev",
         "deployment.each-alloy-is-its-tenant",
         r"enterprise-a's Alloy sends as soev",
@@ -332,10 +304,10 @@ _ALLOY: tuple[Twin, ...] = (
             'value: {{ include "open-webui-stack.tenant" . | quote }}\n  {{- if $alloy.gateway',
             "value: soev\n  {{- if $alloy.gateway",
         ),
+        seed=7,
     ),
-    _shown(
+    edited(
         "tenant-that-nobody-renders",
-        8,
         "tenantId does not reach the application's resource attributes",
         "deployment.replicas-are-told-apart",
         r"soev: OTEL_RESOURCE_ATTRIBUTES does not say tenant\.id=soev",
@@ -344,13 +316,13 @@ _ALLOY: tuple[Twin, ...] = (
             '    (printf "tenant.id=%s" (include "open-webui-stack.tenant" .))\n',
             "",
         ),
+        seed=8,
     ),
 )
 
 _GRAFANA: tuple[Twin, ...] = (
-    _shown(
+    edited(
         "data-sources-ask-for-a-pattern",
-        9,
         "the all-tenants data sources ask for soev|enterprise-.*, which is no pattern",
         "deployment.data-sources-name-known-tenants",
         r"'enterprise-\.\*', which can be no tenant",
@@ -359,10 +331,10 @@ _GRAFANA: tuple[Twin, ...] = (
             '"title" "all tenants" "tenants" .)',
             '"title" "all tenants" "tenants" "soev|enterprise-.*")',
         ),
+        seed=9,
     ),
-    _shown(
+    edited(
         "tenant-that-grafana-does-not-show",
-        10,
         "no data sources for single tenants",
         "deployment.every-tenant-is-known-everywhere",
         r"tempo-soev is missing in Grafana's data sources",
@@ -371,10 +343,10 @@ _GRAFANA: tuple[Twin, ...] = (
             '{{- range .Values.tenants }}\n  {{- include "lgtm.grafana.sources"',
             '{{- range list }}\n  {{- include "lgtm.grafana.sources"',
         ),
+        seed=10,
     ),
-    _shown(
+    edited(
         "link-to-a-source-that-is-not-there",
-        10,
         "Tempo's service map points to a uid that nobody has",
         "deployment.references-resolve",
         r"prometheus",
@@ -383,26 +355,25 @@ _GRAFANA: tuple[Twin, ...] = (
             "serviceMap:\n      datasourceUid: mimir",
             "serviceMap:\n      datasourceUid: prometheus",
         ),
+        seed=10,
     ),
-    _shown(
+    edited(
         "viewer-chooses-the-tenant",
-        None,
         "data sources without X-Scope-OrgID pass on a viewer's own",
         "deployment.data-sources-name-known-tenants",
         r"sends no X-Scope-OrgID",
         Edit(_SOURCES, "httpHeaderName1: X-Scope-OrgID", "httpHeaderName1: X-Scope-Org"),
     ),
-    _shown(
+    edited(
         "url-that-leads-nowhere",
-        10,
         "Grafana asks a Service that does not exist",
         "deployment.references-resolve",
         r"mimir-gateway",
         Edit(f"{_LGTM}/grafana.yaml", '(list . "gateway" 8080)', '(list . "mimir-gateway" 80)'),
+        seed=10,
     ),
-    _shown(
+    edited(
         "password-in-a-manifest",
-        10,
         "Grafana's admin password in clear text",
         "invariants.no-secret-in-clear-text",
         r"GF_SECURITY_ADMIN_PASSWORD",
@@ -412,13 +383,13 @@ _GRAFANA: tuple[Twin, ...] = (
             "{name: {{ .Values.grafana.adminSecret | quote }}, key: admin-password}",
             "value: admin",
         ),
+        seed=10,
     ),
 )
 
 _APPLICATION: tuple[Twin, ...] = (
-    _shown(
+    edited(
         "one-endpoint-for-three-signals",
-        11,
         "over HTTP all three signals are posted to /",
         "deployment.the-application-reaches-its-alloy",
         r"metrics are posted to http://open-webui-alloy\S+:4317, which is not a path",
@@ -427,10 +398,10 @@ _APPLICATION: tuple[Twin, ...] = (
             "OTEL_OTLP_SPAN_EXPORTER: {{ $otel.protocol | quote }}",
             'OTEL_OTLP_SPAN_EXPORTER: "http"',
         ),
+        seed=11,
     ),
-    _shown(
+    edited(
         "insecure-is-forgotten",
-        11,
         "OTEL_EXPORTER_OTLP_INSECURE is false with http:// and gRPC",
         "deployment.the-application-reaches-its-alloy",
         r"traces are sent with TLS",
@@ -439,18 +410,18 @@ _APPLICATION: tuple[Twin, ...] = (
             "OTEL_EXPORTER_OTLP_INSECURE: {{ $otel.insecure | quote }}",
             'OTEL_EXPORTER_OTLP_INSECURE: "false"',
         ),
+        seed=11,
     ),
-    _shown(
+    edited(
         "replicas-in-one-series",
-        11,
         "no service.instance.id: replicas write to one and the same series",
         "deployment.replicas-are-told-apart",
         r"soev: no service\.instance\.id",
         Edit(f"{_TENANT}/_otel.tpl", '    "service.instance.id=$(POD_NAME)"\n', ""),
+        seed=11,
     ),
-    _shown(
+    edited(
         "tenants-with-the-same-secrets",
-        14,
         "every tenant reads the same remote keys",
         "deployment.tenants-share-nothing",
         r"soev and enterprise-a both have the remote key",
@@ -459,10 +430,10 @@ _APPLICATION: tuple[Twin, ...] = (
             'key: {{ printf "%s-%s" $prefix $key | quote }}',
             "key: open-webui-{{ $key }}",
         ),
+        seed=14,
     ),
-    _shown(
+    edited(
         "key-that-nobody-maps",
-        15,
         "the ExternalSecret lacks a key that a pod asks for: it cannot start",
         "deployment.references-resolve",
         r"rag-openai-api-key",
@@ -471,10 +442,10 @@ _APPLICATION: tuple[Twin, ...] = (
             "rag-openai-api-key: ragOpenaiApiKey",
             "rag-openai-key: ragOpenaiApiKey",
         ),
+        seed=15,
     ),
-    _shown(
+    edited(
         "rotation-that-reaches-nobody",
-        16,
         "with External Secrets nothing rolls the pods when a key rotates",
         "deployment.rotation-rolls-what-may-roll",
         r"keeps the old value of open-webui-",
@@ -483,10 +454,10 @@ _APPLICATION: tuple[Twin, ...] = (
             "secret.reloader.stakater.com/reload:",
             "checksum/secret:",
         ),
+        seed=16,
     ),
-    _shown(
+    edited(
         "new-bytes-at-every-render",
-        16,
         "something random is rendered: every upgrade changes it",
         "deployment.rendering-twice-gives-the-same",
         r"ConfigMap/open-webui-config in enterprise-a differs",
@@ -495,10 +466,10 @@ _APPLICATION: tuple[Twin, ...] = (
             'ENABLE_OTEL: "true"',
             'ENABLE_OTEL: "true"\nSALT: {{ randAlphaNum 8 }}',
         ),
+        seed=16,
     ),
-    _shown(
+    edited(
         "another-password-than-the-gateway-knows",
-        None,
         "the gateway hashes another remote key than the tenant sends",
         "deployment.a-tenant-and-the-gateway-mean-the-same-password",
         r"soev sends \['open-webui-gateway-password'\], the gateway expects",
@@ -511,17 +482,15 @@ _APPLICATION: tuple[Twin, ...] = (
 )
 
 _PODS: tuple[Twin, ...] = (
-    _shown(
+    edited(
         "backend-that-runs-as-root",
-        None,
         "a pod that the restricted standard refuses",
         "invariants.restricted-pod-security",
         r"StatefulSet/mimir",
         Edit(f"{_LGTM}/_helpers.tpl", "runAsNonRoot: true", "runAsNonRoot: false"),
     ),
-    _shown(
+    edited(
         "everybody-may-call-a-backend",
-        22,
         "the policy of Mimir lets every pod of the cluster in",
         "deployment.only-the-gateway-reaches-a-backend",
         r"NetworkPolicy/mimir lets in \{'namespaceSelector': \{\}\}",
@@ -531,10 +500,10 @@ _PODS: tuple[Twin, ...] = (
             '{{- with include "lgtm.mimirPeers" . | trim }}\n  ingress:\n    - from:\n'
             "        - namespaceSelector: {}\n",
         ),
+        seed=22,
     ),
-    _shown(
+    edited(
         "alloy-shut-out",
-        None,
         "the gateway's policy knows the tenants' Alloys by another label",
         "deployment.references-resolve",
         r"NetworkPolicy/gateway",

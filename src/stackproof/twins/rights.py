@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .base import Edit, Layer, Twin
+from .base import Edit, Twin, edited
 
 _RBAC = "flux/base/open-webui/rbac.yaml"
 _ALLOY = "charts/open-webui-stack/templates/alloy.yaml"
@@ -26,48 +26,37 @@ kind: ServiceAccount
 """
 
 
-def _twin(name: str, fault: str, check: str, reason: str, *edits: Edit) -> Twin:
-    return Twin(
-        name=name,
-        fault=fault,
-        layer=Layer.UNIT,
-        caught_by=check if check == "delivered" else f"flux.{check}",
-        reason=reason,
-        edits=edits,
-    )
-
-
 def _bound(kind: str, role: str, name: str, subject: str, who: str) -> Edit:
     text = _BINDING.format(kind=kind, role=role, name=name, subject=subject, who=who)
     return Edit(_RBAC, "apiVersion: v1\nkind: ServiceAccount\n", text)
 
 
 RIGHTS: tuple[Twin, ...] = (
-    _twin(
+    edited(
         "release-as-the-cluster's-administrator",
         "a tenant's Flux account is bound to cluster-admin",
-        "accounts-may-what-they-need",
+        "flux.accounts-may-what-they-need",
         r"in enterprise-a: may \* \(all that ClusterRole/cluster-admin gathers\)",
         Edit(_RBAC, _ROLE, "  kind: ClusterRole\n  name: cluster-admin\n"),
     ),
-    _twin(
+    edited(
         "release-with-the-rights-of-every-operator",
         "a tenant's Flux account is bound to ClusterRole admin, to which operators add their kinds",
-        "accounts-may-what-they-need",
+        "flux.accounts-may-what-they-need",
         r"ServiceAccount/flux in open-webui: may \* \(all that ClusterRole/admin gathers\)",
         Edit(_RBAC, _ROLE, "  kind: ClusterRole\n  name: admin\n"),
     ),
-    _twin(
+    edited(
         "release-that-may-all-in-its-namespace",
         "the role of a tenant's Flux account has a wildcard",
-        "accounts-may-what-they-need",
+        "flux.accounts-may-what-they-need",
         r"may create \* of apps, which its release does not need",
         Edit(_RBAC, "resources: [deployments, statefulsets]", 'resources: ["*"]'),
     ),
-    _twin(
+    edited(
         "release-that-may-give-more-than-it-has",
         "the role of a tenant's Flux account may escalate",
-        "accounts-may-what-they-need",
+        "flux.accounts-may-what-they-need",
         r"may escalate roles of rbac\.authorization\.k8s\.io, which its release does not need",
         Edit(
             _RBAC,
@@ -76,10 +65,10 @@ RIGHTS: tuple[Twin, ...] = (
             "    verbs: [get, list, watch, create, update, patch, delete, bind, escalate]",
         ),
     ),
-    _twin(
+    edited(
         "release-that-may-take-another's-token",
         "the role of a tenant's Flux account may make tokens of other accounts",
-        "accounts-may-what-they-need",
+        "flux.accounts-may-what-they-need",
         r"may create serviceaccounts/token, which its release does not need",
         Edit(
             _RBAC,
@@ -87,10 +76,10 @@ RIGHTS: tuple[Twin, ...] = (
             '  - {apiGroups: [""], resources: [serviceaccounts/token], verbs: [create]}\n',
         ),
     ),
-    _twin(
+    edited(
         "release-that-may-make-steps",
         "a release may make Kustomizations, which Flux applies as the cluster's administrator",
-        "accounts-may-what-they-need",
+        "flux.accounts-may-what-they-need",
         r"may create kustomizations of kustomize\.toolkit\.fluxcd\.io, which its release does not",
         Edit(
             _RBAC,
@@ -100,24 +89,24 @@ RIGHTS: tuple[Twin, ...] = (
             "    verbs: [create]\n",
         ),
     ),
-    _twin(
+    edited(
         "release-without-a-right",
         "the role of a tenant's Flux account lacks a kind that the chart renders",
-        "accounts-may-what-they-need",
+        "flux.accounts-may-what-they-need",
         r"may not create configmaps, which its release needs",
         Edit(_RBAC, _CONFIGMAPS, "resources: [persistentvolumeclaims,"),
     ),
-    _twin(
+    edited(
         "release-that-cannot-grant",
         "the account lacks what Alloy's Role gives: the API server refuses to make that Role",
-        "accounts-may-what-they-need",
+        "flux.accounts-may-what-they-need",
         r"may not get pods/log, which its release needs",
         Edit(_RBAC, "    resources: [pods/log]\n", "    resources: [pods/status]\n"),
     ),
-    _twin(
+    edited(
         "application-that-may-what-helm-may",
         "the application's pods run as the account that installs them",
-        "accounts-may-what-they-need",
+        "flux.accounts-may-what-they-need",
         r"is what Deployment/open-webui-alloy runs as",
         Edit(
             "charts/open-webui-stack/templates/_helpers.tpl",
@@ -125,45 +114,45 @@ RIGHTS: tuple[Twin, ...] = (
             '"flux" | quote',
         ),
     ),
-    _twin(
+    edited(
         "rights-for-everybody",
         "a role is bound to a group that every account is in",
-        "rights-are-given-to-accounts",
+        "flux.rights-are-given-to-accounts",
         r"gives rights to Group/system:serviceaccounts, whoever that is",
         _bound("Role", "Role", "release", "Group", "system:serviceaccounts"),
     ),
-    _twin(
+    edited(
         "rights-in-the-whole-cluster",
         "a ClusterRoleBinding in a tenant's folder",
-        "rights-are-given-to-accounts",
+        "flux.rights-are-given-to-accounts",
         r"ClusterRoleBinding/more .*gives rights in the whole cluster to flux",
         _bound("ClusterRole", "ClusterRole", "view", "ServiceAccount", "flux"),
     ),
-    _twin(
+    edited(
         "alloy-reads-secrets",
         "Alloy's Role lets it read the tenant's secrets",
-        "pods-may-what-they-need",
+        "flux.pods-may-what-they-need",
         r"its account open-webui-alloy may get secrets, which it does not need",
         Edit(_ALLOY, "    resources: [pods]\n", "    resources: [pods, secrets]\n"),
     ),
-    _twin(
+    edited(
         "alloy-may-not-read-logs",
         "Alloy's Role lacks pods/log: no log of a pod arrives",
-        "pods-may-what-they-need",
+        "flux.pods-may-what-they-need",
         r"its account open-webui-alloy may not get pods/log, which it needs",
         Edit(_ALLOY, "    resources: [pods/log]\n", "    resources: [pods/status]\n"),
     ),
-    _twin(
+    edited(
         "everything-in-a-namespace-may-read",
         "a role is bound to all accounts of the tenant's namespace",
-        "pods-may-what-they-need",
+        "flux.pods-may-what-they-need",
         r"its account \S+ may create secrets, which it does not need",
         _bound("Role", "Role", "release", "Group", "system:serviceaccounts:${NAMESPACE}"),
     ),
-    _twin(
+    edited(
         "image-of-a-post-renderer",
         "a post-renderer puts an image without a version into what the chart renders",
-        "pinned",
+        "flux.pinned",
         r"image \S*caddy\S*:latest is not pinned",
         Edit(
             "flux/observability/helmrelease.yaml",
@@ -176,7 +165,7 @@ RIGHTS: tuple[Twin, ...] = (
 )
 
 DELIVERED: tuple[Twin, ...] = (
-    _twin(
+    edited(
         "policy-of-a-post-renderer",
         "a post-renderer opens Mimir to everybody: what is checked is not what is applied",
         "delivered",
@@ -192,7 +181,7 @@ DELIVERED: tuple[Twin, ...] = (
             "  valuesFrom:\n",
         ),
     ),
-    _twin(
+    edited(
         "release-of-another-name",
         "a HelmRelease with a target namespace and no name of its own: all is called otherwise",
         "delivered",

@@ -64,7 +64,6 @@ def _unfit(
     return Twin(
         name=name,
         fault=fault,
-        layer=Layer.UNIT,
         caught_by="deployment.sizes-fit-the-limits",
         reason=reason,
         edits=edits,
