@@ -333,7 +333,7 @@ class Release:
         if not source:
             known = {n: v.value for n, v in before.items() if v.value is not None}
             return EnvVar(name, value=expand(entry.get("value") or "", known))
-        key = _key_of(source)
+        key = key_of(source)
         if key is None:
             wanted = source.get("fieldRef") or source.get("resourceFieldRef") or {}
             path = wanted.get("fieldPath") or wanted.get("resource") or ""
@@ -346,7 +346,7 @@ class Release:
         return EnvVar(name, key=key)
 
 
-def _key_of(source: Mapping[str, Any]) -> Key | None:
+def key_of(source: Mapping[str, Any]) -> Key | None:
     """Return the key that an `env[].valueFrom` names."""
     for field_name, kind in (("configMapKeyRef", "ConfigMap"), ("secretKeyRef", "Secret")):
         ref = source.get(field_name)

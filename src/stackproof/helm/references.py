@@ -20,6 +20,7 @@ import yaml
 
 from . import endpoints
 from .manifests import WORKLOAD_KINDS, Manifest, Release, backends, containers, expand, pod_template
+from .uses import uses
 
 Named = tuple[str, str]
 """Namespace and name."""
@@ -164,20 +165,12 @@ def _problem(check_name: str, manifest: Manifest, path: str, reason: str) -> Bro
 # --- ConfigMaps, Secrets, volumes, accounts ---------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class _Use:
-    """A use of a ConfigMap or Secret; key "" is the whole."""
-
-    kind: str
-    name: str
-    key: str
-    path: str
-
-
 def _unresolved_keys(cluster: Cluster) -> Iterator[BrokenReference]:
     """Find ConfigMaps, Secrets and keys in them that nothing makes."""
     for pod in cluster.pods:
-        for use in _uses(pod):
+        for use in uses(pod.workload):
+            if use.optional:
+                continue
             keys = cluster.keys.get((use.kind, pod.namespace, use.name), frozenset())
             if (use.kind, pod.namespace, use.name) not in cluster.keys:
                 reason = f"nothing makes the {use.kind} {use.name}"
@@ -187,49 +180,6 @@ def _unresolved_keys(cluster: Cluster) -> Iterator[BrokenReference]:
             else:
                 continue
             yield _problem("key", pod.workload, use.path, reason)
-
-
-def _uses(pod: PodTemplate) -> Iterator[_Use]:
-    for secret in pod.spec.get("imagePullSecrets") or ():
-        yield _Use("Secret", secret["name"], "", "imagePullSecrets")
-    for volume in pod.spec.get("volumes") or ():
-        path = f"volumes[{volume['name']}]"
-        sources = [volume, *((volume.get("projected") or {}).get("sources") or ())]
-        for kind, field_name, name_field in (
-            ("ConfigMap", "configMap", "name"),
-            ("Secret", "secret", "secretName"),
-        ):
-            for source in sources:
-                part = source.get(field_name)
-                if part and not part.get("optional"):
-                    name = part.get(name_field) or part.get("name") or ""
-                    keys = [item["key"] for item in part.get("items") or ()]
-                    for key in keys or [*_sub_paths(pod, volume["name"]), ""]:
-                        yield _Use(kind, name, key, path)
-    for container in containers(pod.workload):
-        yield from _env_uses(container)
-
-
-def _sub_paths(pod: PodTemplate, volume: str) -> Iterator[str]:
-    for container in containers(pod.workload):
-        for mount in container.get("volumeMounts") or ():
-            if mount["name"] == volume and mount.get("subPath"):
-                yield mount["subPath"]
-
-
-def _env_uses(container: Mapping[str, Any]) -> Iterator[_Use]:
-    where = f"containers[{container['name']}]"
-    for entry in container.get("env") or ():
-        source = entry.get("valueFrom") or {}
-        for kind, field_name in (("ConfigMap", "configMapKeyRef"), ("Secret", "secretKeyRef")):
-            ref = source.get(field_name)
-            if ref and not ref.get("optional"):
-                yield _Use(kind, ref.get("name", ""), ref["key"], f"{where}.env[{entry['name']}]")
-    for entry in container.get("envFrom") or ():
-        for kind, field_name in (("ConfigMap", "configMapRef"), ("Secret", "secretRef")):
-            ref = entry.get(field_name)
-            if ref and not ref.get("optional"):
-                yield _Use(kind, ref.get("name", ""), "", f"{where}.envFrom")
 
 
 def _data(manifest: Manifest) -> dict[str, str]:

@@ -12,10 +12,10 @@ from stackproof.flux import losses, steps
 from stackproof.flux.losses import VITAL, Harm, Loss, Objects
 from stackproof.flux.releases import AUTO, DISABLED, ENABLED, server_side_apply
 from stackproof.flux.tree import Key, Tree, key_of
+from stackproof.helm import podsecurity
 from stackproof.helm.manifests import WORKLOAD_KINDS, Manifest
 from stackproof.rules import Rules
 
-from . import podsecurity
 from .deployed import Deployed
 
 
@@ -117,13 +117,13 @@ def pods_are_admitted(change: Change) -> Iterator[str]:
     """The namespace admits the new pods, and the old ones too: a rollback brings those back."""
     for when, objects in (("a rollback brings up", change.before), ("it brings up", change.after)):
         for manifest in objects.values():
-            if manifest.kind in WORKLOAD_KINDS:
-                why = podsecurity.refusals(change.level, manifest)
-                if why:
-                    yield (
-                        f"{manifest.ref} in {manifest.namespace}: under {podsecurity.LABEL}: "
-                        f"{change.level} {when} none of its pods ({', '.join(why)})"
-                    )
+            pods = manifest.kind in WORKLOAD_KINDS
+            why = list(podsecurity.refusals(change.level, manifest)) if pods else []
+            if why:
+                yield (
+                    f"{manifest.ref} in {manifest.namespace}: under {podsecurity.LABEL}: "
+                    f"{change.level} {when} none of its pods ({', '.join(why)})"
+                )
 
 
 @MIGRATION.register

@@ -19,9 +19,8 @@ from stackproof.flux.controllers import manifest as as_manifest
 from stackproof.flux.losses import secret_of
 from stackproof.flux.tree import Key
 from stackproof.helm.manifests import CLUSTER_KINDS, Manifest, thaw
+from stackproof.helm.podsecurity import LABEL
 from stackproof.kube.client import Kube
-
-from .podsecurity import LABEL
 
 _KEEP = "helm.sh/resource-policy"
 _ASK_REVISION = (

@@ -14,7 +14,6 @@ import signal
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from stackproof.errors import StackproofError
@@ -113,12 +112,7 @@ class LocalStack:
                 raise
         raise AssertionError("unreachable")
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._end()
 
     def _here(self, deployment: Deployment) -> Deployment:

@@ -17,6 +17,7 @@ from stackproof.helm import renderer
 from stackproof.helm.externals import as_mapping, merged, read_values
 from stackproof.helm.manifests import Release, pod_template
 from stackproof.helm.renderer import HelmError, Render, Values, ValueUse
+from stackproof.helm.uses import uses
 
 from .combinations import Keys, value_at
 
@@ -201,22 +202,9 @@ def _wrong(before: Release, after: Release, stays: bool) -> Iterator[str]:
     for m in after.workloads():
         template, then = pod_template(m), before.find(m.kind, m.name)
         rolled = then is None or pod_template(then) != template
-        if m.kind != "Job" and rolled is stays and changed & set(_used(template["spec"])):
+        # What is mounted of a Secret its program reads again.
+        at_start = {
+            (one.kind, one.name) for one in uses(m) if one.kind == "ConfigMap" or not one.mounted
+        }
+        if m.kind != "Job" and rolled is stays and changed & at_start:
             yield m.ref
-
-
-def _used(spec: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield the ConfigMaps and Secrets that a pod's spec names."""
-    for volume in spec.get("volumes") or ():
-        if volume.get("configMap"):
-            yield "ConfigMap", volume["configMap"]["name"]
-    for container in (*(spec.get("initContainers") or ()), *spec["containers"]):
-        sources = [one.get("valueFrom") or {} for one in container.get("env") or ()]
-        for source in (*sources, *(container.get("envFrom") or ())):
-            for kind, names in (
-                ("ConfigMap", ("configMapKeyRef", "configMapRef")),
-                ("Secret", ("secretKeyRef", "secretRef")),
-            ):
-                for name in names:
-                    if source.get(name):
-                        yield kind, source[name]["name"]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from functools import lru_cache, wraps
+from functools import wraps
 from typing import Any
 
 from stackproof.checks import Rules
 from stackproof.helm.externals import Rendered
 from stackproof.helm.manifests import WORKLOAD_KINDS, Manifest, pod_template
+from stackproof.helm.uses import uses
 
 INVARIANTS: Rules[Rendered] = Rules()
 
@@ -52,29 +53,16 @@ def pod_labels(m: Manifest) -> Mapping[str, str]:
     return (pod_template(m).get("metadata") or {}).get("labels") or {}
 
 
-@lru_cache(maxsize=100_000)
-def uses(m: Manifest) -> frozenset[tuple[str, str]]:
-    """Return the Secrets, ConfigMaps and other objects that a pod refers to, by kind and name."""
+def used(m: Manifest) -> Iterator[tuple[str, str]]:
+    """Yield the ConfigMaps and other objects, but Secrets, that a pod refers to: kind and name."""
     spec = pod_spec(m)
     if spec is None:
-        return frozenset()
-    found = {("ServiceAccount", str(spec.get("serviceAccountName")))}
+        return
+    yield "ServiceAccount", str(spec.get("serviceAccountName"))
+    yield from ((one.kind, one.name) for one in uses(m) if one.kind == "ConfigMap")
     for volume in spec.get("volumes") or ():
-        for kind, key, name in (
-            ("ConfigMap", "configMap", "name"),
-            ("PersistentVolumeClaim", "persistentVolumeClaim", "claimName"),
-        ):
-            if volume.get(key):
-                found.add((kind, volume[key].get(name, "")))
-    for container in all_containers(spec):
-        for entry in container.get("envFrom") or ():
-            if entry.get("configMapRef"):
-                found.add(("ConfigMap", entry["configMapRef"]["name"]))
-        for variable in container.get("env") or ():
-            key_ref = (variable.get("valueFrom") or {}).get("configMapKeyRef")
-            if key_ref:
-                found.add(("ConfigMap", key_ref["name"]))
-    return frozenset(found)
+        if claim := volume.get("persistentVolumeClaim"):
+            yield "PersistentVolumeClaim", claim.get("claimName", "")
 
 
 LONG_RUNNING = ("Deployment", "StatefulSet", "DaemonSet")

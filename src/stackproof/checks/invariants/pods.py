@@ -6,67 +6,19 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from stackproof.helm import podsecurity
 from stackproof.helm.externals import Rendered
 from stackproof.helm.manifests import WORKLOAD_KINDS, Manifest, amount
 
 from .base import INVARIANTS, LONG_RUNNING, all_containers, of_each_object, pod_spec
-
-_ADDABLE = {"NET_BIND_SERVICE"}
-
-
-_VOLUMES = {
-    "configMap",
-    "csi",
-    "downwardAPI",
-    "emptyDir",
-    "ephemeral",
-    "persistentVolumeClaim",
-    "projected",
-    "secret",
-}
 
 
 @INVARIANTS.register
 @of_each_object
 def restricted_pod_security(m: Manifest) -> Iterator[str]:
     """Every pod meets the restricted Pod Security Standard, its init containers too."""
-    spec = pod_spec(m)
-    if spec is None:
-        return
-    for host in ("hostNetwork", "hostPID", "hostIPC"):
-        if spec.get(host):
-            yield f"{host} is set"
-    for volume in spec.get("volumes") or ():
-        for kind in sorted(volume.keys() - {"name"} - _VOLUMES):
-            yield f"the volume {volume['name']} is a {kind}"
-    pod = spec.get("securityContext") or {}
-    for container in all_containers(spec):
-        own = container.get("securityContext") or {}
-        yield from (f"container {container['name']}: {p}" for p in _insecure(pod, own, container))
-
-
-def _insecure(
-    pod: Mapping[str, Any], own: Mapping[str, Any], container: Mapping[str, Any]
-) -> Iterator[str]:
-    if own.get("privileged"):
-        yield "is privileged"
-    if own.get("allowPrivilegeEscalation") is not False:
-        yield "allowPrivilegeEscalation is not false"
-    if own.get("runAsNonRoot", pod.get("runAsNonRoot")) is not True:
-        yield "runAsNonRoot is not true"
-    if own.get("runAsUser", pod.get("runAsUser")) == 0:
-        yield "runs as root"
-    profile = own.get("seccompProfile") or pod.get("seccompProfile") or {}
-    if profile.get("type") not in {"RuntimeDefault", "Localhost"}:
-        yield "has no seccompProfile"
-    capabilities = own.get("capabilities") or {}
-    if "ALL" not in (capabilities.get("drop") or ()):
-        yield "does not drop ALL capabilities"
-    for added in sorted(set(capabilities.get("add") or ()) - _ADDABLE):
-        yield f"adds the capability {added}"
-    for port in container.get("ports") or ():
-        if port.get("hostPort"):
-            yield f"takes the node's port {port['hostPort']}"
+    if m.kind in WORKLOAD_KINDS:
+        yield from podsecurity.refusals("restricted", m)
 
 
 @INVARIANTS.register

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from stackproof.helm.externals import Rendered
 from stackproof.helm.manifests import Manifest, containers
 
-from .base import INVARIANTS, all_containers, of_each_object, pod_labels, pod_spec, uses
+from .base import INVARIANTS, all_containers, of_each_object, pod_labels, pod_spec, used
 
 _BY_SELECTOR = {"selector", "service", "policy"}
 
@@ -56,9 +56,9 @@ def every_pod_is_reached_by_its_service_ports(rendered: Rendered) -> Iterator[st
 def nothing_is_made_in_vain(rendered: Rendered) -> Iterator[str]:
     """Every PersistentVolumeClaim, ConfigMap and ServiceAccount that is made is used by a pod."""
     release = rendered.release
-    used = {ref for m in release for ref in uses(m)}
+    named = {ref for m in release for ref in used(m)}
     for m in release.of_kind("PersistentVolumeClaim", "ConfigMap", "ServiceAccount"):
-        if (m.kind, m.name) not in used:
+        if (m.kind, m.name) not in named:
             yield f"{m.source}: {m.ref} is used by nothing"
 
 

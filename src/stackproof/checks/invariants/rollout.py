@@ -9,8 +9,9 @@ from typing import Any
 from stackproof.helm.externals import Rendered
 from stackproof.helm.manifests import WORKLOAD_KINDS, Manifest, pod_template
 from stackproof.helm.references import matches
+from stackproof.helm.uses import uses
 
-from .base import INVARIANTS, LONG_RUNNING, of_each_object, pod_labels, pod_spec, uses
+from .base import INVARIANTS, LONG_RUNNING, of_each_object, pod_labels, pod_spec
 
 
 @INVARIANTS.register
@@ -89,7 +90,7 @@ def a_changed_configuration_rolls_its_pods(rendered: Rendered) -> Iterator[str]:
     """A pod template that uses a ConfigMap of the release carries a checksum of a configuration."""
     made = {m.name for m in rendered.release.of_kind("ConfigMap")}
     for m in rendered.release.of_kind(*LONG_RUNNING):
-        used = {name for kind, name in uses(m) if kind == "ConfigMap"} & made
+        used = {one.name for one in uses(m) if one.kind == "ConfigMap"} & made
         annotations = (pod_template(m).get("metadata") or {}).get("annotations") or {}
         sums = [v for key, v in annotations.items() if key.startswith("checksum/")]
         if used and not any(re.fullmatch(r"[0-9a-f]{64}", str(value)) for value in sums):

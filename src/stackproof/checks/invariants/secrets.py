@@ -6,11 +6,11 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterator
-from functools import lru_cache
 
 from stackproof.checks import credentials
 from stackproof.helm.externals import Rendered
 from stackproof.helm.manifests import Manifest
+from stackproof.helm.uses import uses
 
 from .base import INVARIANTS, all_containers, of_each_object, pod_spec
 
@@ -38,7 +38,8 @@ def secrets_are_fetched_again(m: Manifest) -> Iterator[str]:
 def secret_keys_are_used(rendered: Rendered) -> Iterator[str]:
     """Every key of a Secret that the release makes or fetches is read by one of its pods."""
     release = rendered.release
-    used = {ref for m in release for ref in _secret_uses(m)}
+    read = (one for m in release for one in uses(m) if one.kind == "Secret")
+    used = {(one.name, one.key) for one in read}
     for m in release.of_kind("Secret", "ExternalSecret"):
         name = m.name if m.kind == "Secret" else (m["spec"].get("target") or {}).get("name", m.name)
         for key in _secret_keys(m) if (name, "") not in used else ():
@@ -52,28 +53,6 @@ def _secret_keys(m: Manifest) -> Iterator[str]:
         return
     template = ((m["spec"].get("target") or {}).get("template") or {}).get("data")
     yield from template or (entry["secretKey"] for entry in m["spec"].get("data") or ())
-
-
-@lru_cache(maxsize=100_000)
-def _secret_uses(m: Manifest) -> frozenset[tuple[str, str]]:
-    """Return the Secrets and keys that an object's pods read; key "" is the whole."""
-    spec = pod_spec(m) or {}
-    found: set[tuple[str, str]] = set()
-    for volume in spec.get("volumes") or ():
-        parts = (volume.get("projected") or {}).get("sources") or ()
-        for secret in filter(None, (source.get("secret") for source in (volume, *parts))):
-            keys = [item["key"] for item in secret.get("items") or ()]
-            name = secret.get("secretName") or secret["name"]
-            found.update((name, key) for key in keys or [""])
-    for container in all_containers(spec):
-        for entry in container.get("envFrom") or ():
-            if entry.get("secretRef"):
-                found.add((entry["secretRef"]["name"], ""))
-        for variable in container.get("env") or ():
-            ref = (variable.get("valueFrom") or {}).get("secretKeyRef")
-            if ref:
-                found.add((ref["name"], ref["key"]))
-    return frozenset(found)
 
 
 #: Variables whose key is called otherwise, because their program or the key's maker says so.

@@ -14,7 +14,7 @@ import yaml
 from stackproof.helm.externals import Rendered
 from stackproof.helm.manifests import Manifest, containers
 
-from .base import INVARIANTS, all_containers, of_each_object, pod_spec, uses
+from .base import INVARIANTS, all_containers, of_each_object, pod_spec, used
 
 _FIELDS = {
     "metadata.name",
@@ -135,7 +135,7 @@ _BY_ITSELF = re.compile(
 def variables_are_read(rendered: Rendered) -> Iterator[str]:
     """Where files or arguments expand variables, each variable of the container is among them."""
     for m in rendered.release.workloads():
-        found = (rendered.release.find(*used) for used in sorted(uses(m)))
+        found = (rendered.release.find(*one) for one in sorted(set(used(m))))
         yield from _unread(m, tuple(made for made in found if made and made.kind == "ConfigMap"))
 
 
