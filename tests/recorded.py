@@ -11,6 +11,7 @@ from stackproof.backends.base import Request
 from stackproof.isolation import EntryPoint, Proof, pairs
 from stackproof.isolation.verdict import Finding, Observation, Observations, Violation, judge
 from stackproof.model import Signal
+from stackproof.repo.versions import RunningProgram
 from stackproof.report import Provenance
 
 APIS = tuple(
@@ -74,7 +75,10 @@ def make_proof(
         duration_s=1.234,
         stack="synthetic observations of a unit test",
         provider="local",
-        versions={"mimir": "3.0.5", "loki": "3.7.8"},
+        programs=(
+            RunningProgram("loki", "3.7.8", "3.7.8"),
+            RunningProgram("mimir", "3.0.5", "3.0.9", "no later Mimir is served as a Go module"),
+        ),
         tenants=names,
         signals=tuple(Signal),
         entry_point=EntryPoint.ALLOY_GRPC,

@@ -13,6 +13,7 @@ from stackproof import isolation
 from stackproof.backends import PROVABLE, ReadApi
 from stackproof.model import Signal
 from stackproof.options import check_names
+from stackproof.repo.versions import Versions
 from stackproof.stack.base import Stack
 
 
@@ -25,6 +26,7 @@ def prove(
     apis: Sequence[ReadApi] = PROVABLE,
     deadline_s: float = 30.0,
     entry_point: isolation.EntryPoint = isolation.EntryPoint.ALLOY_GRPC,
+    pins: Versions | None = None,
 ) -> isolation.Proof:
     """Prove the isolation of a running stack, with a progress bar where there is a terminal."""
     with _bar(console) as update:
@@ -36,6 +38,7 @@ def prove(
             deadline_s=deadline_s,
             entry_point=entry_point,
             on_progress=update,
+            pins=pins,
         )
 
 

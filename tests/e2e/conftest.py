@@ -16,6 +16,7 @@ from stackproof.flux.deployment import Deployment
 from stackproof.isolation import Proof, prove
 from stackproof.kube import diagnostics
 from stackproof.repo.checkout import Checkout
+from stackproof.repo.versions import Versions
 from stackproof.stack.base import Stack
 from stackproof.stack.cluster import ClusterStack
 from stackproof.stack.kind import KindStack
@@ -141,7 +142,7 @@ def pytest_terminal_summary(
 @pytest.fixture(scope="session")
 def proof(stack: Stack, checkout: Checkout) -> Proof:
     """One run of the proof with all tenants, signals and read APIs; its report is written."""
-    found = prove(stack)
+    found = prove(stack, pins=Versions.load(checkout))
     report.write(found, checkout.root / "build" / "report", report.Provenance.of(checkout))
     return found
 

@@ -96,6 +96,7 @@ def run(args: argparse.Namespace) -> int:
     from stackproof.backends import ESSENTIAL, PROVABLE
     from stackproof.flux.deployment import Deployment
     from stackproof.isolation import EntryPoint
+    from stackproof.repo.versions import Versions
     from stackproof.stack import providers
 
     checkout = Checkout.find()
@@ -136,6 +137,7 @@ def run(args: argparse.Namespace) -> int:
             tenants=tenants,
             apis=apis,
             deadline_s=args.deadline,
+            pins=Versions.load(checkout),
             entry_point=EntryPoint.GATEWAY
             if many or provider == "gateway"
             else EntryPoint.ALLOY_GRPC,

@@ -1,4 +1,7 @@
-"""Show what runs on this machine: the Go programs and the application; build what is missing."""
+"""Show what runs on this machine: the Go programs and the application; build what is missing.
+
+Where that is not what is deployed, the deployed version stands beside it, and the reason below.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import argparse
 
 from stackproof.options import check_names
 from stackproof.repo.checkout import Checkout
+from stackproof.repo.versions import Versions
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -23,6 +27,8 @@ def run(args: argparse.Namespace) -> int:
 
     checkout = Checkout.find()
     check_names("program", args.names, (*programs.names(checkout), openwebui.NAME))
+    pins = Versions.load(checkout)
+    reasons = []
     rows = [("PROGRAM", "VERSION", "FOUND", "PATH")]
     for name in args.names or (*programs.names(checkout, cluster=not args.local), openwebui.NAME):
         if name == openwebui.NAME and name not in args.names and openwebui.unavailable():
@@ -31,9 +37,13 @@ def run(args: argparse.Namespace) -> int:
             program = openwebui.locate(checkout, build=args.build)
         else:
             program = programs.locate(name, checkout, build=args.build)
-        rows.append((name, program.version, program.how, str(program.path or "-")))
+        compared = pins.compare(name, program.version)
+        rows.append((name, compared.version, program.how, str(program.path or "-")))
+        if compared.differs:
+            reasons.append(compared.explained)
     # No library's table: it would wrap or cut the paths where a terminal is narrow.
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         print("  ".join(map(str.ljust, row, widths)).rstrip())
+    print(*reasons, sep="\n", end="\n" if reasons else "")
     return 0

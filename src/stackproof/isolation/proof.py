@@ -9,6 +9,7 @@ from enum import StrEnum
 
 from stackproof.model import Signal
 from stackproof.otlp.synthetic import Emission
+from stackproof.repo.versions import RunningProgram
 
 from .verdict import ApiResult, Finding, Matrix, Observations, Verdict, Violation
 
@@ -45,7 +46,7 @@ class Proof:
     duration_s: float
     stack: str
     provider: str
-    versions: Mapping[str, str]
+    programs: tuple[RunningProgram, ...]
     tenants: tuple[str, ...]
     signals: tuple[Signal, ...]
     entry_point: EntryPoint

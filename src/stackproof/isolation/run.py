@@ -26,9 +26,10 @@ from stackproof.model import Backend, Signal
 from stackproof.options import check_names
 from stackproof.otlp import senders, synthetic
 from stackproof.otlp.senders import ExportError
+from stackproof.repo.versions import Versions
 from stackproof.stack.base import Stack
 
-from . import data_sources, fallback_tenants, refusals
+from . import data_sources, fallback_tenants, programs, refusals
 from .observer import Observer
 from .proof import EntryPoint, Progress, Proof
 from .scheduler import Schedule, Task
@@ -62,9 +63,11 @@ def prove(
     deadline_s: float = 30.0,
     entry_point: EntryPoint = EntryPoint.ALLOY_GRPC,
     on_progress: Callable[[Progress], None] | None = None,
+    pins: Versions | None = None,
 ) -> Proof:
     """Prove the isolation of `tenants` (default: all that are deployed) on a running stack.
 
+    What ran is compared with `pins`, what is deployed.
     `deadline_s` is what each control, and each read after it, may take. What goes wrong in the
     deployment is in the proof; a StackproofError is raised only for what could not be tried at all.
     """
@@ -78,7 +81,7 @@ def prove(
         )
     with Client(connections=_WORKERS) as client:
         observer = Observer(stack, chosen, wanted, client, deadline_s)
-        return _Run(observer, wanted, rows, entry_point, on_progress).prove()
+        return _Run(observer, wanted, rows, entry_point, on_progress, pins).prove()
 
 
 def subjects(tenants: Sequence[str] | None, deployed: Sequence[str]) -> tuple[str, ...]:
@@ -140,6 +143,7 @@ class _Run:
         apis: tuple[ReadApi, ...],
         entry_point: EntryPoint,
         on_progress: Callable[[Progress], None] | None,
+        pins: Versions | None,
     ) -> None:
         self.observer = observer
         self.stack = observer.stack
@@ -149,6 +153,7 @@ class _Run:
         self.apis = apis
         self.entry_point = entry_point
         self.on_progress = on_progress
+        self.pins = pins
         self.started = datetime.now(UTC)
         self.began = time.monotonic()
         self.pairs = pairs(self.tenants) if any(api.pairwise for api in apis) else frozenset()
@@ -207,7 +212,7 @@ class _Run:
             duration_s=time.monotonic() - self.began,
             stack=self.stack.name,
             provider=self.stack.provider,
-            versions=dict(self.stack.versions),
+            programs=programs.running(self.observer, self.pins),
             tenants=self.tenants,
             signals=self.signals,
             entry_point=self.entry_point,

@@ -20,6 +20,7 @@ _KUBERNETES = {"type": "string", "pattern": r"^1\.\d+\.\d+$"}
 _KIND_NODE = {"type": "string", "pattern": r"^[\w./-]+:v1\.\d+\.\d+@sha256:[0-9a-f]{64}$"}
 _REPOSITORY = {"type": "string", "pattern": r"^[a-z0-9]+([._/-][a-z0-9]+)*$"}
 _CHART_REPOSITORY = {"type": "string", "pattern": r"^(https|oci)://[^\s/]+(/[^\s/]+)*$"}
+_SENTENCE = {"type": "string", "pattern": r"^\S"}
 
 
 def _mapping(required: Mapping[str, Any], **optional: Any) -> dict[str, Any]:
@@ -46,8 +47,16 @@ _SCHEMA = jsonschema_rs.validator_for(
             ),
         },
         charts=_each(_mapping({"repository": _CHART_REPOSITORY, "version": _VERSION})),
+        differences=_each(_mapping({"runs": _VERSION, "because": _SENTENCE})),
     )
 )
+
+
+#: The component whose image a program is deployed in, where it is not called as the program.
+_IMAGE_OF = {"caddy": "gateway", "open-webui": "open-webui-soev"}
+
+#: What a stand-in's image has in its name.
+_STAND_IN = "/stand-in-for-"
 
 
 def version_key(version: str) -> tuple[int, ...]:
@@ -103,12 +112,78 @@ class Chart:
 
 
 @dataclass(frozen=True, slots=True)
+class Difference:
+    """Why a program that runs in the tests is not the one that is deployed.
+
+    Args:
+        runs: Its version; where a commit is pinned, the commit follows a `+`.
+        because: The reason.
+    """
+
+    runs: str
+    because: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunningProgram:
+    """The version of a program that ran, beside the deployed one.
+
+    Args:
+        name: The program, or the component of a cluster.
+        ran: The version that ran.
+        deployed: The version that is deployed; None where nothing pins one.
+        reason: Why the two differ, as versions.yaml says; "" where it says nothing.
+    """
+
+    name: str
+    ran: str
+    deployed: str | None = None
+    reason: str = ""
+
+    @property
+    def differs(self) -> bool:
+        """Whether something else is deployed than what ran."""
+        return self.deployed is not None and _plain(self.ran) != _plain(self.deployed)
+
+    @property
+    def version(self) -> str:
+        """What ran, and in brackets what is deployed where that is something else."""
+        return f"{self.ran} (deployed: {self.deployed})" if self.differs else self.ran
+
+    @property
+    def explained(self) -> str:
+        """What ran and what is deployed, and why the two differ."""
+        return f"{self}: {self.reason or 'for no reason that versions.yaml knows'}"
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.version}"
+
+
+def _plain(version: str) -> str:
+    """Return a version without what tells no two programs apart: the v, and the image's system."""
+    return version.removeprefix("v").removesuffix("-alpine")
+
+
+def image_version(reference: str) -> str:
+    """Return what an image's name says of the program in it: its tag, else its digest.
+
+    A stand-in, which is no such program, is called so.
+    """
+    if _STAND_IN in reference:
+        return "stand-in"
+    name, _, digest = reference.partition("@")
+    _, _, tag = name.rsplit("/", 1)[-1].partition(":")
+    return tag.removeprefix("v") or digest or "unknown"
+
+
+@dataclass(frozen=True, slots=True)
 class Versions:
-    """Everything that versions.yaml pins; images by component, charts by their name."""
+    """Everything that versions.yaml pins; images by component, charts and programs by name."""
 
     kubernetes: Kubernetes
     images: Mapping[str, Image]
     charts: Mapping[str, Chart]
+    differences: Mapping[str, Difference]
 
     @classmethod
     def load(cls, checkout: Checkout) -> Self:
@@ -145,7 +220,13 @@ class Versions:
                     todo="The comment at `atLeast` says why it must not be.",
                 )
         charts = {name: Chart(**one) for name, one in data.get("charts", {}).items()}
-        return cls(kubernetes, MappingProxyType(images), MappingProxyType(charts))
+        differences = {name: Difference(**one) for name, one in data.get("differences", {}).items()}
+        return cls(
+            kubernetes,
+            MappingProxyType(images),
+            MappingProxyType(charts),
+            MappingProxyType(differences),
+        )
 
     def image(self, component: str) -> Image:
         """Return the image of a component, e.g. `mimir`.
@@ -159,6 +240,22 @@ class Versions:
                 where="versions.yaml",
             )
         return self.images[component]
+
+    def deployed(self, name: str) -> str | None:
+        """Return the version of a program that is deployed; None where nothing pins one."""
+        image = self.images.get(_IMAGE_OF.get(name, name))
+        chart = self.charts.get(name)
+        # An operator's chart has the version of the operator.
+        version = image.tag if image else chart.version if chart else None
+        return version.removeprefix("v") if version else None
+
+    def compare(self, name: str, ran: str) -> RunningProgram:
+        """Return a program that ran, beside what is deployed of it."""
+        known = self.differences.get(name)
+        # An image's tag has no `+`.
+        expected = known is not None and known.runs.replace("+", "-") == ran.replace("+", "-")
+        reason = known.because if known and expected else ""
+        return RunningProgram(name, ran, self.deployed(name), reason)
 
 
 def _refused(problems: Sequence[jsonschema_rs.ValidationError], where: str) -> StackproofError:

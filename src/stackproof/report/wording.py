@@ -14,7 +14,12 @@ def number(count: int, one: str, many: str = "") -> str:
 
 
 def headline(proof: Proof) -> str:
-    """Say in one sentence what the run has shown."""
+    """Say in one sentence what the run has shown, and which programs are not the deployed ones."""
+    others = ", ".join(str(program) for program in proof.programs if program.differs)
+    return _shown(proof) + (f", with {others}" if others else "")
+
+
+def _shown(proof: Proof) -> str:
     counts = proof.matrix.summary()
     size = f"{number(len(proof.tenants), 'tenant')} by {number(len(proof.signals), 'signal')}"
     took = f"in {proof.duration_s:.1f} s"

@@ -29,7 +29,7 @@ class Stack(Protocol):
 
     @property
     def versions(self) -> Mapping[str, str]:
-        """Program or image name to version, of what really runs."""
+        """Version of each program or component that runs, as far as the stack knows it."""
 
     @property
     def disposable(self) -> bool:

@@ -17,6 +17,7 @@ from typing import Any, Self
 from stackproof.errors import StackproofError
 from stackproof.kube.client import ApiError, Kube, Object, why_not
 from stackproof.model import READS, TENANT_HEADER, Access, Backend
+from stackproof.repo.versions import image_version
 
 from . import provisioning
 from .forward import Forward
@@ -177,13 +178,13 @@ class ClusterStack:
 
     @property
     def versions(self) -> Mapping[str, str]:
-        """Component to the image that runs, without its registry."""
+        """Version of each component's image that runs."""
         found: dict[str, str] = {}
         for namespace in self.namespaces:
             for pod in self.kube.pods(namespace, _COMPONENT):
                 for container in pod["spec"]["containers"]:
                     name = pod["metadata"]["labels"][_COMPONENT]
-                    found.setdefault(name, container["image"].rsplit("/", 1)[-1])
+                    found.setdefault(name, image_version(container["image"]))
         return dict(sorted(found.items()))
 
     @property

@@ -19,6 +19,7 @@ from typing import Any, Self
 from stackproof.errors import StackproofError
 from stackproof.flux.deployment import Deployment
 from stackproof.helm.manifests import Release, pod_template
+from stackproof.repo.versions import image_version
 from stackproof.toolchain.images import Images
 
 from .local import LAPTOP, LocalStack
@@ -135,10 +136,9 @@ class DockerStack(LocalStack):
 
     @property
     def versions(self) -> Mapping[str, str]:
-        """Component to its image."""
-        return {
-            name: self._image(name) for name in sorted({p.program for p in self._pods.values()})
-        }
+        """Version of each program's image."""
+        used = sorted({pod.program for pod in self._pods.values()})
+        return {name: image_version(self._image(name)) for name in used}
 
     def _image(self, program: str) -> str:
         return self._images.choose(_COMPONENTS.get(program, program)).reference

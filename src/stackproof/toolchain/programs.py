@@ -18,6 +18,7 @@ import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Final
 
@@ -26,6 +27,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 
 from stackproof.errors import StackproofError
 from stackproof.repo.checkout import Checkout
+from stackproof.repo.versions import Versions
 
 from . import golang
 from .cache import Entry, cache_root
@@ -84,7 +86,8 @@ class Program:
 
     Args:
         name: Its name: that of its folder in tools/.
-        version: The pinned version without `v`, or of our own a digest of its source.
+        version: What runs, without `v`: as the program itself says where the environment names
+            it, else the pinned one; of our own a digest of its source.
         path: The binary, or None while it is neither found nor built.
         how: How it was found.
     """
@@ -141,7 +144,8 @@ def locate(
     pin = _Pin.read(checkout or Checkout.find(), name)
     variable = f"STACKPROOF_{name.upper().replace('-', '_')}"
     if override := os.environ.get(variable):
-        return Program(name, pin.version, _overridden(variable, override), variable)
+        path = _overridden(variable, override)
+        return Program(name, _said(path, pin.recipe), path, variable)
     entry = pin.entry
     if not entry.ready():
         if on_path := _on_path(pin):
@@ -227,15 +231,22 @@ class _Pin:
 
     @property
     def version(self) -> str:
-        if self.module_version:
-            return self.module_version.removeprefix("v").removesuffix("+incompatible")
-        return f"source {self.key[:12]}"
+        return self.released or f"source {self.key[:12]}"
+
+    @cached_property
+    def released(self) -> str:
+        """The version of the module; of a commit the one that versions.yaml knows it by."""
+        version = (self.module_version or "").removeprefix("v").removesuffix("+incompatible")
+        commit = _commit(version)
+        if not commit:
+            return version
+        known = Versions.load(self.checkout).differences.get(self.name)
+        return known.runs if known and known.runs.endswith(f"+{commit}") else commit
 
     @property
     def ldflags(self) -> str:
-        known = (self.module_version or "").removeprefix("v")
         settings = (
-            f"-X {variable}={value.format(version=known)}"
+            f"-X {variable}={value.format(version=self.released)}"
             for variable, value in self.recipe.variables.items()
         )
         return " ".join(["-s", "-w", *settings])
@@ -256,6 +267,12 @@ class _Pin:
     @property
     def entry(self) -> Entry:
         return Entry(cache_root() / "programs" / self.name, self.key, self.name)
+
+
+def _commit(version: str) -> str:
+    """Return the commit that a Go pseudo-version names, "" of a release."""
+    found = re.search(r"\d{14}-([0-9a-f]{12})$", version)
+    return found[1] if found else ""
 
 
 def _module(name: str, package: str, modules: Mapping[str, str]) -> str | None:
@@ -304,14 +321,21 @@ def _told(path: Path, ask: Sequence[str]) -> str:
     return known[key]
 
 
+def _said(path: Path, recipe: Recipe) -> str:
+    """Return the version that a program says it is."""
+    told = _told(path, recipe.ask) if recipe.ask else ""
+    found = re.search(r"(?<![\w.])v?(\d+(?:\.\d+)+(?:[-+][\w.+-]*\w)?)", told)
+    return found[1] if found else "unknown"
+
+
 def _says(version: str, told: str) -> bool:
     """Tell whether what a program printed names exactly this version.
 
     A pseudo-version (`v1.3.1-0.20260423142704-aced80d74930`) is known by its commit.
     """
-    if commit := re.search(r"\d{14}-([0-9a-f]{12})$", version):
+    if commit := _commit(version):
         revisions = re.findall(r"\b[0-9a-f]{7,40}\b", told)
-        return any(commit[1].startswith(found[:12]) for found in revisions)
+        return any(commit.startswith(found[:12]) for found in revisions)
     number = re.escape(version.removeprefix("v"))
     return re.search(rf"(?<![\w.-])v?{number}(?![\w.-])", told) is not None
 

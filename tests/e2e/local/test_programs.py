@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from stackproof.repo.checkout import Checkout
-from stackproof.toolchain import golang, programs
+from stackproof.repo.versions import Versions
+from stackproof.toolchain import golang, postgresql, programs
 
 
 @pytest.mark.parametrize("name", ["alloy", "caddy", "helm", "loki", "mimir", "tempo"])
@@ -19,6 +20,13 @@ def test_it_says_its_pinned_version(checkout: Checkout, name: str) -> None:
     assert ask
     done = subprocess.run([program.path, *ask], capture_output=True, text=True, check=True)
     assert program.version in done.stdout + done.stderr
+
+
+def test_postgresql_is_the_version_that_is_said(checkout: Checkout) -> None:
+    postgres = postgresql.locate(checkout) / "postgres"
+    done = subprocess.run([postgres, "--version"], capture_output=True, text=True, check=True)
+    said = Versions.load(checkout).differences[postgresql.NAME].runs
+    assert done.stdout.split() == ["postgres", "(PostgreSQL)", said]
 
 
 #: What is written here, and has no version but that of its source.

@@ -35,6 +35,10 @@ def test_the_gateway_and_the_passwords_are_enough(stack: Stack, client: Client) 
     remote = RemoteStack(stack.gateway_url, stack.tenants, _passwords(stack))
     found = prove(remote, entry_point=EntryPoint.GATEWAY)
     assert found.verdict is Verdict.ISOLATED, "\n".join(map(str, found.violations))
+    # Nothing is known of it but what the backends say themselves.
+    assert [(each.name, each.ran) for each in found.programs] == [
+        (name, version) for name, version in stack.versions.items() if name in set(Backend)
+    ]
     reader = remote.tenants[0]
     report.send_metrics(found, remote, reader)
     access = remote.reader(reader)

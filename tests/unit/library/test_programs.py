@@ -6,11 +6,13 @@ import contextlib
 import io
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,8 +20,9 @@ from rich.console import Console
 
 from stackproof.errors import StackproofError
 from stackproof.repo.checkout import Checkout
+from stackproof.repo.versions import Difference, Versions
 from stackproof.stack.pod import PROGRAMS
-from stackproof.toolchain import golang, programs
+from stackproof.toolchain import golang, openwebui, postgresql, programs
 
 MAIN = 'package main\n\nfunc main() { println("hello") }\n'
 VERSIONED = 'package main\n\nvar Version = "none"\n\nfunc main() { println(Version) }\n'
@@ -45,8 +48,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Checkout:
     monkeypatch.delenv("STACKPROOF_HELLO", raising=False)
     checkout = Checkout(tmp_path / "checkout")
     write_tool(checkout, "hello")
-    for mark in ("charts", "versions.yaml"):
-        (checkout.root / mark).mkdir()
+    checkout.charts.mkdir()
+    shutil.copy(Checkout.find().versions_file, checkout.root)
     return checkout
 
 
@@ -355,6 +358,31 @@ def test_the_environment_comes_first(
     monkeypatch.setenv("STACKPROOF_HELLO", str(own))
     found = programs.locate("hello", home)
     assert (found.path, found.how) == (own, "STACKPROOF_HELLO")
+    assert found.version == "unknown"  # nobody knows how to ask it
+
+
+@pytest.mark.parametrize(
+    ("prints", "version"),
+    [
+        ("tempo, version 2.10.8 (branch: HEAD, revision: f0f3ed591)", "2.10.8"),
+        ("alloy, version v1.19.0 (branch: , revision: unknown)", "1.19.0"),
+        ("Mimir, version 3.0.5+aced80d74930 (branch: unknown)", "3.0.5+aced80d74930"),
+        ("v2.11.9 h1:abc=", "2.11.9"),
+        ("loki, version main-87c2dc3 (go1.26.8)", "unknown"),
+    ],
+)
+def test_one_that_the_environment_names_says_its_version(
+    home: Checkout,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    prints: str,
+    version: str,
+) -> None:
+    """Not that of the pin, which is another program."""
+    write_tool(home, "hello", "\nrequire example.test/x/hello/v2 v2.3.4\n")
+    monkeypatch.setattr(programs, "RECIPES", {"hello": programs.Recipe(ask=["version"])})
+    monkeypatch.setenv("STACKPROOF_HELLO", str(script(tmp_path / "mine", f"echo '{prints}'")))
+    assert programs.locate("hello", home).version == version
 
 
 @pytest.mark.parametrize("make", [lambda _: None, lambda path: path.write_text("x")])
@@ -463,13 +491,54 @@ def test_whatever_renders_is_the_helm_that_installs(who: str, checkout: Checkout
     ]
 
 
-def test_images_and_programs_are_the_same_version(checkout: Checkout) -> None:
-    from stackproof.repo.versions import Versions
+def pinned(checkout: Checkout, versions: Versions) -> dict[str, str]:
+    """The version of each program that runs, whatever the environment names instead."""
+    lock = (checkout.tools / openwebui.NAME / "application.lock").read_text()
+    return {
+        **{name: programs._Pin.read(checkout, name).version for name in programs.names(checkout)},
+        openwebui.NAME: openwebui.pinned(lock),
+        # Nothing but its wheel says it: see tests/e2e/local/test_programs.py.
+        postgresql.NAME: versions.differences[postgresql.NAME].runs,
+    }
 
+
+def unexplained(versions: Versions, ran: Mapping[str, str]) -> Iterator[str]:
+    """Yield what runs instead of what is deployed without a reason, and reasons without need."""
+    compared = [versions.compare(name, version) for name, version in ran.items()]
+    yield from (each.explained for each in compared if each.differs and not each.reason)
+    differ = {each.name for each in compared if each.differs}
+    yield from (f"{name} does not differ" for name in versions.differences.keys() - differ)
+
+
+def test_what_runs_is_what_is_deployed_or_the_reason_is_said(checkout: Checkout) -> None:
     versions = Versions.load(checkout)
-    for image, name in {"loki": "loki", "alloy": "alloy", "gateway": "caddy"}.items():
-        pin = programs._Pin.read(checkout, name)
-        assert versions.image(image).tag.removeprefix("v") == pin.version
+    assert list(unexplained(versions, pinned(checkout, versions))) == []
+
+
+def test_a_difference_without_a_reason_is_found(checkout: Checkout) -> None:
+    versions = Versions.load(checkout)
+    ran = pinned(checkout, versions) | {"loki": "3.7.7"}
+    others = {name: each for name, each in versions.differences.items() if name != "tempo"}
+    others["alloy"] = Difference("1.18.0", "it was so once")
+    found = sorted(unexplained(replace(versions, differences=others), ran))
+    assert found[0] == "alloy does not differ"
+    assert re.match(r"loki 3\.7\.7 \(deployed: \d.*\): for no reason that", found[1])
+    assert re.match(r"tempo 2\.9.* \(deployed: \d.*\): for no reason that", found[2])
+    assert len(found) == 3
+
+
+def test_a_pinned_commit_has_the_version_that_is_known_of_it(
+    checkout: Checkout, tmp_path: Path
+) -> None:
+    """Of another commit nothing but itself is known: no Go pseudo-version is anywhere."""
+    shutil.copytree(checkout.tools / "tempo", tmp_path / "tools" / "tempo")
+    shutil.copy(checkout.versions_file, tmp_path)
+    copy = Checkout(tmp_path)
+    assert programs._Pin.read(copy, "tempo").version == "2.9.0-dev+87c2dc380cec"
+    assert "main.Version=2.9.0-dev+87c2dc380cec" in programs._Pin.read(copy, "tempo").ldflags
+    moved = (tmp_path / "tools" / "tempo" / "go.mod").read_text().replace("87c2dc380cec", "0" * 12)
+    (tmp_path / "tools" / "tempo" / "go.mod").write_text(moved)
+    assert programs._Pin.read(copy, "tempo").version == "0" * 12
 
 
 # --- Go itself ---

@@ -146,6 +146,23 @@ def test_the_verdict_comes_first() -> None:
         assert heading[1] == name.split("-")[0]
 
 
+def test_what_ran_instead_of_the_deployed_stands_at_the_head(tmp_path: Path) -> None:
+    proof = recorded("isolated")
+    said = "mimir 3.0.5 (deployed: 3.0.9)"
+    head = report.page(proof, Extras(), OF).partition("</header>")[0]
+    assert f"with {said}" in head
+    assert f"Not what is deployed: {said}: no later Mimir is served as a Go module" in head
+    assert "loki" not in head
+    report.write(proof, tmp_path, OF)
+    versions = json.loads((tmp_path / "isolation.json").read_text())["stack"]["versions"]
+    assert versions == {"loki": "3.7.8", "mimir": "3.0.5 (deployed: 3.0.9)"}
+    _, mimir = json.loads((tmp_path / "evidence.json").read_text())["programs"]
+    assert mimir["differs"]
+    assert mimir["reason"] == "no later Mimir is served as a Go module"
+    same = replace(proof, programs=proof.programs[:1])
+    assert "deployed" not in report.page(same, Extras(), OF).partition("</header>")[0]
+
+
 def test_every_cell_of_a_small_matrix_says_what_it_is_and_one_is_in_the_tab_order() -> None:
     page = Page(report.page(recorded("leaking"), Extras(), OF))
     cells = [attributes for _, attributes in page.elements if "data-cell" in attributes]

@@ -9,7 +9,7 @@ from kubernetes_validate.utils import all_versions
 
 from stackproof.errors import StackproofError
 from stackproof.repo.checkout import Checkout
-from stackproof.repo.versions import Versions, version_key
+from stackproof.repo.versions import Versions, image_version, version_key
 
 GOOD = """
 kubernetes:
@@ -25,6 +25,10 @@ charts:
   external-secrets:
     repository: https://charts.example.org
     version: 2.9.0
+differences:
+  tempo:
+    runs: 2.9.0-dev+87c2dc380cec
+    because: no later one is a module
 """.format(digest="0" * 64)
 
 
@@ -68,6 +72,9 @@ def test_a_good_file(tmp_path: Path) -> None:
         ("images:", "pictures:", "the file: .*'pictures' was unexpected"),
         ("version: 2.9.0", "version: ~2.9", 'charts.external-secrets.version: "~2.9" does not'),
         ("https://charts", "charts", "charts.external-secrets.repository"),
+        ("runs: 2.9.0-dev", "runs: dev", 'differences.tempo.runs: "dev.*" does not match'),
+        ("because: no later one is a module", "because: ''", 'differences.tempo.because: ""'),
+        ("because: no", "why: x\n    because: no", "differences.tempo: .*'why' was unexpected"),
         ("kubernetes:", "kubernetes: [", "is no YAML"),
     ],
 )
@@ -85,6 +92,54 @@ def test_a_missing_file(tmp_path: Path) -> None:
 def test_an_unknown_image_names_the_known_ones(tmp_path: Path) -> None:
     with pytest.raises(StackproofError, match=r"no image of 'loki' \(there are: tempo\)"):
         load(tmp_path, GOOD).image("loki")
+
+
+@pytest.mark.parametrize(
+    ("name", "ran", "differs", "shown"),
+    [
+        ("tempo", "2.10.8", False, "tempo 2.10.8"),
+        ("tempo", "v2.10.8", False, "tempo v2.10.8"),
+        ("tempo", "2.10.80", True, "tempo 2.10.80 (deployed: 2.10.8)"),
+        ("tempo", "stand-in", True, "tempo stand-in (deployed: 2.10.8)"),
+        ("caddy", "2.11.9", False, "caddy 2.11.9"),
+        ("caddy", "2.11.8", True, "caddy 2.11.8 (deployed: 2.11.9-alpine)"),
+        ("external-secrets", "0.18.2", True, "external-secrets 0.18.2 (deployed: 2.9.0)"),
+        ("monitor", "1.0", False, "monitor 1.0"),
+    ],
+)
+def test_what_ran_is_compared_with_what_is_deployed(
+    tmp_path: Path, name: str, ran: str, differs: bool, shown: str
+) -> None:
+    gateway = "images:\n  gateway:\n    repository: caddy\n    tag: 2.11.9-alpine"
+    found = load(tmp_path, GOOD.replace("images:", gateway)).compare(name, ran)
+    assert (found.differs, str(found)) == (differs, shown)
+
+
+@pytest.mark.parametrize(
+    ("ran", "reason"),
+    [
+        ("2.9.0-dev+87c2dc380cec", "no later one is a module"),
+        ("2.9.0-dev-87c2dc380cec", "no later one is a module"),  # as an image's tag has it
+        ("2.9.0", "for no reason that versions.yaml knows"),
+    ],
+)
+def test_a_reason_is_one_for_the_very_version(tmp_path: Path, ran: str, reason: str) -> None:
+    found = load(tmp_path, GOOD).compare("tempo", ran)
+    assert found.explained == f"tempo {ran} (deployed: 2.10.8): {reason}"
+
+
+@pytest.mark.parametrize(
+    ("reference", "version"),
+    [
+        ("docker.io/grafana/tempo:2.10.8", "2.10.8"),
+        ("grafana/alloy:v1.19.0@sha256:abc", "1.19.0"),
+        ("registry:5000/grafana/tempo@sha256:abc", "sha256:abc"),
+        ("registry:5000/grafana/tempo", "unknown"),
+        ("stackproof.local/stand-in-for-grafana:source-abc", "stand-in"),
+    ],
+)
+def test_an_images_name_says_its_version(reference: str, version: str) -> None:
+    assert image_version(reference) == version
 
 
 def test_versions_compare_by_number() -> None:
