@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import pytest
+from tests.unit.charts.openwebui import render as rendered
 
 from stackproof.helm import renderer
 from stackproof.helm.manifests import CLUSTER_KINDS, Release, containers
@@ -36,20 +38,7 @@ OPTIONAL: dict[str, Any] = {
     "crawl4ai": {"enabled": True},
 }
 
-
-def render(
-    checkout: Checkout,
-    *values: Mapping[str, Any],
-    tenant: str = "soev",
-    namespace: str = "open-webui",
-) -> Release:
-    base = {"openWebui": {"config": {"telemetry": {"otel": {"tenantId": tenant}}}}}
-    return renderer.render(
-        checkout.charts / "open-webui-stack",
-        [base, *values],
-        release="open-webui",
-        namespace=namespace,
-    )
+render = partial(rendered, existing="", admin="", namespace="open-webui")
 
 
 def made(release: Release) -> dict[str, set[str]]:

@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
+from tests.unit.charts.openwebui import otel, render
 
-from stackproof.helm import renderer
-from stackproof.helm.manifests import Release
 from stackproof.helm.renderer import HelmError
 from stackproof.repo.checkout import Checkout
 
@@ -22,18 +21,6 @@ def nested(path: str, value: object) -> dict[str, Any]:
         value = {key: value}
     assert isinstance(value, dict)
     return value
-
-
-def render(checkout: Checkout, *values: Mapping[str, Any], release: str = "open-webui") -> Release:
-    base = [nested(f"{OTEL}.tenantId", "soev"), {"secrets": {"existingSecret": "mine"}}]
-    base += [nested("openWebui.admin.email", "admin@example.org")]
-    return renderer.render(
-        checkout.charts / "open-webui-stack", [*base, *values], release=release, namespace="tenant"
-    )
-
-
-def otel(**settings: object) -> dict[str, Any]:
-    return nested(OTEL, settings)
 
 
 @pytest.mark.parametrize(

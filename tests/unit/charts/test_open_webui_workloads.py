@@ -1,4 +1,4 @@
-"""charts/open-webui-stack: how its pods run, and who can talk to whom."""
+"""charts/open-webui-stack: how its pods run, who comes in, and what they are told of telemetry."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
+from tests.unit.charts.openwebui import environment, otel, render
 
-from stackproof.helm import renderer
 from stackproof.helm.manifests import Manifest, Release, containers
 from stackproof.helm.renderer import HelmError
 from stackproof.repo.checkout import Checkout
@@ -26,35 +26,9 @@ OPTIONAL: dict[str, Any] = {
 }
 
 
-def render(checkout: Checkout, *values: Mapping[str, Any], namespace: str = "tenant") -> Release:
-    base = {
-        "openWebui": {
-            "config": {"telemetry": {"otel": {"tenantId": "soev"}}},
-            "admin": {"email": "admin@example.org"},
-        },
-        "secrets": {"existingSecret": "mine"},
-    }
-    return renderer.render(
-        checkout.charts / "open-webui-stack",
-        [base, *values],
-        release="open-webui",
-        namespace=namespace,
-    )
-
-
-def application(release: Release) -> Mapping[str, Any]:
-    (found,) = containers(release.get("Deployment", "open-webui"))
-    return found
-
-
 def pod(release: Release, kind: str, name: str) -> Mapping[str, Any]:
     spec: Mapping[str, Any] = release.get(kind, name)["spec"]["template"]["spec"]
     return spec
-
-
-def variables(release: Release) -> dict[str, str | None]:
-    env = release.env(application(release))
-    return {name: variable.value for name, variable in env.items()}
 
 
 # --- the application ---------------------------------------------------------------------------
@@ -100,7 +74,7 @@ def test_an_existing_claim_is_used(checkout: Checkout) -> None:
 
 def test_replicas_leave_the_migration_to_a_job(checkout: Checkout) -> None:
     release = render(checkout, REPLICAS)
-    env = variables(release)
+    env = {name: one.value for name, one in environment(release).items()}
     assert env["ENABLE_DB_MIGRATIONS"] == "false"
     assert env["WEBSOCKET_MANAGER"] == "redis"
     assert env["REDIS_URL"] == "redis://redis.cache.svc:6379/0"
@@ -121,7 +95,7 @@ def test_redis_with_a_password_comes_from_a_secret(checkout: Checkout) -> None:
         "openWebui": {"config": {"redisUrl": ""}, "extraSecretEnv": {"REDIS_URL": "redis-url"}}
     }
     release = render(checkout, REPLICAS, secret)
-    env = release.env(application(release))
+    env = environment(release)
     assert env["REDIS_URL"].key is not None
     assert env["WEBSOCKET_MANAGER"].value == "redis"
 
@@ -156,18 +130,19 @@ ROUTE: dict[str, Any] = {
     ],
 )  # fmt: skip
 def test_it_knows_its_address(checkout: Checkout, values: Mapping[str, Any], url: str) -> None:
-    env = variables(render(checkout, values))
-    assert env.get("WEBUI_URL") == env.get("CORS_ALLOW_ORIGIN") == url
+    env = environment(render(checkout, values))
+    for name in ("WEBUI_URL", "CORS_ALLOW_ORIGIN"):
+        assert (env[name].value if name in env else None) == url
 
 
 def test_the_first_administrator(checkout: Checkout) -> None:
     release = render(checkout, {"openWebui": {"admin": {"email": "a@example.org", "name": "A"}}})
-    env = release.env(application(release))
+    env = environment(release)
     assert env["WEBUI_ADMIN_EMAIL"].value == "a@example.org"
     assert env["WEBUI_ADMIN_NAME"].value == "A"
     assert env["WEBUI_ADMIN_PASSWORD"].key is not None
     nobody = render(checkout, {"openWebui": {"admin": {"email": ""}}})
-    assert not any(name.startswith("WEBUI_ADMIN") for name in variables(nobody))
+    assert not any(name.startswith("WEBUI_ADMIN") for name in environment(nobody))
     ingress = {"enabled": True, "host": "a.example"}
     with pytest.raises(HelmError, match="admin/email"):
         render(checkout, {"openWebui": {"admin": {"email": ""}}, "ingress": ingress})
@@ -255,3 +230,92 @@ def test_without_a_way_in_nobody_comes_in(checkout: Checkout) -> None:
 def test_policies_can_be_left_to_others(checkout: Checkout) -> None:
     release = render(checkout, {"networkPolicy": {"enabled": False}})
     assert release.of_kind("NetworkPolicy") == ()
+
+
+# --- telemetry -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ratio", [0, 0.25, 1])
+def test_a_ratio_sampler_gets_its_ratio(checkout: Checkout, ratio: float) -> None:
+    found = environment(render(checkout, otel(sampler="traceidratio", samplerArg=ratio)))
+    assert found["OTEL_TRACES_SAMPLER"].value == "traceidratio"
+    assert found["OTEL_TRACES_SAMPLER_ARG"].value == str(ratio)
+
+
+def test_every_value_reaches_the_application(checkout: Checkout) -> None:
+    said = otel(
+        traces=False,
+        metrics=False,
+        logs=False,
+        endpoint="https://otlp.example.org:4317",
+        insecure=False,
+        serviceName="chat",
+        sampler="always_off",
+        metricsExportIntervalMillis=60000,
+        excludedUrls="none",
+        resourceAttributes="team=platform",
+    )
+    found = {name: one.value for name, one in environment(render(checkout, said)).items()}
+    assert str(found.pop("OTEL_RESOURCE_ATTRIBUTES")).endswith(",tenant.id=soev,team=platform")
+    assert (
+        found.items()
+        >= {
+            "ENABLE_OTEL_TRACES": "false",
+            "ENABLE_OTEL_METRICS": "false",
+            "ENABLE_OTEL_LOGS": "false",
+            "OTEL_EXPORTER_OTLP_ENDPOINT": "https://otlp.example.org:4317",
+            "OTEL_EXPORTER_OTLP_INSECURE": "false",
+            "OTEL_SERVICE_NAME": "chat",
+            "OTEL_TRACES_SAMPLER": "always_off",
+            "OTEL_METRICS_EXPORT_INTERVAL_MILLIS": "60000",
+            "OTEL_PYTHON_FASTAPI_EXCLUDED_URLS": "none",
+        }.items()
+    )
+
+
+def test_off_is_one_variable_and_no_alloy(checkout: Checkout) -> None:
+    release = render(checkout, otel(enabled=False))
+    told = {name: one.value for name, one in environment(release).items() if "OTEL" in name}
+    assert told == {"ENABLE_OTEL": "false"}
+    assert not any(m.labels.get("app.kubernetes.io/component") == "alloy" for m in release)
+
+
+@pytest.mark.parametrize("gateway", [True, False])
+def test_no_configuration_of_alloy_names_a_tenant(checkout: Checkout, gateway: bool) -> None:
+    settings = {"gateway": {"enabled": gateway}, "podLogs": {"enabled": True}}
+    release = render(checkout, {"alloy": settings})
+    files = release.get("ConfigMap", "open-webui-alloy")["data"]
+    assert set(files) == {"config.alloy", "pod-logs.alloy"}
+    for text in files.values():
+        assert "soev" not in text
+        # With metadata, a client's X-Scope-OrgID would get beyond the receiver.
+        assert "include_metadata" not in text
+
+
+def test_pod_logs_need_a_role_and_one_pod(checkout: Checkout) -> None:
+    release = render(checkout, {"alloy": {"podLogs": {"enabled": True}}})
+    deployment = release.get("Deployment", "open-webui-alloy")
+    assert deployment["spec"]["replicas"] == 1
+    assert deployment["spec"]["strategy"] == {"type": "Recreate"}
+    assert deployment["spec"]["template"]["spec"]["automountServiceAccountToken"] is True
+    rules = release.get("Role", "open-webui-alloy")["rules"]
+    assert [(rule["resources"], rule["verbs"]) for rule in rules] == [
+        (["pods"], ["get", "list", "watch"]),
+        (["pods/log"], ["get"]),
+    ]
+    (subject,) = release.get("RoleBinding", "open-webui-alloy")["subjects"]
+    assert subject == {"kind": "ServiceAccount", "name": "open-webui-alloy", "namespace": "tenant"}
+
+
+def test_a_change_of_alloys_configuration_rolls_alloy_alone(checkout: Checkout) -> None:
+    one = render(checkout)
+    other = render(checkout, {"alloy": {"gateway": {"enabled": False}}})
+
+    def annotations(release: Release) -> dict[str, object]:
+        return {
+            workload.name: workload["spec"]["template"]["metadata"].get("annotations")
+            for workload in release.workloads()
+        }
+
+    before, after = annotations(one), annotations(other)
+    assert {name for name in before if before[name] != after[name]} == {"open-webui-alloy"}
