@@ -85,7 +85,7 @@ class Attack:
     """One thing that a hostile or careless tenant does."""
 
     name: str
-    entry_point: EntryPoint
+    entry_point: EntryPoint = EntryPoint.GATEWAY
     does: str
     """What the attacker does, in one sentence."""
     source: str

@@ -19,7 +19,7 @@ from stackproof.otlp import senders, synthetic
 from stackproof.otlp.senders import ExportError
 from stackproof.otlp.synthetic import Emission, name_of
 
-from .base import UPGRADE, Attack, AttackRun, EntryPoint, Expect, Target, basic
+from .base import UPGRADE, Attack, AttackRun, Expect, Target, basic
 from .payloads import loki_push, remote_write
 from .wire import Wire, WireAnswer, WireRequest, http1, send
 
@@ -453,7 +453,6 @@ def _deed(
 ) -> Attack:
     return Attack(
         name=name,
-        entry_point=EntryPoint.GATEWAY,
         does=does,
         source=source,
         expect=Expect.HARMLESS,
@@ -467,7 +466,6 @@ def _deed(
 CONDUCT: tuple[Attack, ...] = (
     Attack(
         name="push-naming-another-tenant",
-        entry_point=EntryPoint.GATEWAY,
         does="pushes by remote write and to Loki with the victim's name in the header",
         source="the older ways in are ways in",
         sends=_pushes(f"{TENANT_HEADER}: {{victim}}"),
@@ -475,7 +473,6 @@ CONDUCT: tuple[Attack, ...] = (
     ),
     Attack(
         name="push-without-credential",
-        entry_point=EntryPoint.GATEWAY,
         does="pushes by remote write and to Loki with a header alone",
         source="the older ways in are ways in",
         sends=lambda attack_run: (
@@ -486,7 +483,6 @@ CONDUCT: tuple[Attack, ...] = (
     ),
     Attack(
         name="forged-tenant-label",
-        entry_point=EntryPoint.GATEWAY,
         does=f"pushes series and lines with the label {_OWN_LABEL} of the victim",
         source="a stored label of that name becomes original___tenant_id__ (observed, Mimir)",
         expect=Expect.NEUTRALISED,
@@ -497,7 +493,6 @@ CONDUCT: tuple[Attack, ...] = (
     ),
     Attack(
         name="forged-tenant-attributes",
-        entry_point=EntryPoint.GATEWAY,
         does="exports resources with every attribute that might be taken for the tenant",
         source="an attribute of the client's decides nothing",
         expect=Expect.NEUTRALISED,
@@ -508,7 +503,6 @@ CONDUCT: tuple[Attack, ...] = (
     ),
     Attack(
         name="generated-series",
-        entry_point=EntryPoint.GATEWAY,
         does="exports spans, of which Tempo makes series in Mimir",
         source="Tempo's generator takes the tenant from the trace, or from a header that is set",
         expect=Expect.NEUTRALISED,
@@ -519,7 +513,6 @@ CONDUCT: tuple[Attack, ...] = (
     ),
     Attack(
         name="exemplars-of-another",
-        entry_point=EntryPoint.GATEWAY,
         does="asks for exemplars, which carry trace ids",
         source="Mimir federates query_exemplars",
         expect=Expect.NEUTRALISED,

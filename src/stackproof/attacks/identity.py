@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from stackproof.model import TENANT_HEADER, Signal
 
-from .base import UPGRADE, Attack, AttackRun, EntryPoint, Expect, basic
+from .base import UPGRADE, Attack, AttackRun, Expect, basic
 from .wire import Http2, WireRequest, http1
 
 _ALL = tuple(Signal)
@@ -102,7 +102,6 @@ def _claims() -> Iterator[Attack]:
     for claim in _CLAIMS:
         yield Attack(
             name=f"read-naming-{claim.name}",
-            entry_point=EntryPoint.GATEWAY,
             does=f"asks every read API with its own password and {TENANT_HEADER}: "
             f"{claim.value[:60]}",
             source=claim.source,
@@ -111,7 +110,6 @@ def _claims() -> Iterator[Attack]:
         )
         yield Attack(
             name=f"write-naming-{claim.name}",
-            entry_point=EntryPoint.GATEWAY,
             does=f"exports with its own password and {TENANT_HEADER}: {claim.value[:60]}",
             source=claim.source,
             sends=_writes_as(claim.value),
@@ -143,7 +141,6 @@ def _spelt(
     """
     yield Attack(
         name=f"read-with-{name}",
-        entry_point=EntryPoint.GATEWAY,
         does=f"asks every read API with {does}",
         source=source,
         expect=expect,
@@ -152,7 +149,6 @@ def _spelt(
     )
     yield Attack(
         name=f"write-with-{name}",
-        entry_point=EntryPoint.GATEWAY,
         does=f"exports with {does}",
         source=source,
         expect=expect,
@@ -298,7 +294,6 @@ def _credential(
 ) -> Iterator[Attack]:
     yield Attack(
         name=f"read-{name}",
-        entry_point=EntryPoint.GATEWAY,
         does=f"asks one API of each backend, and the tail, {does}",
         source=source,
         expect=expect,
@@ -307,7 +302,6 @@ def _credential(
     )
     yield Attack(
         name=f"write-{name}",
-        entry_point=EntryPoint.GATEWAY,
         does=f"exports {does}",
         source=source,
         expect=expect,
@@ -447,7 +441,6 @@ def _admin() -> Iterator[Attack]:
     for name, value, does in _ADMIN_NAMES:
         yield Attack(
             name=f"admin-reads-{name}",
-            entry_point=EntryPoint.GATEWAY,
             does=f"asks as admin {does}",
             source="an admin's view must be an explicit list: there is no pattern in any backend",
             sends=_admin_reads(value),
@@ -455,7 +448,6 @@ def _admin() -> Iterator[Attack]:
         )
     yield Attack(
         name="admin-writes",
-        entry_point=EntryPoint.GATEWAY,
         does="exports as admin, naming the victim",
         source="the credential of a dashboard must not write",
         sends=lambda attack_run: attack_run.writes(attack_run.admin, f"{_H}: {attack_run.victim}"),
@@ -463,7 +455,6 @@ def _admin() -> Iterator[Attack]:
     )
     yield Attack(
         name="admin-writes-to-several",
-        entry_point=EntryPoint.GATEWAY,
         does="exports as admin, naming two tenants",
         source="Mimir answers 503 to a federated write, which exporters send again for ever",
         sends=lambda attack_run: attack_run.writes(
@@ -547,7 +538,6 @@ def _protocol(
 ) -> Attack:
     return Attack(
         name=name,
-        entry_point=EntryPoint.GATEWAY,
         does=does,
         source=source,
         expect=expect,
@@ -658,7 +648,6 @@ def _plain_read(attack_run: AttackRun) -> bytes:
 _TUNNELS = (
     Attack(
         name="read-upgrading-to-http2",
-        entry_point=EntryPoint.GATEWAY,
         does="asks with Upgrade: h2c, to get a tunnel to the backend past the gateway",
         source="h2c smuggling: a proxy that forwards the upgrade loses sight of what follows",
         expect=Expect.HARMLESS,
@@ -667,7 +656,6 @@ _TUNNELS = (
     ),
     Attack(
         name="read-upgrading-everything",
-        entry_point=EntryPoint.GATEWAY,
         does="asks every kind of API as a websocket, with a second request behind it",
         source="websocket smuggling: a proxy that believes in the upgrade tunnels what follows",
         expect=Expect.HARMLESS,
@@ -675,7 +663,6 @@ _TUNNELS = (
     ),
     Attack(
         name="read-with-credential-in-url",
-        entry_point=EntryPoint.GATEWAY,
         does="asks with victim:password@ in an absolute URI, and no header",
         source="RFC 9110 §4.2.4",
         sends=_credential_in_url,
@@ -683,7 +670,6 @@ _TUNNELS = (
     ),
     Attack(
         name="read-with-tenant-in-query",
-        entry_point=EntryPoint.GATEWAY,
         does="asks with the victim's name in parameters of the query",
         source="a gateway or backend that takes the tenant from there",
         expect=Expect.NEUTRALISED,

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from stackproof.backends import PROVABLE
 from stackproof.model import TENANT_HEADER, Backend, Signal
 
-from .base import LOOKED_FOR, Attack, AttackRun, EntryPoint, Expect
+from .base import LOOKED_FOR, Attack, AttackRun, Expect
 from .wire import Raw, WireAnswer, WireRequest, http1, send
 
 _ALL = tuple(Signal)
@@ -254,7 +254,6 @@ def _requests(api: _Api, attack_run: AttackRun, *lines: str) -> Iterator[Raw]:
 def _closed(api: _Api) -> Iterator[Attack]:
     yield Attack(
         name=f"reaches-{api.name}",
-        entry_point=EntryPoint.GATEWAY,
         does=f"{api.does}, with its own password and with the victim's name in the header",
         source=api.source,
         destroys=api.destroys,
@@ -357,7 +356,6 @@ def _detours() -> Iterator[Attack]:
     for detour in _DETOURS:
         yield Attack(
             name=f"detour-{detour.name}",
-            entry_point=EntryPoint.GATEWAY,
             does=f"asks and exports everything by a detour: {detour.does}",
             source="path confusion between a proxy and what is behind it",
             expect=detour.expect,
@@ -617,7 +615,6 @@ def _smuggling() -> Iterator[Attack]:
     for name, does, sends in _SMUGGLING:
         yield Attack(
             name=f"smuggle-{name}",
-            entry_point=EntryPoint.GATEWAY,
             does=f"hides a question about the victim behind {does}",
             source="RFC 9112 §11.2: request smuggling",
             expect=Expect.HARMLESS,
@@ -664,14 +661,12 @@ ROUTES: tuple[Attack, ...] = (
     *_detours(),
     Attack(
         name="climbs-from-allowed-paths",
-        entry_point=EntryPoint.GATEWAY,
         does="goes from an allowed path to another by dots, encoded or not",
         source="CVE-2026-27880, CVE-2026-22641: slashes past a proxy's rules",
         sends=_climbs,
     ),
     Attack(
         name="wrong-methods",
-        entry_point=EntryPoint.GATEWAY,
         does="asks with methods that no question needs",
         source="RFC 9110 §9",
         sends=_wrong_methods,
@@ -679,7 +674,6 @@ ROUTES: tuple[Attack, ...] = (
     ),
     Attack(
         name="wrong-methods-writing",
-        entry_point=EntryPoint.GATEWAY,
         does="exports with methods that no export needs",
         source="RFC 9110 §9",
         sends=_wrong_write_methods,
@@ -688,7 +682,6 @@ ROUTES: tuple[Attack, ...] = (
     ),
     Attack(
         name="method-override",
-        entry_point=EntryPoint.GATEWAY,
         does="exports with headers that make DELETE of POST",
         source="X-HTTP-Method-Override and its kin",
         expect=Expect.NEUTRALISED,
@@ -698,7 +691,6 @@ ROUTES: tuple[Attack, ...] = (
     ),
     Attack(
         name="rewritten-url",
-        entry_point=EntryPoint.GATEWAY,
         does="asks with headers that name another URL, host or client",
         source="CVE-2018-14773: X-Original-URL",
         expect=Expect.NEUTRALISED,
@@ -707,7 +699,6 @@ ROUTES: tuple[Attack, ...] = (
     ),
     Attack(
         name="oversize-body",
-        entry_point=EntryPoint.GATEWAY,
         does="exports 17 MiB with each signal",
         source="what a gateway does not bound, a backend buffers",
         sends=_oversize,
@@ -715,7 +706,6 @@ ROUTES: tuple[Attack, ...] = (
     ),
     Attack(
         name="oversize-body-in-chunks",
-        entry_point=EntryPoint.GATEWAY,
         does="exports 17 MiB with each signal, without saying so beforehand",
         source="a limit that looks at Content-Length only",
         sends=_oversize_chunked,
@@ -723,7 +713,6 @@ ROUTES: tuple[Attack, ...] = (
     ),
     Attack(
         name="compressed-bomb",
-        entry_point=EntryPoint.GATEWAY,
         does="exports 64 MiB, compressed to a few hundred KiB",
         source="a limit on the compressed size only",
         expect=Expect.HARMLESS,
@@ -734,7 +723,6 @@ ROUTES: tuple[Attack, ...] = (
     *_smuggling(),
     Attack(
         name="half-requests",
-        entry_point=EntryPoint.GATEWAY,
         does="holds 200 connections with half a request each",
         source="slowloris",
         expect=Expect.HARMLESS,

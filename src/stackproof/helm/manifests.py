@@ -7,7 +7,7 @@ Objects are shared between tests and caches, so they are frozen: a change raises
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import Any, Never
@@ -417,11 +417,3 @@ def expand(text: str, known: Mapping[str, str]) -> str:
         return "$" if name is None else known.get(name, found[0])
 
     return _REFERENCE.sub(replacement, text)
-
-
-def by_kind(manifests: Iterable[Manifest]) -> dict[str, list[Manifest]]:
-    """Group manifests by kind."""
-    groups: dict[str, list[Manifest]] = {}
-    for manifest in manifests:
-        groups.setdefault(manifest.kind, []).append(manifest)
-    return groups
