@@ -23,7 +23,7 @@ MAKEFLAGS += --no-builtin-rules
 # Else every worker and every command compiles all modules anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo test test-unit test-e2e lint fmt charts tools programs twins mutants coverage rehearsal bench kind-up kind-down evidence lock clean clean-all
+.PHONY: help setup demo test test-unit test-e2e lint fmt charts tools programs twins mutants coverage rehearsal docs reference recording bench kind-up kind-down evidence lock clean clean-all
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -73,6 +73,16 @@ fmt: $(READY) ## Format the code and fix what can be fixed
 charts: $(READY) ## Write each chart's schema and table of values, and its version: without a new one, a merge deploys nothing
 	@$(BIN)/python -m stackproof.values.docs charts/*/
 	@$(BIN)/python -m stackproof.helm.chartversion charts/*/
+
+docs: $(READY) ## Build the documentation as a site in build/docs, strictly
+	@$(BIN)/python tools/site.py build/docs
+
+reference: $(READY) ## Write the pages that are made from the code: commands and twins
+	@$(BIN)/python tools/reference.py
+	@$(BIN)/stackproof twins --docs
+
+recording: programs ## Record a run of `stackproof demo` as the picture of the documentation
+	@$(BIN)/python tools/recording.py docs/pictures/demo.svg
 
 tools: $(READY) ## Build the Go programs now, and show where they are
 	@$(BIN)/stackproof tools --build $(ARGS)
