@@ -75,7 +75,7 @@ charts: $(READY) ## Write each chart's schema and table of values, and its versi
 	@$(BIN)/python -m stackproof.helm.chartversion charts/*/
 
 docs: $(READY) ## Build the documentation as a site in build/docs, strictly
-	@$(BIN)/python tools/site.py build/docs
+	@$(BIN)/python tools/docsite.py build/docs
 
 reference: $(READY) ## Write the pages that are made from the code: commands and twins
 	@$(BIN)/python tools/reference.py

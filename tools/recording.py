@@ -25,8 +25,9 @@ _FRAME = """\
 <svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img">
 <title>A recorded run of stackproof demo</title>
 <style>
-.{unique_id}-matrix {{ font: {char_height}px/{line_height}px ui-monospace, Menlo, Consolas, monospace }}
-.{unique_id}-title {{ font: 16px ui-monospace, Menlo, Consolas, monospace }}
+svg {{ font-family: ui-monospace, Menlo, Consolas, monospace }}
+.{unique_id}-matrix {{ font-size: {char_height}px; line-height: {line_height}px }}
+.{unique_id}-title {{ font-size: 16px }}
 {styles}
 </style>
 <defs>

@@ -1,28 +1,83 @@
-"""Write docs/reference/commands.md from the parsers of the command line: `make reference`.
+"""Write what docs/ says of the command line from its code: `make reference`.
 
-Not from what `--help` prints, which differs from one Python to the next.
+The commands come from the parsers, and not from what `--help` prints, which differs from one Python
+to the next.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+import ast
+import inspect
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from stackproof import cli
+from stackproof.errors import ExitCode
 from stackproof.repo.checkout import Checkout
+from stackproof.report.results import SCHEMA, Provenance
 
 _HEAD = """\
 # Commands
 
-Made by `make reference` from the parsers; a test says when it is stale. Inside a clone the program is
+Made by `make reference` from the parsers; a test says when it is stale. In a clone the program is
 `.venv/bin/stackproof`.
 
 """
 
 
-def page() -> str:
-    """Return the page: a section for each command that does something."""
+_MADE = "<!-- {name}: begin (made by `make reference`) -->\n\n{text}\n<!-- {name}: end -->\n"
+_FILE = re.compile(r"\bbuild/report/([\w-]+\.\w+)")
+_ARGUMENT = re.compile(r"^ +(\w+): (.+)$", re.MULTILINE)
+
+
+def pages(root: Path) -> Mapping[Path, str]:
+    """Return the pages as they must be: a file of a checkout to its text."""
+    docs = root / "docs"
+    results = (docs / "results.md").read_text(encoding="utf-8")
+    for name, text in (("exit codes", exit_codes()), ("provenance", provenance())):
+        made = _MADE.format(name=name, text=text)
+        whole = re.compile(f"<!-- {name}: begin.*<!-- {name}: end -->\n", re.DOTALL)
+        results = whole.sub(lambda _, made=made: made, results)  # type: ignore[misc]
+    return {docs / "reference" / "commands.md": commands(), docs / "results.md": results}
+
+
+def exit_codes() -> str:
+    """Return the table of exit codes, from the texts below the members of the class."""
+    body = ast.parse(inspect.getsource(ExitCode)).body[0]
+    assert isinstance(body, ast.ClassDef)
+    rows = ["| code | name | means |", "|---|---|---|"]
+    for member, text in zip(body.body, body.body[1:], strict=False):
+        if isinstance(member, ast.Assign) and isinstance(member.targets[0], ast.Name):
+            assert isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant)
+            name = member.targets[0].id
+            about = " ".join(str(text.value.value).split())
+            rows.append(f"| {ExitCode[name].value} | {name} | {about} |")
+    return "\n".join(rows) + "\n"
+
+
+def provenance() -> str:
+    """Return the table of the keys that every result file has, from the class that writes them."""
+    args = inspect.cleandoc(Provenance.__doc__ or "").partition("Args:\n")[2]
+    rows = [
+        "| key | is |",
+        "|---|---|",
+        f"| `schema` | {SCHEMA}; another number means that keys have changed their meaning |",
+        "| `whole` | false for a run of a part |",
+        *(f"| `provenance.{name}` | {about} |" for name, about in _ARGUMENT.findall(args)),
+    ]
+    return "\n".join(rows) + "\n"
+
+
+def result_files() -> set[str]:
+    """Return the files that commands say they write."""
+    texts = (parser.description or "" for parser, _ in _sections(cli.parser()))
+    return {file for text in texts for file in _FILE.findall(text)}
+
+
+def commands() -> str:
+    """Return the page of commands: a section for each that does something."""
     sections = list(_sections(cli.parser()))
     index = "\n".join(
         f"| [`{parser.prog}`](#{_anchor(parser.prog)}) | {about} |" for parser, about in sections
@@ -34,13 +89,13 @@ def page() -> str:
 def _sections(
     parser: argparse.ArgumentParser, about: str = ""
 ) -> Iterator[tuple[argparse.ArgumentParser, str]]:
-    inner = [action for action in parser._actions if isinstance(action.choices, dict)]
+    inner = [a for a in parser._actions if isinstance(a, argparse._SubParsersAction)]
     if not inner:
         yield parser, about
     for action in inner:
-        abouts = {each.dest: each.help or "" for each in action._get_subactions()}
+        abouts = {each.dest: each.help or "" for each in action._choices_actions}
         for name, one in action.choices.items():
-            yield from _sections(one, abouts.get(name, "") or about)
+            yield from _sections(one, abouts.get(name) or about)
 
 
 def _anchor(prog: str) -> str:
@@ -85,10 +140,11 @@ def _meaning(action: argparse.Action) -> str:
     return ((action.help or "") % vars(action)).replace("|", r"\|")
 
 
-def write(root: Path) -> None:
-    """Write the page into a checkout."""
-    (root / "docs" / "reference" / "commands.md").write_text(page(), encoding="utf-8")
+def main() -> None:
+    """Write the pages that differ."""
+    for path, text in pages(Checkout.find().root).items():
+        path.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":
-    write(Checkout.find().root)
+    main()

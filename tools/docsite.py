@@ -12,7 +12,6 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 from stackproof.errors import StackproofError
@@ -71,8 +70,8 @@ def _code(bars: re.Match[str]) -> str:
     return f"<code>{html.escape(bars[1]).replace(chr(92) + '|', '&#124;')}</code>"
 
 
-def stage(root: Path, folder: Path) -> Iterator[Path]:
-    """Copy all pages and pictures to a folder, and yield each one's place in it."""
+def stage(root: Path, folder: Path) -> None:
+    """Copy all pages and pictures to a folder."""
     places = pages(root)
     for source, place in places.items():
         file = folder / place
@@ -82,24 +81,32 @@ def stage(root: Path, folder: Path) -> Iterator[Path]:
             file.write_text(rewrite(text, source, places, root), encoding="utf-8")
         else:
             shutil.copy(root / source, file)
-        yield place
 
 
-def main(output: Path) -> int:
+def build(root: Path, output: Path) -> subprocess.CompletedProcess[str]:
     """Copy the pages to `output`/source and build the site in `output`/site, strictly."""
-    root = Checkout.find().root
     shutil.rmtree(output, ignore_errors=True)
-    count = sum(place.suffix == ".md" for place in stage(root, output / "source"))
+    stage(root, output / "source")
     # Its paths are relative to itself.
     shutil.copy(root / "mkdocs.yml", output)
     program = Path(sys.executable).parent / "zensical"
-    code = subprocess.run([program, "build", "--strict"], cwd=output, check=False).returncode
-    print(f"{count} pages: {output / 'site' / 'index.html'}")
-    return code
+    return subprocess.run(
+        [program, "build", "--strict"], cwd=output, capture_output=True, text=True, check=False
+    )
+
+
+def main(output: Path) -> int:
+    """Build the site, and show what is wrong with it."""
+    done = build(Checkout.find().root, output)
+    # Its last words are a traceback, which says no more than that there were warnings.
+    print(done.stdout, done.stderr.partition("Traceback")[0], sep="", end="")
+    if not done.returncode:
+        print(f"{output / 'site' / 'index.html'}")
+    return done.returncode
 
 
 if __name__ == "__main__":
     try:
         sys.exit(main(Path(sys.argv[1]).resolve()))
     except StackproofError as error:
-        sys.exit(f"site: {error}")
+        sys.exit(f"docs: {error}")

@@ -1,0 +1,25 @@
+"""The code of a page of docs/, run as somebody would who types it in."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+_BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def code(page: Path) -> str:
+    """Return the page's blocks of Python, one after another."""
+    blocks = _BLOCK.findall(page.read_text(encoding="utf-8"))
+    assert blocks, f"{page} has no code"
+    return "\n".join(blocks)
+
+
+def run(page: Path, root: Path) -> None:
+    """Run the code in a process of its own: it registers checks, which are this process's too."""
+    done = subprocess.run(
+        [sys.executable, "-c", code(page)], cwd=root, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
