@@ -52,7 +52,9 @@ def _leaves(nav: Any) -> Iterator[str]:
 def test_every_page_is_in_the_navigation() -> None:
     nav = list(_leaves(yaml.safe_load((ROOT / "mkdocs.yml").read_bytes())["nav"]))
     places = {str(p) for p in docsite.pages(ROOT).values() if p.suffix == ".md"}
-    assert sorted(nav) == sorted(places)
+    assert sorted(places - set(nav)) == [], "add it to the nav of mkdocs.yml"
+    assert sorted(set(nav) - places) == []
+    assert len(nav) == len(set(nav))
 
 
 @pytest.mark.parametrize(
