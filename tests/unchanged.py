@@ -32,7 +32,6 @@ from stackproof.toolchain.cache import cache_root
 _KEPT_S = 7 * 86_400
 #: Where the modules of a name lie.
 _ROOTS = {"stackproof": "src/stackproof", "tests": "tests"}
-_DOCUMENTS = ("docs/", ".github/")
 _UNCHANGED = "unchanged"
 _COMPILED = re.compile(r"__pycache__/([^/.]+)\.[^/]*$")
 
@@ -121,7 +120,7 @@ def _file(item: pytest.Item) -> str:
 
 
 def _is_document(name: str) -> bool:
-    return name.startswith(_DOCUMENTS) or ("/" not in name and name.endswith(".md"))
+    return name.startswith("docs/") or ("/" not in name and name.endswith(".md"))
 
 
 def _variables() -> list[str]:
