@@ -27,7 +27,16 @@ def make_look(
 ) -> Observation:
     request = Request("GET", f"http://127.0.0.1:8080/prometheus/api/v1/query?q={api}")
     return Observation(
-        api, reader, asked, own, frozenset(others), True, request, "HTTP 200: {}", 4.0, 600.0
+        api=api,
+        reader=reader,
+        asked=asked,
+        own=own,
+        others=frozenset(others),
+        answered=True,
+        request=request,
+        answer="HTTP 200: {}",
+        elapsed_ms=4.0,
+        latency_ms=600.0,
     )
 
 
@@ -59,14 +68,14 @@ def make_proof(
         for reader, owner in asked
     }
     seen = Observations(
-        names,
-        APIS,
-        controls,
-        absences,
-        [make_look(api, reader, reader, others=[owner]) for api, reader, owner in leaks],
-        asked,
-        tuple(faults),
-        tuple(health),
+        tenants=names,
+        apis=APIS,
+        controls=controls,
+        absences=absences,
+        leaks=[make_look(api, reader, reader, others=[owner]) for api, reader, owner in leaks],
+        pairs=asked,
+        faults=tuple(faults),
+        health=tuple(health),
     )
     judgement = judge(seen)
     return Proof(

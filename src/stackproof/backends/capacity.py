@@ -96,7 +96,7 @@ class Load:
         return self.traces * 1000 / _DAY
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Need:
     """What a component needs, all its replicas together.
 
@@ -139,13 +139,13 @@ def _mimir_process(load: Load) -> Need:
     blocks = load.samples_per_s * BYTES_PER_SAMPLE * load.retention_days * _DAY / 1e9
     disk = blocks + 5 * series + 300 * compactor
     return Need(
-        "mimir",
-        "all",
-        1,
-        _exact(cores),
-        _exact(memory * HEADROOM),
-        _exact(disk * HEADROOM),
-        (MIMIR,),
+        backend="mimir",
+        component="all",
+        replicas=1,
+        cores=_exact(cores),
+        memory_gb=_exact(memory * HEADROOM),
+        disk_gb=_exact(disk * HEADROOM),
+        sources=(MIMIR,),
     )
 
 
@@ -155,13 +155,13 @@ def _loki_process(load: Load) -> Need:
     cores = sum(part.replicas * part.cores for part in _LOKI_TIER) * share
     memory = sum(part.replicas * part.memory_gb for part in _LOKI_TIER) * share
     return Need(
-        "loki",
-        "all",
-        1,
-        (cores / REPLICATION, cores * HEADROOM),
-        (memory / REPLICATION, memory * HEADROOM),
-        _stored(load.logs, load),
-        (LOKI_MODES, LOKI, ASSUMPTION),
+        backend="loki",
+        component="all",
+        replicas=1,
+        cores=(cores / REPLICATION, cores * HEADROOM),
+        memory_gb=(memory / REPLICATION, memory * HEADROOM),
+        disk_gb=_stored(load.logs, load),
+        sources=(LOKI_MODES, LOKI, ASSUMPTION),
     )
 
 
@@ -171,13 +171,13 @@ def _tempo_process(load: Load) -> Need:
     cores = (rate * (2 / 10 + 2.5 / 5 + 1 / 2 + 1 / 5), rate * (2 / 10 + 2.5 / 3 + 2 / 1 + 1 / 3))
     memory = (rate * (2 / 10 + 4 / 5 + 4 / 2 + 4 / 5), rate * (2 / 10 + 20 / 3 + 20 / 1 + 20 / 3))
     return Need(
-        "tempo",
-        "all",
-        1,
-        cores,
-        (memory[0], memory[1]),
-        _stored(load.traces, load),
-        (TEMPO, ASSUMPTION),
+        backend="tempo",
+        component="all",
+        replicas=1,
+        cores=cores,
+        memory_gb=(memory[0], memory[1]),
+        disk_gb=_stored(load.traces, load),
+        sources=(TEMPO, ASSUMPTION),
     )
 
 
@@ -221,13 +221,13 @@ def _mimir_cluster(load: Load) -> Iterable[Need]:
         component: str, units: float, cores: float, memory: float, disk: float = 0, least: int = 2
     ) -> Need:
         return Need(
-            "mimir",
-            component,
-            max(least, math.ceil(units)),
-            _exact(units * cores),
-            _exact(units * memory * HEADROOM),
-            _exact(units * disk * HEADROOM),
-            (MIMIR,),
+            backend="mimir",
+            component=component,
+            replicas=max(least, math.ceil(units)),
+            cores=_exact(units * cores),
+            memory_gb=_exact(units * memory * HEADROOM),
+            disk_gb=_exact(units * disk * HEADROOM),
+            sources=(MIMIR,),
         )
 
     yield need("distributor", load.samples_per_s / 25_000, 1, 1)
@@ -237,13 +237,13 @@ def _mimir_cluster(load: Load) -> Iterable[Need]:
     yield need("query-scheduler", asked / 500, 1, 0.1)
     yield need("querier", asked / 10, 1, 1)
     yield Need(
-        "mimir",
-        "store-gateway",
-        max(REPLICATION, math.ceil(asked / 10)),
-        _exact(asked / 10),
-        _exact(asked / 10 * HEADROOM),
-        _exact(load.all_series / 1e6 * 13 * HEADROOM),
-        (MIMIR,),
+        backend="mimir",
+        component="store-gateway",
+        replicas=max(REPLICATION, math.ceil(asked / 10)),
+        cores=_exact(asked / 10),
+        memory_gb=_exact(asked / 10 * HEADROOM),
+        disk_gb=_exact(load.all_series / 1e6 * 13 * HEADROOM),
+        sources=(MIMIR,),
     )
     yield need("compactor", max(1.0, load.all_series / 20e6), 1, 4, 300, least=1)
 
@@ -255,13 +255,13 @@ def _loki_cluster(load: Load) -> Iterable[Need]:
         replicas = part.replicas if part.component == "compactor" else part.replicas * times
         count = math.ceil(replicas)
         yield Need(
-            "loki",
-            part.component,
-            count,
-            _exact(count * part.cores),
-            _exact(count * part.memory_gb),
-            _exact(0.0),
-            (LOKI,),
+            backend="loki",
+            component=part.component,
+            replicas=count,
+            cores=_exact(count * part.cores),
+            memory_gb=_exact(count * part.memory_gb),
+            disk_gb=_exact(0.0),
+            sources=(LOKI,),
         )
 
 
@@ -278,13 +278,13 @@ def _tempo_cluster(load: Load) -> Iterable[Need]:
     for component, (takes, least, cores, memory) in rows.items():
         count = max(least, math.ceil(rate / takes))
         yield Need(
-            "tempo",
-            component,
-            count,
-            _exact(count * cores),
-            (count * memory[0], count * memory[1]),
-            _exact(0.0),
-            (TEMPO,),
+            backend="tempo",
+            component=component,
+            replicas=count,
+            cores=_exact(count * cores),
+            memory_gb=(count * memory[0], count * memory[1]),
+            disk_gb=_exact(0.0),
+            sources=(TEMPO,),
         )
 
 

@@ -26,7 +26,7 @@ Named = tuple[str, str]
 """Namespace and name."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BrokenReference:
     """A reference that leads nowhere."""
 
@@ -158,7 +158,12 @@ def check(releases: Iterable[Release], externals: Externals = NOTHING) -> list[B
 
 def _problem(check_name: str, manifest: Manifest, path: str, reason: str) -> BrokenReference:
     return BrokenReference(
-        check_name, manifest.ref, path, reason, manifest.source, manifest.namespace or "(cluster)"
+        check=check_name,
+        object=manifest.ref,
+        path=path,
+        reason=reason,
+        source=manifest.source,
+        namespace=manifest.namespace or "(cluster)",
     )
 
 

@@ -9,7 +9,7 @@ from functools import lru_cache
 from .manifests import WORKLOAD_KINDS, Manifest, containers, key_of, pod_template
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Use:
     """That a pod uses a ConfigMap or Secret; key "" is the whole."""
 
@@ -35,7 +35,7 @@ def uses(workload: Manifest) -> tuple[Use, ...]:
 def _uses(workload: Manifest) -> Iterator[Use]:
     spec = pod_template(workload)["spec"]
     for secret in spec.get("imagePullSecrets") or ():
-        yield Use("Secret", secret["name"], "", "imagePullSecrets")
+        yield Use(kind="Secret", name=secret["name"], key="", path="imagePullSecrets")
     for volume in spec.get("volumes") or ():
         path = f"volumes[{volume['name']}]"
         for source in (volume, *((volume.get("projected") or {}).get("sources") or ())):
@@ -44,19 +44,39 @@ def _uses(workload: Manifest) -> Iterator[Use]:
                 keys = [item["key"] for item in part.get("items") or ()]
                 for key in (keys or [*_sub_paths(workload, volume["name"]), ""]) if part else ():
                     name = part.get(name_field) or part.get("name") or ""
-                    yield Use(kind, name, key, path, bool(part.get("optional")))
+                    yield Use(
+                        kind=kind,
+                        name=name,
+                        key=key,
+                        path=path,
+                        optional=bool(part.get("optional")),
+                    )
     for container in containers(workload):
         where = f"containers[{container['name']}]"
         for entry in container.get("env") or ():
             if ref := key_of(entry.get("valueFrom") or {}):
                 path = f"{where}.env[{entry['name']}]"
-                yield Use(ref.kind, ref.name, ref.key, path, ref.optional, mounted=False)
+                yield Use(
+                    kind=ref.kind,
+                    name=ref.name,
+                    key=ref.key,
+                    path=path,
+                    optional=ref.optional,
+                    mounted=False,
+                )
         for entry in container.get("envFrom") or ():
             for kind, field_name in (("ConfigMap", "configMapRef"), ("Secret", "secretRef")):
                 if part := entry.get(field_name):
                     optional = bool(part.get("optional"))
                     path = f"{where}.envFrom"
-                    yield Use(kind, part.get("name", ""), "", path, optional, mounted=False)
+                    yield Use(
+                        kind=kind,
+                        name=part.get("name", ""),
+                        key="",
+                        path=path,
+                        optional=optional,
+                        mounted=False,
+                    )
 
 
 def _sub_paths(workload: Manifest, volume: str) -> Iterator[str]:

@@ -74,15 +74,15 @@ def _view(observer: Observer, api: ReadApi, source: DataSource) -> Task:
         observer.found(
             Finding(name, about, False, detail),
             Violation(
-                ViolationKind.LEAK if extra else ViolationKind.VIEW,
-                api.id,
-                f"Grafana {source.uid}",
-                tuple(extra or lacks),
-                f"data source {source.uid} ({source.header!r}) through {api.id} {detail}",
-                api.signal,
-                answer.request.line(),
-                answer.request.curl(source.access.auth[0] if source.access.auth else None),
-                answer.describe(),
+                kind=ViolationKind.LEAK if extra else ViolationKind.VIEW,
+                api=api.id,
+                reader=f"Grafana {source.uid}",
+                owners=tuple(extra or lacks),
+                message=f"data source {source.uid} ({source.header!r}) through {api.id} {detail}",
+                signal=api.signal,
+                request=answer.request.line(),
+                curl=answer.request.curl(source.access.auth[0] if source.access.auth else None),
+                answer=answer.describe(),
             ),
         )
 

@@ -79,15 +79,15 @@ def _search(observer: Observer, api: ReadApi, fallback: str) -> Task:
         observer.found(
             Finding(name, about, False, detail),
             Violation(
-                kind,
-                api.id,
-                fallback,
-                owners or (owner,),
-                message,
-                api.signal,
-                answer.request.line(),
-                answer.request.curl(None),
-                told,
+                kind=kind,
+                api=api.id,
+                reader=fallback,
+                owners=owners or (owner,),
+                message=message,
+                signal=api.signal,
+                request=answer.request.line(),
+                curl=answer.request.curl(None),
+                answer=told,
             ),
         )
 

@@ -72,15 +72,15 @@ def _attempt(
         observer.found(
             Finding(f"refused: {name}", about, False, detail),
             Violation(
-                _kind(answer),
-                api.id,
-                tenant,
-                owners or (other,),
-                f"{api.id} with {name} was answered with {got} instead of 401 or 403",
-                api.signal,
-                answer.request.line(),
-                answer.request.curl(access.auth[0] if access.auth else None),
-                excerpt(answer.body, min(shown)) if shown else answer.describe(),
+                kind=_kind(answer),
+                api=api.id,
+                reader=tenant,
+                owners=owners or (other,),
+                message=f"{api.id} with {name} was answered with {got} instead of 401 or 403",
+                signal=api.signal,
+                request=answer.request.line(),
+                curl=answer.request.curl(access.auth[0] if access.auth else None),
+                answer=excerpt(answer.body, min(shown)) if shown else answer.describe(),
             ),
         )
 

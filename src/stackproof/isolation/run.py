@@ -195,14 +195,14 @@ class _Run:
 
     def _observations(self) -> Observations:
         return Observations(
-            self.tenants,
-            self.apis,
-            self.controls,
-            self.absences,
-            self.leaks,
-            self.pairs,
-            self.observer.violations,
-            tuple(self.observer.health),
+            tenants=self.tenants,
+            apis=self.apis,
+            controls=self.controls,
+            absences=self.absences,
+            leaks=self.leaks,
+            pairs=self.pairs,
+            faults=self.observer.violations,
+            health=tuple(self.observer.health),
         )
 
     def _proof(self, seen: Observations, judgement: Judgement) -> Proof:
@@ -318,7 +318,14 @@ class _Run:
         if refused is not None:
             message = f"{tenant}'s {signal} were not taken: {refused}"
             self.observer.violated(
-                Violation(ViolationKind.MISSING, "export", tenant, (tenant,), message, signal)
+                Violation(
+                    kind=ViolationKind.MISSING,
+                    api="export",
+                    reader=tenant,
+                    owners=(tenant,),
+                    message=message,
+                    signal=signal,
+                )
             )
         return True
 

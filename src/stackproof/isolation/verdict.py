@@ -41,7 +41,7 @@ class Observed(StrEnum):
     UNKNOWN = "unknown"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Observation:
     """One reader has asked one question and read the whole answer.
 
@@ -78,7 +78,7 @@ class ViolationKind(StrEnum):
         return self in {ViolationKind.LEAK, ViolationKind.NOT_REFUSED, ViolationKind.FALLBACK}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Violation:
     """Something that ought not to be, with all that is needed to see it again.
 
@@ -113,7 +113,7 @@ class Finding:
     detail: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
     """What one reader sees of one owner's signal, over all read APIs.
 
@@ -147,7 +147,7 @@ class ApiResult:
     answer_max_ms: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Observations:
     """All that a run has seen; :func:`judge` says what it means.
 
@@ -185,7 +185,7 @@ def through(seen: Observations, api: ReadApi, reader: str, owner: str) -> Observ
     return Observed.HIDDEN if proven else Observed.UNKNOWN
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Matrix:
     """Tenants by tenants by signals, kept as exceptions so that a thousand tenants fit.
 
@@ -207,12 +207,12 @@ class Matrix:
         if reader == owner:
             seen = owner not in self.unseen[signal]
             return Cell(
-                reader,
-                owner,
-                signal,
-                Observed.VISIBLE,
-                Observed.VISIBLE if seen else Observed.HIDDEN,
-                self.visible_ms.get((signal, owner)) if seen else None,
+                reader=reader,
+                owner=owner,
+                signal=signal,
+                expected=Observed.VISIBLE,
+                observed=Observed.VISIBLE if seen else Observed.HIDDEN,
+                latency_ms=self.visible_ms.get((signal, owner)) if seen else None,
             )
         if owner in self.leaks[signal].get(reader, ()):
             observed = Observed.VISIBLE
@@ -225,7 +225,14 @@ class Matrix:
         else:
             observed = Observed.HIDDEN
         took = self.read_ms.get((signal, reader))
-        return Cell(reader, owner, signal, Observed.HIDDEN, observed, took)
+        return Cell(
+            reader=reader,
+            owner=owner,
+            signal=signal,
+            expected=Observed.HIDDEN,
+            observed=observed,
+            latency_ms=took,
+        )
 
     def cells(self) -> Iterator[Cell]:
         """Give every cell: reader by reader, owner by owner, signal by signal."""
@@ -334,14 +341,14 @@ def _matrix(seen: Observations) -> Matrix:
                 if answer is None or not answer.answered:
                     unasked[signal].add((reader, owner))
     return Matrix(
-        seen.tenants,
-        signals,
-        leaks,
-        {signal: frozenset(owners) for signal, owners in unseen.items()},
-        {signal: frozenset(readers) for signal, readers in unread.items()},
-        {signal: frozenset(pairs) for signal, pairs in unasked.items()},
-        visible_ms,
-        read_ms,
+        tenants=seen.tenants,
+        signals=signals,
+        leaks=leaks,
+        unseen={signal: frozenset(owners) for signal, owners in unseen.items()},
+        unread={signal: frozenset(readers) for signal, readers in unread.items()},
+        unasked={signal: frozenset(pairs) for signal, pairs in unasked.items()},
+        visible_ms=visible_ms,
+        read_ms=read_ms,
     )
 
 
@@ -356,15 +363,15 @@ def _leak_violations(seen: Observations, by_id: Mapping[str, ReadApi]) -> Iterat
     for (api, reader), look in sorted(first.items()):
         whose = tuple(sorted(owners[api, reader]))
         yield Violation(
-            ViolationKind.LEAK,
-            api,
-            reader,
-            whose,
-            f"{reader} reads {_names(whose)}'s {by_id[api].signal} through {api}",
-            by_id[api].signal,
-            look.request.line(),
-            look.request.curl(reader),
-            look.answer,
+            kind=ViolationKind.LEAK,
+            api=api,
+            reader=reader,
+            owners=whose,
+            message=f"{reader} reads {_names(whose)}'s {by_id[api].signal} through {api}",
+            signal=by_id[api].signal,
+            request=look.request.line(),
+            curl=look.request.curl(reader),
+            answer=look.answer,
         )
 
 
@@ -379,29 +386,29 @@ def _missing_violations(seen: Observations) -> Iterator[Violation]:
             last = control if control is None or not control.own else again
             when = "its own" if last is control else "its own any more"
             yield Violation(
-                ViolationKind.MISSING,
-                api.id,
-                tenant,
-                (tenant,),
-                f"{tenant} does not see {when} {api.signal} through {api.id}",
-                api.signal,
-                last.request.line() if last else "",
-                last.request.curl(tenant) if last else "",
-                f"last observation: {last.answer}" if last else "never asked",
+                kind=ViolationKind.MISSING,
+                api=api.id,
+                reader=tenant,
+                owners=(tenant,),
+                message=f"{tenant} does not see {when} {api.signal} through {api.id}",
+                signal=api.signal,
+                request=last.request.line() if last else "",
+                curl=last.request.curl(tenant) if last else "",
+                answer=f"last observation: {last.answer}" if last else "never asked",
             )
         for reader, owner in sorted(seen.pairs) if api.pairwise else ():
             answer = seen.absences.get((api.id, reader, owner))
             if answer is None or not answer.answered:
                 yield Violation(
-                    ViolationKind.MISSING,
-                    api.id,
-                    reader,
-                    (owner,),
-                    f"{reader} got no answer about {owner}'s {api.signal} through {api.id}",
-                    api.signal,
-                    answer.request.line() if answer else "",
-                    answer.request.curl(reader) if answer else "",
-                    f"last observation: {answer.answer}" if answer else "never asked",
+                    kind=ViolationKind.MISSING,
+                    api=api.id,
+                    reader=reader,
+                    owners=(owner,),
+                    message=f"{reader} got no answer about {owner}'s {api.signal} through {api.id}",
+                    signal=api.signal,
+                    request=answer.request.line() if answer else "",
+                    curl=answer.request.curl(reader) if answer else "",
+                    answer=f"last observation: {answer.answer}" if answer else "never asked",
                 )
 
 

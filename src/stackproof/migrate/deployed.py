@@ -29,7 +29,7 @@ _ASK_REVISION = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Deployed:
     """A release of the chart.
 
@@ -75,7 +75,14 @@ def from_files(
     """
     found = _manifests(_text(manifest), namespace, str(manifest))
     given = _yaml(_text(values), str(values)) if values else {}
-    return Deployed(release, namespace, "deployed", found, given or {}, _digests(found))
+    return Deployed(
+        name=release,
+        namespace=namespace,
+        status="deployed",
+        manifests=found,
+        values=given or {},
+        secrets=_digests(found),
+    )
 
 
 def from_cluster(kube: Kube, *, release: str, namespace: str) -> Deployed:
@@ -96,18 +103,18 @@ def from_cluster(kube: Kube, *, release: str, namespace: str) -> Deployed:
     rendered = _manifests(record["manifest"], namespace, f"release {release}")
     found = tuple(_as_it_is(kube, manifest) for manifest in rendered)
     return Deployed(
-        release,
-        namespace,
-        record["info"]["status"],
-        found,
-        record.get("config") or {},
-        _digests(found) | _live(kube, found),
-        _synced(kube),
-        _others(kube, found),
-        _level(kube, namespace),
-        _revision(kube, namespace),
+        name=release,
+        namespace=namespace,
+        status=record["info"]["status"],
+        manifests=found,
+        values=record.get("config") or {},
+        secrets=_digests(found) | _live(kube, found),
+        store=_synced(kube),
+        ingresses=_others(kube, found),
+        level=_level(kube, namespace),
+        revision=_revision(kube, namespace),
         # Helm 3 does not record it, and has no other way than from the client.
-        record.get("apply_method") == "ssa",
+        server_side=record.get("apply_method") == "ssa",
     )
 
 

@@ -81,7 +81,15 @@ def test_one_node_is_too_small() -> None:
 
 
 def test_shortages() -> None:
-    need = Need("loki", "all", 1, (0.5, 1), (2, 2), (5, 50), ())
+    need = Need(
+        backend="loki",
+        component="all",
+        replicas=1,
+        cores=(0.5, 1),
+        memory_gb=(2, 2),
+        disk_gb=(5, 50),
+        sources=(),
+    )
     assert shortages(need, Given(1, 2, 50)) == ()
     assert shortages(need, Given(0.6, 1, 4)) == (
         "perhaps too little cores: 0.6, up to 1",

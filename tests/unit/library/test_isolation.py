@@ -56,29 +56,29 @@ class Run:
         api: str, reader: str, asked: str = "", *, own: bool = True, others: Iterable[str] = ()
     ) -> Observation:
         return Observation(
-            api,
-            reader,
-            asked or reader,
-            own,
-            frozenset(others),
-            True,
-            REQUEST,
-            "HTTP 200: {}",
-            5.0,
-            100.0,
+            api=api,
+            reader=reader,
+            asked=asked or reader,
+            own=own,
+            others=frozenset(others),
+            answered=True,
+            request=REQUEST,
+            answer="HTTP 200: {}",
+            elapsed_ms=5.0,
+            latency_ms=100.0,
         )
 
     def judge(self) -> Judgement:
         return judge(
             Observations(
-                self.tenants,
-                PROVABLE,
-                self.controls,
-                self.absences,
-                self.leaks,
-                pairs(self.tenants),
-                self.faults,
-                self.health,
+                tenants=self.tenants,
+                apis=PROVABLE,
+                controls=self.controls,
+                absences=self.absences,
+                leaks=self.leaks,
+                pairs=pairs(self.tenants),
+                faults=self.faults,
+                health=self.health,
             )
         )
 
@@ -198,7 +198,9 @@ def test_a_dead_component_is_never_isolated() -> None:
 )
 def test_faults_beyond_the_matrix_count(kind: ViolationKind, verdict: Verdict) -> None:
     run = Run()
-    run.faults.append(Violation(kind, "mimir.query", "soev", ("soev",), "x"))
+    run.faults.append(
+        Violation(kind=kind, api="mimir.query", reader="soev", owners=("soev",), message="x")
+    )
     assert run.judge().verdict is verdict
 
 

@@ -190,15 +190,15 @@ def test_a_leak_links_to_what_was_asked_and_how_to_ask_again() -> None:
 def test_what_came_from_outside_is_escaped() -> None:
     nasty = "<script>alert(1)</script>\"'&"
     fault = Violation(
-        ViolationKind.NOT_REFUSED,
-        "mimir.query",
-        nasty,
-        (nasty,),
-        nasty,
-        Signal.METRICS,
-        nasty,
-        nasty,
-        nasty,
+        kind=ViolationKind.NOT_REFUSED,
+        api="mimir.query",
+        reader=nasty,
+        owners=(nasty,),
+        message=nasty,
+        signal=Signal.METRICS,
+        request=nasty,
+        curl=nasty,
+        answer=nasty,
     )
     proof = make_proof(
         (nasty, "soev"),

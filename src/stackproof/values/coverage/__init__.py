@@ -32,7 +32,7 @@ _MIXED = 60
 _RELEASES = ("open-webui", "one", "a-release-whose-name-is-longer-than-a-label-may-be")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Coverage:
     """What of a chart was rendered."""
 
@@ -94,12 +94,12 @@ def measure(chart: Path, *, kube_version: str | None = None, mixed: int = _MIXED
     every = renderer.renderer().branches(chart)
     impossible = {**_proven(every), **_declared(chart, every, entered)}
     return Coverage(
-        chart,
-        tuple(branch for branch in every if branch.id not in impossible),
-        entered,
-        impossible,
-        tuple(branch for branch in every if branch.id in impossible),
-        len(requests),
+        chart=chart,
+        branches=tuple(branch for branch in every if branch.id not in impossible),
+        entered=entered,
+        impossible=impossible,
+        left_out=tuple(branch for branch in every if branch.id in impossible),
+        renders=len(requests),
     )
 
 
