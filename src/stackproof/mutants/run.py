@@ -5,12 +5,15 @@ from __future__ import annotations
 import hashlib
 import multiprocessing
 import os
+import signal
 import subprocess
 import tempfile
+import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
@@ -208,25 +211,48 @@ def run(
     batches = [every[start : start + _BATCH] for start in range(0, len(every), _BATCH)]
     with tempfile.TemporaryDirectory(prefix="stackproof-mutants-") as folder:
         deaf = _judge_of(root, Path(folder)).deaf  # here, where an unsound checkout is an error
-        pool = ProcessPoolExecutor(
-            jobs or os.cpu_count(), mp_context=multiprocessing.get_context("spawn")
-        )
-        try:
+        with _processes(jobs) as pool:
             for done in pool.map(partial(_judge, root, Path(folder)), batches):
                 for i, result in done:
                     results[i] = result
                     if on_result:
                         on_result(result)
-        except BrokenProcessPool as error:
-            raise StackproofError(
-                "a process that judges was killed: is there too little memory?",
-                where="mutants",
-                todo="Try with fewer at a time: --jobs 1.",
-            ) from error
-        finally:
-            pool.shutdown(cancel_futures=True)
     ordered = tuple(results[i] for i in sorted(results))
     return Summary(ordered[: len(chosen)], allowed(root), ordered[len(chosen) :], deaf)
+
+
+@contextmanager
+def _processes(jobs: int | None) -> Iterator[ProcessPoolExecutor]:
+    """Give a pool that ends at once where the run does: a batch takes a minute."""
+    spawn = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(jobs or os.cpu_count(), mp_context=spawn, initializer=_begin)
+    try:
+        yield pool
+    except BrokenProcessPool as error:
+        raise StackproofError(
+            "a process that judges was killed: is there too little memory?",
+            where="mutants",
+            todo="Try with fewer at a time: --jobs 1.",
+        ) from error
+    except BaseException:
+        for process in multiprocessing.active_children():
+            process.kill()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _begin() -> None:
+    """Make this process end with the run: Ctrl-C is for the run alone, and so is its end."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    run = multiprocessing.parent_process()
+    assert run is not None
+
+    def watch() -> None:
+        run.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 @cache

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
+import signal
 import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +16,7 @@ import pytest
 
 from stackproof import mutants
 from stackproof.checks.invariants import INVARIANTS
-from stackproof.errors import StackproofError
+from stackproof.errors import ExitCode, StackproofError
 from stackproof.helm.externals import Rendered
 from stackproof.helm.manifests import Manifest, Release, freeze
 from stackproof.mutants import Fate, Judge, Mutant, operators
@@ -271,3 +276,73 @@ def test_every_explained_mutant_is_there() -> None:
     known = {mutant.id for mutant in generate(root)}
     assert [name for name in allowed(root) if name not in known] == []
     assert all(len(reason) > 20 for reason in allowed(root).values())
+
+
+# --- the end of a run ---
+
+
+def _children(pid: int) -> list[int]:
+    """Return the processes that judge: those that a run has spawned."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parent = int(path.read_text().rpartition(")")[2].split()[1])
+            command = path.with_name("cmdline").read_bytes()
+        except (OSError, ProcessLookupError):
+            continue
+        if parent == pid and b"spawn_main" in command:
+            found.append(int(path.parent.name))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("whom", "number", "code"),
+    [
+        ("the run", signal.SIGTERM, ExitCode.TERMINATED),
+        ("the run", signal.SIGINT, ExitCode.INTERRUPTED),
+        ("one that judges", signal.SIGKILL, ExitCode.UNAVAILABLE),
+    ],
+)
+def test_a_run_that_is_told_to_end_ends(
+    whom: str, number: int, code: ExitCode, chart: Path, checkout: Checkout, tmp_path: Path
+) -> None:
+    """At once, though its processes are amid batches of work, and it leaves nothing behind."""
+    for n in range(60):
+        (chart / "templates" / f"{n}.yaml").write_text(TEMPLATE.replace("name: web", f"name: w{n}"))
+    workplace = tmp_path / "temporary"
+    workplace.mkdir()
+    run = subprocess.Popen(
+        [sys.executable, "-m", "stackproof.cli", "mutants", chart, "--all", "--jobs", "2"],
+        cwd=checkout.root,
+        env={**os.environ, "TMPDIR": str(workplace)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    judging: list[int] = []
+    try:
+        ends = time.monotonic() + 60
+        # Its own copy of the chart, and one of each process that judges.
+        while len(list(workplace.glob("*/*"))) < 3:
+            assert time.monotonic() < ends, "no batch has begun"
+            assert run.poll() is None
+            time.sleep(0.05)
+        judging = _children(run.pid)
+        assert len(judging) == 2
+        if whom == "the run":
+            for pid in judging:
+                os.kill(pid, signal.SIGSTOP)  # as if the batch took for ever
+        os.kill(run.pid if whom == "the run" else judging[0], number)
+        _, said = run.communicate(timeout=20)
+    finally:
+        run.kill()
+        run.wait()
+        for pid in judging:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+    assert run.returncode == code, said
+    assert "Traceback" not in said
+    if code is ExitCode.UNAVAILABLE:
+        assert "was killed" in said
+    assert not [pid for pid in judging if Path("/proc", str(pid)).exists()]
+    assert list(workplace.iterdir()) == []
