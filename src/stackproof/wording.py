@@ -6,3 +6,8 @@ from __future__ import annotations
 def percent(part: float, whole: float) -> str:
     """Return a share as `97.3 %`, rounded down: 100 % is said of nothing that lacks something."""
     return f"{int(1000 * part / whole) / 10:g} %" if whole else "-"
+
+
+def number(count: int, one: str, many: str = "") -> str:
+    """Return `1 leak` or `1,234 leaks`."""
+    return f"{count:,} {one if count == 1 else many or one + 's'}"

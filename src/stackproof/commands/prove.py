@@ -16,17 +16,13 @@ from typing import TYPE_CHECKING
 from stackproof.errors import UsageError
 from stackproof.options import check_names, count, names, number
 from stackproof.repo.checkout import Checkout
+from stackproof.wording import number as number_of
 
 if TYPE_CHECKING:
     from stackproof.isolation import Proof
 
 #: The stacks that are made from this checkout, so that their tenants are known beforehand.
 OURS = frozenset({"local", "docker", "kind"})
-
-LEFT = (
-    "left behind: each tenant's own synthetic telemetry of this run (the token in it begins with\n"
-    "`stackproof`), until it is older than the tenant's retention; no backend deletes it sooner"
-)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -155,7 +151,7 @@ def run(args: argparse.Namespace) -> int:
         soft_wrap=True,
     )
     if provider in {"cluster", "gateway"}:
-        console.print(LEFT, style="dim", soft_wrap=True)
+        console.print(_left_behind(proof), style="dim", soft_wrap=True)
     if args.keep:
         console.print(f"kept: {stack.name}", style="dim", soft_wrap=True)
     return proof.verdict.exit_code
@@ -179,6 +175,17 @@ def _check_names(
 
     subjects(tenants, deployed)
     check_names("tenant", [metrics_as] if metrics_as else [], deployed, "--metrics-as")
+
+
+def _left_behind(proof: Proof) -> str:
+    """Say what of the run stays in a deployment that is not thrown away."""
+    if not proof.exports:
+        return "left behind: nothing, no export was taken"
+    return (
+        f"left behind: {number_of(proof.exports, 'export')} of synthetic telemetry, each tenant's "
+        "own (its token begins with\n`stackproof`), until it is older than the tenant's retention; "
+        "no backend deletes it sooner"
+    )
 
 
 def _memory(proof: Proof) -> str:

@@ -61,6 +61,8 @@ class Proof:
     observations: Observations
     timings: Mapping[str, float] = field(default_factory=dict)
     requests: int = 0
+    exports: int = 0
+    """Those that were taken: what the run has left in the backends."""
     memory: Mapping[str, int] = field(default_factory=dict)
     """The most resident bytes that each component had."""
     log_errors: tuple[str, ...] = ()

@@ -166,6 +166,7 @@ class _Run:
         self.leaks: list[Observation] = []
         self.timings: dict[str, float] = {}
         self._unsent = len(self.tenants)
+        self._exports = 0
         self._waiting = {api.id: len(self.tenants) for api in apis}
         self._soonest_ms = {api.id: float("inf") for api in apis}
         self._next_health = 0.0
@@ -228,6 +229,7 @@ class _Run:
             observations=seen,
             timings=self.timings,
             requests=self.observer.requests,
+            exports=self._exports,
             memory=dict(self.stack.memory()),
         )
 
@@ -305,6 +307,8 @@ class _Run:
         refused: ExportError | None = None
         try:
             exporter.send(signal, synthetic.make(emission, signal))
+            with self.observer.lock:
+                self._exports += 1
             if signal is Signal.LOGS and self.labels:
                 senders.push_label(
                     self.observer.readers[tenant], emission, self.observer.client.pool

@@ -6,11 +6,7 @@ from collections.abc import Sequence
 
 from stackproof.isolation import Proof
 from stackproof.isolation.verdict import Verdict, Violation, ViolationKind
-
-
-def number(count: int, one: str, many: str = "") -> str:
-    """Return `1 leak` or `1,234 leaks`."""
-    return f"{count:,} {one if count == 1 else many or one + 's'}"
+from stackproof.wording import number
 
 
 def headline(proof: Proof) -> str:

@@ -11,9 +11,12 @@ from collections.abc import Mapping, Sequence
 from typing import Self
 from urllib.parse import urlsplit
 
+import urllib3
+
 from stackproof.errors import StackproofError, UsageError
 from stackproof.model import READS, TENANT_HEADER, Access, Backend
 
+_PREFLIGHT_S = 5.0
 _PREFIX = "STACKPROOF_PASSWORD_"
 
 
@@ -128,6 +131,19 @@ class RemoteStack:
         return ()
 
     def __enter__(self) -> Self:
+        """Look whether anybody is there, before anything is sent.
+
+        Raises:
+            StackproofError: Nothing answers at the URL. Any answer will do, a refusal as well.
+        """
+        try:
+            urllib3.request("GET", self.name, timeout=_PREFLIGHT_S, retries=False, redirect=False)
+        except urllib3.exceptions.HTTPError as error:
+            raise StackproofError(
+                f"nothing answers there ({error}); nothing was sent",
+                where=self.name,
+                todo="Is the URL that of the gateway, and can it be reached from here?",
+            ) from error
         return self
 
     def __exit__(self, *_: object) -> None:

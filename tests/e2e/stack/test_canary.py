@@ -13,7 +13,7 @@ from stackproof.backends import Client
 from stackproof.errors import StackproofError
 from stackproof.isolation import EntryPoint, prove
 from stackproof.isolation.verdict import Verdict
-from stackproof.model import Backend
+from stackproof.model import Backend, Signal
 from stackproof.otlp import senders
 from stackproof.stack.base import Stack
 from stackproof.stack.remote import RemoteStack, variable
@@ -39,6 +39,7 @@ def test_the_gateway_and_the_passwords_are_enough(stack: Stack, client: Client) 
     assert [(each.name, each.ran) for each in found.programs] == [
         (name, version) for name, version in stack.versions.items() if name in set(Backend)
     ]
+    assert found.exports == len(stack.tenants) * len(Signal)
     reader = remote.tenants[0]
     report.send_metrics(found, remote, reader)
     access = remote.reader(reader)
@@ -78,6 +79,8 @@ def test_a_wrong_password_is_not_called_isolated(stack: Stack) -> None:
         deadline_s=2,
     )
     assert found.verdict is Verdict.INCOMPLETE
+    # What was refused is not said to be left behind.
+    assert found.exports == (len(stack.tenants) - 1) * len(Signal)
 
 
 def test_a_missing_password_is_named() -> None:
