@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -55,15 +56,45 @@ READS: Mapping[Backend, Read] = {
 
 
 @dataclass(frozen=True, slots=True)
+class Tls:
+    """Files of a TLS connection (PEM): whom it trusts, and the client's own certificate."""
+
+    ca: str | None = None
+    cert: str | None = None
+    key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Access:
     """How one reader reaches the backends.
 
     `urls` are what one would enter as the URL of a Grafana data source: the gateway's
     ``…/prometheus`` for Mimir, ``…`` for Loki, ``…/tempo`` for Tempo. `headers` carries the tenant
     where no gateway derives it from the credential, and the admin's explicit list of tenants.
+    `secrets` are headers that no report may show, such as a bearer token. `tenant_header` is the
+    header by which the deployment tells tenants apart.
     """
 
     name: str
     urls: Mapping[Backend, str]
     auth: tuple[str, str] | None = field(default=None, repr=False)
     headers: Mapping[str, str] = field(default_factory=dict)
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+    tls: Tls = Tls()
+    tenant_header: str = TENANT_HEADER
+
+    @property
+    def anonymous(self) -> bool:
+        """Whether nothing but a header says who asks."""
+        return not (self.auth or self.secrets or self.tls.cert)
+
+    def curl(self) -> str:
+        """Return curl's options for the credential; the shell puts the secrets in."""
+        words = [f'--user "{self.auth[0]}:$PASSWORD"'] if self.auth else []
+        for name, value in self.secrets.items():
+            bearer = value.startswith("Bearer ")
+            shown = "Bearer $TOKEN" if bearer else f"${name.upper().replace('-', '_')}"
+            words.append(f'--header "{name}: {shown}"')
+        files = (("cacert", self.tls.ca), ("cert", self.tls.cert), ("key", self.tls.key))
+        words += [f"--{option} {shlex.quote(file)}" for option, file in files if file]
+        return " ".join(words)

@@ -9,6 +9,8 @@ empty trace, and 404 may be a mistyped path).
 from __future__ import annotations
 
 import shlex
+import ssl
+import threading
 import time
 from base64 import b64encode
 from collections.abc import Callable, Mapping
@@ -23,7 +25,7 @@ from websockets.exceptions import InvalidStatus, WebSocketException
 from websockets.sync.client import connect
 
 from stackproof.errors import StackproofError
-from stackproof.model import Access, Backend, Signal
+from stackproof.model import Access, Backend, Signal, Tls
 from stackproof.otlp.senders import basic_auth
 
 _Result = TypeVar("_Result")
@@ -62,20 +64,23 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request, ready to be sent. `headers` holds no credential."""
+    """One request, ready to be sent. `headers` holds no credential; `credential` is how curl is
+    told to send one, without the secret.
+    """
 
     method: str
     url: str
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes | None = None
+    credential: str = ""
 
     def line(self) -> str:
         """Return method, URL and headers in one line, as a violation shows them."""
         headers = "".join(f" {name}: {value};" for name, value in self.headers.items())
         return f"{self.method} {self.url}{headers.rstrip(';')}"
 
-    def curl(self, user: str | None) -> str:
-        """Return a shell command that sends it again; the password is left to `$PASSWORD`."""
+    def curl(self) -> str:
+        """Return a shell command that sends it again; secrets are left to the shell's variables."""
         words = ["curl", "--silent", "--show-error", "--include"]
         if self.url.startswith("ws"):
             words.append("--no-buffer")
@@ -84,9 +89,8 @@ class Request:
         for name, value in self.headers.items():
             words += ["--header", f"{name}: {value}"]
         text = " ".join(shlex.quote(word) for word in words)
-        if user is not None:
-            # Double quotes: the shell must put the password in.
-            text += f' --user "{user}:$PASSWORD"'
+        if self.credential:
+            text += f" {self.credential}"
         if self.body is not None:
             encoded = shlex.quote(b64encode(self.body).decode("ascii"))
             text = f"echo {encoded} | base64 -d | {text} --data-binary @-"
@@ -146,7 +150,7 @@ class ReadApi:
             url = f"{url}?{query}"
         if self.stream:
             url = "ws" + url.removeprefix("http")
-        return Request(self.method, url, headers, body)
+        return Request(self.method, url, headers, body, access.curl())
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +183,28 @@ class Client:
 
     def __init__(self, connections: int = 16, timeout_s: float = 10.0) -> None:
         self.timeout_s = timeout_s
-        self.pool = urllib3.PoolManager(num_pools=8, maxsize=connections, block=True)
+        self._connections = connections
+        self._pools: dict[Tls, urllib3.PoolManager] = {}
+        self._lock = threading.Lock()
+
+    @property
+    def pool(self) -> urllib3.PoolManager:
+        """The connections of whoever has no certificate of its own."""
+        return self.pool_of(Tls())
+
+    def pool_of(self, tls: Tls) -> urllib3.PoolManager:
+        """Return the connections that are made with these files."""
+        with self._lock:
+            if tls not in self._pools:
+                self._pools[tls] = urllib3.PoolManager(
+                    num_pools=8,
+                    maxsize=self._connections,
+                    block=True,
+                    ca_certs=tls.ca,
+                    cert_file=tls.cert,
+                    key_file=tls.key,
+                )
+            return self._pools[tls]
 
     def ask(self, api: ReadApi, access: Access, question: Question) -> Answer:
         """Ask one question. What goes wrong is part of the answer, never an exception."""
@@ -187,15 +212,15 @@ class Client:
 
     def send(self, api: ReadApi, access: Access, request: Request) -> Answer:
         """Send a request that was made for `api`, with the credential of `access`."""
-        headers = {**request.headers, **basic_auth(access.auth)}
+        headers = {**request.headers, **basic_auth(access.auth), **access.secrets}
         began = time.perf_counter()
         status: int | None = None
         body, error = b"", ""
         try:
             if api.stream:
-                status, body = self._listen(request.url, headers)
+                status, body = self._listen(request.url, headers, access.tls)
             else:
-                status, body = self._fetch(request, headers)
+                status, body = self._fetch(request, headers, access.tls)
             if api.decode is not None and status == 200:
                 body = api.decode(body)
         except (urllib3.exceptions.HTTPError, WebSocketException, OSError, ValueError) as caught:
@@ -203,8 +228,8 @@ class Client:
         elapsed_ms = (time.perf_counter() - began) * 1000
         return Answer(request, status, body, error, elapsed_ms)
 
-    def _fetch(self, request: Request, headers: Mapping[str, str]) -> tuple[int, bytes]:
-        answer = self.pool.request(
+    def _fetch(self, request: Request, headers: Mapping[str, str], tls: Tls) -> tuple[int, bytes]:
+        answer = self.pool_of(tls).request(
             request.method,
             request.url,
             body=request.body,
@@ -215,7 +240,7 @@ class Client:
         )
         return answer.status, answer.data
 
-    def _listen(self, url: str, headers: Mapping[str, str]) -> tuple[int, bytes]:
+    def _listen(self, url: str, headers: Mapping[str, str], tls: Tls) -> tuple[int, bytes]:
         """Read a websocket until it has been quiet for a while after its first message."""
         first_s, quiet_s = 1.0, 0.1
         try:
@@ -226,6 +251,7 @@ class Client:
                 close_timeout=0.2,
                 max_size=None,
                 proxy=None,
+                ssl=_context(tls) if url.startswith("wss:") else None,
             ) as socket:
                 frames: list[bytes] = []
                 try:
@@ -239,13 +265,21 @@ class Client:
 
     def close(self) -> None:
         """Close all connections."""
-        self.pool.clear()
+        for pool in self._pools.values():
+            pool.clear()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _context(tls: Tls) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=tls.ca)
+    if tls.cert:
+        context.load_cert_chain(tls.cert, tls.key)
+    return context
 
 
 def poll(

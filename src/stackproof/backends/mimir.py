@@ -1,31 +1,16 @@
-"""The read APIs of Mimir (Prometheus' HTTP API), with remote read in a few lines of protobuf."""
+"""The read APIs of Mimir (Prometheus' HTTP API)."""
 
 from __future__ import annotations
 
 import cramjam
 
 from stackproof.model import Backend
+from stackproof.otlp.protobuf import field
 
 from .base import Question, ReadApi
 
 _RUN = '{stackproof_run="$run"}'
 _WINDOW = (("start", "$start_s"), ("end", "$end_s"))
-
-
-def _varint(number: int) -> bytes:
-    encoded = bytearray()
-    while number > 0x7F:
-        encoded.append(number & 0x7F | 0x80)
-        number >>= 7
-    encoded.append(number)
-    return bytes(encoded)
-
-
-def _field(number: int, value: bytes | int) -> bytes:
-    """Encode one protobuf field: a varint (wire type 0) or bytes (wire type 2)."""
-    if isinstance(value, int):
-        return _varint(number << 3) + _varint(value)
-    return _varint(number << 3 | 2) + _varint(len(value)) + value
 
 
 def remote_read_request(question: Question) -> bytes:
@@ -34,13 +19,13 @@ def remote_read_request(question: Question) -> bytes:
     ReadRequest.queries = 1; Query.{start_timestamp_ms = 1, end_timestamp_ms = 2, matchers = 3};
     LabelMatcher.{type = 1, name = 2, value = 3}, type 0 being EQ.
     """
-    matcher = _field(2, b"stackproof_run") + _field(3, question.run.encode("ascii"))
+    matcher = field(2, b"stackproof_run") + field(3, question.run.encode("ascii"))
     query = (
-        _field(1, question.start_ns // 10**6)
-        + _field(2, question.end_ns // 10**6)
-        + _field(3, matcher)
+        field(1, question.start_ns // 10**6)
+        + field(2, question.end_ns // 10**6)
+        + field(3, matcher)
     )
-    return bytes(cramjam.snappy.compress_raw(_field(1, query)))
+    return bytes(cramjam.snappy.compress_raw(field(1, query)))
 
 
 def decode_snappy(body: bytes) -> bytes:

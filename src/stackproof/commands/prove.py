@@ -19,7 +19,10 @@ from stackproof.repo.checkout import Checkout
 from stackproof.wording import number as number_of
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from stackproof.isolation import Proof
+    from stackproof.stack.base import Stack
 
 #: The stacks that are made from this checkout, so that their tenants are known beforehand.
 OURS = frozenset({"local", "docker", "kind"})
@@ -32,6 +35,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default=None,
         help="where it runs: local (default), docker, kind, cluster (an existing one), or gateway "
         "(nothing is known but its URL and the tenants' passwords)",
+    )
+    parser.add_argument(
+        "--targets",
+        type=Path,
+        metavar="FILE",
+        help="a deployment of anybody's making: the file says where each tenant writes and reads",
     )
     parser.add_argument(
         "--context", metavar="NAME", help="an existing cluster's context in the kubeconfig"
@@ -90,39 +99,20 @@ def run(args: argparse.Namespace) -> int:
     """Start the stack, prove, show and write the report; the exit code is the verdict's."""
     from stackproof import report, terminal
     from stackproof.backends import ESSENTIAL, PROVABLE
-    from stackproof.flux.deployment import Deployment
     from stackproof.isolation import EntryPoint
     from stackproof.repo.versions import Versions
-    from stackproof.stack import providers
+    from stackproof.stack.remote import RemoteStack
 
-    checkout = Checkout.find()
     many = bool(args.synthetic)
     apis = terminal.read_apis(args.apis) if args.apis else ESSENTIAL if many else PROVABLE
-    deployment = Deployment.load(checkout).with_synthetic(args.synthetic)
-    existing = args.context or args.kubeconfig or args.in_cluster
-    known = "gateway" if args.gateway_url else "local"
-    provider = args.stack or ("cluster" if existing else known)
     tenants = args.tenants
-    if many:
-        _refuse_elsewhere(provider)
     console = terminal.console()
-    options = providers.Options(
-        keep=args.keep,
-        reuse=args.reuse,
-        flux=args.flux,
-        context=args.context,
-        kubeconfig=args.kubeconfig,
-        in_cluster=args.in_cluster,
-        gateway_url=args.gateway_url,
-        tenants=tenants or deployment.registry.names,
-        alloys=not many,
-        say=lambda text: console.print(text, style="dim", soft_wrap=True, markup=False),
-    )
-    stack = providers.make_stack(provider, deployment, options)
-    if provider in OURS:
-        _check_names(args.metrics_as, tenants, deployment.registry.names)
-    providers.prepare(provider, console, alloys=not many)
-    of = report.Provenance.of(checkout)
+    if args.targets:
+        stack = _targets(args)
+        of = report.Provenance.of_file(args.targets)
+    else:
+        stack = _deployment(args, tenants, console)
+        of = report.Provenance.of(Checkout.find())
     began = time.monotonic()
     with stack:
         ready = time.monotonic()
@@ -133,15 +123,15 @@ def run(args: argparse.Namespace) -> int:
             tenants=tenants,
             apis=apis,
             deadline_s=args.deadline,
-            pins=Versions.load(checkout),
+            pins=None if args.targets else Versions.load(Checkout.find()),
             entry_point=EntryPoint.GATEWAY
-            if many or provider == "gateway"
+            if many or isinstance(stack, RemoteStack)
             else EntryPoint.ALLOY_GRPC,
         )
         decided = time.monotonic()
         report.show(proof, console)
-        folder = args.report or checkout.root / "build" / "report"
-        page = report.write(proof, folder, of, whole=report.is_whole(proof, stack.tenants))
+        folder = args.report or Checkout.report_folder()
+        page = report.write(proof, folder, of, whole=report.is_whole(proof, stack))
         if args.metrics_as:
             report.send_metrics(proof, stack, args.metrics_as)
     console.print(
@@ -150,11 +140,52 @@ def run(args: argparse.Namespace) -> int:
         style="dim",
         soft_wrap=True,
     )
-    if provider in {"cluster", "gateway"}:
+    if not stack.disposable:
         console.print(_left_behind(proof), style="dim", soft_wrap=True)
     if args.keep:
         console.print(f"kept: {stack.name}", style="dim", soft_wrap=True)
     return proof.verdict.exit_code
+
+
+def _targets(args: argparse.Namespace) -> Stack:
+    """Return the deployment of a file; no clone is needed for it."""
+    from stackproof.stack.targets import Targets, TargetsStack
+
+    for name in ("stack", "context", "gateway_url", "synthetic", "metrics_as"):
+        if getattr(args, name):
+            option = f"--{name.replace('_', '-')}"
+            raise UsageError("the file says where everything is", where=f"--targets {option}")
+    return TargetsStack(Targets.load(args.targets))
+
+
+def _deployment(args: argparse.Namespace, tenants: Sequence[str] | None, console: Console) -> Stack:
+    """Return a deployment of this repository's charts, and build what it needs."""
+    from stackproof.flux.deployment import Deployment
+    from stackproof.stack import providers
+
+    deployment = Deployment.load(Checkout.find()).with_synthetic(args.synthetic)
+    existing = args.context or args.kubeconfig or args.in_cluster
+    known = "gateway" if args.gateway_url else "local"
+    provider = args.stack or ("cluster" if existing else known)
+    if args.synthetic:
+        _refuse_elsewhere(provider)
+    options = providers.Options(
+        keep=args.keep,
+        reuse=args.reuse,
+        flux=args.flux,
+        context=args.context,
+        kubeconfig=args.kubeconfig,
+        in_cluster=args.in_cluster,
+        gateway_url=args.gateway_url,
+        tenants=tenants or deployment.registry.names,
+        alloys=not args.synthetic,
+        say=lambda text: console.print(text, style="dim", soft_wrap=True, markup=False),
+    )
+    stack = providers.make_stack(provider, deployment, options)
+    if provider in OURS:
+        _check_names(args.metrics_as, tenants, deployment.registry.names)
+    providers.prepare(provider, console, alloys=not args.synthetic)
+    return stack
 
 
 def _refuse_elsewhere(stack: str) -> None:

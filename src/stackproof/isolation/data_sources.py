@@ -81,7 +81,7 @@ def _view(observer: Observer, api: ReadApi, source: DataSource) -> Task:
                 message=f"data source {source.uid} ({source.header!r}) through {api.id} {detail}",
                 signal=api.signal,
                 request=answer.request.line(),
-                curl=answer.request.curl(source.access.auth[0] if source.access.auth else None),
+                curl=answer.request.curl(),
                 answer=answer.describe(),
             ),
         )

@@ -35,7 +35,7 @@ def tasks(observer: Observer, api: ReadApi) -> Iterator[Task]:
     if api.id not in _APIS.values():
         return
     if not observer.stack.disposable:
-        observer.note("fallback tenants: not checked, backends are read through the gateway only")
+        observer.note("fallback tenants: not checked, the backends are asked as tenants ask them")
         return
     for fallback in FALLBACK_TENANTS:
         if not fallback and api.backend is Backend.TEMPO:
@@ -86,7 +86,7 @@ def _search(observer: Observer, api: ReadApi, fallback: str) -> Task:
                 message=message,
                 signal=api.signal,
                 request=answer.request.line(),
-                curl=answer.request.curl(None),
+                curl=answer.request.curl(),
                 answer=told,
             ),
         )

@@ -10,7 +10,7 @@ from stackproof.model import Access, Signal
 from stackproof.otlp import synthetic
 from stackproof.stack.base import Stack
 
-from .tokens import Marks, question
+from .tokens import Marks, Window, question
 from .verdict import Finding, Violation
 
 #: Refusals and data sources are checked for at most this many tenants.
@@ -62,10 +62,10 @@ class Observer:
         """Whether a component is dead, so that nothing more can be proven."""
         return bool(self.health)
 
-    def ask(self, api: ReadApi, access: Access, owner: str) -> Answer:
+    def ask(self, api: ReadApi, access: Access, owner: str, within: Window | None = None) -> Answer:
         """Ask for an owner's data, once."""
         self.requests += 1
-        return self.client.ask(api, access, question(self.emissions[owner]))
+        return self.client.ask(api, access, question(self.emissions[owner], within))
 
     def ask_once(self, api: ReadApi, access: Access, owner: str) -> Answer:
         """Ask for what takes the first answer, whatever it is."""

@@ -31,6 +31,8 @@ def _said(observer: Observer) -> dict[str, str]:
     for api in _BUILD_INFO:
         if observer.cut_short:
             break
+        if api.backend not in observer.readers[owner].urls:
+            continue
         answer = observer.ask(api, observer.readers[owner], owner)
         if version := _version(answer.body):
             said[api.backend.value] = version

@@ -20,6 +20,8 @@ class EntryPoint(StrEnum):
     ALLOY_GRPC = "alloy-grpc"
     ALLOY_HTTP = "alloy-http"
     GATEWAY = "gateway"
+    TARGETS = "targets"
+    """Where each tenant's own target says."""
 
 
 @dataclass(frozen=True, slots=True)

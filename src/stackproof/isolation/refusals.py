@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from stackproof.backends.base import Answer, ReadApi
-from stackproof.model import TENANT_HEADER, Access
+from stackproof.model import Access, Tls
+from stackproof.stack.targets import TargetsStack
 
 from .observer import CHECKED_TENANTS, Observer
 from .scheduler import Task
@@ -16,23 +17,32 @@ from .verdict import Finding, Violation, ViolationKind
 
 #: The intruder that is tried by every reader on every API.
 _EVERYWHERE = "another tenant's header"
+_LIST = "a list of tenants"
 
 
 def intruders(reader: Access, other: str) -> dict[str, Access]:
     """Return the ways in which somebody who may not read might try, each with its name."""
-    name = reader.auth[0] if reader.auth else reader.name
-    own = {key: value for key, value in reader.headers.items() if key != TENANT_HEADER}
-    return {
-        "no credential": replace(reader, auth=None, headers=own),
-        "no credential but a tenant header": replace(
-            reader, auth=None, headers={**own, TENANT_HEADER: other}
-        ),
-        "a wrong password": replace(
-            reader, auth=(name, f"wrong-{secrets.token_hex(8)}"), headers=own
-        ),
-        _EVERYWHERE: replace(reader, headers={**own, TENANT_HEADER: other}),
-        "a list of tenants": replace(reader, headers={**own, TENANT_HEADER: f"{name}|{other}"}),
+    header = reader.tenant_header
+    own = {key: value for key, value in reader.headers.items() if key.lower() != header.lower()}
+    nobody = replace(reader, auth=None, secrets={}, tls=Tls(reader.tls.ca), headers=own)
+    found = {
+        "no credential": nobody,
+        "no credential but a tenant header": replace(nobody, headers={**own, header: other}),
+        _EVERYWHERE: replace(reader, headers={**own, header: other}),
+        _LIST: replace(reader, headers={**own, header: f"{reader.name}|{other}"}),
     }
+    if reader.auth or reader.secrets:
+        wrong = f"wrong-{secrets.token_hex(8)}"
+        found["a wrong password"] = replace(
+            reader,
+            auth=(reader.auth[0], wrong) if reader.auth else None,
+            secrets={
+                name: f"Bearer {wrong}" if value.startswith("Bearer ") else wrong
+                for name, value in reader.secrets.items()
+            },
+            headers=own,
+        )
+    return found
 
 
 def tasks(observer: Observer, apis: Sequence[ReadApi], api: ReadApi) -> Iterator[Task]:
@@ -42,7 +52,7 @@ def tasks(observer: Observer, apis: Sequence[ReadApi], api: ReadApi) -> Iterator
     take turns, so that each reader tries each of them on some API.
     """
     tenants = observer.tenants
-    if observer.stack.gateway_url is None:
+    if observer.stack.gateway_url is None and not isinstance(observer.stack, TargetsStack):
         observer.note("refusals: not checked, the deployment has no gateway")
         return
     if len(tenants) > CHECKED_TENANTS:
@@ -63,12 +73,18 @@ def _attempt(
         answer = observer.ask_once(api, access, other)
         shown = observer.marks.find(answer.body, api.mark)
         about = f"{api.id} as {tenant}"
-        if not answer.error and answer.status in {401, 403} and not shown:
-            observer.found(Finding(f"refused: {name}", about, True, f"HTTP {answer.status}"))
-            return
         owners = tuple(sorted({owner for owner, _ in shown.values()}))
+        if _refused(answer, access, observer.readers[tenant]) and not shown:
+            detail = answer.error or f"HTTP {answer.status}"
+            observer.found(Finding(f"refused: {name}", about, True, detail))
+            return
+        if name in {_EVERYWHERE, _LIST} and _ignored(answer, api, tenant, owners):
+            observer.found(Finding(f"refused: {name}", about, True, "the header has no effect"))
+            return
         detail = f"shows {', '.join(owners)}" if owners else answer.describe()
         got = answer.error or f"HTTP {answer.status}"
+        anybody = observer.readers[tenant].anonymous
+        why = f": anybody may name any tenant in {access.tenant_header}" if anybody else ""
         observer.found(
             Finding(f"refused: {name}", about, False, detail),
             Violation(
@@ -76,15 +92,29 @@ def _attempt(
                 api=api.id,
                 reader=tenant,
                 owners=owners or (other,),
-                message=f"{api.id} with {name} was answered with {got} instead of 401 or 403",
+                message=f"{api.id} with {name} was answered with {got} instead of 401 or 403{why}",
                 signal=api.signal,
                 request=answer.request.line(),
-                curl=answer.request.curl(access.auth[0] if access.auth else None),
+                curl=answer.request.curl(),
                 answer=excerpt(answer.body, min(shown)) if shown else answer.describe(),
             ),
         )
 
     return task
+
+
+def _refused(answer: Answer, access: Access, reader: Access) -> bool:
+    """Whoever has no certificate does not get through the handshake, or is told so with 400."""
+    if reader.tls.cert and not access.tls.cert:
+        return "SSL" in answer.error or "certificate" in answer.error or answer.status == 400
+    return not answer.error and answer.status in {401, 403}
+
+
+def _ignored(answer: Answer, api: ReadApi, tenant: str, owners: Sequence[str]) -> bool:
+    """Tell whether the reader was shown its own, whatever its header said."""
+    if api.pairwise:  # another's trace was asked for
+        return not owners and not answer.error and answer.status in {200, 404}
+    return tuple(owners) == (tenant,)
 
 
 def _kind(answer: Answer) -> ViolationKind:

@@ -22,19 +22,29 @@ from datetime import UTC, datetime
 from stackproof.backends import PROVABLE, grafana
 from stackproof.backends.base import Client, ReadApi
 from stackproof.errors import StackproofError, UsageError
-from stackproof.model import Backend, Signal
+from stackproof.model import BACKEND_OF, Backend, Signal
 from stackproof.options import check_names
 from stackproof.otlp import senders, synthetic
 from stackproof.otlp.senders import ExportError
 from stackproof.repo.versions import Versions
 from stackproof.stack.base import Stack
+from stackproof.stack.targets import TargetsStack
 
 from . import data_sources, fallback_tenants, programs, refusals
 from .observer import Observer
 from .proof import EntryPoint, Progress, Proof
 from .scheduler import Schedule, Task
-from .tokens import observe
-from .verdict import Judgement, Observation, Observations, Verdict, Violation, ViolationKind, judge
+from .tokens import Window, observe, window
+from .verdict import (
+    Judgement,
+    Observation,
+    Observations,
+    Verdict,
+    Violation,
+    ViolationKind,
+    judge,
+    single_tenant,
+)
 
 #: Up to this many tenants every ordered pair is asked on pairwise APIs.
 PAIRWISE_LIMIT = 20
@@ -73,6 +83,12 @@ def prove(
     """
     chosen = subjects(tenants, stack.tenants)
     rows = tuple(api for api in apis if api.signal in signals and not api.excluded)
+    absent: dict[str, list[str]] = {}
+    if isinstance(stack, TargetsStack):
+        entry_point = EntryPoint.TARGETS
+        for api in rows:
+            absent.setdefault(stack.not_compared(api), []).append(api.id)
+        rows = tuple(api for api in rows if api.id in absent.get("", ()))
     # What nobody would read back is not sent: nothing could be said of it.
     wanted = tuple(signal for signal in Signal if signal in {api.signal for api in rows})
     if not rows:
@@ -81,6 +97,9 @@ def prove(
         )
     with Client(connections=_WORKERS) as client:
         observer = Observer(stack, chosen, wanted, client, deadline_s)
+        for reason, left_out in absent.items():
+            if reason:
+                observer.note(f"not compared: {', '.join(left_out)}: {reason}")
         return _Run(observer, wanted, rows, entry_point, on_progress, pins).prove()
 
 
@@ -103,6 +122,8 @@ def subjects(tenants: Sequence[str] | None, deployed: Sequence[str]) -> tuple[st
 
 def sender(stack: Stack, tenant: str, entry_point: EntryPoint, client: Client) -> senders.Sender:
     """Return what sends this tenant's telemetry; HTTP shares the client's pool."""
+    if isinstance(stack, TargetsStack):
+        return stack.sender(tenant, client)
     if entry_point is EntryPoint.ALLOY_GRPC:
         return senders.GrpcSender(stack.otlp_grpc(tenant))
     if entry_point is EntryPoint.ALLOY_HTTP:
@@ -161,6 +182,8 @@ class _Run:
         self.labels = any((api.backend, api.shows) == (Backend.LOKI, "label name") for api in apis)
         comparable = data_sources.checkable(observer)
         self.sources = grafana.sources(self.stack.data_sources()) if comparable else ()
+        if comparable and isinstance(self.stack, TargetsStack):
+            self.sources = self.stack.views()
         self.controls: dict[tuple[str, str], Observation] = {}
         self.absences: dict[tuple[str, str, str], Observation] = {}
         self.leaks: list[Observation] = []
@@ -168,6 +191,7 @@ class _Run:
         self._unsent = len(self.tenants)
         self._exports = 0
         self._waiting = {api.id: len(self.tenants) for api in apis}
+        self._windows: dict[str, Window] = {}
         self._soonest_ms = {api.id: float("inf") for api in apis}
         self._next_health = 0.0
         self._last_call = float("inf")
@@ -192,6 +216,11 @@ class _Run:
         self.timings["proof_s"] = time.monotonic() - self.began
         self._note_health()
         seen = self._observations()
+        for signal in single_tenant(seen):
+            self.observer.note(
+                f"every tenant reads all others' {signal}: {BACKEND_OF[signal]} keeps a single "
+                "tenant (multitenancy_enabled or auth_enabled is false), or all have one header"
+            )
         return self._proof(seen, judge(seen))
 
     def _observations(self) -> Observations:
@@ -309,7 +338,7 @@ class _Run:
             exporter.send(signal, synthetic.make(emission, signal))
             with self.observer.lock:
                 self._exports += 1
-            if signal is Signal.LOGS and self.labels:
+            if signal is Signal.LOGS and self.labels and self.entry_point is not EntryPoint.TARGETS:
                 senders.push_label(
                     self.observer.readers[tenant], emission, self.observer.client.pool
                 )
@@ -336,7 +365,8 @@ class _Run:
     # --- 2. and 3. control and absence ------------------------------------------------------------
 
     def _look(self, api: ReadApi, reader: str, asked: str) -> Observation:
-        answer = self.observer.ask(api, self.observer.readers[reader], asked)
+        reading = self.observer.readers[reader]
+        answer = self.observer.ask(api, reading, asked, self._windows.get(api.id))
         since = time.monotonic() - self.emissions[reader].taken[api.signal]
         seen = observe(api, reader, asked, answer, self.observer.marks, latency_ms=since * 1000)
         if seen.others:
@@ -386,6 +416,8 @@ class _Run:
         if self.observer.cut_short:
             self.observer.note("cut short: a component was dead, nothing was checked after it")
             return
+        # All readers ask byte for byte the same: a shared cache shows one what another saw.
+        self._windows[api.id] = window(*self.emissions.values())
         for reader in self.tenants:
             self.schedule.add(self._absence(api, reader, reader))
         if api.pairwise:

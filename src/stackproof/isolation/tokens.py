@@ -17,15 +17,19 @@ _WINDOW_NS = 300 * 10**9
 _AHEAD_NS = 60 * 10**9
 
 
-def question(emission: Emission) -> Question:
-    """Ask for all that the emission's run has sent, and for this emission's trace."""
+Window = tuple[int, int]
+"""Start and end of what is asked for, in nanoseconds of the wall clock."""
+
+
+def window(*emissions: Emission) -> Window:
+    """Return a window that now holds all that was sent."""
     # The end lies ahead, for clocks that differ and for what was rounded to full seconds.
-    return Question(
-        emission.run,
-        emission.sent_ns - _WINDOW_NS,
-        time.time_ns() + _AHEAD_NS,
-        emission.trace_id,
-    )
+    return min(each.sent_ns for each in emissions) - _WINDOW_NS, time.time_ns() + _AHEAD_NS
+
+
+def question(emission: Emission, within: Window | None = None) -> Question:
+    """Ask for all that the emission's run has sent, and for this emission's trace."""
+    return Question(emission.run, *(within or window(emission)), emission.trace_id)
 
 
 class Marks:

@@ -308,6 +308,19 @@ def judge(seen: Observations) -> Judgement:
     return Judgement(verdict, matrix, tuple(_results(seen)), violations)
 
 
+def single_tenant(seen: Observations) -> tuple[Signal, ...]:
+    """Return the signals of which every tenant reads every other's: nothing tells them apart."""
+    matrix = _matrix(seen)
+    return tuple(
+        signal
+        for signal in matrix.signals
+        if all(
+            len(matrix.leaks[signal].get(reader, ())) == len(seen.tenants) - 1
+            for reader in seen.tenants
+        )
+    )
+
+
 def _matrix(seen: Observations) -> Matrix:
     signals = tuple(signal for signal in Signal if any(api.signal == signal for api in seen.apis))
     leaks: dict[Signal, dict[str, frozenset[str]]] = {signal: {} for signal in signals}
@@ -370,7 +383,7 @@ def _leak_violations(seen: Observations, by_id: Mapping[str, ReadApi]) -> Iterat
             message=f"{reader} reads {_names(whose)}'s {by_id[api].signal} through {api}",
             signal=by_id[api].signal,
             request=look.request.line(),
-            curl=look.request.curl(reader),
+            curl=look.request.curl(),
             answer=look.answer,
         )
 
@@ -393,7 +406,7 @@ def _missing_violations(seen: Observations) -> Iterator[Violation]:
                 message=f"{tenant} does not see {when} {api.signal} through {api.id}",
                 signal=api.signal,
                 request=last.request.line() if last else "",
-                curl=last.request.curl(tenant) if last else "",
+                curl=last.request.curl() if last else "",
                 answer=f"last observation: {last.answer}" if last else "never asked",
             )
         for reader, owner in sorted(seen.pairs) if api.pairwise else ():
@@ -407,7 +420,7 @@ def _missing_violations(seen: Observations) -> Iterator[Violation]:
                     message=f"{reader} got no answer about {owner}'s {api.signal} through {api.id}",
                     signal=api.signal,
                     request=answer.request.line() if answer else "",
-                    curl=answer.request.curl(reader) if answer else "",
+                    curl=answer.request.curl() if answer else "",
                     answer=f"last observation: {answer.answer}" if answer else "never asked",
                 )
 

@@ -6,6 +6,7 @@ import json
 import time
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol, Self
 
 import grpc  # type: ignore[import-untyped]
@@ -22,7 +23,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 )
 
 from stackproof.errors import StackproofError
-from stackproof.model import Access, Backend, Signal
+from stackproof.model import Access, Backend, Signal, Tls
 
 from .synthetic import Emission, make, name_of, new_emission
 
@@ -88,10 +89,11 @@ class Sender(Protocol):
     def __exit__(self, *_: object) -> None: ...
 
 
-class _Closing:
+class Closing:
     """Closes itself at the end of a `with` block."""
 
     def close(self) -> None:
+        """See :meth:`Sender.close`."""
         raise NotImplementedError
 
     def __enter__(self) -> Self:
@@ -101,14 +103,24 @@ class _Closing:
         self.close()
 
 
-class GrpcSender(_Closing):
-    """OTLP over gRPC in clear text, the application's own way to its Alloy."""
+class GrpcSender(Closing):
+    """OTLP over gRPC: in clear text, the application's own way to its Alloy, or with `tls`."""
 
-    def __init__(self, target: str, metadata: Sequence[tuple[str, str]] = ()) -> None:
+    def __init__(
+        self, target: str, metadata: Sequence[tuple[str, str]] = (), tls: Tls | None = None
+    ) -> None:
         self.target = target
         self._metadata = tuple(metadata)
         # Without this option gRPC sends loopback traffic to the proxy of the environment.
-        self._channel = grpc.insecure_channel(target, options=[("grpc.enable_http_proxy", 0)])
+        options = [("grpc.enable_http_proxy", 0)]
+        if tls is None:
+            self._channel = grpc.insecure_channel(target, options=options)
+        else:
+            files = [
+                Path(file).read_bytes() if file else None for file in (tls.ca, tls.key, tls.cert)
+            ]
+            credentials = grpc.ssl_channel_credentials(*files)
+            self._channel = grpc.secure_channel(target, credentials, options=options)
         self._methods = {
             signal: self._channel.unary_unary(
                 path,
@@ -142,7 +154,43 @@ def basic_auth(auth: tuple[str, str] | None) -> dict[str, str]:
     return {"Authorization": "Basic " + b64encode(":".join(auth).encode()).decode("ascii")}
 
 
-class HttpSender(_Closing):
+def post(
+    pool: urllib3.PoolManager,
+    url: str,
+    body: bytes,
+    headers: Mapping[str, str],
+    what: str,
+    where: str,
+    timeout_s: float,
+) -> urllib3.BaseHTTPResponse:
+    """Return the answer to what was taken.
+
+    Raises:
+        ExportError: It was not; `what` and `where` say what this was.
+    """
+    try:
+        answer = pool.request(
+            "POST",
+            url,
+            body=body,
+            headers=headers,
+            timeout=timeout_s,
+            retries=False,
+            redirect=False,
+        )
+    except urllib3.exceptions.HTTPError as error:
+        raise ExportError(f"{what} failed: {error}", where, retryable=True) from error
+    if not 200 <= answer.status < 300:
+        reason = answer.data[:300].decode("utf-8", "replace").strip()
+        raise ExportError(
+            f"{what} refused with HTTP {answer.status}: {reason or 'empty answer'}",
+            where,
+            retryable=answer.status in _RETRYABLE,
+        )
+    return answer
+
+
+class HttpSender(Closing):
     """OTLP over HTTP: a tenant's Alloy, the gateway's ``/otlp``, or three separate backends.
 
     `endpoint` is a base URL, to which ``/v1/<signal>`` is appended, or a full URL for each signal,
@@ -175,19 +223,7 @@ class HttpSender(_Closing):
         url = self._urls[signal]
         where = f"OTLP/HTTP {url}"
         body = request.SerializeToString()
-        try:
-            answer = self._pool.request(
-                "POST", url, body=body, headers=self._headers, timeout=timeout_s, retries=False
-            )
-        except urllib3.exceptions.HTTPError as error:
-            raise ExportError(f"export failed: {error}", where, retryable=True) from error
-        if not 200 <= answer.status < 300:
-            reason = answer.data[:300].decode("utf-8", "replace").strip()
-            raise ExportError(
-                f"export refused with HTTP {answer.status}: {reason or 'empty answer'}",
-                where,
-                retryable=answer.status in _RETRYABLE,
-            )
+        answer = post(self._pool, url, body, self._headers, "export", where, timeout_s)
         message = _ANSWERS[signal]()
         try:
             message.ParseFromString(answer.data)
@@ -244,25 +280,6 @@ def push_label(
     url = f"{access.urls[Backend.LOKI]}/loki/api/v1/push"
     stream = {"service_name": "open-webui", name_of(token).replace(".", "_"): "1"}
     line = [str(emission.sent_ns), f"label of the isolation proof {token}"]
-    try:
-        answer = pool.request(
-            "POST",
-            url,
-            body=json.dumps({"streams": [{"stream": stream, "values": [line]}]}),
-            headers={
-                "Content-Type": "application/json",
-                **basic_auth(access.auth),
-                **access.headers,
-            },
-            timeout=timeout_s,
-            retries=False,
-        )
-    except urllib3.exceptions.HTTPError as error:
-        raise ExportError(f"push failed: {error}", f"POST {url}", retryable=True) from error
-    if not 200 <= answer.status < 300:
-        reason = answer.data[:300].decode("utf-8", "replace").strip()
-        raise ExportError(
-            f"push refused with HTTP {answer.status}: {reason}",
-            f"POST {url} as {access.name}",
-            retryable=answer.status in _RETRYABLE,
-        )
+    body = json.dumps({"streams": [{"stream": stream, "values": [line]}]}).encode()
+    headers = {"Content-Type": "application/json", **basic_auth(access.auth), **access.headers}
+    post(pool, url, body, headers, "push", f"POST {url} as {access.name}", timeout_s)

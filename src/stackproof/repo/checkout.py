@@ -42,6 +42,15 @@ class Checkout:
             todo="Run this in a clone of the repository.",
         )
 
+    @classmethod
+    def report_folder(cls) -> Path:
+        """Return where results are kept: build/report of the checkout here, or of this folder."""
+        try:
+            root = cls.find().root
+        except StackproofError:
+            root = Path.cwd()
+        return root / "build" / "report"
+
     @property
     def charts(self) -> Path:
         """The Helm charts, one folder each."""

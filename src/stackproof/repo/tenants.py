@@ -15,23 +15,19 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
-import jsonschema_rs
 import yaml
 
 from stackproof.errors import StackproofError
 from stackproof.helmyaml import Loader
 
 from .checkout import Checkout
+from .document import Document, FileError, FileProblem
 
 OBSERVABILITY_NAMESPACE = "observability"
 """Where the backends run: no tenant's namespace."""
 
 _UNQUOTED = ("name", "namespace", "secretPrefix")
 """What Flux puts into YAML without quotes: another tenant may have none of it."""
-
-Step = str | int
-Place = tuple[Step, ...]
-"""The keys and indices that lead to a value in the file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,28 +47,6 @@ class Tenant:
     secret_prefix: str
     retention: timedelta | None
     limits: Mapping[str, Mapping[str, float]]
-
-
-@dataclass(frozen=True, slots=True)
-class FileProblem:
-    """Something that is wrong in the file, and where (line and column from 1)."""
-
-    line: int
-    column: int
-    reason: str
-
-
-class TenantsError(StackproofError):
-    """The list of tenants cannot be used as it is.
-
-    Args:
-        where: The file.
-        problems: All that is wrong with it, in the file's order.
-    """
-
-    def __init__(self, where: str, problems: Sequence[FileProblem]) -> None:
-        super().__init__("\n".join(f"{where}:{p.line}:{p.column}: {p.reason}" for p in problems))
-        self.problems = tuple(problems)
 
 
 @dataclass(frozen=True)
@@ -195,7 +169,7 @@ class Registry:
         text = "\n".join(lines) + "\n"
         try:
             new = Registry(self.checkout, _parse(self.checkout, text))
-        except TenantsError as error:
+        except FileError as error:
             reasons = "; ".join(problem.reason for problem in error.problems)
             raise StackproofError(
                 f"{failed}: {reasons}", where=self.checkout.show(path), todo="Nothing was changed."
@@ -215,7 +189,7 @@ def load_registry(checkout: Checkout) -> Registry:
     """Read the list of tenants of a checkout.
 
     Raises:
-        TenantsError: It is not what it should be; the message has a line for each problem.
+        FileError: It is not what it should be; the message has a line for each problem.
     """
     try:
         text = checkout.tenants_file.read_text(encoding="utf-8")
@@ -237,94 +211,19 @@ _LIST = "tenants"
 _DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?")
 
 
-class _Document:
-    """The file as data, with the place of each key and value in it."""
-
-    def __init__(self, text: str) -> None:
-        self.problems: list[FileProblem] = []
-        self.data: Any = None
-        self._marks: dict[Place, yaml.Mark] = {}
-        self._keys: dict[Place, yaml.Mark] = {}
-        self._loader = Loader("")
-        try:
-            node = self._compose(text)
-        except yaml.MarkedYAMLError as error:
-            self._complain(error.problem_mark, f"is no YAML: {error.problem or error.context}")
-        except yaml.reader.ReaderError as error:
-            line = text.count("\n", 0, error.position) + 1
-            self.problems.append(FileProblem(line, 1, f"is no YAML: {error.reason}"))
-        else:
-            self.data = self._value(node, ()) if node else None
-
-    def _compose(self, text: str) -> yaml.Node | None:
-        """Return the tree of nodes; aliases are refused, as one may hold itself."""
-        for event in yaml.parse(text, Loader=Loader):
-            if isinstance(event, yaml.AliasEvent):
-                raise _alias(event)
-        return yaml.compose(text, Loader=Loader)
-
-    def _value(self, node: yaml.Node, place: Place) -> Any:
-        self._marks[place] = node.start_mark
-        if isinstance(node, yaml.SequenceNode):
-            return [self._value(item, (*place, n)) for n, item in enumerate(node.value)]
-        if isinstance(node, yaml.MappingNode):
-            return self._mapping(node, place)
-        try:
-            value = self._loader.construct_object(node)
-        except (yaml.MarkedYAMLError, ValueError, KeyError) as error:
-            self._complain(node.start_mark, f"{node.value!r} cannot be read: {error}")
-            return None
-        # A date is a string to Helm.
-        return value if isinstance(value, str | int | float | None) else node.value
-
-    def _mapping(self, node: yaml.MappingNode, place: Place) -> dict[str, Any]:
-        found: dict[str, Any] = {}
-        for key_node, value_node in node.value:
-            key = str(key_node.value)
-            if key in found:
-                first = self._keys[*place, key].line + 1
-                self._complain(
-                    key_node.start_mark, f"key {key!r} is there twice (first in line {first})"
-                )
-                continue
-            self._keys[*place, key] = key_node.start_mark
-            found[key] = self._value(value_node, (*place, key))
-        return found
-
-    def complain(self, place: Place, reason: str, *, key: bool = False) -> None:
-        """Note a problem with the value at `place`, or with its key."""
-        self._complain((self._keys if key else self._marks)[place], reason)
-
-    def line(self, place: Place) -> int:
-        """Return the line of the value at `place`."""
-        return self._marks[place].line + 1
-
-    def _complain(self, mark: yaml.Mark | None, reason: str) -> None:
-        line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-        self.problems.append(FileProblem(line, column, reason))
-
-
-def _alias(event: yaml.AliasEvent) -> yaml.MarkedYAMLError:
-    error = yaml.MarkedYAMLError(problem=f"alias *{event.anchor}: write its value out")
-    error.problem_mark = event.start_mark  # type: ignore[assignment]  # its stub: not the C one
-    return error
-
-
 def _parse(checkout: Checkout, text: str) -> tuple[Tenant, ...]:
     """Return the entries of a file's text, or raise with all that is wrong in it."""
-    document = _Document(text)
+    document = Document(text)
     if not document.problems:
         _check_top(document)
     if not document.problems:
         _check_schema(document, checkout)
         _check_shared(document)
-    if document.problems:
-        problems = sorted(document.problems, key=lambda p: (p.line, p.column))
-        raise TenantsError(checkout.show(checkout.tenants_file), problems)
+    document.refuse_problems(checkout.show(checkout.tenants_file))
     return tuple(_tenant(entry) for entry in document.data[_LIST])
 
 
-def _check_top(document: _Document) -> None:
+def _check_top(document: Document) -> None:
     """Complain unless the file is a mapping with the one key `tenants`."""
     data = document.data
     if not isinstance(data, dict) or _LIST not in data:
@@ -336,7 +235,7 @@ def _check_top(document: _Document) -> None:
         )
 
 
-def _check_schema(document: _Document, checkout: Checkout) -> None:
+def _check_schema(document: Document, checkout: Checkout) -> None:
     """Complain of whatever the chart's schema does not allow."""
     path = checkout.charts / "lgtm" / "values.schema.json"
     try:
@@ -347,55 +246,10 @@ def _check_schema(document: _Document, checkout: Checkout) -> None:
             where=checkout.show(path),
         ) from error
     schema = {"$ref": f"#/$defs/{_LIST}", "$defs": definitions}
-    for found in jsonschema_rs.validator_for(schema).iter_errors(document.data[_LIST]):
-        within: Any = schema
-        for step in found.schema_path[:-1]:
-            within = within[step]
-        _complain_of(found, within, document)
+    document.check(schema, (_LIST,), _UNQUOTED)
 
 
-def _complain_of(
-    error: jsonschema_rs.ValidationError, schema: Mapping[str, Any], document: _Document
-) -> None:
-    """Say in words what a keyword of the schema found."""
-    place: Place = (_LIST, *error.instance_path)
-    found = error.kind.as_dict()
-    name = place[-1] if isinstance(place[-1], str) else "an entry"
-    why = f" ({schema['description'].rstrip('.')})" if "description" in schema else ""
-    value = error.instance
-    match error.kind.name:
-        case "additionalProperties":
-            known = list(schema["properties"])
-            for key in found["unexpected"]:
-                near = difflib.get_close_matches(key, known, n=1, cutoff=0.7)
-                hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
-                document.complain((*place, key), f"unknown key {key!r} ({hint})", key=True)
-        case "required":
-            document.complain(place, f"{name} has no {found['property']!r}")
-        case "not":
-            document.complain(place, f"{name} {value!r} cannot be used{why}")
-        case "maxLength":
-            most = found["limit"]
-            document.complain(place, f"{name} {value!r} is longer than {most} characters{why}")
-        case "pattern":
-            document.complain(place, f"{name} {value!r} does not match {found['pattern']}{why}")
-        case "type":
-            wanted = " or ".join(found["types"])
-            hint = ""
-            if wanted == "string" and _is_scalar(value):
-                hint = "; choose one that is text" if name in _UNQUOTED else "; put it in quotes"
-            document.complain(place, f"{name} must be of type {wanted}, is {value!r}{hint}")
-        case "uniqueItems":
-            pass  # told as two tenants with the same name
-        case _:
-            document.complain(place, f"{name}: {error.message}{why}")
-
-
-def _is_scalar(value: object) -> bool:
-    return not isinstance(value, list | dict | None)
-
-
-def _check_shared(document: _Document) -> None:
+def _check_shared(document: Document) -> None:
     """Complain where two tenants share what must be one tenant's own."""
     entries = document.data[_LIST]
     if not isinstance(entries, list):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from stackproof.backends import PROVABLE
 from stackproof.isolation import Proof
+from stackproof.stack.base import Stack
+from stackproof.stack.targets import TargetsStack
 
 from . import results
 from .data import Extras, evidence_json, isolation_json, read_extras
@@ -30,10 +31,12 @@ __all__ = [
 ]
 
 
-def is_whole(proof: Proof, deployed: Sequence[str]) -> bool:
-    """Tell whether all tenants were proven apart through all read APIs."""
+def is_whole(proof: Proof, stack: Stack) -> bool:
+    """Tell whether all tenants were proven apart through all read APIs that there are."""
     asked = {api.api for api in proof.apis}
-    return set(proof.tenants) == set(deployed) and all(api.id in asked for api in PROVABLE)
+    absent = stack.not_compared if isinstance(stack, TargetsStack) else lambda _: ""
+    every = all(api.id in asked or absent(api) for api in PROVABLE)
+    return every and set(proof.tenants) == set(stack.tenants)
 
 
 def write(proof: Proof, directory: Path, of: Provenance, *, whole: bool = True) -> Path:

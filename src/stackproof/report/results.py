@@ -63,11 +63,18 @@ class Provenance:
             images={name: image.tag for name, image in pinned},
         )
 
+    @classmethod
+    def of_file(cls, file: Path) -> Provenance:
+        """Return that of a deployment of which one knows what a file says."""
+        made = datetime.now(UTC).isoformat(timespec="seconds")
+        found = f"sha256:{hashlib.sha256(file.read_bytes()).hexdigest()}"
+        return cls(__version__, made, digests={file.name: found})
+
     @property
     def source(self) -> str:
         """The commit in short, and whether that is all."""
         if self.commit is None:
-            return "no commit"
+            return f"file {next(iter(self.digests))}" if len(self.digests or ()) == 1 else "no commit"
         return f"commit {self.commit[:_SHORT]}{', changed since' if self.dirty else ''}"
 
     def same_source(self, other: Provenance) -> bool:

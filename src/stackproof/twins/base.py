@@ -41,7 +41,7 @@ from stackproof.migrate import deployed
 from stackproof.migrate.checks import MIGRATION, Change, merged
 from stackproof.model import Signal
 from stackproof.repo.checkout import Checkout
-from stackproof.repo.tenants import TenantsError
+from stackproof.repo.document import FileError
 from stackproof.rules import Rules
 from stackproof.stack.local import LocalStack
 from stackproof.stack.scratch import Scratch
@@ -192,7 +192,7 @@ def run(twin: Twin, checkout: Checkout) -> TwinOutcome:
     try:
         with twin.deployment(checkout) as deployment:
             messages = list(_ask(twin, deployment, checkout))
-    except TenantsError as error:
+    except FileError as error:
         if twin.caught_by != "registry":
             raise
         messages = [str(error)]

@@ -17,6 +17,7 @@ from stackproof.backends import PROVABLE, READ_APIS, grafana, mimir, poll
 from stackproof.backends.base import Answer, Question, ReadApi, Request
 from stackproof.errors import StackproofError
 from stackproof.model import TENANT_HEADER, Access, Backend, Signal
+from stackproof.otlp import protobuf
 from stackproof.repo.checkout import Checkout
 from stackproof.stack import provisioning
 
@@ -50,7 +51,7 @@ def test_a_request_has_no_placeholder_and_no_password(api: ReadApi) -> None:
     assert request.url.startswith(("http://", "ws://"))
     assert "$" not in request.url
     assert "Authorization" not in request.headers
-    assert "s3cret" not in request.line() + request.curl("soev") + repr(SOEV)
+    assert "s3cret" not in request.line() + request.curl() + repr(SOEV)
     # A question asks for a run, or for a trace by its id; it never holds a token itself.
     assert "sp0" not in request.line()
 
@@ -58,7 +59,7 @@ def test_a_request_has_no_placeholder_and_no_password(api: ReadApi) -> None:
 @pytest.mark.parametrize("api", PROVABLE, ids=ids)
 def test_the_command_that_reproduces_it_is_one_for_a_shell(api: ReadApi) -> None:
     request = api.request(SOEV, QUESTION)
-    words = shlex.split(request.curl("soev"))
+    words = shlex.split(request.curl())
     assert words[-1] == request.url
     assert words[words.index("--user") + 1] == "soev:$PASSWORD"
     assert ("--data-binary" in words) == (request.body is not None)
@@ -173,7 +174,7 @@ def test_remote_read_is_valid_protobuf() -> None:
 
 @pytest.mark.parametrize("number", [0, 1, 127, 128, 300, 2**32, 1_795_000_000_123])
 def test_varint(number: int) -> None:
-    decoded = sum((byte & 0x7F) << 7 * place for place, byte in enumerate(mimir._varint(number)))
+    decoded = sum((byte & 0x7F) << 7 * place for place, byte in enumerate(protobuf.varint(number)))
     assert decoded == number
 
 

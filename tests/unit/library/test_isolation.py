@@ -29,7 +29,7 @@ from stackproof.otlp import synthetic
 
 TENANTS = ("soev", "enterprise-a", "enterprise-b")
 BY_ID = {api.id: api for api in PROVABLE}
-REQUEST = Request("GET", "http://127.0.0.1:8080/x")
+REQUEST = Request("GET", "http://127.0.0.1:8080/x", credential='--user "enterprise-a:$PASSWORD"')
 
 
 @dataclass

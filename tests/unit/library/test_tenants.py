@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from stackproof.errors import StackproofError
 from stackproof.flux.deployment import Deployment
 from stackproof.repo.checkout import Checkout
+from stackproof.repo.document import FileError
 from stackproof.repo.tenants import (
     Registry,
-    TenantsError,
     format_duration,
     load_registry,
     parse_duration,
@@ -59,7 +59,7 @@ def load(copy: Checkout, text: str) -> Registry:
 
 def problems(copy: Checkout, text: str) -> list[str]:
     """Return what is wrong with `text`, as `line:column reason`."""
-    with pytest.raises(TenantsError) as raised:
+    with pytest.raises(FileError) as raised:
         load(copy, text)
     return [f"{p.line}:{p.column} {p.reason}" for p in raised.value.problems]
 
