@@ -25,7 +25,8 @@ BY_ID = {api.id: api for api in APIS}
 def make_look(
     api: str, reader: str, asked: str, *, own: bool = True, others: Iterable[str] = ()
 ) -> Observation:
-    request = Request("GET", f"http://127.0.0.1:8080/prometheus/api/v1/query?q={api}")
+    url = f"http://127.0.0.1:8080/prometheus/api/v1/query?q={api}"
+    request = Request("GET", url, credential=f'--user "{reader}:$PASSWORD"')
     return Observation(
         api=api,
         reader=reader,

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from stackproof.isolation import Proof
     from stackproof.stack.base import Stack
+    from stackproof.stack.targets import TargetsStack
 
 #: The stacks that are made from this checkout, so that their tenants are known beforehand.
 OURS = frozenset({"local", "docker", "kind"})
@@ -107,8 +108,11 @@ def run(args: argparse.Namespace) -> int:
     apis = terminal.read_apis(args.apis) if args.apis else ESSENTIAL if many else PROVABLE
     tenants = args.tenants
     console = terminal.console()
+    absent: tuple[str, ...] = ()
+    stack: Stack
     if args.targets:
-        stack = _targets(args)
+        stack = targets = _targets(args)
+        absent = targets.absent
         of = report.Provenance.of_file(args.targets)
     else:
         stack = _deployment(args, tenants, console)
@@ -131,7 +135,7 @@ def run(args: argparse.Namespace) -> int:
         decided = time.monotonic()
         report.show(proof, console)
         folder = args.report or Checkout.report_folder()
-        page = report.write(proof, folder, of, whole=report.is_whole(proof, stack))
+        page = report.write(proof, folder, of, whole=report.is_whole(proof, stack.tenants, absent))
         if args.metrics_as:
             report.send_metrics(proof, stack, args.metrics_as)
     console.print(
@@ -147,7 +151,7 @@ def run(args: argparse.Namespace) -> int:
     return proof.verdict.exit_code
 
 
-def _targets(args: argparse.Namespace) -> Stack:
+def _targets(args: argparse.Namespace) -> TargetsStack:
     """Return the deployment of a file; no clone is needed for it."""
     from stackproof.stack.targets import Targets, TargetsStack
 

@@ -40,6 +40,7 @@ class Provenance:
         dirty: Whether files differ from that commit.
         digests: Of each chart, of all values (observability) and of the Flux tree.
         images: The versions that are deployed, as versions.yaml pins them.
+        file: What tells the deployment, where no checkout does.
     """
 
     tool: str
@@ -48,6 +49,7 @@ class Provenance:
     dirty: bool | None = None
     digests: Mapping[str, str] | None = None
     images: Mapping[str, str] | None = None
+    file: str | None = None
 
     @classmethod
     def of(cls, checkout: Checkout) -> Provenance:
@@ -68,13 +70,13 @@ class Provenance:
         """Return that of a deployment of which one knows what a file says."""
         made = datetime.now(UTC).isoformat(timespec="seconds")
         found = f"sha256:{hashlib.sha256(file.read_bytes()).hexdigest()}"
-        return cls(__version__, made, digests={file.name: found})
+        return cls(__version__, made, digests={file.name: found}, file=file.name)
 
     @property
     def source(self) -> str:
         """The commit in short, and whether that is all."""
         if self.commit is None:
-            return f"file {next(iter(self.digests))}" if len(self.digests or ()) == 1 else "no commit"
+            return f"file {self.file}" if self.file else "no commit"
         return f"commit {self.commit[:_SHORT]}{', changed since' if self.dirty else ''}"
 
     def same_source(self, other: Provenance) -> bool:

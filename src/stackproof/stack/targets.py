@@ -258,6 +258,11 @@ class TargetsStack:
             return "no OTLP makes a label with a name of its own: give write.logs.lokiPush"
         return ""
 
+    @property
+    def absent(self) -> tuple[str, ...]:
+        """Names of the read APIs that are not asked."""
+        return tuple(api.id for api in PROVABLE if self.not_compared(api))
+
     def sender(self, tenant: str, client: Client) -> senders.Sender:
         """Return what sends a tenant's telemetry, in every way that it has."""
         return _Sender(self._by_name[tenant], client)
