@@ -33,6 +33,13 @@ class Backend(StrEnum):
     LOKI = "loki"
 
 
+BACKEND_OF: Mapping[Signal, Backend] = {
+    Signal.TRACES: Backend.TEMPO,
+    Signal.METRICS: Backend.MIMIR,
+    Signal.LOGS: Backend.LOKI,
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Read:
     """Where a backend's API is: behind the gateway, or at its own Service.

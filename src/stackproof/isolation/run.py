@@ -398,28 +398,29 @@ class _Run:
                 self._soonest_ms[api.id] = min(self._soonest_ms[api.id], seen.latency_ms)
             return seen.own
 
-        until = self._until(attempt)
+        def after() -> None:
+            with self.observer.lock:
+                self._waiting[api.id] -= 1
+                last = self._waiting[api.id] == 0
+            if last:
+                self._after_controls(api)
 
-        def task() -> float | None:
-            again = until()
-            if again is None:
-                with self.observer.lock:
-                    self._waiting[api.id] -= 1
-                    last = self._waiting[api.id] == 0
-                if last:
-                    self._after_controls(api)
-            return again
-
-        return task
+        return _followed(self._until(attempt), after)
 
     def _after_controls(self, api: ReadApi) -> None:
         if self.observer.cut_short:
             self.observer.note("cut short: a component was dead, nothing was checked after it")
             return
-        # All readers ask byte for byte the same: a shared cache shows one what another saw.
+        # All readers ask byte for byte the same, the first before the others: so a cache that they
+        # share shows them what the first has seen.
         self._windows[api.id] = window(*self.emissions.values())
-        for reader in self.tenants:
-            self.schedule.add(self._absence(api, reader, reader))
+        first, *others = self.tenants
+
+        def after() -> None:
+            for reader in others:
+                self.schedule.add(self._absence(api, reader, reader))
+
+        self.schedule.add(_followed(self._absence(api, first, first), after))
         if api.pairwise:
             for reader, owner in self.pairs:
                 self.schedule.add(self._absence(api, reader, owner))
@@ -437,3 +438,15 @@ class _Run:
             return seen.own if asked == reader else seen.answered
 
         return self._until(attempt)
+
+
+def _followed(task: Task, after: Callable[[], None]) -> Task:
+    """Make a task that calls `after` once the other is done."""
+
+    def run() -> float | None:
+        again = task()
+        if again is None:
+            after()
+        return again
+
+    return run
