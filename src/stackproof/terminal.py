@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import shlex
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -10,11 +13,17 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from stackproof import isolation
-from stackproof.backends import PROVABLE, ReadApi
+from stackproof.backends import ESSENTIAL, PROVABLE, ReadApi
+from stackproof.errors import StackproofError
 from stackproof.model import Signal
 from stackproof.options import check_names
+from stackproof.otlp import senders, synthetic
+from stackproof.otlp.synthetic import Emission
 from stackproof.repo.versions import Versions
 from stackproof.stack.base import Stack
+
+#: How often it is looked whether all components of a held stack are well [s].
+_HEALTH_S = 1.0
 
 
 def prove(
@@ -73,6 +82,43 @@ def _bar(console: Console) -> Iterator[Callable[[isolation.Progress], None] | No
             progress.update(task, description=text, completed=now.done, total=now.total)
 
         yield update
+
+
+def send_samples(stack: Stack) -> dict[str, Emission]:
+    """Send each tenant's telemetry to its Alloy, once; return what was sent by whom.
+
+    Raises:
+        ExportError: It was not taken.
+    """
+    run = synthetic.new_run()
+    sent = {}
+    for tenant in stack.tenants:
+        with senders.GrpcSender(stack.otlp_grpc(tenant)) as exporter:
+            sent[tenant] = senders.emit(exporter, tenant, run)
+    return sent
+
+
+def hold(stack: Stack, tenant: str, emission: Emission) -> None:
+    """Say where everything is and how it is asked, and wait for Ctrl-C.
+
+    Raises:
+        StackproofError: A component has ended meanwhile.
+    """
+    for name in stack.tenants:
+        print(
+            f"{name} sends OTLP to {stack.otlp_grpc(name)} (gRPC), {stack.otlp_http(name)} (HTTP)"
+        )
+    access = stack.reader(tenant)
+    _, password = access.auth or ("", "")
+    print(f"All read at {stack.gateway_url}. What {tenant} has sent:\n")
+    print(f"PASSWORD={shlex.quote(password)}")
+    for api in ESSENTIAL:
+        print(api.request(access, isolation.question(emission)).curl(tenant))
+    with contextlib.suppress(KeyboardInterrupt):
+        print("\nCtrl-C ends it.", flush=True)
+        while not (ended := stack.health()):
+            time.sleep(_HEALTH_S)
+        raise StackproofError("; ".join(ended), where=stack.name, todo="Start it again.")
 
 
 def console() -> Console:

@@ -80,7 +80,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "gateway; through one read API of each backend unless --apis says otherwise",
     )
     parser.add_argument(
-        "--keep", action="store_true", help="leave configurations, logs and data behind"
+        "--keep",
+        action="store_true",
+        help="leave configurations, logs and data behind, and a local stack that is not isolated "
+        "running until Ctrl-C",
     )
     parser.add_argument(
         "--metrics-as",
@@ -138,6 +141,9 @@ def run(args: argparse.Namespace) -> int:
         page = report.write(proof, folder, of, whole=report.is_whole(proof, stack.tenants, absent))
         if args.metrics_as:
             report.send_metrics(proof, stack, args.metrics_as)
+        if args.keep and provider == "local" and proof.verdict.exit_code:
+            # The report's lines for curl are of no use once it has ended.
+            terminal.hold(stack, proof.tenants[0], proof.emissions[proof.tenants[0]])
     console.print(
         f"\nstack ready in {ready - began:.1f} s, verdict after {decided - began:.1f} s "
         f"and {proof.requests} requests\n{_memory(proof)}report: {page}",

@@ -1,0 +1,36 @@
+"""Run the stack on this machine until Ctrl-C: addresses, a password, and a query of each kind.
+
+Every tenant has sent a trace, a metric and a log line by then, so that the queries show something.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from stackproof.options import check_names
+from stackproof.repo.checkout import Checkout
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    parser.add_argument("--tenant", metavar="NAME", help="show the queries of this one (the first)")
+    parser.add_argument(
+        "--keep", action="store_true", help="leave configurations, logs and data behind"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Start it, say how to use it, and wait."""
+    from stackproof import terminal
+    from stackproof.flux.deployment import Deployment
+    from stackproof.stack import providers
+    from stackproof.stack.local import LocalStack
+
+    deployment = Deployment.load(Checkout.find())
+    check_names("tenant", [args.tenant] if args.tenant else [], deployment.registry.names)
+    providers.prepare("local", terminal.console())
+    with LocalStack(deployment, keep=args.keep) as stack:
+        sent = terminal.send_samples(stack)
+        tenant = args.tenant or stack.tenants[0]
+        terminal.hold(stack, tenant, sent[tenant])
+    return 0
