@@ -141,7 +141,7 @@ def run(args: argparse.Namespace) -> int:
         page = report.write(proof, folder, of, whole=report.is_whole(proof, stack.tenants, absent))
         if args.metrics_as:
             report.send_metrics(proof, stack, args.metrics_as)
-        if args.keep and provider == "local" and proof.verdict.exit_code:
+        if args.keep and stack.provider == "local" and proof.verdict.exit_code:
             # The report's lines for curl are of no use once it has ended.
             terminal.hold(stack, proof.tenants[0], proof.emissions[proof.tenants[0]])
     console.print(
