@@ -113,7 +113,7 @@ def hold(stack: Stack, tenant: str, emission: Emission) -> None:
     print(f"All read at {stack.gateway_url}. What {tenant} has sent:\n")
     print(f"PASSWORD={shlex.quote(password)}")
     for api in ESSENTIAL:
-        print(api.request(access, isolation.question(emission)).curl(tenant))
+        print(api.request(access, isolation.question(emission)).curl())
     with contextlib.suppress(KeyboardInterrupt):
         print("\nCtrl-C ends it.", flush=True)
         while not (ended := stack.health()):
