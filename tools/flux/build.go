@@ -98,7 +98,7 @@ func kustomized(files filesys.FileSystem, folder string) (resmap.ResMap, error) 
 	}).Run(files, folder)
 }
 
-// substitute puts variables into one object, and notes those that nobody defines.
+// substitute puts variables into one object, and notes those that are undefined.
 func substitute(
 	of unstructured.Unstructured, one *resource.Resource, given map[string]string, undefined map[string]bool,
 ) (*resource.Resource, error) {

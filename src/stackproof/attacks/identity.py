@@ -324,7 +324,7 @@ _CREDENTIALS = (
         "without-credential-but-header",
         "without a credential, with a tenant header",
         lambda attack_run: [f"{_H}: {attack_run.victim}"],
-        source="tenancy by header alone, as in the backends' own documentation",
+        source="a tenant by its header alone, as in the backends' own documentation",
         passes="",
     ),
     *_credential(

@@ -14,7 +14,7 @@ from typing import Any
 from stackproof.helm.manifests import Release, amount, containers, pod_template
 
 SIGNALS = ("metrics", "logs", "traces")
-#: Where each backend takes OTLP over HTTP (tenancy.md, sections 1 to 3), and Loki its own format.
+#: Where each backend takes OTLP over HTTP (docs/facts.md), and Loki its own format.
 DIRECT = {
     "metrics": ("MIMIR_URL", "/otlp/v1/metrics"),
     "logs": ("LOKI_URL", "/otlp/v1/logs"),

@@ -346,7 +346,7 @@ USERS: Mapping[str, tuple[int, int]] = {
     "searxng": (977, 977),
     "crawl4ai": (999, 999),
 }
-#: What a program answers when it is ready, and when it lives (open-webui.md, sections 3.1 and 4).
+#: What a program answers when it is ready, and when it lives.
 PROBES = {
     "alloy": ("/-/ready", "/-/ready"),
     "open-webui": ("/ready", "/health"),
@@ -365,7 +365,7 @@ def _is_old(image: str) -> bool:
     return repository.endswith("open-webui/open-webui") and version_key(tag) < (0, 8, 11)
 
 
-#: Ports that the programs listen on, whatever the chart says (open-webui.md, section 3.1).
+#: Ports that the programs listen on, whatever the chart says.
 PORTS = {
     "open-webui": {8080},
     "postgres": {5432},

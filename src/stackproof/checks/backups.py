@@ -10,7 +10,7 @@ from stackproof.helm.manifests import Manifest, Release, containers, pod_templat
 
 from .deployment import RenderedDeployment
 
-#: The plan accepts no more than a day's loss; a dump takes its time as well.
+#: A day's loss is accepted (docs/operations.md); a dump takes its time as well.
 _AT_LEAST_EVERY = timedelta(days=1)
 
 

@@ -451,7 +451,7 @@ def replicas_are_told_apart(deployed: RenderedDeployment) -> Iterator[str]:
         attributes = _application(release).get("OTEL_RESOURCE_ATTRIBUTES", "")
         if "service.instance.id=$(POD_NAME)" not in attributes.split(","):
             yield f"{tenant}: no service.instance.id: replicas write to one and the same series"
-        # Mimir's label job is namespace/name, Loki's labels are the k8s names (tenancy, 1 and 2).
+        # Mimir's label job is namespace/name, Loki's labels are the k8s names (docs/facts.md).
         for name in ("service.namespace", "k8s.namespace.name", "k8s.pod.name"):
             if f"{name}=$(POD_" not in attributes:
                 yield f"{tenant}: OTEL_RESOURCE_ATTRIBUTES has no {name}"

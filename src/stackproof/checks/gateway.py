@@ -63,7 +63,7 @@ class Wanted:
     admin: bool
 
 
-#: Path of a backend behind the gateway, and of its API behind that (tenancy.md, sections 1 to 3).
+#: Path of a backend behind the gateway, and of its API behind that (docs/facts.md).
 _PREFIX = {Backend.MIMIR: "/prometheus", Backend.LOKI: "", Backend.TEMPO: "/tempo"}
 _OWN = {Backend.MIMIR: "/prometheus", Backend.LOKI: "", Backend.TEMPO: ""}
 _PLACES = {"trace_id": "0af7651916cd43dd8448eb211c80319c"}
@@ -91,7 +91,7 @@ def wanted() -> Iterator[Wanted]:
 
 
 #: What nobody may send: reads of every tenant, changes, and writes by another method
-#: (tenancy.md, sections 1 to 3, "unauthenticated, cross-tenant", and section 5).
+#: (docs/facts.md, "Endpoints that ask nobody").
 REFUSED = (
     ("GET", "/config"),
     ("GET", "/metrics"),

@@ -127,7 +127,7 @@ def backends_listen_where_their_pods_say(deployed: RenderedDeployment) -> Iterat
             yield f"{backend}.yaml listens on {sorted(found)}, its container on {sorted(ports)}"
         inside = _expanded(f"{server.get('grpc_listen_port')}", given)
         if not inside.isdigit() or f"0.0.0.0:{inside}" in ports:
-            yield f"{backend}.yaml: its inside listens on {inside}, which must be a port of its own"
+            yield f"{backend}.yaml: grpc_listen_port is {inside}, must be a port of its own"
         args = list(container.get("args") or ())
         wanted = [f"-config.file=$(CONFIG_DIR)/{backend}.yaml", "-config.expand-env=true"]
         if args != wanted:
@@ -210,7 +210,7 @@ def late_samples_are_taken_as_long_as_they_are_sent(deployed: RenderedDeployment
             if not 0 < seconds(first) <= seconds(most) <= 60:
                 yield f"{tenant}'s Alloy waits {first} to {most} between two tries"
     if not limits.get("max_global_exemplars_per_user"):
-        yield "mimir.yaml: exemplars are dropped: no metric leads to its trace (tenancy, section 1)"
+        yield "mimir.yaml: exemplars are dropped: max_global_exemplars_per_user is not set"
     promoted = str(limits.get("promote_otel_resource_attributes")).split(",")
     lacking = {"deployment.environment", "k8s.cluster.name", "tenant.id"} - set(promoted)
     if lacking:
@@ -421,7 +421,7 @@ def pods_fit_their_programs(deployed: RenderedDeployment) -> Iterator[str]:
             yield from owned(workload, USERS.get(name))
             yield from patient(container, STARTS.get(name, 0))
         if name in set(Backend) and "tcpSocket" not in container["livenessProbe"]:
-            yield f"{workload.ref}: a long query must not look like death: only the port"
+            yield f"{workload.ref}: livenessProbe must be tcpSocket: HTTP kills long queries"
         # What chart 0.1.0 began goes to the pinned version step by step (docs/migration.md).
         if container["image"] not in pinned and not _older(workload):
             yield f"{workload.ref}: {container['image']} is not in versions.yaml"
@@ -456,9 +456,9 @@ def pods_end_in_peace(deployed: RenderedDeployment) -> Iterator[str]:
         if container["name"] == "tempo":
             # It writes at once, and then waits for itself until it is killed (grafana/tempo#5733).
             if grace != 30:
-                yield f"{workload.ref}: is away for {grace} s each time, and needs half a minute"
+                yield f"{workload.ref}: terminationGracePeriodSeconds is {grace}, must be 30"
         elif workload.kind == "StatefulSet" and grace < 120:
-            yield f"{workload.ref}: has not two minutes to write what is in memory"
+            yield f"{workload.ref}: terminationGracePeriodSeconds is {grace}, must be 120 or more"
         if container["name"] == "gateway":
             if (at(container, "lifecycle.preStop.sleep.seconds") or 0) < 5:
                 yield f"{workload.ref}: stops before the endpoints forget it (preStop)"
@@ -714,7 +714,7 @@ def _tenants(deployed: RenderedDeployment) -> tuple[Release, ...]:
 
 @SETTINGS.register
 def pod_logs_are_collected(deployed: RenderedDeployment) -> Iterator[str]:
-    """Each tenant's Alloy also collects what the tenant's pods print, as the plan has it."""
+    """Each tenant's Alloy also collects what the tenant's pods print."""
     for tenant, release in deployed.tenants.items():
         alloy = Alloy.of(release)
         if alloy is None or not alloy.components("loki.source.kubernetes"):

@@ -30,7 +30,7 @@ _READY_SECONDS = 180.0
 _UVICORN = "import gc; gc.set_threshold(50_000, 50, 100); from uvicorn.main import main; main()"
 
 #: Its exporters' errors, and those of the gRPC library below them.
-_COMPLAINT = re.compile(r"(?:opentelemetry\.exporter\S+ - |ssl_transport_security\S+ )(.*)")
+_LOG_ERROR = re.compile(r"(?:opentelemetry\.exporter\S+ - |ssl_transport_security\S+ )(.*)")
 
 
 class Application:
@@ -118,7 +118,7 @@ class Application:
     def log_errors(self) -> list[str]:
         """Return what it has printed of telemetry that it could not send, each sentence once."""
         text = self._process.log.read_text(errors="replace")
-        found = (match[1] for match in _COMPLAINT.finditer(text))
+        found = (match[1] for match in _LOG_ERROR.finditer(text))
         return list(dict.fromkeys(found))
 
     def __enter__(self) -> Self:

@@ -36,8 +36,8 @@ _GATEWAY_PORT = 8080
 _HEALTH_S = 1.0
 """Health is asked several times a second, and is this old at most."""
 
-_COMPLAINT = re.compile(r'level=error|"level":"error"')
-_COMPLAINTS = 4
+_LOG_ERROR = re.compile(r'level=error|"level":"error"')
+_MOST_LOG_ERRORS = 4
 
 #: An address as a pod names it, in Grafana's data sources.
 _SERVICE = re.compile(r"http://([a-z0-9-]+)\.([a-z0-9-]+)\.svc(?:\.cluster\.local)?:(\d+)")
@@ -388,8 +388,8 @@ class ClusterStack:
             text = self.kube.logs(name, namespace, container, lines=500)
         except StackproofError:
             return []
-        lines = [line for line in text.splitlines() if _COMPLAINT.search(line)]
-        return [f"{namespace}/{name}: {line}" for line in lines[-_COMPLAINTS:]]
+        lines = [line for line in text.splitlines() if _LOG_ERROR.search(line)]
+        return [f"{namespace}/{name}: {line}" for line in lines[-_MOST_LOG_ERRORS:]]
 
 
 def _collector(workload: Object) -> Collector:

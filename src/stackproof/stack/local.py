@@ -47,8 +47,8 @@ _NOTHING_AROUND: Mapping[str, object] = {
 }
 
 #: An error in logfmt or JSON; of each component the last few are told.
-_COMPLAINT = re.compile(r'level=error|"level":"error"')
-_COMPLAINTS = 4
+_LOG_ERROR = re.compile(r'level=error|"level":"error"')
+_MOST_LOG_ERRORS = 4
 
 _READY_SECONDS = 90.0
 #: What a pod has to end, where nothing else is said.
@@ -387,7 +387,7 @@ class _PortTakenError(StackproofError):
 
 def _bad(process: Program) -> list[str]:
     lines = process.log.read_text(errors="replace").splitlines() if process.log.exists() else []
-    return [line for line in lines if _COMPLAINT.search(line)][-_COMPLAINTS:]
+    return [line for line in lines if _LOG_ERROR.search(line)][-_MOST_LOG_ERRORS:]
 
 
 def _probe(pod: Pod) -> str:

@@ -124,8 +124,8 @@ class Twin:
     may never come."""
     replicas: int = 1
     """How many pods of the first tenant's application run, where its telemetry is looked for."""
-    seed: int | None = None
-    """The row of the plan's list of faults that this is."""
+    number: int | None = None
+    """The row of docs/faults.md that this is."""
 
     @contextmanager
     def deployment(self, checkout: Checkout) -> Iterator[Deployment]:
@@ -174,7 +174,7 @@ class TwinOutcome:
         return {
             "name": self.twin.name,
             "fault": self.twin.fault,
-            "seed": self.twin.seed,
+            "number": self.twin.number,
             "layer": self.twin.layer.value,
             "caught_by": self.twin.caught_by if self.caught else None,
             "reason": self.reason or "; ".join(self.messages[:3]) or "nothing was noticed",

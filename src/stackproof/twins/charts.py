@@ -320,7 +320,7 @@ CHARTS: tuple[Twin, ...] = (
         "killed-by-a-long-query",
         "the liveness probe asks a backend over HTTP, which a long query keeps busy",
         "settings.pods-fit-their-programs",
-        "a long query must not look like death",
+        "livenessProbe must be tcpSocket",
         Edit(
             f"{_LGTM}/_backend.tpl",
             "tcpSocket: {port: http}",
@@ -356,7 +356,7 @@ CHARTS: tuple[Twin, ...] = (
         Edit(f"{_LGTM}/networkpolicies.yaml", "TCP, port: 53", "TCP, port: 80"),
     ),
     edited(
-        "door-for-the-wrong-component",
+        "gateway-open-to-the-wrong-component",
         "the gateway's policy lets the applications in, not their Alloys",
         "settings.releases-reach-each-other-where-they-must",
         "-alloy in open-webui calls port 8080 of Deployment/gateway",

@@ -5,9 +5,14 @@ from __future__ import annotations
 from .base import Layer, Twin
 
 
-def _only(name: str, seed: int, fault: str, reason: str) -> Twin:
+def _only(name: str, number: int, fault: str, reason: str) -> Twin:
     return Twin(
-        name=name, seed=seed, fault=fault, layer=Layer.CLUSTER, caught_by="cluster", reason=reason
+        name=name,
+        number=number,
+        fault=fault,
+        layer=Layer.CLUSTER,
+        caught_by="cluster",
+        reason=reason,
     )
 
 

@@ -30,7 +30,7 @@ FLUX: tuple[Twin, ...] = (
             "external-secrets.io/v1\n",
             "external-secrets.io/v1beta1\n",
         ),
-        seed=13,
+        number=13,
     ),
     edited(
         "store-in-every-release",
@@ -45,7 +45,7 @@ FLUX: tuple[Twin, ...] = (
             "spec: {provider: {gcpsm: {projectID: soev-ai-001}}}\n"
             '{{- range (include "open-webui-stack.components"',
         ),
-        seed=14,
+        number=14,
     ),
     edited(
         "store-made-by-a-tenant",
@@ -60,7 +60,7 @@ FLUX: tuple[Twin, ...] = (
             "spec: {provider: {gcpsm: {projectID: soev-ai-001}}}\n"
             '{{- range (include "open-webui-stack.components"',
         ),
-        seed=14,
+        number=14,
     ),
     edited(
         "tenants-read-the-same-secrets",
@@ -72,7 +72,7 @@ FLUX: tuple[Twin, ...] = (
             "SECRET_PREFIX: enterprise-a",
             "SECRET_PREFIX: open-webui",
         ),
-        seed=14,
+        number=14,
     ),
     edited(
         "flux-kustomization-in-kustomization-yaml",
@@ -84,7 +84,7 @@ FLUX: tuple[Twin, ...] = (
             "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\n",
             _FLUX_KUSTOMIZATION,
         ),
-        seed=17,
+        number=17,
     ),
     edited(
         "operator-is-not-deployed",
@@ -92,7 +92,7 @@ FLUX: tuple[Twin, ...] = (
         "flux.crds-first",
         r"no step installs the CRDs of external-secrets\.io",
         Edit("flux/infrastructure/kustomization.yaml", "  - external-secrets.yaml\n", ""),
-        seed=18,
+        number=18,
     ),
     edited(
         "stack-is-not-deployed",
@@ -100,7 +100,7 @@ FLUX: tuple[Twin, ...] = (
         "flux.files-referenced",
         r"flux/observability/helmrelease\.yaml: nothing that Flux applies refers to this file",
         Edit("flux/observability/kustomization.yaml", "  - helmrelease.yaml\n", ""),
-        seed=18,
+        number=18,
     ),
     edited(
         "image-automation-is-not-applied",
@@ -108,7 +108,7 @@ FLUX: tuple[Twin, ...] = (
         "flux.files-referenced",
         r"flux/flux-system/image-automation\.yaml: nothing that Flux applies refers to this file",
         Edit("flux/flux-system/kustomization.yaml", "  - image-automation.yaml\n", ""),
-        seed=18,
+        number=18,
     ),
     edited(
         "production-values-are-not-used",
@@ -120,7 +120,7 @@ FLUX: tuple[Twin, ...] = (
             "      - ../../../charts/open-webui-stack/values-prod.yaml\n",
             "",
         ),
-        seed=18,
+        number=18,
     ),
     edited(
         "namespace-of-nobody",
@@ -128,7 +128,7 @@ FLUX: tuple[Twin, ...] = (
         "flux.namespaces-first",
         r"nobody creates the namespace enterprise-a",
         Edit(f"{_BASE}/kustomization.yaml", "  - namespace.yaml\n", ""),
-        seed=18,
+        number=18,
     ),
     edited(
         "tenant-without-a-folder",
@@ -136,7 +136,7 @@ FLUX: tuple[Twin, ...] = (
         "flux.tenants-match",
         r"no step deploys tenant enterprise-b into namespace enterprise-b",
         Edit("flux/tenants/enterprise-b/tenant.yaml", "enterprise-b", "enterprise-c"),
-        seed=18,
+        number=18,
     ),
     edited(
         "image-api-that-is-gone",
@@ -144,7 +144,7 @@ FLUX: tuple[Twin, ...] = (
         "flux.kinds-served",
         r"no schema for image\.toolkit\.fluxcd\.io/v1beta2 ImageUpdateAutomation",
         Edit(_IMAGES, "image.toolkit.fluxcd.io/v1\n", "image.toolkit.fluxcd.io/v1beta2\n"),
-        seed=19,
+        number=19,
     ),
     edited(
         "message-of-no-field",
@@ -152,7 +152,7 @@ FLUX: tuple[Twin, ...] = (
         "flux.images-are-updated",
         r"messageTemplate names \.NewTag, which is no field",
         Edit(_IMAGES, "Update the image of open-webui\n", "Update it to {{.NewTag}}\n"),
-        seed=19,
+        number=19,
     ),
     edited(
         "no-marker",
@@ -160,7 +160,7 @@ FLUX: tuple[Twin, ...] = (
         "flux.images-are-updated",
         r"no file below flux/base/open-webui has a marker",
         Edit(f"{_BASE}/helmrelease.yaml", ' # {"$imagepolicy": "flux-system:open-webui:tag"}', ""),
-        seed=19,
+        number=19,
     ),
     edited(
         "marker-of-another-policy",
@@ -168,7 +168,7 @@ FLUX: tuple[Twin, ...] = (
         "flux.images-are-updated",
         r"a marker names ImagePolicy flux-system:webui, which nobody makes",
         Edit(f"{_BASE}/helmrelease.yaml", "flux-system:open-webui:tag", "flux-system:webui:tag"),
-        seed=19,
+        number=19,
     ),
     edited(
         "images-past-the-proof",
@@ -190,7 +190,7 @@ FLUX: tuple[Twin, ...] = (
         "flux.merges-deploy",
         r"lgtm/Chart\.yaml: version is .* the chart was changed and nothing of it",
         Edit("charts/lgtm/templates/gateway.yaml", "kind: Deployment\n", "kind: Deployment\n\n"),
-        seed=19,
+        number=19,
     ),
     edited(
         "values-deploy-nothing",
@@ -202,7 +202,7 @@ FLUX: tuple[Twin, ...] = (
             "      reconcileStrategy: ChartVersion\n",
             "      valuesFiles: [./charts/lgtm/values.yaml, ./observability/loki-values.yaml]\n",
         ),
-        seed=19,
+        number=19,
     ),
     edited(
         "docs-upgrade-everything",
@@ -232,7 +232,7 @@ FLUX: tuple[Twin, ...] = (
             "  dependsOn:\n    - name: infrastructure\n",
             "",
         ),
-        seed=20,
+        number=20,
     ),
     edited(
         "store-beside-its-kind",
@@ -244,7 +244,7 @@ FLUX: tuple[Twin, ...] = (
             "  - namespaces.yaml\n",
             "  - namespaces.yaml\n  - ../secret-store\n",
         ),
-        seed=20,
+        number=20,
     ),
     edited(
         "tenants-before-the-store",
@@ -252,7 +252,7 @@ FLUX: tuple[Twin, ...] = (
         "flux.secrets-resolve",
         r"step observability: ExternalSecret/.* makes its step wait for ClusterSecretStore",
         Edit(f"{_PRODUCTION}/observability.yaml", "  dependsOn:\n    - name: secret-store\n", ""),
-        seed=20,
+        number=20,
     ),
     edited(
         "steps-in-a-circle",
@@ -265,7 +265,7 @@ FLUX: tuple[Twin, ...] = (
             "  name: infrastructure\n  namespace: flux-system\nspec:\n"
             "  dependsOn:\n    - name: secret-store\n",
         ),
-        seed=20,
+        number=20,
     ),
     edited(
         "step-that-waits-for-nobody",
@@ -273,7 +273,7 @@ FLUX: tuple[Twin, ...] = (
         "flux.dependencies-resolve",
         r"step tenants: depends on observabilty, and there is no such step",
         Edit(f"{_PRODUCTION}/tenants.yaml", "- name: observability", "- name: observabilty"),
-        seed=20,
+        number=20,
     ),
     edited(
         "chart-of-any-version",
@@ -281,7 +281,7 @@ FLUX: tuple[Twin, ...] = (
         "flux.pinned",
         r"HelmRelease/external-secrets .*chart version '2\.x' is no single version",
         Edit("flux/infrastructure/external-secrets.yaml", "version: 2.9.0", "version: 2.x"),
-        seed=21,
+        number=21,
     ),
     edited(
         "chart-that-is-deprecated",
@@ -298,7 +298,7 @@ FLUX: tuple[Twin, ...] = (
             "chart: external-secrets\n",
             "chart: grafana\n",
         ),
-        seed=21,
+        number=21,
     ),
     edited(
         "image-without-a-version",
@@ -306,7 +306,7 @@ FLUX: tuple[Twin, ...] = (
         "flux.releases-render",
         r"(?s)HelmRelease/open-webui: .*at '/openWebui/image/tag': 'not' failed",
         Edit(f"{_BASE}/helmrelease.yaml", "tag: v1.1.3", "tag: latest"),
-        seed=21,
+        number=21,
     ),
     edited(
         "base-from-elsewhere",
@@ -319,7 +319,7 @@ FLUX: tuple[Twin, ...] = (
             "  - external-secrets.yaml\n"
             "  - https://github.com/external-secrets/external-secrets//config/crds/bases?ref=main\n",
         ),
-        seed=21,
+        number=21,
     ),
     edited(
         "rights-of-another-tenant",

@@ -75,7 +75,7 @@ LOCAL: tuple[Twin, ...] = (
         edits=[_ONE_TENANT_FOR_ALL],
         lgtm={"gateway": {"enabled": False}},
         tenant={"alloy": {"gateway": {"enabled": False}}},
-        seed=7,
+        number=7,
     ),
     Twin(
         name="alloy-is-always-soev-behind-the-gateway",
@@ -87,7 +87,7 @@ LOCAL: tuple[Twin, ...] = (
         signals=[Signal.LOGS],
         verdict=Verdict.INCOMPLETE,
         deadline_s=5,
-        seed=7,
+        number=7,
     ),
     Twin(
         name="all-tenants-is-a-pattern",
@@ -106,7 +106,7 @@ LOCAL: tuple[Twin, ...] = (
         tenant={"alloy": {"gateway": {"enabled": False}}},
         verdict=Verdict.INCOMPLETE,
         deadline_s=5,
-        seed=9,
+        number=9,
     ),
     Twin(
         name="application-expects-tls",

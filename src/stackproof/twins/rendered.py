@@ -14,7 +14,7 @@ _SOURCES = f"{_LGTM}/grafana-datasources.yaml"
 
 def _refused(
     name: str,
-    seed: int | None,
+    number: int | None,
     fault: str,
     reason: str,
     *,
@@ -24,7 +24,7 @@ def _refused(
     """A fault in the values that the chart's schema refuses."""
     return Twin(
         name=name,
-        seed=seed,
+        number=number,
         fault=fault,
         layer=Layer.SCHEMA,
         caught_by="render",
@@ -141,7 +141,7 @@ _BACKENDS: tuple[Twin, ...] = (
         "deployment.references-resolve",
         r"mimir.*9009",
         Edit(f"{_LGTM}/mimir.yaml", '"port" 9009', '"port" 8080'),
-        seed=1,
+        number=1,
     ),
     edited(
         "mimir-directories-overlap",
@@ -149,7 +149,7 @@ _BACKENDS: tuple[Twin, ...] = (
         "deployment.directories-do-not-overlap",
         r"blocks_storage\.filesystem\.dir .* lies in compactor\.data_dir",
         Edit(f"{_LGTM}/mimir.yaml", "${DATA_DIR}/compactor", "${DATA_DIR}"),
-        seed=2,
+        number=2,
     ),
     edited(
         "mimir-refuses-to-start",
@@ -157,7 +157,7 @@ _BACKENDS: tuple[Twin, ...] = (
         "configs",
         r"mimir refuses its configuration",
         Edit(f"{_LGTM}/mimir.yaml", "${DATA_DIR}/compactor", "${DATA_DIR}/blocks"),
-        seed=2,
+        number=2,
     ),
     edited(
         "mimir-federation-off",
@@ -169,7 +169,7 @@ _BACKENDS: tuple[Twin, ...] = (
             "tenant_federation:\n  enabled: true",
             "tenant_federation:\n  enabled: false",
         ),
-        seed=2,
+        number=2,
     ),
     edited(
         "mimir-keeps-for-ever",
@@ -177,7 +177,7 @@ _BACKENDS: tuple[Twin, ...] = (
         "deployment.retention-is-in-force",
         r"mimir keeps soev's data for ever",
         Edit(f"{_LGTM}/mimir.yaml", "compactor_blocks_retention_period: {{ .retention }}\n", ""),
-        seed=2,
+        number=2,
     ),
     edited(
         "mimir-writes-beside-its-volume",
@@ -192,7 +192,7 @@ _BACKENDS: tuple[Twin, ...] = (
         "deployment.retention-is-in-force",
         r"compactor\.retention_enabled is False",
         Edit(f"{_LGTM}/loki.yaml", "retention_enabled: true", "retention_enabled: false"),
-        seed=3,
+        number=3,
     ),
     edited(
         "loki-does-not-know-where-to-delete",
@@ -200,7 +200,7 @@ _BACKENDS: tuple[Twin, ...] = (
         "configs",
         r"loki refuses its configuration: (.|\n)*delete-request-store",
         Edit(f"{_LGTM}/loki.yaml", "  delete_request_store: filesystem\n", ""),
-        seed=3,
+        number=3,
     ),
     edited(
         "loki-one-tenant-at-a-time",
@@ -212,7 +212,7 @@ _BACKENDS: tuple[Twin, ...] = (
             "multi_tenant_queries_enabled: true",
             "multi_tenant_queries_enabled: false",
         ),
-        seed=10,
+        number=10,
     ),
     edited(
         "loki-asks-nobody",
@@ -227,7 +227,7 @@ _BACKENDS: tuple[Twin, ...] = (
         "deployment.retention-is-in-force",
         r"tempo keeps soev's data 24h",
         Edit(f"{_LGTM}/tempo.yaml", "block_retention: {{ .retention }}", "block_retention: 24h"),
-        seed=4,
+        number=4,
     ),
     edited(
         "no-metrics-from-traces",
@@ -239,7 +239,7 @@ _BACKENDS: tuple[Twin, ...] = (
             "processors: [service-graphs, span-metrics, local-blocks]",
             "processors: []",
         ),
-        seed=10,
+        number=10,
     ),
     edited(
         "metrics-from-traces-for-one-tenant",
@@ -272,7 +272,7 @@ _ALLOY: tuple[Twin, ...] = (
             "otelcol.exporter.otlphttp",
             "otelcol.exporter.prometheusremotewrite",
         ),
-        seed=5,
+        number=5,
     ),
     edited(
         "alloy-on-every-node",
@@ -280,7 +280,7 @@ _ALLOY: tuple[Twin, ...] = (
         "deployment.each-alloy-is-its-tenant",
         r"enterprise-a has DaemonSet/open-webui-alloy",
         Edit(f"{_TENANT}/alloy.yaml", '"kind" "Deployment"', '"kind" "DaemonSet"'),
-        seed=6,
+        number=6,
     ),
     edited(
         "service-without-otlp",
@@ -292,7 +292,7 @@ _ALLOY: tuple[Twin, ...] = (
             'include "open-webui-stack.ports" .name | fromYaml',
             'omit (include "open-webui-stack.ports" .name | fromYaml) "otlp-grpc"',
         ),
-        seed=6,
+        number=6,
     ),
     edited(
         "everybody-is-soev",
@@ -304,7 +304,7 @@ _ALLOY: tuple[Twin, ...] = (
             'value: {{ include "open-webui-stack.tenant" . | quote }}\n  {{- if $alloy.gateway',
             "value: soev\n  {{- if $alloy.gateway",
         ),
-        seed=7,
+        number=7,
     ),
     edited(
         "tenant-that-nobody-renders",
@@ -316,7 +316,7 @@ _ALLOY: tuple[Twin, ...] = (
             '    (printf "tenant.id=%s" (include "open-webui-stack.tenant" .))\n',
             "",
         ),
-        seed=8,
+        number=8,
     ),
 )
 
@@ -331,7 +331,7 @@ _GRAFANA: tuple[Twin, ...] = (
             '"title" "all tenants" "tenants" .)',
             '"title" "all tenants" "tenants" "soev|enterprise-.*")',
         ),
-        seed=9,
+        number=9,
     ),
     edited(
         "tenant-that-grafana-does-not-show",
@@ -343,7 +343,7 @@ _GRAFANA: tuple[Twin, ...] = (
             '{{- range .Values.tenants }}\n  {{- include "lgtm.grafana.sources"',
             '{{- range list }}\n  {{- include "lgtm.grafana.sources"',
         ),
-        seed=10,
+        number=10,
     ),
     edited(
         "link-to-a-source-that-is-not-there",
@@ -355,7 +355,7 @@ _GRAFANA: tuple[Twin, ...] = (
             "serviceMap:\n      datasourceUid: mimir",
             "serviceMap:\n      datasourceUid: prometheus",
         ),
-        seed=10,
+        number=10,
     ),
     edited(
         "viewer-chooses-the-tenant",
@@ -370,7 +370,7 @@ _GRAFANA: tuple[Twin, ...] = (
         "deployment.references-resolve",
         r"mimir-gateway",
         Edit(f"{_LGTM}/grafana.yaml", '(list . "gateway" 8080)', '(list . "mimir-gateway" 80)'),
-        seed=10,
+        number=10,
     ),
     edited(
         "password-in-a-manifest",
@@ -383,7 +383,7 @@ _GRAFANA: tuple[Twin, ...] = (
             "{name: {{ .Values.grafana.adminSecret | quote }}, key: admin-password}",
             "value: admin",
         ),
-        seed=10,
+        number=10,
     ),
 )
 
@@ -398,7 +398,7 @@ _APPLICATION: tuple[Twin, ...] = (
             "OTEL_OTLP_SPAN_EXPORTER: {{ $otel.protocol | quote }}",
             'OTEL_OTLP_SPAN_EXPORTER: "http"',
         ),
-        seed=11,
+        number=11,
     ),
     edited(
         "insecure-is-forgotten",
@@ -410,7 +410,7 @@ _APPLICATION: tuple[Twin, ...] = (
             "OTEL_EXPORTER_OTLP_INSECURE: {{ $otel.insecure | quote }}",
             'OTEL_EXPORTER_OTLP_INSECURE: "false"',
         ),
-        seed=11,
+        number=11,
     ),
     edited(
         "replicas-in-one-series",
@@ -418,7 +418,7 @@ _APPLICATION: tuple[Twin, ...] = (
         "deployment.replicas-are-told-apart",
         r"soev: no service\.instance\.id",
         Edit(f"{_TENANT}/_otel.tpl", '    "service.instance.id=$(POD_NAME)"\n', ""),
-        seed=11,
+        number=11,
     ),
     edited(
         "tenants-with-the-same-secrets",
@@ -430,7 +430,7 @@ _APPLICATION: tuple[Twin, ...] = (
             'key: {{ printf "%s-%s" $prefix $key | quote }}',
             "key: open-webui-{{ $key }}",
         ),
-        seed=14,
+        number=14,
     ),
     edited(
         "key-that-nobody-maps",
@@ -442,7 +442,7 @@ _APPLICATION: tuple[Twin, ...] = (
             "rag-openai-api-key: ragOpenaiApiKey",
             "rag-openai-key: ragOpenaiApiKey",
         ),
-        seed=15,
+        number=15,
     ),
     edited(
         "rotation-that-reaches-nobody",
@@ -454,7 +454,7 @@ _APPLICATION: tuple[Twin, ...] = (
             "secret.reloader.stakater.com/reload:",
             "checksum/secret:",
         ),
-        seed=16,
+        number=16,
     ),
     edited(
         "new-bytes-at-every-render",
@@ -466,7 +466,7 @@ _APPLICATION: tuple[Twin, ...] = (
             'ENABLE_OTEL: "true"',
             'ENABLE_OTEL: "true"\nSALT: {{ randAlphaNum 8 }}',
         ),
-        seed=16,
+        number=16,
     ),
     edited(
         "another-password-than-the-gateway-knows",
@@ -500,7 +500,7 @@ _PODS: tuple[Twin, ...] = (
             '{{- with include "lgtm.mimirPeers" . | trim }}\n  ingress:\n    - from:\n'
             "        - namespaceSelector: {}\n",
         ),
-        seed=22,
+        number=22,
     ),
     edited(
         "alloy-shut-out",

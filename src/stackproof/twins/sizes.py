@@ -86,13 +86,13 @@ _FIT: tuple[Twin, ...] = (
     ),
     _unfit(
         "series-that-the-memory-does-not-hold",
-        "each tenant may have the plan's million series, in 4 GiB",
+        "each tenant may have a million series, in 4 GiB",
         r"mimir: .*series.* need memory of [\d.]+ GB, it has",
         lgtm={"defaults": {"limits": {"metrics": {"activeSeries": 1_000_000}}}},
     ),
     _unfit(
         "lines-that-fill-the-disk",
-        "each tenant may send the plan's 4 MB of lines a second, kept 31 days, on 550 GiB",
+        "each tenant may send 4 MB of lines a second, kept 31 days, on 550 GiB",
         r"loki: .*need disk of .* it has",
         lgtm={"defaults": {"limits": {"logs": {"megabytesPerSecond": 4}}}},
     ),

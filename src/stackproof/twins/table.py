@@ -12,7 +12,7 @@ _HEAD = """\
 Made by `stackproof twins --docs` from the registry in `src/stackproof/twins`; a test says when it
 is stale. Each row is the right deployment with one fault put back. The check that is named must
 fail on it for the stated reason, and holds without it: `make twins` tries them all and shows the
-seconds. # is the row of the plan's list of faults.
+seconds. # is the row of the [faults of a first design](faults.md).
 """
 
 
@@ -32,4 +32,4 @@ def markdown(twins: Iterable[Twin]) -> str:
 
 def _row(twin: Twin) -> str:
     fault = twin.fault.replace("|", r"\|")
-    return f"| {twin.name} | {twin.seed or ''} | {fault} | `{twin.caught_by}` |"
+    return f"| {twin.name} | {twin.number or ''} | {fault} | `{twin.caught_by}` |"

@@ -127,7 +127,7 @@ def _covers(use: ValueUse, path: Keys) -> bool:
 
 # --- Changes that must reach running pods -------------------------------------------------------
 
-#: Files that their program reads again by itself (tenancy limits, dashboards).
+#: Files that their program reads again by itself (limits of tenants, dashboards).
 RELOADED = re.compile(r"overrides\.yaml|dashboards\.yaml|.*\.json")
 #: Secrets that a pod must not follow at once: PostgreSQL reads its own only when its directory is
 #: empty, and a new key of the sessions logs everybody out and loses stored credentials.

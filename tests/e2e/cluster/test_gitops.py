@@ -249,7 +249,7 @@ def test_a_tenants_release_may_not_leave_its_namespace(flux: Flux, kind: KindSta
 def test_a_fault_of_the_tree_is_noticed(
     name: str, file: str, fault: tuple[str, str], flux: Flux, kind: KindStack
 ) -> None:
-    """The plan's faults 18 and 20: the step says so, and what was applied before goes on."""
+    """Faults 18 and 20 of docs/faults.md: the step says so, and what was applied before goes on."""
     reason = next(twin.reason for twin in CLUSTER if twin.name == name)
     kube = kind.kube
 

@@ -341,12 +341,12 @@ def test_traces_that_cannot_be_written_are_an_alert(monitored: LocalStack, clien
         assert found() == []
         with full(disk), sender(monitored, tenant, EntryPoint.GATEWAY, client) as exporter:
 
-            def complaint() -> tuple[list[str] | None, str]:
+            def log_error() -> tuple[list[str] | None, str]:
                 emission = synthetic.new_emission(tenant, "uncut")
                 exporter.send(Signal.TRACES, synthetic.make(emission, Signal.TRACES))
                 text = monitored.process("tempo").log.read_text("utf-8")
                 said = [line for line in text.splitlines() if "failed to cut traces" in line]
                 return (said[-5:] or None), text[-300:]
 
-            collect(poll(complaint, PATIENCE_S, "Tempo's complaint"))
+            collect(poll(log_error, PATIENCE_S, "Tempo's log error"))
     poll(lambda: (found() or None, "nothing"), PATIENCE_S, UNCUT.uid)

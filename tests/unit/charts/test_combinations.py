@@ -62,7 +62,7 @@ def own_refusal(error: HelmError) -> bool:
     return error.kind == "template" and "execution error at" in error.message
 
 
-def complaint(chart: str, choice: Choice, outcome: Release | HelmError) -> str | None:
+def wrong_with(chart: str, choice: Choice, outcome: Release | HelmError) -> str | None:
     """What is wrong with a render, None if nothing is."""
     if isinstance(outcome, HelmError):
         return None if own_refusal(outcome) else str(outcome)
@@ -103,7 +103,7 @@ def blame(chart: str, choice: Choice, first: str) -> str:
     def fails(less: Choice) -> bool:
         if not space(chart).accepts(less):
             return False
-        said = complaint(chart, less, renderer.render_many([asked(chart, less)])[0])
+        said = wrong_with(chart, less, renderer.render_many([asked(chart, less)])[0])
         return said is not None and said.split(":")[0] == first.split(":")[0]
 
     return f"with {smallest(choice, fails)}:\n{first}"
@@ -139,7 +139,7 @@ def test_permutations_break_no_invariant(
     chosen = part(chart, number)
     outcomes = renderer.render_many(asked(chart, choice) for choice in chosen)
     for choice, outcome in zip(chosen, outcomes, strict=True):
-        said = complaint(chart, choice, outcome)
+        said = wrong_with(chart, choice, outcome)
         assert said is None, blame(chart, choice, said)
     prints = {fingerprint(one) for one in outcomes if isinstance(one, Release)}
     record_property("renders", sorted(prints))
@@ -206,7 +206,7 @@ def test_a_broken_permutation_is_named(checkout: Checkout) -> None:
         release = renderer.render(
             request.chart, request.values, release="one", namespace="here", overlay=overlay
         )
-        return bool(complaint("lgtm", choice, release))
+        return bool(wrong_with("lgtm", choice, release))
 
     guilty = next(choice for choice in permutations("lgtm").chosen[80:] if fails(choice))
     assert len(guilty.settings) > 2
@@ -221,7 +221,7 @@ def test_a_broken_permutation_is_named(checkout: Checkout) -> None:
 @given(data=st.data())
 def test_what_the_schema_accepts_renders_right(chart: str, data: st.DataObject) -> None:
     choice = data.draw(strategies.choices(space(chart)))
-    said = complaint(chart, choice, renderer.render_many([asked(chart, choice)])[0])
+    said = wrong_with(chart, choice, renderer.render_many([asked(chart, choice)])[0])
     assert said is None, f"with {choice}:\n{said}"
 
 
@@ -351,6 +351,6 @@ def test_no_string_becomes_something_else(
     assert chosen, "the schema refuses the base with every switch on: complete ci/stackproof/base"
     outcomes = renderer.render_many(asked(chart, choice) for choice in chosen)
     for choice, outcome in zip(chosen, outcomes, strict=True):
-        said = complaint(chart, choice, outcome)
+        said = wrong_with(chart, choice, outcome)
         assert said is None, f"with {choice}:\n{said}"
     record_property("renders", sorted({fingerprint(o) for o in outcomes if isinstance(o, Release)}))

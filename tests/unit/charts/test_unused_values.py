@@ -59,7 +59,7 @@ def test_every_leaf_of_the_deployment_does_something(
 
 @pytest.fixture
 def loose(tmp_path: Path) -> Path:
-    """A chart that takes every key: the mistakes of the plan go unnoticed by its schema."""
+    """A chart that takes every key: misplaced keys go unnoticed by its schema."""
     files = {
         "Chart.yaml": "apiVersion: v2\nname: loose\nversion: 0.1.0\n",
         "values.yaml": "replicas: 1\ntenantId: ''\nmimir: {resources: {}}\nunused: 1\n",
@@ -76,7 +76,7 @@ def loose(tmp_path: Path) -> Path:
 
 
 def test_a_key_at_a_wrong_place_does_nothing(loose: Path) -> None:
-    """Faults 1 and 4 of the plan: resources at the top, and keys of another chart."""
+    """Faults 1 and 4 of docs/faults.md: resources at the top, and keys of another chart."""
     values: Values = {
         "replicas": 2,
         "resources": {"requests": {"cpu": "1"}},
@@ -95,7 +95,7 @@ def test_a_default_said_again_is_no_mistake(loose: Path) -> None:
 
 
 def test_a_value_that_no_template_reads_is_found(loose: Path) -> None:
-    """Fault 8 of the plan: tenantId is rendered nowhere."""
+    """Fault 8 of docs/faults.md: tenantId is rendered nowhere."""
     assert unused.unread(loose) == ["tenantId", "unused"]
 
 

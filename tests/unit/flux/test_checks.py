@@ -251,4 +251,4 @@ def test_every_check_has_a_twin() -> None:
 
 
 def test_every_fault_of_the_plan_is_put_back() -> None:
-    assert {13, 14, 17, 18, 19, 20, 21} <= {twin.seed for twin in TWINS}
+    assert {13, 14, 17, 18, 19, 20, 21} <= {twin.number for twin in TWINS}

@@ -48,10 +48,95 @@ def _said(file: Path) -> str:
     return "\n".join(each.string for each in tokens if each.string.startswith(("#", '"""')))
 
 
-def test_files_that_comments_name_are_there() -> None:
-    """A comment that sends its reader to a file which has gone is worse than none."""
-    named = re.compile(r"\b(?:src/stackproof|tests)/[\w/-]+\.py\b")
-    for folder in ("src", "tests", "tools"):
-        for file in sorted((ROOT / folder).rglob("*.py")):
-            gone = [path for path in named.findall(_said(file)) if not (ROOT / path).exists()]
-            assert gone == [], f"{file.relative_to(ROOT)} names {gone}"
+#: Whatever is written for people: code, charts, values, pages.
+TEXTS = sorted(
+    path
+    for folder in (".github", "charts", "docs", "flux", "observability", "src", "tests", "tools")
+    for path in (ROOT / folder).rglob("*")
+    if path.suffix in {".go", ".jinja", ".md", ".mk", ".py", ".tpl", ".txt", ".yaml"}
+) + [ROOT / name for name in ("CHANGELOG.md", "CONTRIBUTING.md", "Makefile", "README.md")]
+#: Files of the repository that a text can send its reader to.
+_NAMED = re.compile(r"(?<![\w/.-])(?:docs|src/stackproof|tests)/[\w/-]+\.(?:md|py)\b")
+#: Notes from which this was built and which a reader does not have.
+_UNPUBLISHED = re.compile(
+    r"\bthe plan(?:'s)?\b|\btenancy\.md|\(tenancy,|(?<![/\w-])open-webui\.md|\bfindings? #?\d+"
+    r"|\bthe seed's\b|\bseed plan\b",
+    re.IGNORECASE,
+)
+#: Words of a private language, and the field's.
+_WORDS = {
+    r"\bdoors?\b": "entry point",
+    r"\bstray tenants?\b": "fallback tenant",
+    r"\bcomplaints?\b": "log error",
+    r"\bsurroundings\b": "external objects",
+    r"\bnobody defines\b": "undefined",
+    r"\blook like death\b": "livenessProbe",
+}
+
+
+def _said(path: Path) -> str:
+    """Return a text; of Python, the comments and long strings."""
+    if path.suffix != ".py":
+        return path.read_text(encoding="utf-8")
+    with path.open("rb") as source:
+        tokens = list(tokenize.tokenize(source.readline))
+    return "\n".join(each.string for each in tokens if each.string.startswith(("#", '"""')))
+
+
+def missing_files(text: str) -> list[str]:
+    """Return the files that a text names and that are not there."""
+    return sorted(name for name in set(_NAMED.findall(text)) if not (ROOT / name).exists())
+
+
+def unpublished(text: str) -> list[str]:
+    """Return the citations of texts that are not in the repository."""
+    return [found[0] for found in _UNPUBLISHED.finditer(text)]
+
+
+def odd_words(text: str) -> list[str]:
+    """Return words that only this project would use, each with the field's."""
+    return [
+        f"{found[0]}: say {better}"
+        for word, better in _WORDS.items()
+        for found in re.finditer(word, text, re.IGNORECASE)
+    ]
+
+
+def test_what_a_text_sends_its_reader_to_is_there() -> None:
+    """A reader who is sent to a text that has gone, or was never here, is worse off than before."""
+    for path in TEXTS:
+        if path == Path(__file__):
+            continue
+        text = path.read_text(encoding="utf-8")
+        where = path.relative_to(ROOT)
+        assert missing_files(_said(path)) == [], f"{where} names them"
+        assert unpublished(text) == [], f"{where}: say it there, or in docs/facts.md"
+
+
+def test_texts_use_the_words_of_the_field() -> None:
+    for path in TEXTS:
+        if path != Path(__file__):
+            text = path.read_text(encoding="utf-8")
+            assert odd_words(text) == [], f"{path.relative_to(ROOT)} (docs/glossary.md)"
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("as the plan has it", ["the plan"]),
+        ("ready in 1 s (tenancy, finding 10)", ["(tenancy,", "finding 10"]),
+        ("#: Ports (open-webui.md, section 3)", ["open-webui.md"]),
+        ("[chart](../deployment/open-webui.md), the BackupPlan, multi-tenancy", []),
+    ],
+)
+def test_a_citation_of_what_is_not_here_is_noticed(text: str, found: list[str]) -> None:
+    assert unpublished(text) == found
+
+
+def test_a_name_of_a_file_that_has_gone_is_noticed() -> None:
+    text = "docs/phases.md, docs/facts.md, src/stackproof/externals.py, flux/docs/x.md"
+    assert missing_files(text) == ["docs/phases.md", "src/stackproof/externals.py"]
+
+
+def test_an_odd_word_is_noticed() -> None:
+    assert odd_words("the only door, indoors") == ["door: say entry point"]
