@@ -67,7 +67,7 @@ CHARTS: tuple[Twin, ...] = (
         "no-time-to-write",
         "a backend is killed while it writes what is in memory",
         "settings.pods-end-in-peace",
-        r"StatefulSet/\w+: has not two minutes",
+        r"StatefulSet/\w+: terminationGracePeriodSeconds is 60",
         Edit(f"{_LGTM}/_backend.tpl", "default 120", "default 60"),
     ),
     edited(

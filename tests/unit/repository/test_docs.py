@@ -41,13 +41,6 @@ def test_decisions_are_cited_by_their_number() -> None:
             assert int(said) == int(file), f"{page.relative_to(ROOT)}: ADR {said} is {file}"
 
 
-def _said(file: Path) -> str:
-    """Return a file's comments and long strings."""
-    with file.open("rb") as source:
-        tokens = list(tokenize.tokenize(source.readline))
-    return "\n".join(each.string for each in tokens if each.string.startswith(("#", '"""')))
-
-
 #: Whatever is written for people: code, charts, values, pages.
 TEXTS = sorted(
     path
