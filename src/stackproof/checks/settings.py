@@ -92,18 +92,22 @@ def backends_keep_to_themselves(deployed: RenderedDeployment) -> Iterator[str]:
     for backend, settings in BACKENDS.items():
         config = deployed.config(backend)
         yield from _differing(f"{backend}.yaml", config, (*_ANY_BACKEND, *settings))
-        for path, ring in _rings(config):
-            store, address = at(ring, "kvstore.store"), ring.get("instance_addr", _LOOPBACK)
-            if (store, address) != ("inmemory", _LOOPBACK):
-                yield f"{backend}.yaml: {path} is kept in {store}, and found at {address}"
+        for path, ring, around in _rings(config):
+            store = at(ring, "kvstore.store")
+            found = ring.get("instance_addr", around.get("instance_addr", around.get("address")))
+            if (store, found) != ("inmemory", _LOOPBACK):
+                yield f"{backend}.yaml: {path} is kept in {store}, and found at {found}"
 
 
-def _rings(config: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
+def _rings(
+    config: Mapping[str, Any], path: str = ""
+) -> Iterator[tuple[str, Mapping[str, Any], Mapping[str, Any]]]:
+    """Yield each ring: where it is, itself, and what it stands in."""
     for key, below in config.items():
         if isinstance(below, Mapping):
             where = f"{path}.{key}".lstrip(".")
             if key.endswith("ring"):
-                yield where, below
+                yield where, below, config
             yield from _rings(below, where)
 
 
