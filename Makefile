@@ -12,7 +12,11 @@ PYTEST := $(BIN)/pytest
 # Three times as many as there are cores, up to eight: end-to-end tests mostly wait.
 WORKERS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN); echo $$(( n < 3 ? 3 * n : 8 )))
 # Tests whose inputs have not changed since they passed are answered, unless FRESH is set.
-UNCHANGED = --unchanged=$(if $(FRESH),check,answer)
+UNCHANGED = --unchanged=$(if $(FRESH)$(COV),check,answer)
+# With COV the lines and branches of src/stackproof that ran are counted, and no test is answered.
+COVERAGE = $(if $(COV),--cov --cov-report=term:skip-covered --cov-report=xml:build/coverage.xml)
+PROGRAM = $$($(BIN)/python -c 'from stackproof.toolchain import programs; print(programs.find("$(1)"))')
+HELM = $(call PROGRAM,helm)
 CODE := src tests tools conftest.py
 
 SHELL := bash
@@ -23,12 +27,13 @@ MAKEFLAGS += --no-builtin-rules
 # Else every worker and every command compiles all modules anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo test test-unit test-e2e lint fmt charts tools programs twins mutants coverage rehearsal docs reference recording bench kind-up kind-down evidence lock clean clean-all
+.PHONY: help setup demo test test-unit test-e2e lint fmt charts tools programs twins mutants coverage rehearsal docs reference recording dist bench kind-up kind-down evidence lock clean clean-all
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@printf '\n  STACK=local|docker|kind|cluster   where test-e2e and demo run (now: %s)\n' '$(STACK)'
 	@printf '  ARGS=…                            passed on to pytest or stackproof\n'
+	@printf '  COV=1                             count which lines of src/stackproof the tests run\n'
 	@printf '  FRESH=1                           run tests even where nothing of theirs has changed\n'
 
 setup: $(READY) ## Make the virtual environment in .venv from requirements.lock
@@ -51,10 +56,10 @@ demo: $(READY) ## Start the stack from the charts, prove that tenants are isolat
 	@$(BIN)/stackproof demo --stack $(STACK) $(ARGS)
 
 test: programs ## Run all tests that need neither Docker nor a cluster
-	@$(PYTEST) tests/e2e tests/unit --stack local -n $(WORKERS) --dist loadgroup --no-loadscope-reorder $(UNCHANGED) $(ARGS)
+	@$(PYTEST) tests/e2e tests/unit --stack local -n $(WORKERS) --dist loadgroup --no-loadscope-reorder $(UNCHANGED) $(COVERAGE) $(ARGS)
 
 test-unit: programs ## Run the unit tests: no network, seconds
-	@$(PYTEST) tests/unit -n logical --dist loadgroup $(UNCHANGED) $(ARGS)
+	@$(PYTEST) tests/unit -n logical --dist loadgroup $(UNCHANGED) $(COVERAGE) $(ARGS)
 
 test-e2e: programs ## Run the end-to-end tests on STACK
 	@$(PYTEST) tests/e2e --stack $(STACK) $(ARGS)
@@ -64,7 +69,7 @@ lint: $(READY) ## Check style and types: ruff, mypy --strict, yamllint, actionli
 	@$(BIN)/ruff format --check $(CODE)
 	@$(BIN)/mypy
 	@$(BIN)/yamllint --strict .
-	@$$($(BIN)/python -c 'from stackproof.toolchain import programs; print(programs.find("actionlint"))') -shellcheck= -pyflakes=
+	@$(call PROGRAM,actionlint) -shellcheck= -pyflakes=
 
 fmt: $(READY) ## Format the code and fix what can be fixed
 	@$(BIN)/ruff check --fix $(CODE)
@@ -80,6 +85,12 @@ docs: $(READY) ## Build the documentation as a site in build/docs, strictly
 reference: $(READY) ## Write the pages that are made from the code: commands and twins
 	@$(BIN)/python tools/reference.py
 	@$(BIN)/stackproof twins --docs
+
+dist: $(READY) ## Build the wheel and package the charts in dist/
+	@rm -rf dist
+	@$(BIN)/python -m build --wheel --no-isolation --outdir dist . >/dev/null
+	@$(HELM) package charts/*/ --destination dist >/dev/null
+	@ls dist
 
 recording: programs ## Record a run of `stackproof demo` as the picture of the documentation
 	@$(BIN)/python tools/recording.py docs/pictures/demo.svg

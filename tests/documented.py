@@ -7,6 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+# What the pages import is what their tests depend on (tests/unchanged.py).
+from stackproof import attacks, backends, isolation, twins  # noqa: F401
+
 _BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 

@@ -16,11 +16,15 @@ from stackproof.repo.checkout import Checkout
 from stackproof.repo.versions import Versions
 from stackproof.toolchain import programs
 
-WORKFLOWS = ("ci", "nightly-e2e")
+WORKFLOWS = ("ci", "nightly-e2e", "release")
 Workflow = dict[str, Any]
 _PINNED = re.compile(r"uses: [\w.-]+/[\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+\n")
 #: What a job may write, and why nothing else.
-_WRITES = {("ci", "comment"): {"pull-requests"}, ("nightly-e2e", "issue"): {"issues"}}
+_WRITES = {
+    ("ci", "comment"): {"pull-requests"},
+    ("nightly-e2e", "issue"): {"issues"},
+    ("release", "publish"): {"contents", "packages"},
+}
 
 
 def _path(checkout: Checkout, name: str) -> Path:
