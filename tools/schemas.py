@@ -44,6 +44,7 @@ KINDS = frozenset(
         "ExternalSecret",
         "Gateway",
         "GitRepository",
+        "HelmChart",
         "HelmRelease",
         "HelmRepository",
         "HTTPRoute",
@@ -92,9 +93,9 @@ def crds(folder: Path) -> list[dict[str, Any]]:
     )
     files = sorted(folder.iterdir())
     for module, below in PUBLISHED:
-        command = ["go", "list", "-m", "-f", "{{.Dir}}", module]
-        root = subprocess.check_output(command, cwd=SCHEMAS, env=environment, text=True).strip()
-        files += sorted((Path(root) / below).glob("*.yaml"))
+        command = ["go", "mod", "download", "-json", module]
+        got = json.loads(subprocess.check_output(command, cwd=SCHEMAS, env=environment))
+        files += sorted((Path(got["Dir"]) / below).glob("*.yaml"))
     found = (one for path in files for one in yaml.load_all(path.read_bytes(), yaml.CSafeLoader))
     return [one for one in found if one["kind"] == "CustomResourceDefinition"]
 

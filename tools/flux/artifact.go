@@ -84,6 +84,11 @@ func ignorePatterns(folder string, domain []string) ([]gitignore.Pattern, error)
 // memory, and not in kustomize's own file system there, which refuses many names of folders.
 func (a *artifact) generate(object unstructured.Unstructured, folder string) error {
 	made := generator.NewGenerator(a.root, object)
+	for _, name := range konfig.RecognizedKustomizationFileNames() {
+		if path := filepath.Join(folder, name); a.FileSystem.Exists(path) && a.hides(path) {
+			return withoutRoot(gone(path), a.root)
+		}
+	}
 	if !a.hasKustomization(folder) {
 		// The generator scans the folder itself: it is told what is not there.
 		made = generator.NewGeneratorWithIgnore(a.root, a.hiddenIn(folder), object)
@@ -118,7 +123,8 @@ func (a *artifact) hiddenIn(folder string) string {
 	return strings.Join(lines, "\n") + "\n#"
 }
 
-// hides tells whether Flux leaves a file or folder out, or one of the folders that it lies in.
+// hides tells whether Flux leaves a file or folder out, or one of the folders that it lies in: what
+// is ignored, and every symbolic link (fluxcd/pkg/artifact packs files and folders only).
 func (a *artifact) hides(path string) bool {
 	absolute, err := filepath.Abs(path)
 	if err != nil || !strings.HasPrefix(absolute, a.root+"/") {
@@ -127,11 +133,16 @@ func (a *artifact) hides(path string) bool {
 	parts := strings.Split(absolute, string(filepath.Separator))
 	for length := strings.Count(a.root, "/") + 2; length <= len(parts); length++ {
 		folder := length < len(parts) || a.FileSystem.IsDir(absolute)
-		if a.matcher.Match(parts[:length], folder) {
+		if a.matcher.Match(parts[:length], folder) || isLink(strings.Join(parts[:length], "/")) {
 			return true
 		}
 	}
 	return false
+}
+
+func isLink(path string) bool {
+	info, err := os.Lstat(path)
+	return err == nil && info.Mode()&os.ModeSymlink != 0
 }
 
 func (a *artifact) note(path string) {
@@ -155,7 +166,7 @@ func (a *artifact) names() []string {
 
 // gone is what reading a hidden file gives.
 func gone(path string) error {
-	return &os.PathError{Op: "open", Path: path + " (Flux does not fetch it: .sourceignore)", Err: os.ErrNotExist}
+	return &os.PathError{Op: "open", Path: path + " (Flux does not fetch it: .sourceignore, or a link)", Err: os.ErrNotExist}
 }
 
 func (a *artifact) Exists(path string) bool {
@@ -163,6 +174,14 @@ func (a *artifact) Exists(path string) bool {
 }
 
 func (a *artifact) IsDir(path string) bool { return !a.hides(path) && a.FileSystem.IsDir(path) }
+
+// CleanedAbs is where kustomize follows links.
+func (a *artifact) CleanedAbs(path string) (filesys.ConfirmedDir, string, error) {
+	if a.hides(path) {
+		return "", "", gone(path)
+	}
+	return a.FileSystem.CleanedAbs(path)
+}
 
 func (a *artifact) ReadFile(path string) ([]byte, error) {
 	if text := a.generated[path]; text != nil {

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"os"
 	"path/filepath"
 	"slices"
 	"sort"
@@ -46,12 +45,12 @@ func build(asked *request, reply *response) (err error) {
 	}
 	// As filepath-securejoin: a path that leaves the root begins there again.
 	folder := filepath.Join(root, filepath.Join("/", path))
-	if info, err := os.Stat(folder); err != nil || !info.IsDir() {
-		return fmt.Errorf("there is no such folder: %s", path)
-	}
 	files, err := newArtifact(root, asked.Ignore)
 	if err != nil {
 		return err
+	}
+	if !files.IsDir(folder) {
+		return fmt.Errorf("there is no such folder among what Flux fetches: %s", path)
 	}
 	defer func() {
 		reply.Read = files.names()

@@ -139,9 +139,9 @@ def _diff(args: argparse.Namespace, checkout: Checkout, console: Console) -> int
         entries, data = comparison.diff(old, new), comparison.lost(old, new)
         failed = comparison.failures(old, new, args.revision)
         notes = new.notes
-    styles = {"added": "green", "changed": "yellow", "removed": "red", "kept": "cyan"}
+    styles = {"added": "green", "changed": "yellow", "kept": "cyan"}
     for entry in entries:
-        console.print(entry.change, style=f"bold {styles[entry.change]}", end=" ")
+        console.print(entry.change, style=f"bold {styles.get(entry.change, 'red')}", end=" ")
         console.print(entry.title, markup=False)
         for line in entry.lines:
             style = {"+": "green", "-": "red"}.get(line[:1], "dim")

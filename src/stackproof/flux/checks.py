@@ -54,13 +54,13 @@ _TEMPLATE_ROOT = re.compile(r"(?:^|[\s({|])\.([A-Z]\w*)")
 def problems(subject: Subject) -> Iterator[tuple[str, str]]:
     """Yield the name of the check and the message of everything that is wrong with a tree.
 
-    What does not build, or is not valid, has no shape that the others could look at: it is told
-    alone.
+    What does not build or render, or is not valid, has no shape that the others could look at: it
+    is told alone.
     """
     for check in FLUX:
         found = [(check.name, message) for message in _found(check, subject)]
         yield from found
-        if found and check.find in {builds, kinds_served}:
+        if found and check.find in {builds, kinds_served, releases_render}:
             return
 
 
@@ -98,7 +98,9 @@ def files_referenced(subject: Subject) -> Iterator[str]:
         *checkout.charts.glob("*/values-*.y*ml"),
     ]
     for path in sorted(there):
-        if path.resolve() not in used and not path.name.startswith("."):
+        if path.is_symlink() or path.name.startswith("."):
+            continue  # Flux fetches no link
+        if path.resolve() not in used:
             yield f"{checkout.show(path)}: nothing that Flux applies refers to this file"
 
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import os
 import re
 import subprocess
-import tarfile
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ from stackproof.repo.checkout import Checkout
 from . import losses, steps
 from .controllers import manifest as as_manifest
 from .immutable import refused
-from .releases import DISABLED, HelmRelease, server_side_apply
+from .releases import DISABLED, HelmRelease, release_name, server_side_apply
 from .tree import (
     GENERATED,
     KUSTOMIZE_GROUP,
@@ -60,6 +59,8 @@ class Change(StrEnum):
     REMOVED = "removed"
     KEPT = "kept"
     """No longer applied, and stays in the cluster as it is."""
+    REPLACED = "replaced"
+    """Deleted by whoever has applied it, and made anew by another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +101,8 @@ def diff(before: Tree, after: Tree) -> tuple[ObjectDiff, ...]:
         was = old.get(key)
         if was is None:
             found.append(_entry(key, Change.ADDED, applied, None, manifest))
+        elif _is_replaced(was[1], applied, after):
+            found.append(_entry(key, Change.REPLACED, applied, was[0], manifest))
         elif was[0] != manifest:
             entry = _entry(key, Change.CHANGED, applied, was[0], manifest)
             if entry.lines:
@@ -122,7 +125,45 @@ def lost(before: Tree, after: Tree) -> tuple[str, ...]:
     }
     jumps = (jump for change in steps.images(old, new) for jump in steps.jumps(*change))
     moved = losses.moved_secrets(old, new)
-    return (*map(str, losses.losses(old, new)), *moved, *dict.fromkeys(jumps))
+    anew = _made_anew(before, after)
+    return (*anew, *map(str, losses.losses(old, new)), *moved, *dict.fromkeys(jumps))
+
+
+#: Kinds that take data along when they are deleted.
+_WITH_DATA = frozenset({"CustomResourceDefinition", "Namespace", "PersistentVolumeClaim"})
+
+
+def _made_anew(before: Tree, after: Tree) -> Iterator[str]:
+    """Yield what is deleted before it is applied again, and takes data along."""
+    old, new = _objects(before), _objects(after)
+    for key in (key for key in old if key in new):
+        manifest, was = old[key]
+        now = new[key][1]
+        if manifest.kind in _WITH_DATA and _is_replaced(was, now, after):
+            why = f"{_by(was)} deletes it, what is in it too, before {_by(now)} makes it anew"
+            yield str(losses.Loss(key, losses.Harm.DELETED, why))
+    for name, release in before.releases.items():
+        later = after.releases.get(name)
+        if later is None:
+            continue
+        old_step, new_step = _step_of(before, name), _step_of(after, name)
+        if _is_reinstalled(release, old_step, later, new_step, after):
+            names = release_name(release.manifest), release_name(later.manifest)
+            what = "{} and then installs {}".format(*names) if len({*names}) > 1 else "it first"
+            yield f"{release_label(later.manifest)}: Flux uninstalls {what}: {_UNINSTALLED}"
+
+
+_UNINSTALLED = "everything of it is deleted, but what a policy keeps, and made anew"
+
+
+def _step_of(tree: Tree, name: tuple[str, str]) -> Step:
+    """Return the step that applies a HelmRelease."""
+    return next(
+        applied.step
+        for applied in tree.applied
+        if (applied.manifest.kind, applied.manifest.namespace or "", applied.manifest.name)
+        == ("HelmRelease", *name)
+    )
 
 
 def failures(before: Tree, after: Tree, since: str) -> tuple[str, ...]:
@@ -190,6 +231,51 @@ def _outlives(manifest: Manifest, step: Step, after: Tree) -> bool:
     )
 
 
+def _is_replaced(was: Applied, now: Applied, after: Tree) -> bool:
+    """Tell whether what is applied in both trees is deleted in between.
+
+    helm-controller uninstalls a release before it installs one of another name;
+    kustomize-controller prunes what a step no longer applies, whoever else is about to.
+    """
+    if was.release and now.release and _name(was.release) == _name(now.release):
+        if was.manifest.annotations.get("helm.sh/resource-policy") == "keep":
+            return False
+        return _is_reinstalled(was.release, was.step, now.release, now.step, after)
+    if was.release is now.release is None and was.step.name == now.step.name:
+        return False
+    waiting = {step.name: step for step in after.steps}.get(was.step.name)
+    taken_over = waiting is not None and now.step.name in waiting.depends_on
+    return not taken_over and not _stays(was, after)
+
+
+def _is_reinstalled(was: HelmRelease, old: Step, now: HelmRelease, new: Step, after: Tree) -> bool:
+    """Tell whether a release is uninstalled although its HelmRelease is still there.
+
+    As helm-controller v1.6 (`ReleaseTargetChanged`).
+    """
+    if _is_replaced(Applied(was.manifest, old), Applied(now.manifest, new), after):
+        return True
+    upgrade = now.manifest["spec"].get("upgrade") or {}
+    charts = (_chart_name(was), _chart_name(now))
+    renamed = charts[0] != charts[1] and upgrade.get("chartNameChangeStrategy") != "InPlace"
+    return _target(was.manifest) != _target(now.manifest) or (all(charts) and renamed)
+
+
+def _target(manifest: Manifest) -> tuple[str, str, str]:
+    """Return what Helm knows a release by: its name, where it is, and where that is recorded."""
+    spec, own = manifest["spec"], manifest.namespace or ""
+    return (
+        release_name(manifest),
+        spec.get("targetNamespace") or own,
+        spec.get("storageNamespace") or own,
+    )
+
+
+def _chart_name(release: HelmRelease) -> str:
+    """Return the name of a release's chart, "" where it is not known."""
+    return release.rendered.manifests[0].source.partition("/")[0] if release.rendered else ""
+
+
 def _objects(tree: Tree) -> dict[Key, tuple[Manifest, Applied]]:
     found: dict[Key, tuple[Manifest, Applied]] = {}
     generated = {m.name: GENERATED.sub("", m.name) for m in tree.objects if m.kind == "ConfigMap"}
@@ -230,7 +316,8 @@ def _entry(
     release = applied.release
     # What Flux has installed, Helm 4 has: by server-side apply.
     server_side = release is None or server_side_apply(release.manifest) != DISABLED
-    fields = refused(before, after, server_side=server_side) if before and after else ()
+    stays = change is Change.CHANGED
+    fields = refused(before, after, server_side=server_side) if before and after and stays else ()
     return ObjectDiff(key, change, _by(applied), tuple(list(lines)[2:]), fields)
 
 
@@ -306,22 +393,38 @@ def revision(checkout: Checkout, name: str) -> Iterator[Checkout]:
     Raises:
         UsageError: There is no such revision, or this is no Git repository.
     """
+    with tempfile.TemporaryDirectory(prefix="stackproof-diff-") as scratch:
+        folder = Path(scratch).resolve() / "files"
+        try:
+            below = _git(checkout.root, "rev-parse", "--show-prefix")
+            tree = _git(checkout.root, "rev-parse", "--verify", f"{name}^{{tree}}")
+            # Not `git archive`: it leaves out what has the attribute export-ignore.
+            index = {"GIT_INDEX_FILE": str(folder.with_name("index"))}
+            _git(checkout.root, "read-tree", tree, **index)
+            _git(checkout.root, "checkout-index", "--all", f"--prefix={folder}/", **index)
+        except subprocess.CalledProcessError as error:
+            said = error.stderr.strip().removeprefix("fatal: ")
+            raise UsageError(
+                f"git has no revision {name!r} ({said})",
+                where=str(checkout.root),
+                todo="Name a branch, a tag or a commit; in a shallow clone, fetch it first.",
+            ) from None
+        yield Checkout(folder / below)
+
+
+def _git(folder: Path, *words: str, **environment: str) -> str:
+    """Return what git prints. It gives files as Flux fetches them, which LFS leaves alone."""
+    without_lfs = ("smudge=", "process=", "required=false")
+    options = [word for option in without_lfs for word in ("-c", f"filter.lfs.{option}")]
     done = subprocess.run(
-        ["git", "-C", str(checkout.root), "archive", "--format=tar", f"{name}^{{tree}}"],
+        ["git", "-C", str(folder), *options, *words],
+        env={**os.environ, **environment},
         capture_output=True,
-        check=False,
+        encoding="utf-8",
+        errors="replace",
+        check=True,
     )
-    if done.returncode:
-        said = done.stderr.decode(errors="replace").strip().removeprefix("fatal: ")
-        raise UsageError(
-            f"git has no revision {name!r} ({said})",
-            where=str(checkout.root),
-            todo="Name a branch, a tag or a commit; in a shallow clone, fetch it first.",
-        )
-    with tempfile.TemporaryDirectory(prefix="stackproof-diff-") as folder:
-        with tarfile.open(fileobj=BytesIO(done.stdout)) as archive:
-            archive.extractall(folder, filter="data")
-        yield Checkout(Path(folder).resolve())
+    return done.stdout.strip()
 
 
 def summary(entries: tuple[ObjectDiff, ...], failed: tuple[str, ...] = ()) -> str:

@@ -7,6 +7,7 @@ import binascii
 import contextlib
 import hashlib
 import json
+import posixpath
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -37,7 +38,7 @@ class HelmRelease:
 
     Args:
         manifest: The object itself.
-        chart: The chart's folder; None where the chart is not in this repository.
+        chart: The chart's folder; None where there is no such chart in this repository.
         values: What the chart is rendered with, in Helm's order.
         rendered: What reaches the cluster, after post-rendering; None where it was not rendered.
         problems: Why it could not be, or what it names and nobody has.
@@ -85,10 +86,11 @@ def rendered(tree: Tree, manifest: Manifest) -> HelmRelease:
     if not tree.is_repository(reference, manifest.namespace or ""):
         what = f"{reference.get('kind')}/{reference.get('name')}" if reference else "elsewhere"
         return HelmRelease(manifest, None, note=f"its chart is from {what}: not looked at")
-    chart = (tree.checkout.root / wanted["chart"]).resolve()
+    chart = fetched(tree.checkout.root, wanted["chart"])
     values, problems = values_of(tree, manifest)
     problems = (*_unusable_chart(tree, manifest, chart, str(wanted["chart"])), *problems)
-    found = HelmRelease(manifest, chart, values, None, problems)
+    there = chart if (chart / "Chart.yaml").is_file() else None
+    found = HelmRelease(manifest, there, values, None, problems)
     if problems:
         return found
     try:
@@ -101,10 +103,7 @@ def rendered(tree: Tree, manifest: Manifest) -> HelmRelease:
         made = _post_rendered(plain, manifest)
     except StackproofError as error:
         return replace(found, problems=(f"{manifest.ref}: {error}",))
-    note = (
-        "is suspended: nothing of it is applied until it is resumed" if spec.get("suspend") else ""
-    )
-    return replace(found, rendered=made, note=note)
+    return replace(found, rendered=made, note=_SUSPENDED if spec.get("suspend") else "")
 
 
 def values_of(
@@ -115,7 +114,7 @@ def values_of(
     The values are in Helm's order: files, `valuesFrom`, then those of the HelmRelease itself.
     """
     wanted = _chart(tree, manifest)
-    chart = (tree.checkout.root / wanted["chart"]).resolve()
+    chart = fetched(tree.checkout.root, wanted["chart"])
     parts = [*_values_files(tree, manifest, wanted, chart), *_values_from(tree, manifest)]
     if own := manifest["spec"].get("values"):
         parts.append(own)
@@ -137,13 +136,21 @@ def _chart(tree: Tree, manifest: Manifest) -> Mapping[str, Any]:
     return {"sourceRef": reference}
 
 
+def fetched(root: Path, name: str) -> Path:
+    """Return the file or folder that Flux finds by a name in what it fetches.
+
+    As filepath-securejoin: one that leaves the root begins there again.
+    """
+    return root / posixpath.normpath(f"/{name}").lstrip("/")
+
+
 def _unusable_chart(tree: Tree, manifest: Manifest, chart: Path, name: str) -> Iterator[str]:
     if not (chart / "Chart.yaml").is_file():
         yield f"{manifest.ref}: there is no chart {name} in the repository"
         return
     here = [str(path.relative_to(tree.checkout.root)) for path in _read_by_helm(chart)]
     for path in tree.ignored(here):
-        yield f"{manifest.ref}: {path} is not among what Flux fetches: .sourceignore"
+        yield f"{manifest.ref}: {path} is not among what Flux fetches: .sourceignore, or a link"
 
 
 def _read_by_helm(chart: Path) -> Iterator[Path]:
@@ -158,7 +165,7 @@ def _values_files(
 ) -> Iterator[renderer.Values | str]:
     """Yield the values files after the chart's own; a text for what is wrong with one."""
     root = tree.checkout.root
-    files = [(name, (root / name).resolve()) for name in wanted.get("valuesFiles") or ()]
+    files = [(name, fetched(root, name)) for name in wanted.get("valuesFiles") or ()]
     if files and files[0][1] != chart / "values.yaml":
         yield (
             f"{manifest.ref}: valuesFiles must begin with the chart's own values.yaml: "
@@ -168,7 +175,7 @@ def _values_files(
         if not path.is_file():
             if not wanted.get("ignoreMissingValuesFiles"):
                 yield f"{manifest.ref}: valuesFiles names {name}, which is not there"
-        elif tree.ignored([str(path.relative_to(root))] if path.is_relative_to(root) else []):
+        elif tree.ignored([str(path.relative_to(root))]):
             yield f"{manifest.ref}: valuesFiles names {name}, which Flux does not fetch"
         elif path != chart / "values.yaml":
             yield path

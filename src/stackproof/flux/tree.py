@@ -30,11 +30,10 @@ BOOTSTRAP = "flux-system"
 GENERATED = re.compile(r"-[bcdfghkmt2456789]{10}$")
 """What kustomize appends to the name of a ConfigMap that it generates."""
 KUSTOMIZE_GROUP = "kustomize.toolkit.fluxcd.io"
+_FLUX_GROUPS = "toolkit.fluxcd.io"
 #: What decides what else is applied: it must be as the API server takes it.
 _FOLLOWED = {
-    **dict.fromkeys(
-        ("Kustomization", "HelmRelease", "HelmChart", "GitRepository"), "toolkit.fluxcd.io"
-    ),
+    **dict.fromkeys(("Kustomization", "HelmRelease", "HelmChart", "GitRepository"), _FLUX_GROUPS),
     "ExternalSecret": "external-secrets.io",
 }
 #: Annotations or labels with which kustomize-controller leaves an object alone.
@@ -68,12 +67,13 @@ class Step:
         folder: What it builds.
         objects: What that gives.
         problems: Why it could not be built, or what it names and nobody has.
-        undefined: Variables that post-build substitution found no value for.
+        undefined: Variables that post-build substitution surely has no value for.
         files: What building it reads.
         untouched: Objects that it builds, and neither makes nor changes.
         note: What keeps it from the cluster, or from being looked at, though nothing is wrong.
         elsewhere: Whether its files are not in this repository.
         parent: Name of the step that applies the Kustomization.
+        own: The Kustomization that bootstrap has put into the folder that Flux starts from.
     """
 
     manifest: Manifest | None
@@ -86,13 +86,13 @@ class Step:
     note: str = ""
     elsewhere: bool = False
     parent: str | None = None
+    own: Manifest | None = None
 
     @property
     def name(self) -> str:
         """The Kustomization's name, after its namespace where that is not Flux' own."""
-        return (
-            step_name(self.manifest.name, self.manifest.namespace) if self.manifest else BOOTSTRAP
-        )
+        manifest = self.manifest or self.own
+        return step_name(manifest.name, manifest.namespace) if manifest else BOOTSTRAP
 
     @property
     def known(self) -> bool:
@@ -278,7 +278,7 @@ def build(checkout: Checkout, cluster: str = "production") -> Tree:
     first = _start(checkout, root)
     found: list[Step] = []
     waiting = _kustomizations(first)
-    while waiting:
+    while waiting := [one for one in waiting if not _is_known(one[0], (first, *found))]:
         # Whoever is depended on may make the variables of the others: it is built first.
         left = {step_name(m.name, m.namespace) for m, _ in waiting}
         chosen = next((one for one in waiting if not left & set(_waited_for(one[0]))), waiting[0])
@@ -309,19 +309,29 @@ def _start(checkout: Checkout, root: Path) -> Step:
     where = {"spec": {"path": f"./{root.relative_to(checkout.root)}"}}
     first = _built(Tree(checkout, ()), Step(None, root), where)
     tree = Tree(checkout, (first,))
-    own = tree.find("Kustomization", FLUX_NAMESPACE, BOOTSTRAP)
-    if own is None or not _usable(own) or _folder(checkout, own) != root:
-        return first
-    return _built(tree, Step(None, root), own.content)
+    for own, _ in _kustomizations(first):
+        if _folder(checkout, own) == root.resolve():
+            return _built(tree, Step(None, root, own=own), own.content)
+    return first
 
 
 def _kustomizations(step: Step) -> list[tuple[Manifest, str]]:
-    """Return the Kustomizations that a step applies, but that of the folder it starts from."""
+    """Return the Kustomizations that a step applies, with its name."""
     found = [
         m for m in step.objects if m.kind == "Kustomization" and group_of(m) == KUSTOMIZE_GROUP
     ]
-    own = (FLUX_NAMESPACE, BOOTSTRAP)
-    return [(m, step.name) for m in found if _usable(m) and (m.namespace, m.name) != own]
+    return [(m, step.name) for m in found if _usable(m)]
+
+
+def _is_known(manifest: Manifest, steps: tuple[Step, ...]) -> bool:
+    """Tell whether a step is made of this very Kustomization, which two steps may apply.
+
+    One that lies in the folder that it builds is applied by itself.
+    """
+    start = steps[0]
+    if start.own is None and step_name(manifest.name, manifest.namespace) == start.name:
+        return True  # bootstrap's, of another folder
+    return any(manifest in (one.manifest, one.own) for one in steps)
 
 
 def _waited_for(manifest: Manifest) -> tuple[str, ...]:
@@ -333,15 +343,27 @@ def _folder(checkout: Checkout, manifest: Manifest) -> Path:
 
 
 def _usable(manifest: Manifest) -> bool:
-    return not _refused(manifest)
+    return not _is_followed(manifest) or (_schemas().knows(manifest) and not _refused(manifest))
 
 
 def _refused(manifest: Manifest) -> list[str]:
-    """Return why the API server would not take an object that decides what else is applied."""
-    if not group_of(manifest).endswith(_FOLLOWED.get(manifest.kind, " ")):
+    """Return why the API server would not take an object that decides what else is applied.
+
+    Flux serves the versions of its own kinds that have a schema here, and no others. Of another
+    operator's kinds, an older version is only not understood.
+    """
+    own = group_of(manifest).endswith(_FLUX_GROUPS)
+    if not _is_followed(manifest) or not (own or _schemas().knows(manifest)):
         return []
-    schemas = schema.schemas(renderer.newest_kubernetes(), Checkout.find().root / "schemas")
-    return [str(problem) for problem in schemas.check(manifest)]
+    return [str(problem) for problem in _schemas().check(manifest)]
+
+
+def _is_followed(manifest: Manifest) -> bool:
+    return group_of(manifest).endswith(_FOLLOWED.get(manifest.kind, " "))
+
+
+def _schemas() -> schema.Schemas:
+    return schema.schemas(renderer.newest_kubernetes(), Checkout.find().root / "schemas")
 
 
 def _step(tree: Tree, manifest: Manifest, parent: str) -> Step:
@@ -365,20 +387,20 @@ def _step(tree: Tree, manifest: Manifest, parent: str) -> Step:
 
 def _built(tree: Tree, step: Step, kustomization: Mapping[str, Any]) -> Step:
     """Return a step with what its Kustomization gives; `tree` has the variables it takes."""
-    variables, problems = _variables(tree, kustomization)
+    variables = _variables(tree, kustomization)
     root = tree.checkout.root
     try:
-        built = controllers.build(root, kustomization, variables, ignore=tree.ignore)
+        built = controllers.build(root, kustomization, variables.given, ignore=tree.ignore)
     except StackproofError as error:
-        return replace(step, problems=(*problems, str(error)))
+        return replace(step, problems=(*variables.problems, str(error)))
     objects = [_decrypted(one, kustomization) for one in built.objects]
     untouched = tuple(one for one in objects if _is_untouched(one))
     refused = [text for one in objects for text in _refused(one)]
     return replace(
         step,
         objects=tuple(one for one in objects if not _is_untouched(one)),
-        problems=(*problems, *refused),
-        undefined=built.undefined,
+        problems=(*variables.problems, *refused),
+        undefined=() if variables.is_open else built.undefined,
         files=frozenset((root / name).resolve() for name in built.read),
         untouched=untouched,
     )
@@ -405,43 +427,92 @@ def _decrypted(one: Manifest, kustomization: Mapping[str, Any]) -> Manifest:
     return controllers.manifest(plain, one.source, one.index)
 
 
-def _variables(
-    tree: Tree, kustomization: Mapping[str, Any]
-) -> tuple[dict[str, str], tuple[str, ...]]:
-    """Return a step's variables, and what it takes some from and nobody has.
+@dataclass(frozen=True)
+class _Variables:
+    """What a step's substitution takes from elsewhere.
 
-    As Flux, without the line ends in them. What a Secret holds that is not in Git is known by name.
+    Args:
+        given: Names and values.
+        problems: What it names and nobody has.
+        is_open: Whether there may be more, whose names only the cluster knows.
+    """
+
+    given: Mapping[str, str]
+    problems: tuple[str, ...] = ()
+    is_open: bool = False
+
+
+def _variables(tree: Tree, kustomization: Mapping[str, Any]) -> _Variables:
+    """Return a step's variables, as Flux without the line ends in them.
+
+    What a Secret holds that is not in Git is known by name, if at all.
     """
     spec, metadata = kustomization["spec"], kustomization.get("metadata") or {}
     namespace = metadata.get("namespace")
-    variables: dict[str, str] = {}
+    given: dict[str, str] = {}
     problems = []
+    is_open = False
     for source in (spec.get("postBuild") or {}).get("substituteFrom") or ():
         kind, name = source["kind"], source["name"]
-        found = tree.find(kind, namespace, name)
-        given = texts(found) if found else _fetched_later(tree, kind, namespace, name)
-        if given is not None:
-            variables |= {key: value.replace("\n", "") for key, value in given.items()}
+        makers = [one for one in tree.objects if _makes_secret(one, namespace, name)]
+        if found := tree.find(kind, namespace, name):
+            given |= {key: value.replace("\n", "") for key, value in texts(found).items()}
+        elif kind == "Secret" and makers:
+            names = [_keys_of_secret(one) for one in makers]
+            given |= {key: f"secret-{key}" for keys in names for key in keys or ()}
+            is_open = is_open or None in names
         elif not source.get("optional"):
             problems.append(
                 f"Kustomization/{metadata.get('name')}: substituteFrom names {kind}/{name}, "
                 f"which no earlier step makes in {namespace}"
             )
-    return variables, tuple(problems)
+    return _Variables(given, tuple(problems), is_open)
 
 
-def _fetched_later(
-    tree: Tree, kind: str, namespace: str | None, name: str
-) -> dict[str, str] | None:
-    """Return the keys of a Secret that External Secrets makes, each with its name for a value."""
-    for one in tree.objects if kind == "Secret" else ():
-        if one.kind == "ExternalSecret" and one.namespace == namespace and _usable(one):
-            target = one["spec"].get("target") or {}
-            if (target.get("name") or one.name) == name:
-                keys = [entry["secretKey"] for entry in one["spec"].get("data") or ()]
-                keys += (target.get("template") or {}).get("data") or ()
-                return {key: f"secret-{key}" for key in keys}
-    return None
+#: Kinds of which an operator makes Secrets, and where such an object describes the Secret.
+_SECRET_MAKERS = {
+    ("external-secrets.io", "ExternalSecret"): (),
+    ("external-secrets.io", "ClusterExternalSecret"): ("externalSecretSpec",),
+    ("bitnami.com", "SealedSecret"): (),
+}
+
+
+def _makes_secret(one: Manifest, namespace: str | None, name: str) -> bool:
+    """Tell whether an object has an operator make this Secret."""
+    if (group_of(one), one.kind) not in _SECRET_MAKERS:
+        return False
+    described = _described(one)
+    named = (
+        _dig(described, "target", "name"),
+        _dig(described, "template", "metadata", "name"),
+        _dig(one, "spec", "externalSecretName"),
+        one.name,
+    )
+    there = one.kind == "ClusterExternalSecret" or (one.namespace or None) == namespace
+    return there and next(filter(None, named)) == name
+
+
+def _keys_of_secret(one: Manifest) -> set[str] | None:
+    """Return the keys of the Secret that is made of an object, None where only the store knows."""
+    described = _described(one)
+    if one.kind == "SealedSecret":
+        return set(_dig(described, "encryptedData") or ())
+    if template := _dig(described, "target", "template", "data"):
+        return set(template)
+    if _dig(described, "dataFrom"):
+        return None
+    return {str(_dig(entry, "secretKey")) for entry in _dig(described, "data") or ()}
+
+
+def _described(one: Manifest) -> Any:
+    return _dig(one, "spec", *_SECRET_MAKERS[group_of(one), one.kind])
+
+
+def _dig(value: Any, *path: str) -> Any:
+    """Return what stands at a path, None if nothing does: no schema has checked it."""
+    for key in path:
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value
 
 
 def _order(steps: list[Step]) -> tuple[list[Step], tuple[str, ...]]:

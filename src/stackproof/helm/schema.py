@@ -71,6 +71,10 @@ class Schemas:
             self._verdicts[manifest.digest] = found
         return [SchemaError(manifest.ref, path, reason, manifest.source) for path, reason in found]
 
+    def knows(self, manifest: Manifest) -> bool:
+        """Tell whether there is a schema for what an object says that it is."""
+        return self._validator(manifest.api_version, manifest.kind) is not None
+
     def _problems(self, manifest: Manifest) -> Iterator[tuple[str, str]]:
         if not manifest.kind or not manifest.api_version:
             yield "", "has no kind or no apiVersion"

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from stackproof.errors import StackproofError
-from stackproof.flux import controllers
+from stackproof.flux import controllers, tree
 from stackproof.flux.controllers import manifest
 from stackproof.flux.releases import release_name
 from stackproof.flux.tree import Step, Tree, build
@@ -356,6 +356,51 @@ def test_a_named_file_that_is_ignored_is_missing(tmp_path: Path) -> None:
         controllers.build(tmp_path, {"spec": {"path": "apps"}}, ignore="a.yaml")
 
 
+@pytest.mark.parametrize(
+    ("link", "target"),
+    [
+        ("apps/b.yaml", "real.yaml"),
+        ("apps/b.yaml", "../other/c.yaml"),
+        ("apps/b", "../other"),
+    ],
+)
+def test_links_are_not_fetched(tmp_path: Path, link: str, target: str) -> None:
+    files = {
+        "apps/a.yaml": CONFIG_MAP % "a",
+        "other/c.yaml": CONFIG_MAP % "c",
+        "other/kustomization.yaml": "resources: [c.yaml]\n",
+    }
+    (write(tmp_path, files) / link).symlink_to(target)
+    assert names(tmp_path) == ["a"]
+    assert controllers.ignored(tmp_path, [link]) == (link,)
+
+
+@pytest.mark.parametrize("resource", ["linked.yaml", "../linked", "../linked/c.yaml"])
+def test_a_link_that_is_named_is_missing(tmp_path: Path, resource: str) -> None:
+    files = {
+        "apps/kustomization.yaml": f"resources: [{resource}]\n",
+        "other/c.yaml": CONFIG_MAP % "c",
+        "other/kustomization.yaml": "resources: [c.yaml]\n",
+    }
+    write(tmp_path, files)
+    (tmp_path / "apps/linked.yaml").symlink_to("../other/c.yaml")
+    (tmp_path / "linked").symlink_to("other")
+    with pytest.raises(StackproofError, match="Flux does not fetch it"):
+        names(tmp_path)
+
+
+def test_a_kustomization_is_no_link(tmp_path: Path) -> None:
+    """Nor its folder: Flux would take all that is in there, or nothing."""
+    files = {"other/a.yaml": CONFIG_MAP % "a", "other/kustomization.yaml": "resources: [a.yaml]\n"}
+    (write(tmp_path, files) / "apps").symlink_to("other")
+    with pytest.raises(StackproofError, match="there is no such folder"):
+        names(tmp_path)
+    (tmp_path / "other/kustomization.yaml").rename(tmp_path / "kustomization.yaml")
+    (tmp_path / "other/kustomization.yaml").symlink_to("../kustomization.yaml")
+    with pytest.raises(StackproofError, match=r"kustomization\.yaml \(Flux does not fetch it"):
+        names(tmp_path, "other")
+
+
 def test_packages_are_those_of_the_controllers(checkout: Checkout) -> None:
     def versions(name: str) -> dict[str, str]:
         text = (checkout.tools / name / "go.mod").read_text(encoding="utf-8")
@@ -531,3 +576,138 @@ def test_kustomizations_that_the_api_server_refuses(
     else:
         ((_, problem),) = tree.failures
         assert re.search(message, problem)
+
+
+@pytest.mark.parametrize("name", ["flux-system", "cluster"])
+def test_what_bootstrap_has_written_is_no_step_of_its_own(tmp_path: Path, name: str) -> None:
+    """Under any name: it builds the folder that it lies in, and applies itself."""
+    own = STEP % (name, "flux-system", "GitRepository", "flux-system")
+    apps = STEP % ("apps", "flux-system", "GitRepository", "flux-system") + (
+        f"  dependsOn: [{{name: {name}}}]\n"
+    )
+    files = {
+        "flux/clusters/production/gotk-sync.yaml": own.replace("apps", "flux/clusters/production"),
+        "flux/clusters/production/apps.yaml": apps,
+    }
+    tree = tree_of(tmp_path, files)
+    assert [step.name for step in tree.steps] == [name, "apps"]
+    assert not tree.failures
+    assert not tree.circle
+
+
+def test_a_kustomization_that_two_steps_apply_is_one_step(tmp_path: Path) -> None:
+    apps = STEP % ("apps", "flux-system", "GitRepository", "flux-system")
+    more = STEP % ("more", "flux-system", "GitRepository", "flux-system")
+    files = {
+        "flux/clusters/production/apps.yaml": f"{apps}---\n{more.replace('./apps', './more')}",
+        "more/apps.yaml": apps,
+    }
+    tree = tree_of(tmp_path, files)
+    assert [step.name for step in tree.steps] == ["flux-system", "apps", "more"]
+    assert not tree.failures
+    (tmp_path / "more/apps.yaml").write_text(apps.replace("10m", "20m"))
+    ((who, problem),) = build(Checkout(tmp_path)).failures
+    assert (who, problem) == ("step apps", "there are several Kustomizations apps")
+
+
+SECRET = "metadata: {name: made, namespace: flux-system}\n"
+#: What an operator makes a Secret `vars` of, and whether its keys are known.
+MAKERS = [
+    ("external-secrets.io/v1", "ExternalSecret", "{target: {name: vars}, data: [%s]}", True),
+    ("external-secrets.io/v1beta1", "ExternalSecret", "{target: {name: vars}, data: [%s]}", True),
+    ("external-secrets.io/v1", "ExternalSecret", "{target: {name: vars}, dataFrom: [{}]}", False),
+    (
+        "external-secrets.io/v1",
+        "ClusterExternalSecret",
+        "{externalSecretName: vars, externalSecretSpec: {data: [%s]}}",
+        True,
+    ),
+    (
+        "external-secrets.io/v1",
+        "ClusterExternalSecret",
+        "{externalSecretSpec: {target: {name: vars, template: {data: {HOST: x}}}, dataFrom: [1]}}",
+        True,
+    ),
+    (
+        "bitnami.com/v1alpha1",
+        "SealedSecret",
+        "{encryptedData: {HOST: x}, template: {metadata: {name: vars}}}",
+        True,
+    ),
+]
+
+
+@pytest.mark.parametrize(("version", "kind", "spec", "known"), MAKERS)
+def test_variables_of_a_secret_that_an_operator_makes(
+    tmp_path: Path, version: str, kind: str, spec: str, known: bool
+) -> None:
+    entry = "{secretKey: HOST, remoteRef: {key: k}}"
+    made = f"apiVersion: {version}\nkind: {kind}\n{SECRET}spec: {spec.replace('%s', entry)}\n"
+    step = STEP % ("apps", "flux-system", "GitRepository", "flux-system") + (
+        "  postBuild: {substituteFrom: [{kind: Secret, name: vars}]}\n"
+    )
+    files = {
+        "flux/clusters/production/all.yaml": f"{step}---\n{made}",
+        "apps/a.yaml": CONFIG_MAP % "a" + "data: {host: 'x${HOST}', other: 'x${OTHER}'}\n",
+    }
+    tree = tree_of(tmp_path, files)
+    problems = [text for _, text in tree.failures if "no earlier step makes" in text]
+    assert not problems
+    assert steps(tree)["apps"].undefined == (("OTHER",) if known else ())
+    # What makes another is no maker of this one.
+    other = step.replace("Secret, name: vars", "Secret, name: other")
+    ((_, problem),) = tree_of(
+        tmp_path, {"flux/clusters/production/all.yaml": f"{other}---\n{made}"}
+    ).failures
+    assert "no earlier step makes" in problem
+
+
+def test_another_operators_older_version_is_no_fault_of_the_step(tmp_path: Path) -> None:
+    step = STEP % ("apps", "flux-system", "GitRepository", "flux-system")
+    old = f"apiVersion: external-secrets.io/v1beta1\nkind: ExternalSecret\n{SECRET}spec: 7\n"
+    files = {"flux/clusters/production/apps.yaml": step, "apps/b.yaml": old}
+    assert not tree_of(tmp_path, files).failures
+    older = "apiVersion: helm.toolkit.fluxcd.io/v2beta1\nkind: HelmRelease\n"
+    (tmp_path / "apps/b.yaml").write_text(f"{older}{SECRET}spec: {{}}\n")
+    ((_, problem),) = build(Checkout(tmp_path)).failures
+    assert "helm.toolkit.fluxcd.io/v2beta1 HelmRelease" in problem, "which this Flux does not serve"
+
+
+def test_whatever_flux_follows_has_a_schema(checkout: Checkout) -> None:
+    """Else each such object would be refused: a HelmChart was."""
+    there = {path.stem for path in checkout.root.glob("schemas/*/*/*.json")}
+    assert {*tree._FOLLOWED} <= there
+
+
+def test_a_chart_by_way_of_a_helmchart(tmp_path: Path) -> None:
+    text = """\
+apiVersion: source.toolkit.fluxcd.io/v1
+kind: HelmChart
+metadata: {name: own, namespace: flux-system}
+spec:
+  interval: 1h
+  chart: %s
+  sourceRef: {kind: GitRepository, name: flux-system}
+---
+apiVersion: helm.toolkit.fluxcd.io/v2
+kind: HelmRelease
+metadata: {name: own, namespace: flux-system}
+spec:
+  interval: 1h
+  chartRef: {kind: HelmChart, name: own}
+"""
+    files = {
+        "charts/own/Chart.yaml": "apiVersion: v2\nname: own\nversion: 0.1.0\n",
+        "charts/own/templates/a.yaml": CONFIG_MAP % "made",
+    }
+    write(tmp_path, files)
+    # As Flux finds it: a path that leaves the repository begins there again.
+    for chart in ("charts/own", "./charts/own/", "/charts/own", "../../charts/own"):
+        found = tree_of(tmp_path, {"flux/clusters/production/all.yaml": text % chart})
+        assert not found.failures, chart
+        assert found.find("HelmRelease", "flux-system", "own")
+        assert [one.manifest.name for one in found.applied if one.release] == ["made"]
+    for chart in ("charts", "charts/none", "charts/own/Chart.yaml"):
+        found = tree_of(tmp_path, {"flux/clusters/production/all.yaml": text % chart})
+        ((_, problem),) = found.failures
+        assert f"there is no chart {chart} in the repository" in problem

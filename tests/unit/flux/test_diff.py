@@ -36,6 +36,11 @@ def _git(folder: Path, *args: str) -> None:
     subprocess.run(["git", "-C", folder, *args], check=True)
 
 
+def _commit(repository: Checkout) -> None:
+    _git(repository.root, "add", "--all")
+    _git(repository.root, "-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "t")
+
+
 def _since_head(repository: Checkout) -> tuple[diff.ObjectDiff, ...]:
     with diff.revision(repository, "HEAD") as before:
         return diff.diff(build(before), build(repository))
@@ -194,8 +199,7 @@ def test_what_does_not_build_is_no_removal(
     assert _run(repository, monkeypatch, capsys, "build")[0] == 2
     assert _run(repository, monkeypatch, capsys, "check")[0] == 1
     # The other way: what did not build before shows as added, and as not known.
-    _git(repository.root, "add", "--all")
-    _git(repository.root, "-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "t")
+    _commit(repository)
     path.write_text(good, encoding="utf-8")
     code, said = _run(repository, monkeypatch, capsys, "diff", "HEAD")
     assert code == 2
@@ -209,8 +213,7 @@ def test_files_of_older_fields_are_looked_at(repository: Checkout) -> None:
         file.write("patchesStrategicMerge: [p.yaml]\n")
     patch = "apiVersion: v1\nkind: Namespace\nmetadata: {name: observability, labels: {x: '%s'}}\n"
     (folder / "p.yaml").write_text(patch % 1)
-    _git(repository.root, "add", "--all")
-    _git(repository.root, "-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "t")
+    _commit(repository)
     (folder / "p.yaml").write_text(patch % 2)
     (entry,) = _since_head(repository)
     assert entry.title == "Namespace/observability (step infrastructure)"
@@ -232,11 +235,104 @@ def test_what_stays_in_the_cluster_is_told(
 ) -> None:
     path = repository.flux / file
     path.write_text(path.read_text().replace(old, new))
-    _git(repository.root, "add", "--all")
-    _git(repository.root, "-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "t")
+    _commit(repository)
     path.unlink()
     changes = {entry.change for entry in _since_head(repository) if "tenants)" in entry.title}
     assert changes == {diff.Change.KEPT}
+
+
+STEP = "clusters/production/observability.yaml"
+RELEASE = "observability/helmrelease.yaml"
+#: What Flux deletes and makes anew though it is in both trees: a file, and what becomes what in it.
+ANEW = [
+    (RELEASE, "releaseName: lgtm", "releaseName: other", "uninstalls lgtm and then installs other"),
+    (
+        RELEASE,
+        "releaseName: lgtm",
+        "releaseName: lgtm\n  storageNamespace: x",
+        "uninstalls it first",
+    ),
+    (STEP, "name: observability", "name: other", "uninstalls it first"),
+    ("../charts/lgtm/Chart.yaml", "name: lgtm", "name: other", "uninstalls it first"),
+]
+
+
+@pytest.mark.parametrize(("file", "old", "new", "told"), ANEW)
+def test_what_is_deleted_and_made_anew_is_told(
+    repository: Checkout, file: str, old: str, new: str, told: str
+) -> None:
+    path = repository.flux / file
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new.replace("&", old), 1))
+    with diff.revision(repository, "HEAD") as before:
+        was, now = build(before), build(repository)
+        entries, data = diff.diff(was, now), diff.lost(was, now)
+    mimir = next(entry for entry in entries if entry.key[1:] == MIMIR)
+    assert mimir.change is diff.Change.REPLACED
+    assert not mimir.refused, "it is not changed, but made anew"
+    assert f"HelmRelease observability/lgtm: Flux {told}" in data[0]
+
+
+MIMIR = ("StatefulSet", "observability", "mimir")
+#: What keeps it from being deleted, each before the step is called otherwise.
+HANDED_OVER = [
+    ("prune: true", "prune: false"),
+    ("prune: true", "prune: true\n  deletionPolicy: Orphan"),
+]
+
+
+@pytest.mark.parametrize(("old", "new"), HANDED_OVER)
+def test_what_is_handed_over_is_not_made_anew(repository: Checkout, old: str, new: str) -> None:
+    path = repository.flux / STEP
+    path.write_text(path.read_text().replace(old, new, 1))
+    _commit(repository)
+    path.write_text(path.read_text().replace("name: observability", "name: other", 1))
+    with diff.revision(repository, "HEAD") as before:
+        was, now = build(before), build(repository)
+        assert {entry.key[1] for entry in diff.diff(was, now)} == {"Kustomization"}
+        assert not diff.lost(was, now)
+
+
+def test_what_the_earlier_step_waits_for_is_handed_over(repository: Checkout) -> None:
+    """The step that has applied it prunes nothing that by then is another's."""
+    steps = repository.flux / STEP
+    folder = repository.flux / "observability"
+    shutil.copytree(folder, repository.flux / "other")
+    text = steps.read_text()
+    other = text.replace("name: observability", "name: other", 1).replace(
+        "path: ./flux/observability", "path: ./flux/other"
+    )
+    assert "- name: secret-store" in text
+    both = text.replace("- name: secret-store", "- name: secret-store\n    - name: other", 1)
+    steps.write_text(f"{both}\n---\n{other.removeprefix('---')}")
+    kustomization = folder / "kustomization.yaml"
+    kustomization.write_text("resources: []\nconfigMapGenerator: [{name: a, literals: [b=c]}]\n")
+    with diff.revision(repository, "HEAD") as before:
+        changes = {entry.change for entry in diff.diff(build(before), build(repository))}
+    assert diff.Change.REPLACED not in changes
+
+
+@pytest.mark.parametrize("link", ["/etc/hostname", "../../outside", "link.yaml", "nowhere"])
+def test_links_in_git_are_no_obstacle(repository: Checkout, link: str) -> None:
+    (repository.flux / "link.yaml").symlink_to(link)
+    _commit(repository)
+    assert not _since_head(repository)
+
+
+def test_what_git_archives_leave_out_is_there(repository: Checkout) -> None:
+    """Flux clones: `export-ignore` is nothing to it."""
+    (repository.root / ".gitattributes").write_text("/flux/observability export-ignore\n")
+    _commit(repository)
+    assert not _since_head(repository)
+
+
+def test_a_tree_in_a_folder_of_its_repository(repository: Checkout, tmp_path: Path) -> None:
+    outer = tmp_path.with_name(f"{tmp_path.name}-outer")
+    shutil.copytree(repository.root, outer / "inner", ignore=shutil.ignore_patterns(".git"))
+    _git(outer, "init", "--quiet")
+    _commit(Checkout(outer))
+    assert not _since_head(Checkout(outer / "inner"))
 
 
 def test_what_kubernetes_refuses_is_said_first(repository: Checkout) -> None:

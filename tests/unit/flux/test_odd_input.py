@@ -84,8 +84,9 @@ def _looked_at(copy: Checkout, before: Tree, file: str, content: bytes) -> list[
     path.write_bytes(content)
     try:
         subject = Subject.load(copy)
-        entries = diff.diff(before, subject.tree)
-        diff.as_markdown(entries, "before", diff.failures(before, subject.tree, "before"))
+        entries, data = diff.diff(before, subject.tree), diff.lost(before, subject.tree)
+        failed = diff.failures(before, subject.tree, "before")
+        diff.as_markdown(entries, "before", failed, data=data)
         told = [message for _, message in problems(subject)]
         return told or [f"{entry.change} {entry.title}" for entry in entries]
     except StackproofError as error:
