@@ -64,10 +64,11 @@ test-unit: programs ## Run the unit tests: no network, seconds
 test-e2e: programs ## Run the end-to-end tests on STACK
 	@$(PYTEST) tests/e2e --stack $(STACK) $(ARGS)
 
-lint: $(READY) ## Check style and types: ruff, mypy --strict, yamllint, actionlint
+lint: $(READY) ## Check style, types and dependencies: ruff, mypy --strict, deptry, yamllint, actionlint
 	@$(BIN)/ruff check $(CODE)
 	@$(BIN)/ruff format --check $(CODE)
 	@$(BIN)/mypy
+	@$(BIN)/deptry --no-ansi src
 	@$(BIN)/yamllint --strict .
 	@$(call PROGRAM,actionlint) -shellcheck= -pyflakes=
 

@@ -50,6 +50,8 @@ TEXTS = sorted(
 ) + [ROOT / name for name in ("CHANGELOG.md", "CONTRIBUTING.md", "Makefile", "README.md")]
 #: Files of the repository that a text can send its reader to.
 _NAMED = re.compile(r"(?<![\w/.-])(?:docs|src/stackproof|tests)/[\w/-]+\.(?:md|py)\b")
+#: A test by its name alone.
+_TEST = re.compile(r"(?<![\w/])test_\w+\.py\b")
 #: Notes from which this was built and which a reader does not have.
 _UNPUBLISHED = re.compile(
     r"\bthe plan(?:'s)?\b|\btenancy\.md|\(tenancy,|(?<![/\w-])open-webui\.md|\bfindings? #?\d+"
@@ -78,7 +80,9 @@ def _said(path: Path) -> str:
 
 def missing_files(text: str) -> list[str]:
     """Return the files that a text names and that are not there."""
-    return sorted(name for name in set(_NAMED.findall(text)) if not (ROOT / name).exists())
+    gone = {name for name in _NAMED.findall(text) if not (ROOT / name).exists()}
+    tests = {path.name for path in (ROOT / "tests").rglob("test_*.py")}
+    return sorted(gone | set(_TEST.findall(text)) - tests)
 
 
 def unpublished(text: str) -> list[str]:
@@ -127,8 +131,8 @@ def test_a_citation_of_what_is_not_here_is_noticed(text: str, found: list[str]) 
 
 
 def test_a_name_of_a_file_that_has_gone_is_noticed() -> None:
-    text = "docs/phases.md, docs/facts.md, src/stackproof/externals.py, flux/docs/x.md"
-    assert missing_files(text) == ["docs/phases.md", "src/stackproof/externals.py"]
+    text = "docs/phases.md, docs/facts.md, src/stackproof/gone.py, flux/docs/x.md, `test_gone.py`"
+    assert missing_files(text) == ["docs/phases.md", "src/stackproof/gone.py", "test_gone.py"]
 
 
 def test_an_odd_word_is_noticed() -> None:
