@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
+from stackproof.errors import StackproofError
 from stackproof.options import count, number
 from stackproof.repo.checkout import Checkout
 
@@ -71,8 +72,8 @@ def run(args: argparse.Namespace) -> int:
     )
     needs = capacity.one_node(load)
     console.print(_table("One process each, on one node", needs))
-    given = _given(Checkout.find())
-    for need in needs:
+    given = _given()
+    for need in needs if given else ():
         for shortage in capacity.shortages(need, given[need.backend]):
             console.print(f"  as configured now, {need.backend} has {shortage}")
     reasons = capacity.too_big_for_one_node(load, args.node_cores, args.node_memory)
@@ -109,8 +110,12 @@ def _range(figures: tuple[float, float]) -> str:
     return low if low == high else f"{low} to {high}"
 
 
-def _given(checkout: Checkout) -> dict[str, Given]:
-    """Return what each backend has as the repository deploys it."""
+def _given() -> dict[str, Given]:
+    """Return what each backend has as the repository here deploys it; nothing where none is."""
+    try:
+        checkout = Checkout.find()
+    except StackproofError:
+        return {}
     from stackproof.backends.capacity import Given
     from stackproof.flux.deployment import Deployment
 

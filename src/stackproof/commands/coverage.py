@@ -26,11 +26,14 @@ def run(args: argparse.Namespace) -> int:
     from stackproof.values import coverage
     from stackproof.values.coverage.page import page
 
-    checkout = Checkout.find()
-    charts = args.charts or sorted(file.parent for file in checkout.charts.glob("*/Chart.yaml"))
+    if args.charts:
+        charts, of = args.charts, report.Provenance.of_files(*args.charts)
+    else:
+        checkout = Checkout.find()
+        charts = sorted(file.parent for file in checkout.charts.glob("*/Chart.yaml"))
+        of = report.Provenance.of(checkout)
     console = terminal.console()
-    of = report.Provenance.of(checkout)
-    folder = args.report or checkout.root / "build" / "report"
+    folder = args.report or Checkout.report_folder()
     results = []
     for each in charts:
         with console.status(f"rendering {each.name}"):

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from stackproof.errors import ExitCode
+from stackproof.errors import ExitCode, UsageError
 from stackproof.options import names
 from stackproof.repo.checkout import Checkout
 
@@ -45,6 +46,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     built.add_argument("--yaml", action="store_true", help="print the objects, secrets masked")
     built.set_defaults(do=_build)
     check = does.add_parser("check", help="say what is wrong with the tree")
+    check.add_argument(
+        "path",
+        nargs="?",
+        type=Path,
+        metavar="PATH",
+        help="the folder that Flux starts from, in anybody's repository: only the checks that hold "
+        "for any tree (default: this repository's cluster)",
+    )
     check.set_defaults(do=_check)
     compare = does.add_parser("diff", help="show what the files here would change since a revision")
     compare.add_argument("revision", metavar="REV", help="a commit, branch or tag")
@@ -64,8 +73,46 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Do what was asked."""
-    code: int = args.do(args, Checkout.find(), Console(soft_wrap=True, highlight=False))
+    console = Console(soft_wrap=True, highlight=False)
+    if path := getattr(args, "path", None):
+        return _check_any(path, console)
+    code: int = args.do(args, Checkout.find(), console)
     return code
+
+
+def _check_any(path: Path, console: Console) -> int:
+    """Check a tree of anybody's making, whose repository is the one around the folder."""
+    from stackproof.flux.checks import ANY_TREE, Subject, problems
+    from stackproof.flux.tree import build_from
+
+    start = path.resolve()
+    if not start.is_dir():
+        raise UsageError("there is no such folder", where=str(path))
+    here = Path.cwd()
+    above = [folder for folder in (start, *start.parents) if (folder / ".git").exists()]
+    if not above and not start.is_relative_to(here):
+        raise UsageError(
+            "no folder above it has .git",
+            where=str(path),
+            todo="Run this in the root of its repository: paths in the tree are seen from there.",
+        )
+    tree = build_from(Checkout(above[0] if above else here), start)
+    found = list(problems(Subject(tree), ANY_TREE))
+    _tell(console, found, tree.notes, len(ANY_TREE))
+    if any(name == "builds" for name, _ in found):
+        return ExitCode.UNDECIDED
+    return ExitCode.BAD if found else ExitCode.GOOD
+
+
+def _tell(
+    console: Console, found: Sequence[tuple[str, str]], notes: Sequence[str], checks: int
+) -> None:
+    for name, message in found:
+        console.print(name, style="bold red", end=" ")
+        console.print(message, markup=False)
+    for note in notes:
+        console.print(note, style="yellow", markup=False)
+    console.print(f"{checks} checks, {len(found)} problems")
 
 
 def _build(args: argparse.Namespace, checkout: Checkout, console: Console) -> int:
@@ -118,12 +165,7 @@ def _check(args: argparse.Namespace, checkout: Checkout, console: Console) -> in
     if not found:
         deployment = Deployment.load(checkout)
         found = [("delivered", text) for text in differing(subject.tree, deployment)]
-    for name, message in found:
-        console.print(name, style="bold red", end=" ")
-        console.print(message, markup=False)
-    for note in subject.tree.notes:
-        console.print(note, style="yellow", markup=False)
-    console.print(f"{len(FLUX.names) + 1} checks, {len(found)} problems")
+    _tell(console, found, subject.tree.notes, len(FLUX.names) + 1)
     return 1 if found else 0
 
 

@@ -9,10 +9,9 @@ chart notices nothing.
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from stackproof.errors import UsageError
-from stackproof.options import count
+from stackproof.options import chart, count
 from stackproof.repo.checkout import Checkout
 from stackproof.wording import percent
 
@@ -23,7 +22,7 @@ _SAMPLE = 1300
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add what is mutated, and how much of it."""
     parser.add_argument(
-        "path", nargs="?", type=Path, metavar="PATH", help="a chart (default: this repository)"
+        "path", nargs="?", type=chart, metavar="PATH", help="a chart (default: this repository)"
     )
     parser.add_argument("--since", metavar="REV", help="only lines changed since a revision")
     parser.add_argument("--only", metavar="TEXT", help="only files whose path contains it")
@@ -48,9 +47,9 @@ def run(args: argparse.Namespace) -> int:
     from stackproof import mutants, report, terminal
     from stackproof.mutants.run import generate
     from stackproof.stack import providers
+    from stackproof.toolchain import programs
 
-    checkout = Checkout.find()
-    root = args.path.resolve() if args.path else checkout.root
+    root = args.path or Checkout.find().root
     every = generate(root)
     chosen = [one for one in every if not args.only or args.only in one.file]
     if not chosen:
@@ -70,8 +69,12 @@ def run(args: argparse.Namespace) -> int:
     drawn = set(chosen)
     others = [m for m in every if whole and m.id in explained and m not in drawn]
     console = terminal.console()
-    of = report.Provenance.of(checkout)
-    providers.prepare("local", console)
+    if args.path:
+        of = report.Provenance.of_files(root)
+        programs.locate("render", console=console)
+    else:
+        of = report.Provenance.of(Checkout.find())
+        providers.prepare("local", console)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("mutants", total=len(chosen) + len(others))
         summary = mutants.run(
@@ -79,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
         )
     stale = summary.stale if whole else ()
     target = report.results.write(
-        checkout.root / "build" / "report",
+        Checkout.report_folder(),
         "mutants",
         {"of": len(every), **summary.record()},
         of,

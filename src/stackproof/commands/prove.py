@@ -116,7 +116,7 @@ def run(args: argparse.Namespace) -> int:
     if args.targets:
         stack = targets = _targets(args)
         absent = targets.absent
-        of = report.Provenance.of_file(args.targets)
+        of = report.Provenance.of_files(args.targets)
     else:
         stack = _deployment(args, tenants, console)
         of = report.Provenance.of(Checkout.find())

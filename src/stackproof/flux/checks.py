@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from stackproof.helm import chartversion, schema
 from stackproof.helm.manifests import CLUSTER_KINDS, WORKLOAD_KINDS, Manifest, containers
 from stackproof.helm.manifests import hosts as served
 from stackproof.helm.references import matches
+from stackproof.repo.checkout import Checkout
 from stackproof.repo.tenants import Tenant
 from stackproof.repo.versions import Versions
 from stackproof.rules import Rule
@@ -51,13 +52,28 @@ _TEMPLATE_FIELDS = frozenset({"AutomationObject", "Changed", "Values"})
 _TEMPLATE_ROOT = re.compile(r"(?:^|[\s({|])\.([A-Z]\w*)")
 
 
-def problems(subject: Subject) -> Iterator[tuple[str, str]]:
+#: The checks that hold for any tree; the others know this repository's house rules.
+ANY_TREE = (
+    "builds",
+    "kinds-served",
+    "dependencies-resolve",
+    "namespaces-first",
+    "sources-resolve",
+    "releases-render",
+    "objects-have-one-owner",
+)
+
+
+def problems(subject: Subject, names: Collection[str] = ()) -> Iterator[tuple[str, str]]:
     """Yield the name of the check and the message of everything that is wrong with a tree.
 
+    Only these checks are made, if any are named.
     What does not build or render, or is not valid, has no shape that the others could look at: it
     is told alone.
     """
     for check in FLUX:
+        if names and check.name not in names:
+            continue
         found = [(check.name, message) for message in _found(check, subject)]
         yield from found
         if found and check.find in {builds, kinds_served, releases_render}:
@@ -107,13 +123,16 @@ def files_referenced(subject: Subject) -> Iterator[str]:
 @FLUX.register
 def kinds_served(subject: Subject) -> Iterator[str]:
     """Every object is of a kind that is served, with only fields and choices that it knows."""
-    kubernetes = Versions.load(subject.checkout).kubernetes
-    custom = subject.checkout.root / "schemas"
+    whose = subject.checkout if subject.checkout.versions_file.is_file() else Checkout.own()
+    kubernetes = Versions.load(whose).kubernetes
+    custom = whose.root / "schemas"
     for version in (kubernetes.oldest, kubernetes.newest):
         schemas = schema.schemas(version, custom)
         for step, manifest in own(subject):
             if manifest.kind == "CustomResourceDefinition":
                 continue  # bootstrap's
+            if whose is not subject.checkout and schemas.foreign(manifest):
+                continue
             for problem in schemas.check(manifest):
                 yield f"step {step.name}: {problem} (Kubernetes {version})"
     for step, manifest in own(subject, "ValidatingAdmissionPolicy"):
@@ -212,7 +231,8 @@ def namespaces_first(subject: Subject) -> Iterator[str]:
             continue
         maker = made.get(namespace or "")
         if not namespace:
-            yield f"{at(applied)}: has no namespace"
+            if not _of_unknown_scope(applied.manifest):
+                yield f"{at(applied)}: has no namespace"
         elif maker is None:
             if not _unseen(subject, applied.step):
                 yield f"{at(applied)}: nobody creates the namespace {namespace}"
@@ -221,6 +241,12 @@ def namespaces_first(subject: Subject) -> Iterator[str]:
                 f"{at(applied)}: nothing makes its step wait for {maker.name}, "
                 f"which creates {namespace}"
             )
+
+
+def _of_unknown_scope(manifest: Manifest) -> bool:
+    """Tell whether only a CRD that is not here says if the kind is namespaced."""
+    known = (_BOOTSTRAP_CRDS, *_CHART_CRDS.values())
+    return _is_custom(group_of(manifest)) and not group_of(manifest).endswith(known)
 
 
 @FLUX.register
@@ -249,11 +275,9 @@ def sources_resolve(subject: Subject) -> Iterator[str]:
     for step, manifest in own(subject):
         for field, reference in _references(manifest):
             namespace = reference.get("namespace") or manifest.namespace
-            given = (reference["kind"], namespace, reference["name"]) == (
-                "GitRepository",
-                FLUX_NAMESPACE,
-                BOOTSTRAP,
-            )
+            # Bootstrap makes the one; controllers that are not Flux' own make the others.
+            given = (namespace, reference["name"]) == (FLUX_NAMESPACE, BOOTSTRAP)
+            given = given or reference["kind"] == "ExternalArtifact"
             if not given and tree.find(reference["kind"], namespace, reference["name"]) is None:
                 yield (
                     f"{of(step, manifest)}: {field} names {reference['kind']}/{reference['name']} "

@@ -225,11 +225,11 @@ class Tree:
 
     def is_repository(self, reference: Mapping[str, Any], namespace: str) -> bool:
         """Tell whether a `sourceRef` is this repository, at the commit that Flux starts from."""
-        if reference.get("kind") != "GitRepository":
-            return False
         where = reference.get("namespace") or namespace
         if (where, reference.get("name")) == (FLUX_NAMESPACE, BOOTSTRAP):
-            return True
+            return True  # of whatever kind: flux-operator bootstraps from an OCIRepository
+        if reference.get("kind") != "GitRepository":
+            return False
         own = self.find("GitRepository", FLUX_NAMESPACE, BOOTSTRAP)
         other = self.find("GitRepository", where, str(reference.get("name")))
         return own is not None and other is not None and _fetched(own) == _fetched(other)
@@ -275,6 +275,11 @@ def build(checkout: Checkout, cluster: str = "production") -> Tree:
             where=checkout.show(root),
             todo=f"There is: {', '.join(there) or 'none'}.",
         )
+    return build_from(checkout, root)
+
+
+def build_from(checkout: Checkout, root: Path) -> Tree:
+    """Build the tree that Flux makes when it starts from a folder of a repository."""
     first = _start(checkout, root)
     found: list[Step] = []
     waiting = _kustomizations(first)
@@ -363,7 +368,7 @@ def _is_followed(manifest: Manifest) -> bool:
 
 
 def _schemas() -> schema.Schemas:
-    return schema.schemas(renderer.newest_kubernetes(), Checkout.find().root / "schemas")
+    return schema.schemas(renderer.newest_kubernetes(), Checkout.own().root / "schemas")
 
 
 def _step(tree: Tree, manifest: Manifest, parent: str) -> Step:

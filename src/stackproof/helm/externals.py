@@ -74,7 +74,7 @@ class ExternalObjects:
         Raises:
             StackproofError: The file is not what the module says.
         """
-        checkout = checkout or Checkout.find()
+        checkout = checkout or Checkout.own()
         kubernetes = Versions.load(checkout).kubernetes
         return cls(
             chart,

@@ -299,11 +299,16 @@ def _bad_mounts(cluster: Cluster) -> Iterator[BrokenReference]:
 
 
 def _bad_probes(cluster: Cluster) -> Iterator[BrokenReference]:
-    """Find probes of ports that the container does not have."""
+    """Find probes of ports that the container does not have, by name, or the pod by number."""
     for pod in cluster.pods:
+        numbers = {
+            str(port["containerPort"])
+            for container in containers(pod.workload)
+            for port in container.get("ports") or ()
+        }
         for container in containers(pod.workload):
             ports = container.get("ports") or ()
-            there = {str(p["containerPort"]) for p in ports} | {p.get("name") for p in ports}
+            there = numbers | {p.get("name") for p in ports}
             for probe in ("livenessProbe", "readinessProbe", "startupProbe"):
                 for how in ("httpGet", "tcpSocket", "grpc"):
                     action = (container.get(probe) or {}).get(how)

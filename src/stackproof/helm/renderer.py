@@ -470,7 +470,7 @@ def renderer() -> Renderer:
 @cache
 def newest_kubernetes() -> str:
     """Return the newest Kubernetes version that the charts support."""
-    return Versions.load(Checkout.find()).kubernetes.newest
+    return Versions.load(Checkout.own()).kubernetes.newest
 
 
 def render(

@@ -75,6 +75,11 @@ class Schemas:
         """Tell whether there is a schema for what an object says that it is."""
         return self._validator(manifest.api_version, manifest.kind) is not None
 
+    def foreign(self, manifest: Manifest) -> bool:
+        """Tell whether it is of a kind that others define, and nobody has given the schema."""
+        group = manifest.api_version.rpartition("/")[0]
+        return "." in group and not group.endswith(".k8s.io") and not self.knows(manifest)
+
     def _problems(self, manifest: Manifest) -> Iterator[tuple[str, str]]:
         if not manifest.kind or not manifest.api_version:
             yield "", "has no kind or no apiVersion"

@@ -87,7 +87,7 @@ class Judge:
     """
 
     def __init__(self, root: Path, workplace: Path) -> None:
-        self._whole = (root / "charts").is_dir()
+        self._whole = not (root / "Chart.yaml").is_file()
         self._root = workplace / root.name
         if self._whole:
             for name in _COPIED:
@@ -98,7 +98,7 @@ class Judge:
                     shutil.copy2(source, target)
         else:
             shutil.copytree(root, self._root)
-        self._pins = Checkout(self._root) if self._whole else Checkout.find()
+        self._pins = Checkout(self._root) if self._whole else Checkout.own()
         self._before: dict[Path, Mapping[str, Fingerprint | None]] = {}
         self._idle_before: dict[Path, frozenset[str]] = {}
         if not self._whole:

@@ -129,8 +129,8 @@ def generate(root: Path) -> list[Mutant]:
     Raises:
         UsageError: It is neither.
     """
-    whole = (root / "charts").is_dir()
-    if not whole and not (root / "Chart.yaml").is_file():
+    whole = not (root / "Chart.yaml").is_file()
+    if whole and not (root / "charts").is_dir():
         raise UsageError("there is no chart", where=str(root), todo="Name a chart's folder.")
     names = files(root) if whole else files(root, _CHART_FILES)
     return [

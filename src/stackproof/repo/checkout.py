@@ -43,6 +43,19 @@ class Checkout:
         )
 
     @classmethod
+    def own(cls) -> Checkout:
+        """Return the checkout here, else what the package itself has of it.
+
+        An installed wheel carries the pins, the schemas and the Go sources of the renderer and of
+        the Flux builder (pyproject.toml, force-include); an editable one lies in its checkout.
+        """
+        try:
+            return cls.find()
+        except StackproofError:
+            carried = Path(__file__).parents[1] / "carried"
+            return cls(carried if carried.is_dir() else Path(__file__).parents[3])
+
+    @classmethod
     def report_folder(cls) -> Path:
         """Return where results are kept: build/report of the checkout here, or of this folder."""
         try:

@@ -40,7 +40,7 @@ class Provenance:
         dirty: Whether files differ from that commit.
         digests: Of each chart, of all values (observability) and of the Flux tree.
         images: The versions that are deployed, as versions.yaml pins them.
-        file: What tells the deployment, where no checkout does.
+        file: The charts, or the file of a deployment, that are in no checkout.
     """
 
     tool: str
@@ -66,11 +66,11 @@ class Provenance:
         )
 
     @classmethod
-    def of_file(cls, file: Path) -> Provenance:
-        """Return that of a deployment of which one knows what a file says."""
+    def of_files(cls, *paths: Path) -> Provenance:
+        """Return that of what is in no checkout: charts, or the file that tells a deployment."""
         made = datetime.now(UTC).isoformat(timespec="seconds")
-        found = f"sha256:{hashlib.sha256(file.read_bytes()).hexdigest()}"
-        return cls(__version__, made, digests={file.name: found}, file=file.name)
+        names = ", ".join(path.name for path in paths)
+        return cls(__version__, made, digests={p.name: digest(p) for p in paths}, file=names)
 
     @property
     def source(self) -> str:
@@ -112,9 +112,10 @@ def _sources(checkout: Checkout) -> Iterator[tuple[str, Path]]:
 
 
 def digest(folder: Path) -> str:
-    """Return a digest of all files of a folder, their names and what is in them."""
+    """Return a digest of all files of a folder, their names and what is in them, or of a file."""
     sums = hashlib.sha256()
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+    files = [path for path in folder.rglob("*") if path.is_file()] or [folder]
+    for path in sorted(files):
         name, content = path.relative_to(folder).as_posix().encode(), path.read_bytes()
         sums.update(b"%d %b %d %b" % (len(name), name, len(content), content))
     return f"sha256:{sums.hexdigest()}"

@@ -105,7 +105,7 @@ def names(checkout: Checkout | None = None, *, cluster: bool = True) -> tuple[st
         checkout: Whose pins count; that of the working directory if not given.
         cluster: Whether to name those too that only a cluster needs.
     """
-    checkout = checkout or Checkout.find()
+    checkout = checkout or Checkout.own()
     found = (path.parent.name for path in checkout.tools.glob("*/go.mod"))
     recipes = {name: RECIPES.get(name, Recipe()) for name in found}
     wanted = [name for name, recipe in recipes.items() if cluster or not recipe.cluster]
@@ -141,7 +141,7 @@ def locate(
     Raises:
         StackproofError: There is no such program, or it cannot be built.
     """
-    pin = _Pin.read(checkout or Checkout.find(), name)
+    pin = _Pin.read(checkout or Checkout.own(), name)
     variable = f"STACKPROOF_{name.upper().replace('-', '_')}"
     if override := os.environ.get(variable):
         path = _overridden(variable, override)
@@ -162,7 +162,7 @@ def source(name: str, checkout: Checkout | None = None) -> Path:
     Raises:
         StackproofError: It is a program of ours, or its module cannot be had.
     """
-    checkout = checkout or Checkout.find()
+    checkout = checkout or Checkout.own()
     pin = _Pin.read(checkout, name)
     if not pin.module or not pin.module_version:
         raise StackproofError("is no released module", where=checkout.show(pin.folder))
@@ -203,7 +203,9 @@ class _Pin:
         except OSError as error:
             known = ", ".join(names(checkout))
             raise StackproofError(
-                f"there is no program {name!r} (there are: {known})", where=checkout.show(folder)
+                f"there is no program {name!r} (there are: {known})",
+                where=checkout.show(folder),
+                todo=None if checkout.charts.is_dir() else "Run this in a clone of the repository.",
             ) from error
         # A module that a `replace` moves keeps the version that is asked for: "old v1 => new v2".
         plain = "\n".join(line for line in text.splitlines() if "=>" not in line)

@@ -54,8 +54,11 @@ def labels_consistent(rendered: Rendered) -> Iterator[str]:
     """Objects and pods carry the recommended labels, and they agree with each other."""
     release = rendered.release
     wanted = {"instance": release.name, "managed-by": "Helm"}
+    # A chart of one program need not say which part of it an object is.
+    parted = any("app.kubernetes.io/component" in m.labels for m in release)
+    required = [key for key in _REQUIRED_LABELS if parted or key != "component"]
     for m in release:
-        labels = {key: m.labels.get(f"app.kubernetes.io/{key}") for key in _REQUIRED_LABELS}
+        labels = {key: m.labels.get(f"app.kubernetes.io/{key}") for key in required}
         for key, value in labels.items():
             if value is None:
                 yield f"{m.source}: {m.ref} has no label app.kubernetes.io/{key}"
@@ -63,8 +66,8 @@ def labels_consistent(rendered: Rendered) -> Iterator[str]:
                 yield f"{m.source}: {m.ref}: app.kubernetes.io/{key} is {value}, not {wanted[key]}"
         for key, value in pod_labels(m).items():
             short = key.removeprefix("app.kubernetes.io/")
-            if short in _REQUIRED_LABELS[:3] and value != labels[short]:
-                yield f"{m.source}: {m.ref}: its pods say {key}={value}, itself {labels[short]}"
+            if short in _REQUIRED_LABELS[:3] and value != labels.get(short):
+                yield f"{m.source}: {m.ref}: its pods say {key}={value}, itself {labels.get(short)}"
 
 
 @INVARIANTS.register
