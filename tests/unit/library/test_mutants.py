@@ -110,7 +110,7 @@ def test_what_becomes_of_mutants_of_any_chart(chart: Path, tmp_path: Path) -> No
 
     killed = judge.judge(find(every, "rename-key", "kind: Service"))
     assert (killed.verdict, killed.by) == (Fate.KILLED, "schema-valid")
-    killed = judge.judge(find(every, "drop-line", "app.kubernetes.io/component: web"))
+    killed = judge.judge(find(every, "drop-line", "app.kubernetes.io/managed-by: Helm"))
     assert (killed.verdict, killed.by) == (Fate.KILLED, "labels-consistent")
     killed = judge.judge(find(every, "indent", "kind: Service"))
     assert (killed.verdict, killed.by) == (Fate.KILLED, "render")
