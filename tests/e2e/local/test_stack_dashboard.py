@@ -154,7 +154,7 @@ def _swell(message: Any) -> None:
     for number in range(3500):
         copy = scope.spans.add()
         copy.CopyFrom(span)
-        copy.span_id = number.to_bytes(8, "big")
+        copy.span_id = (number + 1).to_bytes(8, "big")  # none is all zeros
         copy.attributes.add(key="filler").value.string_value = "x" * 1500
 
 
