@@ -42,7 +42,8 @@ class Arena:
             else "shared"
         )
         try:
-            return run(attack, self._scene(name))
+            target = self._scene(name)
+            return run(attack.against(target.stack.versions), target)
         finally:
             if apart:
                 self._end(name)

@@ -18,13 +18,14 @@ import re
 import time
 from base64 import b64encode
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from urllib.parse import urlsplit
 
 import urllib3
 
 from stackproof.backends import PROVABLE, Client, ReadApi, poll
+from stackproof.backends.facts import Fact
 from stackproof.errors import StackproofError
 from stackproof.isolation import Marks, question
 from stackproof.model import Access, Backend, Signal
@@ -100,6 +101,19 @@ class Attack:
     """Whether a success ruins the stack for whoever comes after: it gets one of its own."""
     ineffective_because: str = ""
     """Why not even a gateway that believes every header and path falls for it."""
+    refused_by: Fact | None = None
+    """Why the backends refuse it themselves, in the versions for which that holds."""
+
+    def against(self, versions: Mapping[str, str]) -> Attack:
+        """Return the attack with what is to be expected of these versions of the backends."""
+        if self.refused_by is None or not self.refused_by.holds(versions):
+            return self
+        documented = self.expect is Expect.DOCUMENTED
+        return replace(
+            self,
+            expect=Expect.REFUSED if documented else self.expect,
+            ineffective_because=self.ineffective_because or self.refused_by.says,
+        )
 
 
 @dataclass(frozen=True, slots=True)

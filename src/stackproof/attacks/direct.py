@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 
 from stackproof.backends import PROVABLE
+from stackproof.backends.facts import TEMPO_CHECKS_TENANTS, Fact
 from stackproof.errors import StackproofError
 from stackproof.model import TENANT_HEADER, Access, Backend, Signal
 from stackproof.stack.local import LocalStack
@@ -84,6 +85,7 @@ def _row(
     expect: Expect = Expect.DOCUMENTED,
     writes: tuple[Signal, ...] = (),
     destroys: bool = False,
+    refused_by: Fact | None = None,
 ) -> Attack:
     return Attack(
         name=f"backend-{name}",
@@ -95,6 +97,7 @@ def _row(
         writes=writes,
         destroys=destroys,
         ineffective_because=_BESIDE,
+        refused_by=refused_by,
     )
 
 
@@ -121,10 +124,18 @@ DIRECT: tuple[Attack, ...] = (
     _row(
         "write-empty-header",
         "exports to Mimir and Loki with an empty header",
-        "Tempo before 2.10 stores it under the tenant '' (observed), so it is left out here",
+        "auth_enabled: the header must name somebody",
         _writes(f"{_H}:", signals=(Signal.METRICS, Signal.LOGS)),
         expect=Expect.REFUSED,
         writes=(Signal.METRICS, Signal.LOGS),
+    ),
+    _row(
+        "write-empty-header-to-tempo",
+        "exports to Tempo with an empty header",
+        "it is stored under the tenant '' (observed)",
+        _writes(f"{_H}:", signals=(Signal.TRACES,)),
+        destroys=True,
+        refused_by=TEMPO_CHECKS_TENANTS,
     ),
     _row(
         "read-as-another-tenant",
@@ -162,9 +173,10 @@ DIRECT: tuple[Attack, ...] = (
     _row(
         "write-a-list-to-tempo",
         "exports to Tempo for two tenants at once",
-        "Tempo before 2.10 makes a tenant of that name, which nobody can read (observed)",
+        "it makes a tenant of that name, which nobody can read (observed)",
         _writes(f"{_H}: {{attacker}}|{{victim}}", signals=(Signal.TRACES,)),
         destroys=True,
+        refused_by=TEMPO_CHECKS_TENANTS,
     ),
     _row(
         "write-a-bar",
@@ -195,9 +207,10 @@ DIRECT: tuple[Attack, ...] = (
     _row(
         "write-dots-to-tempo",
         "exports to Tempo as `..`, which removes what all tenants have in memory",
-        "grafana/tempo#5786: before 2.10 the generator runs RemoveAll on the path",
+        "grafana/tempo#5786: the generator runs RemoveAll on the path",
         _writes(f"{_H}: ..", signals=(Signal.TRACES,)),
         destroys=True,
+        refused_by=TEMPO_CHECKS_TENANTS,
     ),
     _row(
         "configurations",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
+from stackproof.backends.facts import TEMPO_CHECKS_TENANTS
 from stackproof.model import TENANT_HEADER, Signal
 
 from .base import UPGRADE, Attack, AttackRun, Expect, basic
@@ -96,6 +97,12 @@ _CLAIM_READS = {
     "very-long": _NO_GO,
 }
 _CLAIM_WRITES = {"no-ascii": _NO_NAME, "very-long": _NO_GO}
+#: What Mimir and Loki refuse to store, and Tempo in some versions only.
+_REFUSED_BY_TEMPO = {
+    *("own-and-another", "another-and-own", "empty-member", "pattern-of-names"),
+    *("dots", "dots-and-another", "path", "percent-encoded", "over-long"),
+    *("comma", "comma-and-space", "tab-between"),
+}
 
 
 def _claims() -> Iterator[Attack]:
@@ -116,6 +123,7 @@ def _claims() -> Iterator[Attack]:
             writes=_ALL,
             destroys=claim.destroys,
             ineffective_because=_CLAIM_WRITES.get(claim.name, ""),
+            refused_by=TEMPO_CHECKS_TENANTS if claim.name in _REFUSED_BY_TEMPO else None,
         )
 
 
@@ -137,7 +145,8 @@ def _spelt(
 ) -> Iterator[Attack]:
     """Read and write with these lines; `passes`: why a trusting gateway does not fall for reading.
 
-    For writing the reason holds as well, unless `any_name`: a tenant of any name can be written.
+    For writing the reason holds as well, unless `any_name`: where Tempo does not look at names, a
+    tenant of any name can be written.
     """
     yield Attack(
         name=f"read-with-{name}",
@@ -155,6 +164,7 @@ def _spelt(
         sends=lambda attack_run: attack_run.writes(*_lines(attack_run, lines)),
         writes=_ALL,
         ineffective_because="" if any_name else passes,
+        refused_by=TEMPO_CHECKS_TENANTS if any_name else None,
     )
 
 
@@ -461,6 +471,7 @@ def _admin() -> Iterator[Attack]:
             attack_run.admin, f"{_H}: {attack_run.victim}|{attack_run.attacker}"
         ),
         writes=_ALL,
+        refused_by=TEMPO_CHECKS_TENANTS,
     )
 
 

@@ -26,9 +26,18 @@ HOUR_NS = 3600 * 10**9
 KEPT_H = 744
 #: TraceQL metrics are made of the generator's local blocks, which are kept for a day.
 BLOCKS_H = 24
+#: A day: with less, Prometheus' API refuses the number of points, not the range.
+LONG_STEP = "86400"
+#: Tempo since 2.10 widens a range to whole steps before it measures it.
+SHORT_STEP = "60"
+
+
+def _step(api: ReadApi) -> str:
+    return SHORT_STEP if api.backend is Backend.TEMPO else LONG_STEP
+
+
 APIS = [
-    # A day a step: with less, Prometheus' API refuses the number of points, not the range.
-    replace(api, params=tuple((k, "86400" if k == "step" else v) for k, v in api.params))
+    replace(api, params=tuple((k, _step(api) if k == "step" else v) for k, v in api.params))
     for api in PROVABLE
     if any(key == "start" for key, _ in api.params) and not api.stream
 ]
