@@ -76,6 +76,7 @@ RECIPES: Final[Mapping[str, Recipe]] = {
     "render": Recipe(1),
     "source-controller": Recipe(2, cluster=True),
     "standin": Recipe(1, cluster=True),
+    "telemetrygen": Recipe(1),
     "tempo": Recipe(2, {"main.Version": "{version}"}, ["-version"]),
 }
 
