@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 import urllib3
 
+from stackproof.backends import Client
 from stackproof.errors import StackproofError, UsageError
 from stackproof.model import READS, TENANT_HEADER, Access, Backend
 
@@ -23,6 +24,22 @@ _PREFIX = "STACKPROOF_PASSWORD_"
 def variable(tenant: str) -> str:
     """Return the variable that a tenant's password is in."""
     return f"{_PREFIX}{tenant.upper().replace('-', '_')}"
+
+
+def preflight(url: str, pool: urllib3.PoolManager) -> None:
+    """Look whether anybody is there. Any answer will do, a refusal as well.
+
+    Raises:
+        StackproofError: Nothing answers at the URL.
+    """
+    try:
+        pool.request("GET", url, timeout=_PREFLIGHT_S, retries=False, redirect=False)
+    except urllib3.exceptions.HTTPError as error:
+        raise StackproofError(
+            f"nothing answers there ({error}); nothing was sent",
+            where=url,
+            todo="Is the URL right, and can it be reached from here?",
+        ) from error
 
 
 class RemoteStack:
@@ -134,16 +151,10 @@ class RemoteStack:
         """Look whether anybody is there, before anything is sent.
 
         Raises:
-            StackproofError: Nothing answers at the URL. Any answer will do, a refusal as well.
+            StackproofError: Nothing answers at the URL.
         """
-        try:
-            urllib3.request("GET", self.name, timeout=_PREFLIGHT_S, retries=False, redirect=False)
-        except urllib3.exceptions.HTTPError as error:
-            raise StackproofError(
-                f"nothing answers there ({error}); nothing was sent",
-                where=self.name,
-                todo="Is the URL that of the gateway, and can it be reached from here?",
-            ) from error
+        with Client() as client:
+            preflight(self.name, client.pool)
         return self
 
     def __exit__(self, *_: object) -> None:

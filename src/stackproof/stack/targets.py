@@ -26,6 +26,8 @@ from stackproof.otlp import senders
 from stackproof.otlp.pushes import LokiPushSender, RemoteWriteSender
 from stackproof.repo.document import Document, Place
 
+from .remote import preflight
+
 _SCHEMA = Path(__file__).with_name("targets.schema.json")
 Ways = Mapping[str, str]
 """How a signal is written: name of the format to URL."""
@@ -322,6 +324,20 @@ class TargetsStack:
         return ()
 
     def __enter__(self) -> Self:
+        """Look whether anybody is there, before anything is sent.
+
+        Raises:
+            StackproofError: Nothing answers at a URL that tenants read from.
+        """
+        # Of each address one URL, as one tenant: the others are the proof's to tell.
+        first = {
+            urlsplit(url).netloc: (url, each.access.tls)
+            for each in self.targets.tenants
+            for url in each.access.urls.values()
+        }
+        with Client() as client:
+            for url, tls in first.values():
+                preflight(url, client.pool_of(tls))
         return self
 
     def __exit__(self, *_: object) -> None:

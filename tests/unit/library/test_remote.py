@@ -6,6 +6,7 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from pytest_socket import enable_socket
@@ -52,3 +53,13 @@ def test_nobody_there(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert f"http://{where}: nothing answers there" in said.err
     assert "nothing was sent" in said.err
     assert "left behind" not in said.out + said.err
+
+
+@pytest.mark.usefixtures("loopback")
+def test_nobody_at_one_of_the_targets(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    url = f"http://127.0.0.1:{_closed()}"
+    file = tmp_path / "targets.yaml"
+    where = f"{{read: {{metrics: '{url}'}}, write: {{otlpHttp: '{url}'}}"
+    file.write_text(f"{where}, tenants: [{{name: a}}, {{name: b}}]}}")
+    assert main(["prove", "--targets", str(file)]) == ExitCode.UNAVAILABLE
+    assert f"{url}: nothing answers there" in capsys.readouterr().err
