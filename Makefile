@@ -115,6 +115,9 @@ coverage: $(READY) ## Show which branches of the chart templates the scenarios r
 rehearsal: programs ## Take users' data through the merge from chart 0.1.0 and back (needs Docker; STACK=kind: in a cluster)
 	@$(PYTEST) tests/rehearsal --stack $(STACK) $(ARGS)
 
+endurance: programs ## Count what arrives after outages of a minute, at full rate (a quarter of an hour)
+	@$(PYTEST) tests/e2e/local -m endurance --stack local $(ARGS)
+
 bench: $(READY) ## Measure rendering, the proof, scale and load; write build/bench.json and bench.html
 	@$(BIN)/stackproof bench $(ARGS)
 

@@ -285,7 +285,7 @@ def _bad_mounts(cluster: Cluster) -> Iterator[BrokenReference]:
     for pod in cluster.pods:
         claims = pod.workload["spec"].get("volumeClaimTemplates") or ()
         volumes = {volume["name"] for volume in pod.spec.get("volumes") or ()}
-        volumes |= {claim["metadata"]["name"] for claim in claims}
+        volumes |= {(claim.get("metadata") or {}).get("name", "") for claim in claims}
         mounted = set()
         for container in containers(pod.workload):
             for mount in container.get("volumeMounts") or ():

@@ -184,19 +184,45 @@ def arrived(
             for _, value in series["values"]
         )
     if signal is Signal.LOGS:
-        query = f'{{service_instance_id="counted-{run}"}}'
-        params = {"query": query, "start": start, "end": end, "limit": "5000"}
-        answer = _ask(client, access, Backend.LOKI, "/loki/api/v1/query_range", params)
-        return Counter(
-            _number(line) for stream in answer["data"]["result"] for _, line, *_ in stream["values"]
-        )
+        found = _lines_of(client, access, run, int((now - window_s) * 1e9), int((now + 60) * 1e9))
+        return Counter(_number(line) for _, _, line in found)
     query = f'{{ span.stackproof.run = "{run}" }}'
     params = {"q": query, "start": start, "end": end, "limit": "10000", "spss": "10"}
     answer = _ask(client, access, Backend.TEMPO, "/api/search", params)
-    found: Counter[tuple[str, int]] = Counter()
+    spans: Counter[tuple[str, int]] = Counter()
     for trace in answer["traces"]:
-        found[_number(trace["rootTraceName"])] += int(trace["spanSets"][0]["matched"])
-    return found
+        spans[_number(trace["rootTraceName"])] += int(trace["spanSets"][0]["matched"])
+    return spans
+
+
+#: So many lines Loki gives at most in one answer (`max_entries_limit_per_query`).
+_LINES = 5_000
+
+
+def _lines_of(
+    client: Client, access: Access, run: str, start_ns: int, end_ns: int
+) -> set[tuple[str, int, str]]:
+    """Return a run's lines, each with its stream and time: asked for in as many pieces as it takes.
+
+    Of lines that are the same in all three, Loki keeps one.
+    """
+    query = {"query": f'{{service_instance_id="counted-{run}"}}', "direction": "forward"}
+    found: set[tuple[str, int, str]] = set()
+    while True:
+        piece = {"start": str(start_ns), "end": str(end_ns), "limit": str(_LINES)}
+        answer = _ask(client, access, Backend.LOKI, "/loki/api/v1/query_range", query | piece)
+        lines = [
+            (json.dumps(stream["stream"], sort_keys=True), int(at), line)
+            for stream in answer["data"]["result"]
+            for at, line, *_ in stream["values"]
+        ]
+        found.update(lines)
+        if len(lines) < _LINES:
+            return found
+        last = max(at for _, at, _ in lines)
+        if last == start_ns:
+            raise StackproofError(f"more than {_LINES} lines of one moment", where=f"run {run}")
+        start_ns = last  # its own lines may go on in the next piece
 
 
 def lines(

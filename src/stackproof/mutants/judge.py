@@ -26,7 +26,7 @@ from stackproof.checks.settings import SETTINGS
 from stackproof.errors import StackproofError
 from stackproof.flux.delivered import differing
 from stackproof.flux.deployment import Deployment
-from stackproof.helm import renderer
+from stackproof.helm import renderer, schema
 from stackproof.helm.externals import ExternalObjects, Rendered
 from stackproof.helm.manifests import Manifest, Release
 from stackproof.helm.renderer import HelmError, Render, Values
@@ -352,7 +352,11 @@ def _objections(
         crashes: Whether a check that raises counts as one that does not hold.
     """
     own = {"open-webui-stack": APPLICATION, "lgtm": OBSERVABILITY}.get(chart.name)
-    asked = [(check.name, partial(check.find, rendered)) for check in INVARIANTS]
+    valid = INVARIANTS["schema-valid"].find if own else _known_kinds_valid
+    # First: what is not valid has no shape that the others could look at.
+    finds = {"schema-valid": valid}
+    finds |= {check.name: check.find for check in INVARIANTS if check.name not in finds}
+    asked = [(name, partial(find, rendered)) for name, find in finds.items()]
     asked += [(check.name, partial(check.find, rendered.release)) for check in own or ()]
     for name, find in asked:
         if name in but:
@@ -365,6 +369,20 @@ def _objections(
             found = f"{type(error).__name__}: {error}"
         if found is not None:
             yield name, found
+
+
+def _known_kinds_valid(rendered: Rendered) -> Iterator[str]:
+    """Every object is valid, but those of operators' kinds that have no schema here.
+
+    Other people's charts have some: they keep no other object from being looked at.
+    """
+    for version in rendered.kubernetes:
+        known = schema.schemas(version, rendered.schemas)
+        for manifest in rendered.release:
+            group = manifest.api_version.rpartition("/")[0]
+            is_operators = "." in group and not group.endswith(".k8s.io") and manifest.kind
+            if not is_operators or known.knows(manifest):
+                yield from (f"Kubernetes {version}: {one}" for one in known.check(manifest))
 
 
 def _raiser(error: BaseException) -> str:

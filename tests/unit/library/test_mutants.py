@@ -156,6 +156,29 @@ def test_a_check_that_fails_already_notices_nothing(
     assert judged.verdict is Fate.SURVIVED
 
 
+def test_a_kind_without_a_schema_keeps_no_other_from_being_looked_at(
+    chart: Path, tmp_path: Path
+) -> None:
+    """As a ServiceMonitor in the charts of others, whose pods a mutant then broke in silence."""
+    monitor = TEMPLATE.replace("apiVersion: v1", "apiVersion: monitoring.coreos.com/v1")
+    monitor = monitor.replace("kind: Service", "kind: ServiceMonitor")
+    (chart / "templates" / "b.yaml").write_text(monitor)
+    judge, judged = _judged(chart, tmp_path, "rename-key", "protocol: TCP")
+    assert "schema-valid" not in judge.deaf
+    assert (judged.verdict, judged.by) == (Fate.KILLED, "schema-valid")
+
+
+def test_what_is_not_valid_is_told_before_a_check_crashes_over_it(
+    chart: Path, tmp_path: Path
+) -> None:
+    """As volumes without a name, ports without a number and texts that became maps elsewhere."""
+    (chart / "templates" / "b.yaml").write_text(
+        "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: a\ndata:\n  a.yaml: |\n    b: {c: d}\n"
+    )
+    _, judged = _judged(chart, tmp_path, "drop-line", "a.yaml: |")
+    assert (judged.verdict, judged.by) == (Fate.KILLED, "schema-valid")
+
+
 def test_a_check_that_crashes_has_noticed_nothing(
     chart: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
