@@ -132,13 +132,18 @@ evidence: $(READY) ## Collect objects, events and logs of that cluster, or ARGS=
 
 # Not $(READY): that checks the very packages which are about to be locked.
 lock: $(LOCKED) ## Bring requirements.lock up to pyproject.toml (ARGS=--upgrade: to the newest releases)
-	@tail -n +3 requirements.lock > requirements.lock.new
-	@$(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --all-extras --strip-extras $(ARGS) \
-	  --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-annotate --no-header \
-	  --output-file requirements.lock.new pyproject.toml
-	@sed -i '1i # Made by `make lock` from pyproject.toml. Do not edit by hand.\n' requirements.lock.new
-	@cmp -s requirements.lock.new requirements.lock || cp requirements.lock.new requirements.lock
-	@rm requirements.lock.new
+	@$(call compile,requirements.lock,--all-extras $(ARGS))
+	@$(call compile,requirements-runtime.lock,--constraint requirements.lock)
+
+# Into a file beside it: a lock that is as it was is not newer than the environment made from it.
+define compile
+touch $(1); tail -n +3 $(1) > $(1).new; \
+$(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras $(2) \
+  --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-annotate --no-header \
+  --output-file $(1).new pyproject.toml; \
+sed -i '1i # Made by `make lock` from pyproject.toml. Do not edit by hand.\n' $(1).new; \
+cmp -s $(1).new $(1) || cp $(1).new $(1); rm $(1).new
+endef
 
 clean: ## Remove what the targets made (reports, caches of the test tools)
 	@rm -rf build .pytest_cache .mypy_cache .ruff_cache .hypothesis

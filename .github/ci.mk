@@ -1,6 +1,6 @@
 # What only the workflows call, as targets, so that it can be tried at a desk too. Included by the Makefile.
 
-.PHONY: flux-check flux-diff ci-summary ci-coverage ci-comment ci-gate ci-issue
+.PHONY: lowest flux-check flux-diff ci-summary ci-coverage ci-comment ci-gate ci-issue
 .PHONY: release-check release-login release-image release-charts release-page
 
 REV ?= origin/main
@@ -15,6 +15,11 @@ flux-check: $(READY) ## Check the Flux tree: built offline, as the controllers w
 flux-diff: $(READY) ## Show what the cluster would change since REV (default: origin/main); fail on FAIL_ON
 	@code=0; $(BIN)/stackproof flux diff $(REV) --fail-on $(FAIL_ON) --markdown $(FLUX_DIFF) $(ARGS) || code=$$?; \
 	[ -z "$(GITHUB_STEP_SUMMARY)" ] || cat $(FLUX_DIFF) >> $(SUMMARY); exit $$code
+
+lowest: programs ## Run the library's tests on the lowest versions that pyproject.toml allows
+	@$(BIN)/uv venv --quiet --clear build/lowest
+	@$(BIN)/uv pip install --quiet --python build/lowest --resolution lowest-direct --editable '.[docker,flux,kind,test]'
+	@build/lowest/bin/python -m pytest tests/unit/library -n logical --dist loadgroup $(ARGS)
 
 # The verdict of the proof and the faults that were put back, for the page of the run.
 ci-summary: $(READY)

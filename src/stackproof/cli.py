@@ -16,7 +16,7 @@ from types import FrameType, ModuleType
 from typing import NoReturn
 
 from stackproof import __version__, commands
-from stackproof.errors import ExitCode, StackproofError
+from stackproof.errors import ExitCode, StackproofError, not_installed
 
 #: Set to anything, it shows where an error comes from.
 DEBUG = "STACKPROOF_DEBUG"
@@ -95,6 +95,8 @@ def _failed(error: Exception) -> ExitCode:
     """Say what went wrong, and return the code that says whose fault it is."""
     if os.environ.get(DEBUG):
         traceback.print_exception(error)
+    if isinstance(error, ModuleNotFoundError):
+        error = not_installed(error) or error
     if isinstance(error, StackproofError):
         print(f"stackproof: {error}", file=sys.stderr)
         return error.exit_code

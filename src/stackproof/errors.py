@@ -58,6 +58,21 @@ class StackproofError(Exception):
         return f"{text}{end}{self.todo}"
 
 
+#: What a command needs that is not installed with the package itself: module and extra.
+EXTRAS = {"cel_expr_python": "flux", "docker": "docker", "testcontainers": "docker"}
+
+
+def not_installed(error: ModuleNotFoundError) -> StackproofError | None:
+    """Say which extra a missing module is of; None where it is of none."""
+    module = (error.name or "").partition(".")[0]
+    if module not in EXTRAS:
+        return None
+    return StackproofError(
+        f"the package {module} is not installed",
+        todo=f"It comes with an extra: pip install 'stackproof[{EXTRAS[module]}]'.",
+    )
+
+
 class UsageError(StackproofError):
     """The command line, or a variable that belongs to it, asks for what there is not."""
 

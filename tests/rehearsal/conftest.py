@@ -12,7 +12,7 @@ from stackproof.errors import StackproofError
 from stackproof.flux.deployment import Deployment
 from stackproof.kube import diagnostics
 from stackproof.repo.checkout import Checkout
-from stackproof.stack.kind import PinnedKindCluster, cluster_name
+from stackproof.stack.kind import KindCluster, cluster_name
 from stackproof.toolchain.images import Images
 from stackproof.toolchain.postgresql import When
 
@@ -43,7 +43,7 @@ def say(text: str) -> None:
 @pytest.fixture(scope="session")
 def production(pytestconfig: pytest.Config, checkout: Checkout) -> Iterator[Production]:
     """The cluster, with 0.1.0 and users' data in it."""
-    kind = PinnedKindCluster(checkout, cluster_name())
+    kind = KindCluster(checkout, cluster_name())
     reuse = pytestconfig.getoption("reuse") and kind.exists()
     if reuse:
         kind.adopt()

@@ -27,7 +27,7 @@ from stackproof.repo.checkout import Checkout
 from stackproof.stack.forward import Forward
 from stackproof.stack.install import CONTROLLERS, OPERATORS, Installer, objects
 from stackproof.stack.install import values as image_values
-from stackproof.stack.kind import PinnedKindCluster
+from stackproof.stack.kind import KindCluster
 from stackproof.toolchain.images import ImageChoice, Images
 from stackproof.toolchain.postgresql import When
 
@@ -77,7 +77,7 @@ class Production(Users):
         tenant: Whose release is looked at.
     """
 
-    kind: PinnedKindCluster
+    kind: KindCluster
     deployment: Deployment
     tenant: str = TENANT
     kube: Kube = field(init=False)

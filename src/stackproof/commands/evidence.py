@@ -38,9 +38,9 @@ def run(args: argparse.Namespace) -> int:
     if args.context or args.kubeconfig:
         kube = Kube(args.context, args.kubeconfig)
     else:
-        from stackproof.stack.kind import PinnedKindCluster, cluster_name
+        from stackproof.stack.kind import KindCluster, cluster_name
 
-        cluster = PinnedKindCluster(checkout, cluster_name())
+        cluster = KindCluster(checkout, cluster_name())
         cluster.adopt()
         kube = cluster.kube()
     folder = args.evidence_dir or checkout.root / "build" / "evidence"

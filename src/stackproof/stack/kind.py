@@ -15,7 +15,6 @@ from functools import cached_property
 from typing import Any, Self
 
 import yaml
-from pytest_kind import KindCluster
 
 from stackproof.errors import StackproofError
 from stackproof.flux.deployment import Deployment
@@ -48,8 +47,8 @@ def cluster_name() -> str:
     return os.environ.get("KIND_CLUSTER") or DEFAULT_NAME
 
 
-class PinnedKindCluster(KindCluster):  # type: ignore[misc]
-    """pytest-kind's cluster, made by the kind that tools/ pins, with its files in build/kind.
+class KindCluster:
+    """A cluster made by the kind that tools/ pins, with its files in build/kind.
 
     Args:
         checkout: Whose pins count, and where the kubeconfig goes.
@@ -57,17 +56,12 @@ class PinnedKindCluster(KindCluster):  # type: ignore[misc]
     """
 
     def __init__(self, checkout: Checkout, name: str) -> None:
-        # Not the base class's own: that makes a folder in the working directory.
         self.name = name
         self.path = checkout.root / "build" / "kind" / name
         self.kubeconfig_path = self.path / "kubeconfig"
         self.kind_path = programs.find("kind", checkout)
         node = Versions.load(checkout).kubernetes.kind_node
         self.image = os.environ.get("KIND_NODE_IMAGE") or node
-
-    def ensure_kubectl(self) -> None:
-        """Refuse: the API is asked directly."""
-        raise NotImplementedError("kubectl is not needed")
 
     @property
     def _which(self) -> tuple[str, str]:
@@ -182,7 +176,7 @@ class KindStack(ClusterStack):
         self._say = say
         self._made = False
         self._choices: dict[str, ImageChoice] = {}
-        self.cluster = PinnedKindCluster(deployment.checkout, cluster_name())
+        self.cluster = KindCluster(deployment.checkout, cluster_name())
         self._installer: Installer | None = None
 
     # --- life ---
@@ -312,7 +306,7 @@ def down(checkout: Checkout) -> bool:
     Raises:
         StackproofError: Somebody else made it.
     """
-    cluster = PinnedKindCluster(checkout, cluster_name())
+    cluster = KindCluster(checkout, cluster_name())
     if not cluster.exists():
         return False
     cluster.adopt()

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests import strategies
 
 from stackproof.checks import chain
 from stackproof.checks.invariants import broken
@@ -22,7 +23,6 @@ from stackproof.helm.externals import ExternalObjects
 from stackproof.helm.manifests import Release
 from stackproof.helm.renderer import HelmError, Render
 from stackproof.repo.checkout import Checkout
-from stackproof.values import strategies
 from stackproof.values.combinations import Choice, Leaf, Permutations, Space, Switch, smallest
 
 CHARTS = Checkout.find().charts

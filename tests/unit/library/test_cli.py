@@ -93,6 +93,12 @@ def _raise(error: Exception) -> Callable[[object], int]:
             ExitCode.UNAVAILABLE,
             "stackproof: /full: No space left on device\n",
         ),
+        (
+            ModuleNotFoundError("No module named 'docker.errors'", name="docker.errors"),
+            ExitCode.UNAVAILABLE,
+            "pip install 'stackproof[docker]'",
+        ),
+        (ModuleNotFoundError("No module named 'x'", name="x"), ExitCode.INTERNAL, "report it"),
         (KeyError("logs"), ExitCode.INTERNAL, "internal error: KeyError: 'logs' (test_cli.py:"),
         (FileNotFoundError(errno.ENOENT, "No such file", "x"), ExitCode.INTERNAL, "report it"),
     ],

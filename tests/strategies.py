@@ -1,6 +1,6 @@
 """Hypothesis strategies for a chart's values: valid ones, and valid ones with one fault.
 
-Needs the extra `test`. Strings follow their pattern in the schema; where there is none they are
+Strings follow their pattern in the schema; where there is none they are
 plain words and what YAML could take for something else. Objects of which the schema says nothing
 but that they are objects keep the settings that the chart's scenarios give them.
 """
@@ -16,8 +16,7 @@ from hypothesis import assume
 from hypothesis import strategies as st
 
 from stackproof.helm.externals import merged
-
-from .combinations import Choice, Keys, Leaf, Space, nested, value_at
+from stackproof.values.combinations import Choice, Keys, Leaf, Space, nested, value_at
 
 #: Strings that YAML reads as something else where a template forgets the quotes.
 TREACHEROUS = ("yes", "on", "null", "~", "1", "1e3", "0x1f", "12:30:45", "2026-01-01")
