@@ -59,7 +59,12 @@ class StackproofError(Exception):
 
 
 #: What a command needs that is not installed with the package itself: module and extra.
-EXTRAS = {"cel_expr_python": "flux", "docker": "docker", "testcontainers": "docker"}
+EXTRAS = {
+    "cel_expr_python": "flux",
+    "docker": "docker",
+    "pytest_kind": "kind",
+    "testcontainers": "docker",
+}
 
 
 def not_installed(error: ModuleNotFoundError) -> StackproofError | None:

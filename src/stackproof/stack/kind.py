@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import Any, Self
 
+import pytest_kind
 import yaml
 
 from stackproof.errors import StackproofError
@@ -47,8 +48,8 @@ def cluster_name() -> str:
     return os.environ.get("KIND_CLUSTER") or DEFAULT_NAME
 
 
-class KindCluster:
-    """A cluster made by the kind that tools/ pins, with its files in build/kind.
+class KindCluster(pytest_kind.KindCluster):  # type: ignore[misc]
+    """pytest-kind's cluster, made by the kind that tools/ pins, with its files in build/kind.
 
     Args:
         checkout: Whose pins count, and where the kubeconfig goes.
@@ -56,12 +57,17 @@ class KindCluster:
     """
 
     def __init__(self, checkout: Checkout, name: str) -> None:
+        # Not the base class's own: that makes a folder in the working directory.
         self.name = name
         self.path = checkout.root / "build" / "kind" / name
         self.kubeconfig_path = self.path / "kubeconfig"
         self.kind_path = programs.find("kind", checkout)
         node = Versions.load(checkout).kubernetes.kind_node
         self.image = os.environ.get("KIND_NODE_IMAGE") or node
+
+    def ensure_kubectl(self) -> None:
+        """Refuse: the API is asked directly."""
+        raise NotImplementedError("kubectl is not needed")
 
     @property
     def _which(self) -> tuple[str, str]:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+import requests
 
 from stackproof.backends import poll
 from stackproof.errors import ExitCode
@@ -56,6 +59,10 @@ def test_what_is_printed_can_be_typed() -> None:
                 return bool(seen) or None, said
 
             poll(look, _VISIBLE_S, ask)
+            _, url = shlex.split(ask)[-2:]
+            credential = ("enterprise-a", password.strip().partition("=")[2])
+            assert requests.get(url, auth=credential, timeout=10).ok
+            assert requests.get(url, auth=("soev", credential[1]), timeout=10).status_code == 401
         running.send_signal(signal.SIGINT)
         assert running.wait(30) == ExitCode.GOOD
 
