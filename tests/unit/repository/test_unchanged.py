@@ -100,7 +100,7 @@ def test_what_it_opens_beside_its_inputs_is_an_error(
 
 
 def _run(repository: Path, mode: str = "answer") -> str:
-    options = ["-q", f"--unchanged={mode}", "-p", "no:cacheprovider"]
+    options = ["-q", f"--unchanged={mode}", "-p", "no:cacheprovider", "-p", "no:pytest-kind"]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *options],
         cwd=repository,
