@@ -46,6 +46,7 @@ _DEPRECATED = {
 }
 _FAILURE_POLICIES = frozenset({"Fail", "Ignore"})
 _EXACT_VERSION = re.compile(r"v?\d+\.\d+\.\d+([-+][0-9A-Za-z.-]+)?")
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _MARKER = re.compile(r'^(?P<at>[^#]*?):.*#\s*\{"\$imagepolicy":\s*"(?P<ns>[^:"]+):(?P<name>[^:"]+)')
 #: What a commit message template may name: the controller's TemplateData, v1.
 _TEMPLATE_FIELDS = frozenset({"AutomationObject", "Changed", "Values"})
@@ -643,8 +644,10 @@ def pinned(subject: Subject) -> Iterator[str]:
     for applied in subject.tree.applied:
         if applied.manifest.kind in WORKLOAD_KINDS:
             for container in containers(applied.manifest):
-                name, _, tag = container["image"].partition("@")[0].rpartition(":")
-                if not name or "/" in tag or not re.search(r"\d", tag):
+                plain, _, digest = container["image"].partition("@")
+                name, _, tag = plain.rpartition(":")
+                is_tagged = name and "/" not in tag and re.search(r"\d", tag)
+                if not is_tagged and not _DIGEST.fullmatch(digest):
                     yield f"{at(applied)}: image {container['image']} is not pinned"
 
 

@@ -268,10 +268,10 @@ def build(checkout: Checkout, cluster: str = "production") -> Tree:
         UsageError: There is no such cluster.
     """
     root = checkout.flux / "clusters" / cluster
-    if not root.is_dir():
-        there = sorted(path.name for path in (checkout.flux / "clusters").glob("*/"))
+    there = sorted(path.name for path in (checkout.flux / "clusters").glob("*/"))
+    if cluster not in there:  # nor is "" or ".", which are folders
         raise UsageError(
-            "there is no such cluster",
+            f"there is no cluster {cluster!r}",
             where=checkout.show(root),
             todo=f"There is: {', '.join(there) or 'none'}.",
         )
@@ -466,11 +466,13 @@ def _variables(tree: Tree, kustomization: Mapping[str, Any]) -> _Variables:
             names = [_keys_of_secret(one) for one in makers]
             given |= {key: f"secret-{key}" for keys in names for key in keys or ()}
             is_open = is_open or None in names
-        elif not source.get("optional"):
-            problems.append(
-                f"Kustomization/{metadata.get('name')}: substituteFrom names {kind}/{name}, "
-                f"which no earlier step makes in {namespace}"
-            )
+        else:
+            is_open = True
+            if not source.get("optional"):
+                problems.append(
+                    f"Kustomization/{metadata.get('name')}: substituteFrom names {kind}/{name}, "
+                    f"which no earlier step makes in {namespace}"
+                )
     return _Variables(given, tuple(problems), is_open)
 
 

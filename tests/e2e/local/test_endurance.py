@@ -46,6 +46,8 @@ LIMITS: Mapping[str, Mapping[str, float]] = {
 QUEUE, ATTRIBUTES = 64 * 2**20, 200
 #: An exporter of OpenTelemetry sends so many records at once here.
 TOGETHER = 30
+#: As in test_resilience.py.
+TEMPO_LOSS_S = 1.5
 #: How long it may take after the last was sent until all is there.
 PATIENCE_S = 180.0
 
@@ -84,7 +86,7 @@ OUTAGES = (
     Outage(Signal.LOGS, "loki", 2_200, 300, 60, 95),
     Outage(Signal.LOGS, "loki", 2_200, 300, 95, 120),
     Outage(Signal.TRACES, "tempo", 10_000, 60, 60, 90),
-    Outage(Signal.METRICS, "mimir", 0, 300, 60, 90),
+    Outage(Signal.METRICS, "mimir", 1_500, 100, 60, 90),
 )
 
 
@@ -108,13 +110,21 @@ def test_what_an_outage_leaves_behind_arrives(
         sending(running, client, others) as sources,
         sender(running, VICTIM, EntryPoint.ALLOY_GRPC, client) as opened,
     ):
-        taken, refused = _through(outage, running, opened, run)
+        taken, refused, killed = _through(outage, running, opened, run)
         last = time.monotonic()
         # What comes later is not stuck behind it.
         number = max(taken) + 1
-        opened.send(outage.signal, numbered(outage.signal, VICTIM, run, number))
-        taken.add(number)
-    _are_there(running, client, outage.signal, VICTIM, run, taken, last)
+        one = numbered(outage.signal, VICTIM, _piece(outage, run, number), number)
+        opened.send(outage.signal, one)
+        taken[number] = time.monotonic()
+    if outage.backend == "tempo":
+        for acknowledged in (taken, *(source.taken[Signal.TRACES] for source in sources.values())):
+            _forget(acknowledged, killed)
+    pieces: dict[str, set[int]] = {}
+    for number in taken:
+        pieces.setdefault(_piece(outage, run, number), set()).add(number)
+    for piece, numbers in pieces.items():
+        _are_there(running, client, outage.signal, VICTIM, piece, numbers, last)
     took = time.monotonic() - last
     for source in sources.values():
         for signal in Signal:
@@ -125,16 +135,34 @@ def test_what_an_outage_leaves_behind_arrives(
         record_property(name, value)
     print(f"{outage}: {len(taken)} acknowledged, {refused} refused, all there after {took:.0f} s")
     # It was as much as it should be: nothing is proven by what was never sent.
-    assert len(taken) + refused >= 0.9 * outage.per_s * outage.whole_s
+    assert len(taken) + refused > 0.8 * outage.per_s * outage.whole_s
     assert (refused > 0) == outage.fills_the_queue
 
 
-def _through(outage: Outage, stack: LocalStack, opened: Sender, run: str) -> tuple[set[int], int]:
-    """Send through an outage; return which numbers were acknowledged, and how many were not."""
-    taken: set[int] = set()
+def _forget(taken: dict[int, float], killed: float) -> None:
+    """Take away what a killed Tempo may lose: it had it in memory only (docs/resilience.md)."""
+    for number in [one for one, at in taken.items() if killed - TEMPO_LOSS_S < at < killed + 0.1]:
+        del taken[number]
+
+
+def _piece(outage: Outage, run: str, number: int) -> str:
+    """Return the run that a number belongs to: Tempo is asked for five hundred spans at a time."""
+    return f"{number // 500:04x}{run[4:]}" if outage.signal is Signal.TRACES else run
+
+
+def _through(
+    outage: Outage, stack: LocalStack, opened: Sender, run: str
+) -> tuple[dict[int, float], int, float]:
+    """Send through an outage.
+
+    Returns:
+        Which numbers were acknowledged and when; how many were not; when the backend was killed.
+    """
+    taken: dict[int, float] = {}
     refused = number = 0
-    began = time.monotonic()
+    began, began_ns = time.monotonic(), time.time_ns()
     away: bool | None = None
+    left = 0.0
     while (now := time.monotonic() - began) < outage.whole_s:
         if away is None and now > min(10, outage.whole_s - outage.away_s):
             stack.process(outage.backend).signal(signals.SIGKILL)
@@ -147,10 +175,17 @@ def _through(outage: Outage, stack: LocalStack, opened: Sender, run: str) -> tup
             continue
         numbers = range(number + 1, number + 1 + TOGETHER)
         number += TOGETHER
-        at = time.time_ns()
+        # Each has a moment of its own: a series has one sample in each millisecond.
         message, *more = (
-            numbered(outage.signal, VICTIM, run, one, at + place * 10**6, outage.size)
-            for place, one in enumerate(numbers)
+            numbered(
+                outage.signal,
+                VICTIM,
+                _piece(outage, run, one),
+                one,
+                began_ns + one * 10**9 // outage.per_s,
+                outage.size,
+            )
+            for one in numbers
         )
         for other in more:
             message.MergeFrom(other)
@@ -159,10 +194,10 @@ def _through(outage: Outage, stack: LocalStack, opened: Sender, run: str) -> tup
         except ExportError:
             refused += TOGETHER
         else:
-            taken.update(numbers)
+            taken |= dict.fromkeys(numbers, time.monotonic())
     if away:
         stack.restart(outage.backend)
-    return taken, refused
+    return taken, refused, began + left
 
 
 def _are_there(

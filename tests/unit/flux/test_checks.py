@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from stackproof.errors import UsageError
 from stackproof.flux.checks import FLUX as CHECKS
 from stackproof.flux.checks import Subject, problems
 from stackproof.flux.delivered import differing
@@ -142,6 +143,9 @@ def _write_into_a_tenants_file(copy: Checkout, text: str) -> None:
     path.write_text(path.read_text(encoding="utf-8") + text, encoding="utf-8")
 
 
+LGTM = "flux/observability/helmrelease.yaml"
+RELEASE = "  releaseName: lgtm\n"
+RENDERED = RELEASE + "  postRenderers: [{kustomize: {%s}}]\n"
 #: A file, what becomes what in it (from nothing: a new file), and what `flux check` says of it.
 INPUTS = [
     ("flux/clusters/production/observability.yaml", "retryInterval: 1m", "retryInterval: 30s", ()),
@@ -223,6 +227,37 @@ INPUTS = [
         "  namePrefix: x-\n  prune: true",
         ("observability: Flux renders no release lgtm",),
     ),
+    (
+        LGTM,
+        RELEASE,
+        RENDERED % "images: [{name: caddy, newTag: latest}]",
+        ("is not pinned",),
+    ),
+    # By its digest it is pinned; it is not what was tested all the same.
+    (
+        LGTM,
+        RELEASE,
+        RENDERED % f"images: [{{name: caddy, newTag: '', digest: 'sha256:{'0' * 64}'}}]",
+        ("Flux applies another Deployment/gateway",),
+    ),
+    (
+        LGTM,
+        RELEASE,
+        RENDERED
+        % "patches: [{target: {kind: NetworkPolicy, name: mimir}, patch: '%s'}]"
+        % "- {op: replace, path: /spec/ingress, value: [{}]}",
+        ("Flux applies another NetworkPolicy/mimir",),
+    ),
+    # As Flux finds it: a path that leaves the repository begins there again.
+    (LGTM, "./charts/lgtm", "/charts/lgtm", ()),
+    (LGTM, "./charts/lgtm", "../../charts/./lgtm/", ()),
+    (
+        LGTM,
+        "./charts/lgtm",
+        "charts/lgtm/Chart.yaml",
+        ("no chart charts/lgtm/Chart",),
+    ),
+    (LGTM, "./charts/lgtm", "charts", ("there is no chart charts in",)),
 ]
 
 
@@ -240,8 +275,17 @@ def test_inputs_seen_elsewhere(
         found = list(differing(subject.tree, Deployment.load(copy)))
     if not messages:
         assert found == []
+    if any("no chart" in message for message in messages):
+        assert len(found) == 1, "what does not render is told alone"
     for message in messages:
         assert any(message in one for one in found), found
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "nope", "production/flux-system"])
+def test_a_cluster_that_is_not_there(checkout: Checkout, name: str) -> None:
+    """Nor is an empty one, as of a variable that is not set."""
+    with pytest.raises(UsageError, match=r"no cluster .* There is: production"):
+        Subject.load(checkout, name)
 
 
 def test_every_check_has_a_twin() -> None:

@@ -156,12 +156,20 @@ def test_a_check_that_fails_already_notices_nothing(
     assert judged.verdict is Fate.SURVIVED
 
 
+@pytest.mark.parametrize(
+    ("version", "kind"),
+    [
+        ("monitoring.coreos.com/v1", "ServiceMonitor"),
+        ("autoscaling.k8s.io/v1", "VerticalPodAutoscaler"),
+        ("snapshot.storage.k8s.io/v1", "VolumeSnapshotClass"),
+    ],
+)
 def test_a_kind_without_a_schema_keeps_no_other_from_being_looked_at(
-    chart: Path, tmp_path: Path
+    version: str, kind: str, chart: Path, tmp_path: Path
 ) -> None:
-    """As a ServiceMonitor in the charts of others, whose pods a mutant then broke in silence."""
-    monitor = TEMPLATE.replace("apiVersion: v1", "apiVersion: monitoring.coreos.com/v1")
-    monitor = monitor.replace("kind: Service", "kind: ServiceMonitor")
+    """In the charts of others, whose pods a mutant then broke in silence."""
+    monitor = TEMPLATE.replace("apiVersion: v1", f"apiVersion: {version}")
+    monitor = monitor.replace("kind: Service", f"kind: {kind}")
     (chart / "templates" / "b.yaml").write_text(monitor)
     judge, judged = _judged(chart, tmp_path, "rename-key", "protocol: TCP")
     assert "schema-valid" not in judge.deaf

@@ -1,0 +1,78 @@
+"""What a tenant may send at once is taken, whole and in one stream; more is refused, and said so.
+
+Pushed to the gateway as promtail and others do: an Alloy makes small batches of it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+
+import pytest
+
+from stackproof.backends import Client
+from stackproof.flux.deployment import Deployment
+from stackproof.otlp import senders
+from stackproof.repo.checkout import Checkout
+from stackproof.repo.tenants import load_registry
+from stackproof.stack.local import LocalStack
+
+pytestmark = pytest.mark.xdist_group("bursts")
+
+PLAIN, LARGE, *_ = load_registry(Checkout.find()).names
+#: Of the one the default's burst, which is soon there again; of the other much.
+LIMITS: Mapping[str, Mapping[str, Mapping[str, float]]] = {
+    PLAIN: {"logs": {"megabytesPerSecond": 4, "megabytesBurst": 8}},
+    LARGE: {"logs": {"megabytesPerSecond": 50, "megabytesBurst": 100}},
+}
+BURST = 8 * 2**20
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[LocalStack]:
+    deployment = Deployment.load(Checkout.find())
+    tenants = tuple(replace(one, limits=LIMITS.get(one.name, {})) for one in deployment.registry)
+    registry = replace(deployment.registry, tenants=tenants)
+    with LocalStack(replace(deployment, registry=registry)) as stack:
+        yield stack
+
+
+def _push(stack: LocalStack, client: Client, tenant: str, count: int, size: int) -> tuple[int, str]:
+    """Push lines of one stream in one request; return what the gateway answers."""
+    now = time.time_ns()
+    lines = [[str(now + number), f"{number} ".ljust(size, "x")] for number in range(count)]
+    answer = client.pool.request(
+        "POST",
+        f"{stack.gateway_url}/loki/api/v1/push",
+        json={"streams": [{"stream": {"service_name": "burst"}, "values": lines}]},
+        headers=senders.basic_auth(stack.reader(tenant).auth),
+        retries=False,
+        timeout=60,
+    )
+    return answer.status, answer.data.decode(errors="replace")
+
+
+@pytest.mark.parametrize("count", [4_000, 4_080, 8_000])
+def test_up_to_the_burst_one_push_is_taken(count: int, running: LocalStack, client: Client) -> None:
+    """Of the default's 8 MiB, beyond the 4 MB that gRPC takes by itself."""
+    ends = time.monotonic() + 60  # the bytes of the push before are given back at 4 MB/s
+    while (answer := _push(running, client, PLAIN, count, 1_000))[0] == 429:
+        assert time.monotonic() < ends, answer
+        time.sleep(1)
+    assert answer[0] == 204, answer
+
+
+@pytest.mark.parametrize("size", [1_000, 100_000])
+def test_above_the_burst_it_is_refused_as_too_much(
+    size: int, running: LocalStack, client: Client
+) -> None:
+    status, said = _push(running, client, PLAIN, BURST // size + 1, size)
+    assert 400 <= status < 500, (status, said)
+    assert "rate limit" in said
+
+
+def test_one_stream_takes_what_the_tenant_may_send(running: LocalStack, client: Client) -> None:
+    """A stream's own limit, 15 MB by default, would end it after five."""
+    answers = [_push(running, client, LARGE, 30, 100_000) for _ in range(25)]
+    assert {status for status, _ in answers} == {204}, answers[-1]
