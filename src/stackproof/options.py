@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -59,6 +59,27 @@ def chart(text: str) -> Path:
     return folder
 
 
+def add_names(parser: argparse.ArgumentParser, what: str) -> None:
+    """Add names to choose by, and --list, which shows those that there are."""
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"{what} (default: all)")
+    parser.add_argument(
+        "--list", action="store_true", help="only list the names, each with what it is"
+    )
+
+
+def only_listed(args: argparse.Namespace, what: str, known: Mapping[str, str]) -> bool:
+    """Refuse names that nothing has; with --list print those that there are.
+
+    Returns:
+        Whether that was all there is to do.
+    """
+    check_names(what, args.names, known)
+    for name, about in known.items() if args.list else ():
+        if not args.names or name in args.names:
+            print(f"{name:40} {about}")
+    return bool(args.list)
+
+
 def check_names(
     what: str, given: Iterable[str], known: Collection[str], where: str | None = None
 ) -> None:
@@ -79,7 +100,7 @@ def check_names(
     near = [m for name in unknown for m in difflib.get_close_matches(name, known, 2, 0.6)]
     if near:
         todo = f"Did you mean {' or '.join(dict.fromkeys(near))}?"
-    elif len(known) <= _FEW:
+    elif where or len(known) <= _FEW:
         todo = f"There are: {', '.join(known) or 'none'}."
     else:
         todo = f"There are {len(known)}: --list shows them."

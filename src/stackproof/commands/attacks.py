@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import argparse
 
-from stackproof.options import check_names
+from stackproof.options import add_names, only_listed
 from stackproof.repo.checkout import Checkout
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the names."""
-    parser.add_argument("names", nargs="*", metavar="NAME", help="an attack (default: all)")
+    """Add the names and --list."""
+    add_names(parser, "an attack")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -24,7 +24,8 @@ def run(args: argparse.Namespace) -> int:
     from stackproof.stack import providers
 
     checkout = Checkout.find()
-    check_names("attack", args.names, [attack.name for attack in attacks.ATTACKS])
+    if only_listed(args, "attack", {attack.name: attack.does for attack in attacks.ATTACKS}):
+        return 0
     console = terminal.console()
     of = report.Provenance.of(checkout)
     providers.prepare("local", console)

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import argparse
 
-from stackproof.options import check_names
+from stackproof.options import add_names, only_listed
 from stackproof.repo.checkout import Checkout
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the names."""
-    parser.add_argument("names", nargs="*", metavar="NAME", help="a benchmark (default: all)")
+    """Add the names, --list and --record."""
+    add_names(parser, "a benchmark")
     parser.add_argument(
         "--record", action="store_true", help="add the figures to docs/bench-history.jsonl"
     )
@@ -26,7 +26,9 @@ def run(args: argparse.Namespace) -> int:
     from stackproof.stack import providers
 
     checkout = Checkout.find()
-    check_names("benchmark", args.names, bench.BENCHMARKS)
+    about = {name: (each.__doc__ or "").splitlines()[0] for name, each in bench.BENCHMARKS.items()}
+    if only_listed(args, "benchmark", about):
+        return 0
     console = terminal.console()
     providers.prepare("local", console)
     console.print(bench.about(), style="dim")
@@ -35,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
         # What the machine is like belongs to every figure.
         if args.names and name not in {*args.names, "machine"}:
             continue
-        with console.status(f"{name}: {(measure.__doc__ or '').splitlines()[0]}"):
+        with console.status(f"{name}: {about[name]}"):
             figures = measure(checkout)
         bench.write(figures, folder)
         for figure, value in figures.items():

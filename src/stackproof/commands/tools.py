@@ -26,7 +26,7 @@ def run(args: argparse.Namespace) -> int:
     from stackproof.toolchain import openwebui, programs
 
     checkout = Checkout.find()
-    check_names("program", args.names, (*programs.names(checkout), openwebui.NAME))
+    check_names("program", args.names, (*programs.names(checkout), openwebui.NAME), "tools")
     pins = Versions.load(checkout)
     reasons = []
     rows = [("PROGRAM", "VERSION", "FOUND", "PATH")]

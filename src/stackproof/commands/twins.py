@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import argparse
 
-from stackproof.options import check_names
+from stackproof.options import add_names, only_listed
 from stackproof.repo.checkout import Checkout
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the names and --docs."""
-    parser.add_argument("names", nargs="*", metavar="NAME", help="a twin (default: all)")
+    """Add the names, --list and --docs."""
+    add_names(parser, "a twin")
     parser.add_argument(
         "--docs", action="store_true", help="only write docs/twins.md from the registry"
     )
@@ -30,7 +30,8 @@ def run(args: argparse.Namespace) -> int:
         page = checkout.root / "docs" / "twins.md"
         page.write_text(twins.markdown([*twins.TWINS, *twins.CLUSTER]), encoding="utf-8")
         return 0
-    check_names("twin", args.names, [twin.name for twin in twins.TWINS])
+    if only_listed(args, "twin", {twin.name: twin.fault for twin in twins.TWINS}):
+        return 0
     console = terminal.console()
     of = report.Provenance.of(checkout)
     providers.prepare("local", console)

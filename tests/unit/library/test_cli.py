@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from stackproof import cli
+from stackproof.attacks import ATTACKS
+from stackproof.bench import BENCHMARKS
 from stackproof.commands import tenants
 from stackproof.errors import ExitCode, StackproofError, UsageError
 from stackproof.options import check_names
@@ -46,7 +48,7 @@ MISTAKES = {
     "flux diff typo": "git has no revision 'typo'",
     "flux diff HEAD --fail-on typo": "is not some of refused, data-loss, or none",
     "flux diff HEAD --fail-on none,refused": "is not some of refused, data-loss, or none",
-    "flux --cluster typo check": "there is no such cluster",
+    "flux --cluster typo check": "there is no cluster 'typo'",
     "migrate values values.yaml --namespace nobodys": "no tenant has the namespace nobodys",
 }
 
@@ -156,3 +158,20 @@ def test_unknown_names_are_told_with_those_that_there_are(known: list[str]) -> N
 def test_without_a_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert _run("tenants") == ExitCode.UNAVAILABLE
+
+
+@pytest.mark.parametrize(
+    ("words", "lines"),
+    [
+        ("twins --list everybody-is-soev", 1),
+        ("attacks --list", len(ATTACKS)),
+        ("bench --list", len(BENCHMARKS)),
+    ],
+)
+def test_what_there_is_to_choose_from_is_listed(
+    words: str, lines: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _run(words) == ExitCode.GOOD
+    said = capsys.readouterr().out.splitlines()
+    assert len(said) == lines
+    assert all(re.match(r"[a-z0-9-]+ +\S", line) for line in said)
