@@ -36,6 +36,7 @@ from .tree import (
     key_of,
     marks_of,
     release_label,
+    schemas,
 )
 
 _SECRET = r"passw(?:or)?d|token|secret.?key|api.?key|private.?key|credential"
@@ -73,6 +74,7 @@ class ObjectDiff:
         by: Who applies it: a step, or a HelmRelease.
         lines: A unified diff of its YAML, without its header.
         refused: The fields that Kubernetes refuses to change.
+        invalid: Why Kubernetes does not take it at all, as it is now.
     """
 
     key: Key
@@ -80,6 +82,7 @@ class ObjectDiff:
     by: str
     lines: tuple[str, ...]
     refused: tuple[str, ...] = ()
+    invalid: tuple[str, ...] = ()
 
     @property
     def title(self) -> str:
@@ -117,16 +120,31 @@ def diff(before: Tree, after: Tree) -> tuple[ObjectDiff, ...]:
 def lost(before: Tree, after: Tree) -> tuple[str, ...]:
     """Return the data that going from one tree to another takes away, and versions it skips.
 
-    Nothing is said of what the later tree cannot build.
+    Nothing is said of what the later tree cannot build, or Kubernetes does not take, nor of what
+    was as it is now.
     """
     applied, new = _objects(before), {key: m for key, (m, _) in _objects(after).items()}
     old = {
         key: m for key, (m, by) in applied.items() if key in new or not _unknown(by, before, after)
     }
+    misshapen = {key for tree in (old, new) for key, m in tree.items() if not _is_sound(m)}
+    for key in misshapen:
+        old.pop(key, None)
+        new.pop(key, None)
+    found = (
+        loss
+        for loss in losses.losses(old, new)
+        if loss.harm is not losses.Harm.UNGUARDED or losses.is_kept(old[loss.key])
+    )
     jumps = (jump for change in steps.images(old, new) for jump in steps.jumps(*change))
     moved = losses.moved_secrets(old, new)
     anew = _made_anew(before, after)
-    return (*anew, *map(str, losses.losses(old, new)), *moved, *dict.fromkeys(jumps))
+    return (*anew, *map(str, found), *moved, *dict.fromkeys(jumps))
+
+
+def _is_sound(manifest: Manifest) -> bool:
+    """Tell whether an object has the shape that its kind says."""
+    return schemas().knows(manifest) and not _invalid(manifest)
 
 
 #: Kinds that take data along when they are deleted.
@@ -316,9 +334,19 @@ def _entry(
     release = applied.release
     # What Flux has installed, Helm 4 has: by server-side apply.
     server_side = release is None or server_side_apply(release.manifest) != DISABLED
-    stays = change is Change.CHANGED
-    fields = refused(before, after, server_side=server_side) if before and after and stays else ()
-    return ObjectDiff(key, change, _by(applied), tuple(list(lines)[2:]), fields)
+    shown, by = tuple(list(lines)[2:]), _by(applied)
+    if after and (invalid := _invalid(after)):
+        return ObjectDiff(key, change, by, shown, invalid=invalid)
+    if change is not Change.CHANGED or not before or not after or _invalid(before):
+        return ObjectDiff(key, change, by, shown)
+    return ObjectDiff(key, change, by, shown, refused(before, after, server_side=server_side))
+
+
+def _invalid(manifest: Manifest) -> tuple[str, ...]:
+    """Return why Kubernetes does not take an object; of a kind without a schema, nobody knows."""
+    if manifest.kind == "CustomResourceDefinition" or schemas().foreign(manifest):
+        return ()
+    return tuple(f"{one.path}: {one.reason}" for one in schemas().check(manifest))
 
 
 def _lines(manifest: Manifest | None) -> list[str]:
@@ -352,8 +380,10 @@ def masked(manifest: Manifest) -> dict[str, Any]:
     data: dict[str, Any] = thaw(manifest.content)
     if manifest.kind == "Secret" and not group_of(manifest):
         for part in ("data", "stringData"):
-            if data.get(part):
+            if isinstance(data.get(part), dict):
                 data[part] = {key: _mask(value) for key, value in data[part].items()}
+            elif data.get(part):
+                data[part] = _mask(data[part])
     return {key: _hide(value) for key, value in data.items()}
 
 
@@ -443,8 +473,10 @@ def warnings(entries: tuple[ObjectDiff, ...]) -> tuple[str, ...]:
     return tuple(
         f"{entry.title}: Kubernetes refuses to change {', '.join(entry.refused)}. "
         f"Merged as it is, the upgrade fails; {_BY_HAND.get(entry.key[1], _MADE_ANEW)}"
-        for entry in entries
         if entry.refused
+        else f"{entry.title}: Kubernetes refuses it: {entry.invalid[0]}"
+        for entry in entries
+        if entry.refused or entry.invalid
     )
 
 

@@ -102,8 +102,8 @@ def _left_behind(before: Manifest, after: Manifest) -> Iterator[str]:
 
 
 def _spec(manifest: Manifest) -> Part:
-    spec: Part = manifest.get("spec") or {}
-    return spec
+    spec: Any = manifest.get("spec")
+    return spec if isinstance(spec, Mapping) else {}  # of an operator's kind, it may be anything
 
 
 def _outside(free: frozenset[str], kind: str, was: Part, wanted: Part) -> Iterator[str]:

@@ -348,7 +348,7 @@ def _folder(checkout: Checkout, manifest: Manifest) -> Path:
 
 
 def _usable(manifest: Manifest) -> bool:
-    return not _is_followed(manifest) or (_schemas().knows(manifest) and not _refused(manifest))
+    return not _is_followed(manifest) or (schemas().knows(manifest) and not _refused(manifest))
 
 
 def _refused(manifest: Manifest) -> list[str]:
@@ -358,16 +358,17 @@ def _refused(manifest: Manifest) -> list[str]:
     operator's kinds, an older version is only not understood.
     """
     own = group_of(manifest).endswith(_FLUX_GROUPS)
-    if not _is_followed(manifest) or not (own or _schemas().knows(manifest)):
+    if not _is_followed(manifest) or not (own or schemas().knows(manifest)):
         return []
-    return [str(problem) for problem in _schemas().check(manifest)]
+    return [str(problem) for problem in schemas().check(manifest)]
 
 
 def _is_followed(manifest: Manifest) -> bool:
     return group_of(manifest).endswith(_FOLLOWED.get(manifest.kind, " "))
 
 
-def _schemas() -> schema.Schemas:
+def schemas() -> schema.Schemas:
+    """Return what Kubernetes, Flux and the operators here take."""
     return schema.schemas(renderer.newest_kubernetes(), Checkout.own().root / "schemas")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import re
 import shutil
 import subprocess
@@ -313,6 +314,66 @@ def test_what_the_earlier_step_waits_for_is_handed_over(repository: Checkout) ->
     assert diff.Change.REPLACED not in changes
 
 
+#: Objects that Kubernetes does not take, or of a kind that anything can be; what is told of each.
+ODD = [
+    ("apps/v1", "Deployment", "spec: 7", "Kubernetes refuses it"),
+    ("apps/v1", "StatefulSet", "spec: {template: none, volumeClaimTemplates: 7}", "refuses it"),
+    ("v1", "PersistentVolumeClaim", "spec: {resources: [1]}", "refuses it"),
+    ("v1", "Secret", "data: text", "refuses it"),
+    ("v1", "ConfigMap", "data: {a: {b: c}}", "refuses it"),
+    ("external-secrets.io/v1beta1", "ExternalSecret", "spec: {data: [7]}", None),
+    ("example.test/v1", "Deployment", "spec: text", None),
+    ("monitoring.coreos.com/v1", "PodMonitor", "spec: [a]", None),
+]
+
+
+@pytest.mark.parametrize(("version", "kind", "odd", "told"), ODD)
+def test_odd_objects(
+    repository: Checkout, version: str, kind: str, odd: str, told: str | None
+) -> None:
+    """Put there, changed into and out of, and taken away: an answer each time."""
+    path = repository.flux / "infrastructure" / "odd.yaml"
+    base = f"apiVersion: {version}\nkind: {kind}\nmetadata: {{name: odd, namespace: reloader}}\n"
+    kustomization = path.parent / "kustomization.yaml"
+    text = kustomization.read_text()
+    kustomization.write_text(text.replace("resources:\n", "resources:\n  - odd.yaml\n"))
+    texts = [base, base + odd + "\n", base + odd + " \nextra: {}\n"]
+    trees = []
+    for text in texts:
+        path.write_text(text)
+        trees.append(build(repository))
+    for was, now in itertools.permutations(trees, 2):
+        entries = diff.diff(was, now)
+        diff.lost(was, now)
+        said = diff.as_markdown(entries, "before", diff.failures(was, now, "before"))
+        if now is trees[1] and told and not now.failures:
+            assert told in said
+        if not told:
+            assert "refuses it" not in said
+
+
+def test_what_was_unguarded_before_is_no_loss_of_a_change(repository: Checkout) -> None:
+    """A claim without a policy, as other people have; one that loses it is told."""
+    path = repository.flux / "infrastructure" / "claim.yaml"
+    claim = """\
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: {name: data, namespace: reloader%s}
+spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}
+"""
+    kustomization = path.parent / "kustomization.yaml"
+    text = kustomization.read_text()
+    kustomization.write_text(text.replace("resources:\n", "resources:\n  - claim.yaml\n"))
+    path.write_text(claim % "")
+    plain = build(repository)
+    path.write_text(claim % ", annotations: {helm.sh/resource-policy: keep}")
+    kept = build(repository)
+    assert diff.lost(plain, plain) == ()
+    assert diff.lost(plain, kept) == ()
+    (loss,) = diff.lost(kept, plain)
+    assert "PersistentVolumeClaim/data in reloader: unguarded" in loss
+
+
 @pytest.mark.parametrize("link", ["/etc/hostname", "../../outside", "link.yaml", "nowhere"])
 def test_links_in_git_are_no_obstacle(repository: Checkout, link: str) -> None:
     (repository.flux / "link.yaml").symlink_to(link)
@@ -359,6 +420,8 @@ def test_markdown_is_cut(repository: Checkout) -> None:
     [
         {"apiVersion": "v1", "kind": "Secret", "data": {"anything": "HIDDEN"}},
         {"apiVersion": "v1", "kind": "Secret", "stringData": {"user": "HIDDEN"}},
+        {"apiVersion": "v1", "kind": "Secret", "data": "HIDDEN"},
+        {"apiVersion": "v1", "kind": "Secret", "stringData": ["HIDDEN"]},
         {"kind": "HelmRelease", "spec": {"values": {"secrets": {"gatewayPassword": "HIDDEN"}}}},
         {"kind": "HelmRelease", "spec": {"values": {"openaiApiKey": "HIDDEN"}}},
         {"kind": "Deployment", "spec": [{"env": {"API_TOKEN": "HIDDEN"}}]},
