@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -54,6 +55,18 @@ class _Kind:
     namespaced: bool
 
 
+def _refuse_missing(kubeconfig: Path | None) -> None:
+    """Say where a kubeconfig was looked for: the client calls a missing one invalid."""
+    usual = os.environ.get("KUBECONFIG") or "~/.kube/config"
+    looked = [str(kubeconfig)] if kubeconfig else usual.split(os.pathsep)
+    if not any(Path(each).expanduser().is_file() for each in looked if each):
+        raise StackproofError(
+            "there is no kubeconfig",
+            where=", ".join(looked),
+            todo="Name another: --kubeconfig FILE, or the variable KUBECONFIG.",
+        )
+
+
 class Kube:
     """One context of a kubeconfig.
 
@@ -86,6 +99,7 @@ class Kube:
                 )
                 client = api.ApiClient(configuration)
             else:
+                _refuse_missing(kubeconfig)
                 client = config.new_client_from_config(  # type: ignore[no-untyped-call]
                     config_file=str(kubeconfig) if kubeconfig else None, context=context
                 )

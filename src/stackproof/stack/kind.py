@@ -24,7 +24,7 @@ from stackproof.kube.client import Kube
 from stackproof.repo.checkout import Checkout
 from stackproof.repo.versions import Versions
 from stackproof.toolchain import programs
-from stackproof.toolchain.images import ImageChoice, Images
+from stackproof.toolchain.images import ImageChoice, Images, connect
 
 from .cluster import ClusterStack, Collector
 from .gitops import Flux
@@ -80,6 +80,7 @@ class KindCluster(pytest_kind.KindCluster):  # type: ignore[misc]
 
     def exists(self) -> bool:
         """Tell whether there is a cluster of this name."""
+        connect().close()  # whose words are plainer than kind's where no Docker answers
         return self.name in self.kind("get", "clusters").split()
 
     def make(self) -> None:

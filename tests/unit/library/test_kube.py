@@ -84,8 +84,6 @@ def kubeconfig(tmp_path: Path) -> Path:
 def test_a_context_that_is_not_there_is_an_error(kubeconfig: Path) -> None:
     with pytest.raises(StackproofError, match="cluster elsewhere: cannot be used"):
         Kube("elsewhere", kubeconfig)
-    with pytest.raises(StackproofError, match="cannot be used"):
-        Kube("here", kubeconfig.parent / "nothing")
 
 
 def test_the_token_of_the_kubeconfig_is_sent(kubeconfig: Path) -> None:
@@ -107,3 +105,13 @@ def test_a_wait_ends_with_what_was_seen_last(kubeconfig: Path) -> None:
         kube.until(
             refused, within_s=0, what="it is there", retry=lambda e: e.status == 403, seen=str
         )
+
+
+def test_a_kubeconfig_that_is_not_there_is_said_to_be_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(StackproofError, match=f"{tmp_path}/none: there is no kubeconfig"):
+        Kube(kubeconfig=tmp_path / "none")
+    monkeypatch.setenv("KUBECONFIG", f"{tmp_path}/a:{tmp_path}/b")
+    with pytest.raises(StackproofError, match=f"{tmp_path}/a, {tmp_path}/b: there is no"):
+        Kube("any")
