@@ -23,6 +23,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache, cached_property
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -33,6 +34,8 @@ _KEPT_S = 7 * 86_400
 #: Where the modules of a name lie.
 _ROOTS = {"stackproof": "src/stackproof", "tests": "tests"}
 _UNCHANGED = "unchanged"
+#: So many calls lie between who wants a file and its opening: pathlib, io.
+_NEAR = 6
 _COMPILED = re.compile(r"__pycache__/([^/.]+)\.[^/]*$")
 
 
@@ -250,7 +253,9 @@ class _Worker:
         return frozenset(self._inputs.of(file))
 
     def _opens(self, event: str, args: tuple[object, ...]) -> None:
-        if event == "open" and self._opened is not None and isinstance(args[0], str | Path):
+        if event != "open" or self._opened is None or not isinstance(args[0], str | Path):
+            return
+        if not _by_hypothesis():
             self._opened.add(os.path.abspath(args[0]))  # noqa: PTH100 - links stay as they are
 
     @pytest.hookimpl(tryfirst=True)
@@ -290,6 +295,18 @@ class _Worker:
         root = f"{self._root}/"
         inside = (path.removeprefix(root) for path in opened if path.startswith(root))
         return {_COMPILED.sub(r"\1.py", path) for path in inside} & self._inputs.files.keys()
+
+
+def _by_hypothesis() -> bool:
+    """Tell whether Hypothesis opens it: it takes examples from the constants of loaded modules."""
+    frame: FrameType | None = sys._getframe(2)
+    for _ in range(_NEAR):
+        if frame is None:
+            break
+        if frame.f_globals.get("__name__") == "hypothesis.internal.constants_ast":
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _answered(item: pytest.Item) -> pytest.TestReport:
