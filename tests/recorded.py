@@ -8,9 +8,9 @@ from functools import cache
 
 from stackproof.backends import PROVABLE
 from stackproof.backends.base import Request
-from stackproof.isolation import EntryPoint, Proof, pairs
+from stackproof.isolation import Proof, pairs
 from stackproof.isolation.verdict import Finding, Observation, Observations, Violation, judge
-from stackproof.model import Signal
+from stackproof.model import EntryPoint, Signal
 from stackproof.repo.versions import RunningProgram
 from stackproof.report import Provenance
 

@@ -40,6 +40,18 @@ BACKEND_OF: Mapping[Signal, Backend] = {
 }
 
 
+class EntryPoint(StrEnum):
+    """Where something goes in."""
+
+    ALLOY_GRPC = "alloy-grpc"
+    ALLOY_HTTP = "alloy-http"
+    GATEWAY = "gateway"
+    BACKEND = "backend"
+    """Past the gateway: only an attacker who is in the cluster."""
+    TARGETS = "targets"
+    """Where each tenant's own target says."""
+
+
 @dataclass(frozen=True, slots=True)
 class Read:
     """Where a backend's API is: behind the gateway, or at its own Service.

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from stackproof import isolation
 from stackproof.backends import ESSENTIAL, PROVABLE, ReadApi
 from stackproof.errors import StackproofError
-from stackproof.model import Signal
+from stackproof.model import EntryPoint, Signal
 from stackproof.options import check_names
 from stackproof.otlp import senders, synthetic
 from stackproof.otlp.synthetic import Emission
@@ -34,7 +34,7 @@ def prove(
     signals: Sequence[Signal] = tuple(Signal),
     apis: Sequence[ReadApi] = PROVABLE,
     deadline_s: float = 30.0,
-    entry_point: isolation.EntryPoint = isolation.EntryPoint.ALLOY_GRPC,
+    entry_point: EntryPoint | None = None,
     pins: Versions | None = None,
 ) -> isolation.Proof:
     """Prove the isolation of a running stack, with a progress bar where there is a terminal."""

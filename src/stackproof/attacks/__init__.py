@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .alloy import ALLOY
 from .arena import Arena
-from .base import Attack, AttackOutcome, AttackRun, EntryPoint, Expect, Target, run
+from .base import Attack, AttackOutcome, AttackRun, Expect, Target, run
 from .conduct import CONDUCT
 from .direct import DIRECT
 from .identity import IDENTITY
@@ -18,7 +18,6 @@ __all__ = [
     "Attack",
     "AttackOutcome",
     "AttackRun",
-    "EntryPoint",
     "Expect",
     "Target",
     "run",

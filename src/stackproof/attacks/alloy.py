@@ -7,11 +7,11 @@ from dataclasses import replace
 
 from stackproof.backends import PROVABLE
 from stackproof.isolation import question
-from stackproof.model import TENANT_HEADER, Signal
+from stackproof.model import TENANT_HEADER, EntryPoint, Signal
 from stackproof.otlp import senders, synthetic
 from stackproof.otlp.synthetic import Emission
 
-from .base import LOOKED_FOR, Attack, AttackRun, EntryPoint, Expect, Target, basic
+from .base import LOOKED_FOR, Attack, AttackRun, Expect, Target, basic
 from .wire import Grpc, WireRequest, http1
 
 _ALL = tuple(Signal)

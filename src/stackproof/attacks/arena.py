@@ -7,9 +7,10 @@ from typing import Self
 
 from stackproof.backends import Client
 from stackproof.flux.deployment import Deployment
+from stackproof.model import EntryPoint
 from stackproof.stack.local import LocalStack
 
-from .base import Attack, AttackOutcome, EntryPoint, Target, run
+from .base import Attack, AttackOutcome, Target, run
 
 
 class Arena:

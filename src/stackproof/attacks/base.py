@@ -28,7 +28,7 @@ from stackproof.backends import PROVABLE, Client, ReadApi, poll
 from stackproof.backends.facts import Fact
 from stackproof.errors import StackproofError
 from stackproof.isolation import Marks, question
-from stackproof.model import Access, Backend, Signal
+from stackproof.model import Access, Backend, EntryPoint, Signal
 from stackproof.otlp import senders, synthetic
 from stackproof.otlp.senders import ExportError
 from stackproof.otlp.synthetic import Emission
@@ -57,15 +57,6 @@ _TAKEN: Mapping[Backend, re.Pattern[str]] = {
     ),
 }
 _VISIBLE_S = 20.0
-
-
-class EntryPoint(StrEnum):
-    """Where the attacker knocks."""
-
-    ALLOY_GRPC = "alloy-grpc"
-    ALLOY_HTTP = "alloy-http"
-    GATEWAY = "gateway"
-    BACKEND = "backend"
 
 
 class Expect(StrEnum):

@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterable, Iterator
 from stackproof.backends import PROVABLE
 from stackproof.backends.facts import TEMPO_CHECKS_TENANTS, Fact
 from stackproof.errors import StackproofError
-from stackproof.model import TENANT_HEADER, Access, Backend, Signal
+from stackproof.model import TENANT_HEADER, Access, Backend, EntryPoint, Signal
 from stackproof.stack.local import LocalStack
 
-from .base import LOOKED_FOR, Attack, AttackRun, EntryPoint, Expect, address
+from .base import LOOKED_FOR, Attack, AttackRun, Expect, address
 from .wire import Address, WireRequest, http1
 
 _ALL = tuple(Signal)

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Sequence
 from stackproof import isolation
 from stackproof.backends import ESSENTIAL, Client
 from stackproof.flux.deployment import Deployment
-from stackproof.isolation import EntryPoint, question, sender
-from stackproof.model import TENANT_HEADER, Access, Backend, Signal
+from stackproof.isolation import question
+from stackproof.model import TENANT_HEADER, Access, Backend, EntryPoint, Signal
 from stackproof.otlp import synthetic
 from stackproof.repo.checkout import Checkout
 from stackproof.stack.local import LocalStack
@@ -92,7 +92,7 @@ def gateway(checkout: Checkout) -> Figures:
         isolation.prove(running, [tenant], apis=ESSENTIAL, entry_point=EntryPoint.GATEWAY)
         api = next(api for api in ESSENTIAL if api.backend is Backend.MIMIR)
         emission = synthetic.new_emission(tenant, synthetic.new_run())
-        with sender(running, tenant, EntryPoint.GATEWAY, client) as out:
+        with running.sender(tenant, EntryPoint.GATEWAY, client) as out:
             out.send(Signal.METRICS, synthetic.make(emission, Signal.METRICS))
         took: dict[str, list[float]] = {name: [] for name in ways}
         process = running.process("gateway")

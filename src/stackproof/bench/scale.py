@@ -11,8 +11,9 @@ from stackproof import isolation
 from stackproof.backends import ESSENTIAL
 from stackproof.errors import StackproofError
 from stackproof.flux.deployment import Deployment
-from stackproof.isolation import EntryPoint, Proof
+from stackproof.isolation import Proof
 from stackproof.isolation.verdict import Verdict
+from stackproof.model import EntryPoint
 from stackproof.repo.checkout import Checkout
 from stackproof.stack.local import LocalStack
 from stackproof.stack.process import peak_bytes

@@ -26,9 +26,9 @@ from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from stackproof.backends import PROVABLE, Client
-from stackproof.isolation import EntryPoint, Marks, observe, question, sender
+from stackproof.isolation import Marks, observe, question
 from stackproof.isolation.scheduler import Schedule
-from stackproof.model import Signal
+from stackproof.model import EntryPoint, Signal
 from stackproof.otlp import app_metrics, senders, synthetic
 from stackproof.otlp.senders import ExportError
 from stackproof.stack.base import Stack
@@ -227,7 +227,7 @@ class _Load:
             # What falls behind for longer than an interval skips one, as exporters do.
             carried += self.mix.chats_per_s * every_s
             chats, carried = int(carried), carried % 1
-            with sender(self.stack, tenant, EntryPoint.GATEWAY, self.client) as exporter:
+            with self.stack.sender(tenant, EntryPoint.GATEWAY, self.client) as exporter:
                 for signal in signals:
                     self._send(exporter, tenant, signal, chats, every_s)
             with self._lock:
@@ -309,7 +309,7 @@ def flooding(stack: Stack, client: Client, tenant: str, *, threads: int = 4) -> 
     def flood() -> None:
         # The same samples again and again would be no work: only metrics are made anew.
         batches = {s: Batch(make(tenant, s, 50, EXPORT_S, 50)[0]) for s in Signal}
-        with sender(stack, tenant, EntryPoint.GATEWAY, client) as exporter:
+        with stack.sender(tenant, EntryPoint.GATEWAY, client) as exporter:
             while not ended.is_set():
                 for signal in Signal:
                     message = batches[signal]
@@ -352,7 +352,7 @@ def probe(
 
     def work(tenant: str) -> None:
         access = stack.reader(tenant)
-        with sender(stack, tenant, EntryPoint.GATEWAY, client) as exporter:
+        with stack.sender(tenant, EntryPoint.GATEWAY, client) as exporter:
             while time.monotonic() < ends:
                 emission = synthetic.new_emission(tenant, synthetic.new_run())
                 marks = Marks({tenant: emission})

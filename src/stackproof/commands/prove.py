@@ -103,9 +103,8 @@ def run(args: argparse.Namespace) -> int:
     """Start the stack, prove, show and write the report; the exit code is the verdict's."""
     from stackproof import report, terminal
     from stackproof.backends import ESSENTIAL, PROVABLE
-    from stackproof.isolation import EntryPoint
+    from stackproof.model import EntryPoint
     from stackproof.repo.versions import Versions
-    from stackproof.stack.remote import RemoteStack
 
     many = bool(args.synthetic)
     apis = terminal.read_apis(args.apis) if args.apis else ESSENTIAL if many else PROVABLE
@@ -131,9 +130,7 @@ def run(args: argparse.Namespace) -> int:
             apis=apis,
             deadline_s=args.deadline,
             pins=None if args.targets else Versions.load(Checkout.find()),
-            entry_point=EntryPoint.GATEWAY
-            if many or isinstance(stack, RemoteStack)
-            else EntryPoint.ALLOY_GRPC,
+            entry_point=EntryPoint.GATEWAY if many else None,
         )
         decided = time.monotonic()
         report.show(proof, console)

@@ -1,12 +1,11 @@
 """The proof: a control for every claim of absence, the verdict on what was seen, and delivery."""
 
-from .proof import EntryPoint, Progress, Proof
+from .proof import Progress, Proof
 from .refusals import intruders
-from .run import pairs, prove, sender, subjects
+from .run import pairs, prove, subjects
 from .tokens import Marks, observe, question
 
 __all__ = [
-    "EntryPoint",
     "Marks",
     "Progress",
     "Proof",
@@ -15,6 +14,5 @@ __all__ = [
     "pairs",
     "prove",
     "question",
-    "sender",
     "subjects",
 ]

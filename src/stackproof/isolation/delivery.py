@@ -32,8 +32,7 @@ from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from stackproof.backends import PROVABLE, Client
 from stackproof.backends.base import Request
 from stackproof.errors import StackproofError
-from stackproof.isolation import EntryPoint, sender
-from stackproof.model import Access, Backend, Signal
+from stackproof.model import Access, Backend, EntryPoint, Signal
 from stackproof.otlp import senders, synthetic
 from stackproof.otlp.senders import ExportError
 from stackproof.stack.base import Stack
@@ -152,7 +151,7 @@ def sending(
     with ExitStack() as open_doors:
         threads = []
         for tenant, source in sources.items():
-            opened = open_doors.enter_context(sender(stack, tenant, entry_point, client))
+            opened = open_doors.enter_context(stack.sender(tenant, entry_point, client))
             threads.append(threading.Thread(target=source.send, args=(opened,)))
         for thread in threads:
             thread.start()

@@ -5,23 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from enum import StrEnum
 
-from stackproof.model import Signal
+from stackproof.model import EntryPoint, Signal
 from stackproof.otlp.synthetic import Emission
 from stackproof.repo.versions import RunningProgram
 
 from .verdict import ApiResult, Finding, Matrix, Observations, Verdict, Violation
-
-
-class EntryPoint(StrEnum):
-    """Where the telemetry goes in."""
-
-    ALLOY_GRPC = "alloy-grpc"
-    ALLOY_HTTP = "alloy-http"
-    GATEWAY = "gateway"
-    TARGETS = "targets"
-    """Where each tenant's own target says."""
 
 
 @dataclass(frozen=True, slots=True)

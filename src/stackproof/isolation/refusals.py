@@ -8,7 +8,6 @@ from dataclasses import replace
 
 from stackproof.backends.base import Answer, ReadApi
 from stackproof.model import Access, Tls
-from stackproof.stack.targets import TargetsStack
 
 from .observer import CHECKED_TENANTS, Observer
 from .scheduler import Task
@@ -52,8 +51,8 @@ def tasks(observer: Observer, apis: Sequence[ReadApi], api: ReadApi) -> Iterator
     take turns, so that each reader tries each of them on some API.
     """
     tenants = observer.tenants
-    if observer.stack.gateway_url is None and not isinstance(observer.stack, TargetsStack):
-        observer.note("refusals: not checked, the deployment has no gateway")
+    if observer.stack.unguarded:
+        observer.note(f"refusals: not checked, {observer.stack.unguarded}")
         return
     if len(tenants) > CHECKED_TENANTS:
         observer.note(f"refusals: checked for the first {CHECKED_TENANTS} tenants only")
@@ -78,7 +77,8 @@ def _attempt(
             detail = answer.error or f"HTTP {answer.status}"
             observer.found(Finding(f"refused: {name}", about, True, detail))
             return
-        if name in {_EVERYWHERE, _LIST} and _ignored(answer, api, tenant, owners):
+        ignorable = observer.stack.may_ignore_headers and name in {_EVERYWHERE, _LIST}
+        if ignorable and _ignored(answer, api, tenant, owners):
             observer.found(Finding(f"refused: {name}", about, True, "the header has no effect"))
             return
         detail = f"shows {', '.join(owners)}" if owners else answer.describe()

@@ -19,20 +19,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from stackproof.backends import PROVABLE, grafana
+from stackproof.backends import PROVABLE
 from stackproof.backends.base import Client, ReadApi
-from stackproof.errors import StackproofError, UsageError
-from stackproof.model import BACKEND_OF, Backend, Signal
+from stackproof.errors import UsageError
+from stackproof.model import BACKEND_OF, Backend, EntryPoint, Signal
 from stackproof.options import check_names
 from stackproof.otlp import senders, synthetic
 from stackproof.otlp.senders import ExportError
 from stackproof.repo.versions import Versions
 from stackproof.stack.base import Stack
-from stackproof.stack.targets import TargetsStack
 
 from . import data_sources, fallback_tenants, programs, refusals
 from .observer import Observer
-from .proof import EntryPoint, Progress, Proof
+from .proof import Progress, Proof
 from .scheduler import Schedule, Task
 from .tokens import Window, observe, window
 from .verdict import (
@@ -71,7 +70,7 @@ def prove(
     signals: Sequence[Signal] = tuple(Signal),
     apis: Sequence[ReadApi] = PROVABLE,
     deadline_s: float = 30.0,
-    entry_point: EntryPoint = EntryPoint.ALLOY_GRPC,
+    entry_point: EntryPoint | None = None,
     on_progress: Callable[[Progress], None] | None = None,
     pins: Versions | None = None,
 ) -> Proof:
@@ -82,13 +81,12 @@ def prove(
     deployment is in the proof; a StackproofError is raised only for what could not be tried at all.
     """
     chosen = subjects(tenants, stack.tenants)
-    rows = tuple(api for api in apis if api.signal in signals and not api.excluded)
     absent: dict[str, list[str]] = {}
-    if isinstance(stack, TargetsStack):
-        entry_point = EntryPoint.TARGETS
-        for api in rows:
+    for api in apis:
+        if api.signal in signals and not api.excluded:
             absent.setdefault(stack.not_compared(api), []).append(api.id)
-        rows = tuple(api for api in rows if api.id in absent.get("", ()))
+    asked = absent.pop("", [])
+    rows = tuple(api for api in apis if api.id in asked)
     # What nobody would read back is not sent: nothing could be said of it.
     wanted = tuple(signal for signal in Signal if signal in {api.signal for api in rows})
     if not rows:
@@ -98,9 +96,9 @@ def prove(
     with Client(connections=_WORKERS) as client:
         observer = Observer(stack, chosen, wanted, client, deadline_s)
         for reason, left_out in absent.items():
-            if reason:
-                observer.note(f"not compared: {', '.join(left_out)}: {reason}")
-        return _Run(observer, wanted, rows, entry_point, on_progress, pins).prove()
+            observer.note(f"not compared: {', '.join(left_out)}: {reason}")
+        entered = entry_point or stack.entry_points[0]
+        return _Run(observer, wanted, rows, entered, on_progress, pins).prove()
 
 
 def subjects(tenants: Sequence[str] | None, deployed: Sequence[str]) -> tuple[str, ...]:
@@ -118,26 +116,6 @@ def subjects(tenants: Sequence[str] | None, deployed: Sequence[str]) -> tuple[st
             todo=f"Name two or more. Deployed are: {', '.join(deployed) or 'none'}.",
         )
     return chosen
-
-
-def sender(stack: Stack, tenant: str, entry_point: EntryPoint, client: Client) -> senders.Sender:
-    """Return what sends this tenant's telemetry; HTTP shares the client's pool."""
-    if isinstance(stack, TargetsStack):
-        return stack.sender(tenant, client)
-    if entry_point is EntryPoint.ALLOY_GRPC:
-        return senders.GrpcSender(stack.otlp_grpc(tenant))
-    if entry_point is EntryPoint.ALLOY_HTTP:
-        return senders.HttpSender(stack.otlp_http(tenant), pool=client.pool)
-    if stack.gateway_url is None:
-        raise StackproofError(
-            "the deployment has no gateway to send through",
-            where=f"stack {stack.name}",
-            todo="send through the tenants' Alloys",
-        )
-    access = stack.reader(tenant)
-    return senders.HttpSender(
-        f"{stack.gateway_url}/otlp", auth=access.auth, headers=access.headers, pool=client.pool
-    )
 
 
 def pairs(tenants: Sequence[str]) -> frozenset[tuple[str, str]]:
@@ -181,9 +159,7 @@ class _Run:
         # Only what shows names of labels needs a label whose name is a token.
         self.labels = any((api.backend, api.shows) == (Backend.LOKI, "label name") for api in apis)
         comparable = data_sources.checkable(observer)
-        self.sources = grafana.sources(self.stack.data_sources()) if comparable else ()
-        if comparable and isinstance(self.stack, TargetsStack):
-            self.sources = self.stack.views()
+        self.sources = self.stack.views() if comparable else ()
         self.controls: dict[tuple[str, str], Observation] = {}
         self.absences: dict[tuple[str, str, str], Observation] = {}
         self.leaks: list[Observation] = []
@@ -302,7 +278,7 @@ class _Run:
             if not ends:  # its turn has come
                 ends = time.monotonic() + min(_RESEND_S, self.observer.deadline_s)
                 self.emissions[tenant] = replace(emission, sent_ns=time.time_ns())
-            with sender(self.stack, tenant, self.entry_point, self.observer.client) as exporter:
+            with self.stack.sender(tenant, self.entry_point, self.observer.client) as exporter:
                 waiting[:] = [
                     each for each in waiting if not self._sent(exporter, tenant, each, ends)
                 ]

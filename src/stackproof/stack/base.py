@@ -9,7 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol, Self
 
-from stackproof.model import Access, Backend
+from stackproof.backends import Client, ReadApi, grafana
+from stackproof.backends.grafana import DataSource
+from stackproof.errors import StackproofError
+from stackproof.model import Access, Backend, EntryPoint
+from stackproof.otlp import senders
 
 
 class Stack(Protocol):
@@ -36,6 +40,18 @@ class Stack(Protocol):
         """Whether all data is thrown away afterwards, so that destructive tests may run."""
 
     @property
+    def entry_points(self) -> tuple[EntryPoint, ...]:
+        """Where telemetry can be sent; a proof sends to the first unless it is told another."""
+
+    @property
+    def unguarded(self) -> str:
+        """Why nobody is asked who it is, so that nothing can be refused; empty where all are."""
+
+    @property
+    def may_ignore_headers(self) -> bool:
+        """Whether a header that names another tenant may be without effect, instead of refused."""
+
+    @property
     def gateway_url(self) -> str | None:
         """Base URL of the gateway (no trailing slash), or None in a deployment without one."""
 
@@ -44,6 +60,16 @@ class Stack(Protocol):
 
     def otlp_http(self, tenant: str) -> str:
         """Base URL for OTLP over HTTP at the tenant's Alloy; ``/v1/<signal>`` is appended to it."""
+
+    def sender(self, tenant: str, entry_point: EntryPoint, client: Client) -> senders.Sender:
+        """Return what sends this tenant's telemetry; HTTP shares the client's pool.
+
+        Raises:
+            StackproofError: The deployment has no such entry point.
+        """
+
+    def not_compared(self, api: ReadApi) -> str:
+        """Return why a read API cannot be asked here, or an empty string."""
 
     def reader(self, tenant: str) -> Access:
         """How this tenant reads its own telemetry."""
@@ -62,6 +88,9 @@ class Stack(Protocol):
         them: variables expanded, hosts reachable from here.
         """
 
+    def views(self) -> Sequence[DataSource]:
+        """What shows several tenants at once: Grafana's data sources, an administrator."""
+
     def health(self) -> Sequence[str]:
         """One description for each component that is dead or unhealthy ("loki: exited with
         signal 9"); empty when all is well. Cheap: it is asked several times a second.
@@ -79,3 +108,46 @@ class Stack(Protocol):
     def __enter__(self) -> Self: ...
 
     def __exit__(self, *_: object) -> None: ...
+
+
+class FromCharts:
+    """What all deployments of this repository's charts have in common."""
+
+    entry_points: tuple[EntryPoint, ...] = (
+        EntryPoint.ALLOY_GRPC,
+        EntryPoint.ALLOY_HTTP,
+        EntryPoint.GATEWAY,
+    )
+    #: The gateway refuses them, so that a mistake is noticed by whoever makes it.
+    may_ignore_headers = False
+
+    @property
+    def unguarded(self: Stack) -> str:
+        """See :attr:`Stack.unguarded`."""
+        return "" if self.gateway_url else "the deployment has no gateway"
+
+    def sender(self: Stack, tenant: str, entry_point: EntryPoint, client: Client) -> senders.Sender:
+        """See :meth:`Stack.sender`."""
+        match entry_point:
+            case EntryPoint.ALLOY_GRPC:
+                return senders.GrpcSender(self.otlp_grpc(tenant))
+            case EntryPoint.ALLOY_HTTP:
+                return senders.HttpSender(self.otlp_http(tenant), pool=client.pool)
+        if self.gateway_url is None:
+            raise StackproofError(
+                "the deployment has no gateway to send through",
+                where=f"stack {self.name}",
+                todo="send through the tenants' Alloys",
+            )
+        access = self.reader(tenant)
+        return senders.HttpSender(
+            f"{self.gateway_url}/otlp", auth=access.auth, headers=access.headers, pool=client.pool
+        )
+
+    def not_compared(self, api: ReadApi) -> str:  # noqa: ARG002
+        """Return an empty string: the backends have all read APIs."""
+        return ""
+
+    def views(self: Stack) -> Sequence[DataSource]:
+        """Return Grafana's data sources."""
+        return grafana.sources(self.data_sources())

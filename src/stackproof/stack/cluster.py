@@ -20,6 +20,7 @@ from stackproof.model import READS, TENANT_HEADER, Access, Backend
 from stackproof.repo.versions import image_version
 
 from . import provisioning
+from .base import FromCharts
 from .forward import Forward
 
 #: The labels that our charts give; see the templates' selectorLabels.
@@ -73,7 +74,7 @@ class Addresses:
     gateway_url: str | None = None
 
 
-class ClusterStack:
+class ClusterStack(FromCharts):
     """A `Stack` in an existing cluster. Entering it finds the deployment.
 
     Args:

@@ -25,6 +25,7 @@ from stackproof.repo.tenants import OBSERVABILITY_NAMESPACE
 from stackproof.toolchain import programs
 
 from . import provisioning
+from .base import FromCharts
 from .pod import LOOPBACK, Pod, ServicePort, pods, service_ports
 from .ports import PortLeases
 from .process import Process, Program
@@ -57,7 +58,7 @@ _GRACE_SECONDS = 30.0
 _ATTEMPTS = 3
 
 
-class LocalStack:
+class LocalStack(FromCharts):
     """A `Stack` of local processes. Enter it in the main thread; leaving it ends everything.
 
     Args:

@@ -15,7 +15,9 @@ import urllib3
 
 from stackproof.backends import Client
 from stackproof.errors import StackproofError, UsageError
-from stackproof.model import READS, TENANT_HEADER, Access, Backend
+from stackproof.model import READS, TENANT_HEADER, Access, Backend, EntryPoint
+
+from .base import FromCharts
 
 _PREFLIGHT_S = 5.0
 _PREFIX = "STACKPROOF_PASSWORD_"
@@ -42,7 +44,7 @@ def preflight(url: str, pool: urllib3.PoolManager) -> None:
         ) from error
 
 
-class RemoteStack:
+class RemoteStack(FromCharts):
     """A `Stack` behind a gateway's URL.
 
     Args:
@@ -56,6 +58,7 @@ class RemoteStack:
 
     provider = "cluster"
     disposable = False
+    entry_points = (EntryPoint.GATEWAY,)
 
     def __init__(
         self,

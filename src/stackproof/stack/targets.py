@@ -21,7 +21,7 @@ from google.protobuf.message import Message
 from stackproof.backends import PROVABLE, Client, ReadApi
 from stackproof.backends.grafana import DataSource
 from stackproof.errors import StackproofError
-from stackproof.model import BACKEND_OF, TENANT_HEADER, Access, Backend, Signal, Tls
+from stackproof.model import BACKEND_OF, TENANT_HEADER, Access, Backend, EntryPoint, Signal, Tls
 from stackproof.otlp import senders
 from stackproof.otlp.pushes import LokiPushSender, RemoteWriteSender
 from stackproof.repo.document import Document, Place
@@ -214,6 +214,10 @@ class TargetsStack:
 
     provider = "targets"
     disposable = False
+    entry_points = (EntryPoint.TARGETS,)
+    #: What does not ask who it is, is found to be so.
+    unguarded = ""
+    may_ignore_headers = True
     gateway_url: str | None = None
     versions: Mapping[str, str] = {}
 
@@ -265,7 +269,12 @@ class TargetsStack:
         """Names of the read APIs that are not asked."""
         return tuple(api.id for api in PROVABLE if self.not_compared(api))
 
-    def sender(self, tenant: str, client: Client) -> senders.Sender:
+    def sender(
+        self,
+        tenant: str,
+        entry_point: EntryPoint,  # noqa: ARG002
+        client: Client,
+    ) -> senders.Sender:
         """Return what sends a tenant's telemetry, in every way that it has."""
         return _Sender(self._by_name[tenant], client)
 

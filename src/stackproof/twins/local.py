@@ -67,6 +67,14 @@ LOCAL: tuple[Twin, ...] = (
         ],
     ),
     Twin(
+        name="gateway-drops-a-foreign-header",
+        fault="a header that names another tenant has no effect, and who sent it is not told",
+        layer=Layer.LOCAL,
+        caught_by="isolation",
+        reason=r"another tenant's header was answered with HTTP 200 instead of 401 or 403",
+        edits=[Edit(_GATEWAY, 'error @foreign "X-Scope-OrgID names another tenant" 403', "")],
+    ),
+    Twin(
         name="alloy-is-always-soev",
         fault="every tenant's Alloy sends as soev, and no gateway asks for a password",
         layer=Layer.LOCAL,

@@ -12,7 +12,8 @@ from collections.abc import Iterator
 import pytest
 from tests.e2e.local.groups import in_halves
 
-from stackproof.attacks import ATTACKS, Arena, Attack, EntryPoint
+from stackproof.attacks import ATTACKS, Arena, Attack
+from stackproof.model import EntryPoint
 from stackproof.repo.checkout import Checkout
 from stackproof.twins import Edit, Layer, Twin
 

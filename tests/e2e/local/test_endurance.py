@@ -17,9 +17,8 @@ import pytest
 from stackproof.backends import Client
 from stackproof.errors import StackproofError
 from stackproof.flux.deployment import Deployment
-from stackproof.isolation import EntryPoint, sender
 from stackproof.isolation.delivery import arrived, numbered, sending
-from stackproof.model import Signal
+from stackproof.model import EntryPoint, Signal
 from stackproof.otlp import synthetic
 from stackproof.otlp.senders import ExportError, Sender
 from stackproof.repo.checkout import Checkout
@@ -108,7 +107,7 @@ def test_what_an_outage_leaves_behind_arrives(
     others = [tenant for tenant in TENANTS if tenant != VICTIM]
     with (
         sending(running, client, others) as sources,
-        sender(running, VICTIM, EntryPoint.ALLOY_GRPC, client) as opened,
+        running.sender(VICTIM, EntryPoint.ALLOY_GRPC, client) as opened,
     ):
         taken, refused, killed = _through(outage, running, opened, run)
         last = time.monotonic()

@@ -28,9 +28,9 @@ from urllib3.exceptions import ReadTimeoutError
 from stackproof.backends import Client, poll
 from stackproof.errors import StackproofError
 from stackproof.flux.deployment import Deployment
-from stackproof.isolation import EntryPoint, delivery, sender
+from stackproof.isolation import delivery
 from stackproof.isolation.delivery import Source, arrived, numbered, sending
-from stackproof.model import Backend, Signal
+from stackproof.model import Backend, EntryPoint, Signal
 from stackproof.otlp import senders, synthetic
 from stackproof.otlp.senders import ExportError
 from stackproof.repo.checkout import Checkout
@@ -183,7 +183,7 @@ def test_much_is_queued_and_all_of_it_arrives(running: LocalStack, client: Clien
     others = [tenant for tenant in TENANTS if tenant != VICTIM]
     with sending(running, client, others) as sources:
         _kill(running, *BACKENDS)
-        with sender(running, VICTIM, EntryPoint.ALLOY_GRPC, client) as opened:
+        with running.sender(VICTIM, EntryPoint.ALLOY_GRPC, client) as opened:
             for _ in range(UNDER_WAY):
                 for signal in Signal:
                     give(signal, 1, 0)
@@ -237,7 +237,7 @@ def test_a_line_that_is_too_long_is_cut(running: LocalStack, client: Client) -> 
     access = running.reader(VICTIM)
     for entry_point in (EntryPoint.ALLOY_GRPC, EntryPoint.GATEWAY):
         run = synthetic.new_run()
-        with sender(running, VICTIM, entry_point, client) as opened:
+        with running.sender(VICTIM, entry_point, client) as opened:
             opened.send(Signal.LOGS, numbered(Signal.LOGS, VICTIM, run, 1, size=1_000_000))
 
         def look(run: str = run) -> tuple[list[int] | None, str]:
@@ -286,7 +286,7 @@ def test_what_alloy_acknowledges_and_drops(
     message: Any = ones[0]
     message.MergeFrom(spoil(ones[1]))
     message.MergeFrom(ones[2])
-    with sender(running, VICTIM, EntryPoint.ALLOY_GRPC, client) as opened:
+    with running.sender(VICTIM, EntryPoint.ALLOY_GRPC, client) as opened:
         opened.send(signal, message)
         opened.send(signal, ones[3])
     _are_there(running, client, signal, run, {(VICTIM, number): 1 for number in kept})
@@ -296,7 +296,7 @@ def test_what_alloy_acknowledges_and_drops(
 def test_deltas_become_sums(running: LocalStack, client: Client) -> None:
     """Mimir refuses delta temporality: Alloy adds it up."""
     run = synthetic.new_run()
-    with sender(running, VICTIM, EntryPoint.ALLOY_GRPC, client) as opened:
+    with running.sender(VICTIM, EntryPoint.ALLOY_GRPC, client) as opened:
         for value in (2, 3):
             opened.send(Signal.METRICS, _delta(run, value))
             time.sleep(0.01)
@@ -474,7 +474,7 @@ def test_an_attribute_of_ten_mebibytes_harms_nothing_else(
         time.sleep(0.5)
         for signal in Signal:
             message = _with_attribute(numbered(signal, VICTIM, run, 1), signal, 10 * 2**20)
-            with sender(running, VICTIM, entry_point, client) as opened:
+            with running.sender(VICTIM, entry_point, client) as opened:
                 if signal in reasons:
                     with pytest.raises(ExportError, match=reasons[signal]):
                         opened.send(signal, message)
@@ -497,7 +497,7 @@ def test_alloy_refuses_more_than_sixteen_mebibytes(
     for signal in Signal:
         message = _with_attribute(numbered(signal, VICTIM, run, 1), signal, 16 * 2**20)
         with (
-            sender(running, VICTIM, entry_point, client) as opened,
+            running.sender(VICTIM, entry_point, client) as opened,
             pytest.raises(ExportError, match=r"larger than max|too large"),
         ):
             opened.send(signal, message)
@@ -523,7 +523,7 @@ def test_a_clock_that_is_off(
     signal: Signal, offset_s: int, reason: str | None, running: LocalStack, client: Client
 ) -> None:
     run, now = synthetic.new_run(), time.time_ns()
-    with sender(running, VICTIM, EntryPoint.GATEWAY, client) as opened:
+    with running.sender(VICTIM, EntryPoint.GATEWAY, client) as opened:
         opened.send(signal, numbered(signal, VICTIM, run, 1))
         other = numbered(signal, VICTIM, run, 2, now + offset_s * 10**9)
         if reason is None:
@@ -629,7 +629,7 @@ def test_a_flood_is_refused_and_the_others_lose_nothing(
     others = [tenant for tenant in TENANTS if tenant != VICTIM]
     with (
         sending(limited, client, others) as sources,
-        sender(limited, VICTIM, EntryPoint.GATEWAY, client) as opened,
+        limited.sender(VICTIM, EntryPoint.GATEWAY, client) as opened,
     ):
         for _ in range(times):
             flood = flooding()
@@ -645,7 +645,7 @@ def test_tempo_takes_more_live_traces_than_it_keeps(limited: LocalStack, client:
     time.sleep(3)  # the traces before are no longer live, and there are bytes to spend
     run, count = synthetic.new_run(), 60
     message = _together(Signal.TRACES, repeat(run), range(1, count + 1), 0)
-    with sender(limited, VICTIM, EntryPoint.GATEWAY, client) as opened:
+    with limited.sender(VICTIM, EntryPoint.GATEWAY, client) as opened:
         opened.send(Signal.TRACES, message)
     ends = time.monotonic() + PATIENCE_S
     kept = int(LIMITS["traces"]["liveTraces"])

@@ -7,8 +7,9 @@ import pytest
 from stackproof import isolation
 from stackproof.backends import ESSENTIAL
 from stackproof.flux.deployment import Deployment
-from stackproof.isolation import EntryPoint, Progress, Proof
+from stackproof.isolation import Progress, Proof
 from stackproof.isolation.verdict import Verdict, ViolationKind
+from stackproof.model import EntryPoint
 from stackproof.repo.checkout import Checkout
 from stackproof.stack.local import LocalStack
 from stackproof.twins import Edit, Layer, Twin

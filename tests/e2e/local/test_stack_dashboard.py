@@ -25,9 +25,8 @@ from stackproof.bench.workload import make
 from stackproof.checks import alerts, dashboards
 from stackproof.checks.dashboards import STACK_SOURCE, Query
 from stackproof.flux.deployment import Deployment
-from stackproof.isolation import EntryPoint, sender
 from stackproof.isolation.delivery import numbered
-from stackproof.model import STACK_TENANT, TENANT_HEADER, Backend, Signal
+from stackproof.model import STACK_TENANT, TENANT_HEADER, Backend, EntryPoint, Signal
 from stackproof.otlp import senders, synthetic
 from stackproof.otlp.senders import ExportError
 from stackproof.repo.checkout import Checkout
@@ -70,7 +69,7 @@ def monitored(client: Client) -> Iterator[LocalStack]:
 def _clean(stack: LocalStack, client: Client) -> None:
     """Send what is taken: telemetry of every tenant, the canary's verdict, half-full volumes."""
     for tenant in stack.tenants:
-        with sender(stack, tenant, EntryPoint.GATEWAY, client) as exporter:
+        with stack.sender(tenant, EntryPoint.GATEWAY, client) as exporter:
             for signal in Signal:
                 exporter.send(signal, make(tenant, signal, 5, 5.0, 1)[0])
     _verdict(stack, 1.0)
@@ -133,7 +132,7 @@ def _fires(stack: LocalStack, client: Client, uid: str, **labels: str) -> None:
 def _use(stack: LocalStack, client: Client) -> None:
     """Send what is taken, what is refused, and traces that are too large to be kept."""
     for tenant in stack.tenants:
-        with sender(stack, tenant, EntryPoint.GATEWAY, client) as exporter:
+        with stack.sender(tenant, EntryPoint.GATEWAY, client) as exporter:
             for signal in Signal:
                 exporter.send(signal, make(tenant, signal, 5, 5.0, 1)[0])
             for signal in (Signal.METRICS, Signal.LOGS):
@@ -339,7 +338,7 @@ def test_traces_that_cannot_be_written_are_an_alert(monitored: LocalStack, clien
     with small_disk(monitored, "tempo") as disk:
         collect(["ready", *log.read_text("utf-8").splitlines()[-5:]])
         assert found() == []
-        with full(disk), sender(monitored, tenant, EntryPoint.GATEWAY, client) as exporter:
+        with full(disk), monitored.sender(tenant, EntryPoint.GATEWAY, client) as exporter:
 
             def log_error() -> tuple[list[str] | None, str]:
                 emission = synthetic.new_emission(tenant, "uncut")

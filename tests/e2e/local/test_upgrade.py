@@ -14,8 +14,9 @@ import pytest
 
 from stackproof.backends import PROVABLE, Client, ReadApi, poll
 from stackproof.flux.deployment import Deployment
-from stackproof.isolation import EntryPoint, Marks, prove, question
+from stackproof.isolation import Marks, prove, question
 from stackproof.isolation.verdict import Verdict
+from stackproof.model import EntryPoint
 from stackproof.otlp import senders, synthetic
 from stackproof.otlp.senders import HttpSender
 from stackproof.otlp.synthetic import Emission

@@ -11,9 +11,9 @@ import pytest
 from stackproof import report
 from stackproof.backends import Client
 from stackproof.errors import StackproofError
-from stackproof.isolation import EntryPoint, prove
+from stackproof.isolation import prove
 from stackproof.isolation.verdict import Verdict
-from stackproof.model import Backend, Signal
+from stackproof.model import Backend, EntryPoint, Signal
 from stackproof.otlp import senders
 from stackproof.stack.base import Stack
 from stackproof.stack.remote import RemoteStack, variable
@@ -33,7 +33,7 @@ def _passwords(stack: Stack) -> dict[str, str]:
 def test_the_gateway_and_the_passwords_are_enough(stack: Stack, client: Client) -> None:
     assert stack.gateway_url
     remote = RemoteStack(stack.gateway_url, stack.tenants, _passwords(stack))
-    found = prove(remote, entry_point=EntryPoint.GATEWAY)
+    found = prove(remote)
     assert found.verdict is Verdict.ISOLATED, "\n".join(map(str, found.violations))
     # Nothing is known of it but what the backends say themselves.
     assert [(each.name, each.ran) for each in found.programs] == [

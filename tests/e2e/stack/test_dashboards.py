@@ -21,8 +21,7 @@ from stackproof.backends.base import Request
 from stackproof.checks import dashboards
 from stackproof.checks.dashboards import Dashboard, Query
 from stackproof.flux.deployment import Deployment
-from stackproof.isolation import EntryPoint, sender
-from stackproof.model import Backend, Signal
+from stackproof.model import Backend, EntryPoint, Signal
 from stackproof.otlp import app_metrics, senders, synthetic
 from stackproof.repo.checkout import Checkout
 from stackproof.repo.tenants import load_registry
@@ -56,7 +55,7 @@ def _busy(stack: Stack, client: Client, sources: Mapping[str, grafana.DataSource
     """Every tenant's application has been busy for five minutes, and something went wrong."""
     run = synthetic.new_run()
     for tenant in TENANTS:
-        with sender(stack, tenant, EntryPoint.ALLOY_GRPC, client) as exporter:
+        with stack.sender(tenant, EntryPoint.ALLOY_GRPC, client) as exporter:
             exporter.send(Signal.METRICS, app_metrics.busy(tenant))
             _requests(exporter, tenant, run)
 
@@ -68,7 +67,7 @@ def _busy(stack: Stack, client: Client, sources: Mapping[str, grafana.DataSource
     # What a counter held when it was first seen is no rate: only what comes after it.
     poll(look, PATIENCE_S, "span metrics")
     for tenant in TENANTS:
-        with sender(stack, tenant, EntryPoint.ALLOY_GRPC, client) as exporter:
+        with stack.sender(tenant, EntryPoint.ALLOY_GRPC, client) as exporter:
             _requests(exporter, tenant, run)
 
 

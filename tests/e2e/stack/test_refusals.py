@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from stackproof.backends import PROVABLE, Client, ReadApi, poll
-from stackproof.isolation import EntryPoint, Marks, Proof, intruders, question, sender
-from stackproof.model import TENANT_HEADER, Access, Signal
+from stackproof.isolation import Marks, Proof, intruders, question
+from stackproof.model import TENANT_HEADER, Access, EntryPoint, Signal
 from stackproof.otlp import senders, synthetic
 from stackproof.otlp.senders import ExportError, HttpSender
 from stackproof.repo.checkout import Checkout
@@ -61,7 +61,7 @@ def test_writing_is_refused_and_nothing_is_stored(
     with pytest.raises(ExportError, match=r"refused with HTTP (40[13]|503)"):
         exporter.send(signal, synthetic.make(refused, signal))
     # The control: the same telemetry in the same way, with the right credential.
-    with_right = sender(stack, tenant, EntryPoint.GATEWAY, client)
+    with_right = stack.sender(tenant, EntryPoint.GATEWAY, client)
     accepted = senders.emit(with_right, tenant, refused.run, signals=[signal])
     marks = Marks({tenant: accepted, "refused": refused})
     (api,) = (
@@ -114,7 +114,7 @@ def test_a_point_that_the_backend_drops_is_an_error_although_the_status_is_200(
         for point in getattr(metric, metric.WhichOneof("data")).data_points:
             point.time_unix_nano -= 6 * 3600 * 10**9
     with pytest.raises(ExportError, match=r"items of the metrics were rejected: .*[a-z]{3}"):
-        sender(stack, tenant, EntryPoint.GATEWAY, client).send(Signal.METRICS, request)
+        stack.sender(tenant, EntryPoint.GATEWAY, client).send(Signal.METRICS, request)
 
 
 def test_nobody_listens() -> None:
