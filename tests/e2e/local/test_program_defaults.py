@@ -21,7 +21,8 @@ _UNITS = {"": 1, "KB": 2**10, "MB": 2**20}
 
 
 @pytest.mark.parametrize(
-    ("program", "setting"), [pair for pair in DEFAULTS if pair[0] in _HELP], ids="-".join
+    ("program", "setting"),
+    [pytest.param(*pair, id="-".join(pair)) for pair in DEFAULTS if pair[0] in _HELP],
 )
 def test_a_default_is_what_the_program_says(program: str, setting: str) -> None:
     """Tempo and Alloy list none of theirs: test_resilience.py sends them more than they take."""
