@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .alloy import ALLOY
 from .arena import Arena
-from .base import Attack, AttackOutcome, AttackRun, Expect, Target, run
+from .base import Attack, AttackedStack, AttackOutcome, AttackRun, Expect, run
 from .conduct import CONDUCT
 from .direct import DIRECT
 from .identity import IDENTITY
@@ -18,7 +18,7 @@ __all__ = [
     "Attack",
     "AttackOutcome",
     "AttackRun",
+    "AttackedStack",
     "Expect",
-    "Target",
     "run",
 ]

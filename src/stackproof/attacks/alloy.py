@@ -11,7 +11,7 @@ from stackproof.model import TENANT_HEADER, EntryPoint, Signal
 from stackproof.otlp import senders, synthetic
 from stackproof.otlp.synthetic import Emission
 
-from .base import LOOKED_FOR, Attack, AttackRun, Expect, Target, basic
+from .base import LOOKED_FOR, Attack, AttackedStack, AttackRun, Expect, basic
 from .wire import Grpc, WireRequest, http1
 
 _ALL = tuple(Signal)
@@ -94,7 +94,7 @@ def _within_one_batch(attack_run: AttackRun) -> Iterable[str]:
     yield from _crossed(target, sent[attack_run.victim], attack_run.attacker)
 
 
-def _crossed(target: Target, emission: Emission, reader: str) -> Iterator[str]:
+def _crossed(target: AttackedStack, emission: Emission, reader: str) -> Iterator[str]:
     for signal in Signal:
         if target.shows(reader, emission, signal)[0]:
             yield f"{emission.tenant}'s {signal} went to {reader}"

@@ -10,7 +10,7 @@ from stackproof.flux.deployment import Deployment
 from stackproof.model import EntryPoint
 from stackproof.stack.local import LocalStack
 
-from .base import Attack, AttackOutcome, Target, run
+from .base import Attack, AttackedStack, AttackOutcome, run
 
 
 class Arena:
@@ -23,7 +23,7 @@ class Arena:
         """`spare`: the gateway refuses what destroys, so that even that needs no stack apart."""
         self.deployment = deployment
         self.spare = spare
-        self._open: dict[str, tuple[ExitStack, Target]] = {}
+        self._open: dict[str, tuple[ExitStack, AttackedStack]] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -49,12 +49,12 @@ class Arena:
             if apart:
                 self._end(name)
 
-    def _scene(self, name: str) -> Target:
+    def _scene(self, name: str) -> AttackedStack:
         if name not in self._open:
             with ExitStack() as opening:
                 client = opening.enter_context(Client())
                 stack = opening.enter_context(LocalStack(self.deployment))
-                self._open[name] = (opening.pop_all(), Target(stack, client))
+                self._open[name] = (opening.pop_all(), AttackedStack(stack, client))
         return self._open[name][1]
 
     def _end(self, name: str) -> None:

@@ -154,7 +154,7 @@ class AttackOutcome:
 
 
 @dataclass
-class Target:
+class AttackedStack:
     """A running stack with a victim, an attacker and a bystander who all have telemetry in it."""
 
     stack: Stack
@@ -358,7 +358,7 @@ def basic(user: str, password: str) -> str:
 class AttackRun:
     """One run of one attack: the target, and telemetry that only this attack sends."""
 
-    target: Target
+    target: AttackedStack
     forged: Emission
     """Made by the attacker; its tokens show where it was stored."""
 
@@ -467,7 +467,7 @@ UPGRADE = (
 )
 
 
-def run(attack: Attack, target: Target) -> AttackOutcome:
+def run(attack: Attack, target: AttackedStack) -> AttackOutcome:
     """Run one attack on a prepared target, and say what became of it.
 
     Raises:
@@ -494,7 +494,7 @@ def run(attack: Attack, target: Target) -> AttackOutcome:
     return AttackOutcome(attack, refused, unique, _telling(answers), time.monotonic() - began)
 
 
-def _shown(target: Target, wire_request: WireRequest, answer: WireAnswer) -> Iterator[str]:
+def _shown(target: AttackedStack, wire_request: WireRequest, answer: WireAnswer) -> Iterator[str]:
     """Say what an answer shows that is not the attacker's."""
     found = Marks(target.emissions).find(answer.body).values()
     for owner in sorted({owner for owner, _ in found} - {target.attacker}):
@@ -505,7 +505,7 @@ def _shown(target: Target, wire_request: WireRequest, answer: WireAnswer) -> Ite
         yield f"shows the id of {target.victim}'s trace"
 
 
-def _own_is_shown(target: Target, answers: Iterable[WireAnswer]) -> Iterator[str]:
+def _own_is_shown(target: AttackedStack, answers: Iterable[WireAnswer]) -> Iterator[str]:
     """The control of a question that is answered: it shows the attacker what is its own."""
     marks = Marks({target.attacker: target.emissions[target.attacker]})
     if not any(marks.find(answer.body) for answer in answers):

@@ -19,7 +19,7 @@ from stackproof.otlp import senders, synthetic
 from stackproof.otlp.senders import ExportError
 from stackproof.otlp.synthetic import Emission, name_of
 
-from .base import UPGRADE, Attack, AttackRun, Expect, Target, basic
+from .base import UPGRADE, Attack, AttackedStack, AttackRun, Expect, basic
 from .payloads import loki_push, remote_write
 from .wire import Wire, WireAnswer, WireRequest, http1, send
 
@@ -121,7 +121,9 @@ def _admin_knows_better(attack_run: AttackRun) -> Iterable[str]:
             yield f"the admin is not shown the forged {signal} as {attack_run.attacker}'s: unproven"
 
 
-def _asked(target: Target, api: ReadApi, access: Access, query: str, about: Emission) -> bytes:
+def _asked(
+    target: AttackedStack, api: ReadApi, access: Access, query: str, about: Emission
+) -> bytes:
     """Ask an API with another query than its own."""
     values = question(about).values()
     window = f"start={values['start_ns']}&end={values['end_ns']}&limit=100"

@@ -19,7 +19,7 @@ EXPRESSIONS = "__expr__"
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class AlertRule:
     """One rule: `record` is all that is provisioned of it."""
 
     record: Mapping[str, Any]
@@ -45,13 +45,13 @@ class Rule:
         return str(self.queries[0]["datasourceUid"])
 
 
-def read(release: Release) -> tuple[Rule, ...]:
+def read(release: Release) -> tuple[AlertRule, ...]:
     """Return the rules that a release provisions Grafana with; none where it has none."""
     made = release.find("ConfigMap", CONFIG_MAP)
     if made is None:
         return ()
     groups = parsed(made["data"]["rules.yaml"])["groups"]
-    return tuple(Rule(rule) for group in groups for rule in group["rules"])
+    return tuple(AlertRule(rule) for group in groups for rule in group["rules"])
 
 
 def problems(release: Release, sources: frozenset[str]) -> Iterator[str]:

@@ -117,18 +117,18 @@ class Link:
         return self.size <= self.limit
 
 
-def links(stack: Stack, release: Release) -> Iterator[Link]:
+def links(stack: RenderedBackends, release: Release) -> Iterator[Link]:
     """Yield the chain of what one release sends: a tenant's Alloy, or the stack's own monitor."""
     alloy = Alloy.of(release)
     if alloy is not None:
         workload = next(m for m in release.workloads() if containers(m)[0]["name"] == "alloy")
         yield from inside_alloy(alloy, memory(workload))
         yield from _exported(release, alloy)
-        yield from behind(stack, Sent.of(alloy))
+        yield from behind(stack, Batch.of(alloy))
     monitor = release.find("ConfigMap", "monitor")
     text = monitor["data"].get("config.alloy", "") if monitor else ""
     if release is stack.release:
-        yield from behind(stack, Sent.of(Alloy(alloy_settings(text), {}, {})))
+        yield from behind(stack, Batch.of(Alloy(alloy_settings(text), {}, {})))
 
 
 def broken(links: Iterable[Link]) -> Iterator[str]:
@@ -140,7 +140,7 @@ def broken(links: Iterable[Link]) -> Iterator[str]:
 
 
 @dataclass(frozen=True)
-class Sent:
+class Batch:
     """What one Alloy can send at once [bytes]."""
 
     batch: float
@@ -155,7 +155,7 @@ class Sent:
     """Of scraped samples, 0 if it scrapes nothing."""
 
     @classmethod
-    def of(cls, alloy: Alloy) -> Sent:
+    def of(cls, alloy: Alloy) -> Batch:
         """Read it off an Alloy's files; what nothing limits is infinite."""
         writes, scraped = (sorted(alloy.components(f"{what}")) for what in _WRITERS)
         return cls(
@@ -227,7 +227,7 @@ def inside_alloy(alloy: Alloy, memory: float) -> Iterator[Link]:
         alloy: Its files.
         memory: The limit of its container [bytes].
     """
-    sent = Sent.of(alloy)
+    sent = Batch.of(alloy)
     log = sum(
         _cut(alloy, "log", where, cut)
         for where, cut in (("log", _BODY), ("log", _DELETE), ("resource", _KEEP))
@@ -293,7 +293,7 @@ def _patience(alloy: Alloy) -> Iterator[Link]:
 
 
 @dataclass(frozen=True)
-class Stack:
+class RenderedBackends:
     """The backends and the gateway of one release of charts/lgtm."""
 
     release: Release
@@ -336,7 +336,7 @@ def memory(workload: Manifest) -> float:
     return amount(limit) if limit else float("inf")
 
 
-def behind(stack: Stack, sent: Sent) -> Iterator[Link]:
+def behind(stack: RenderedBackends, sent: Batch) -> Iterator[Link]:
     """Yield the links from a batch to what the backends keep of it."""
     gateway = stack.gateway
     if gateway is not None:
@@ -349,7 +349,7 @@ def behind(stack: Stack, sent: Sent) -> Iterator[Link]:
         yield from _mimir(stack, sent)
 
 
-def _loki(stack: Stack, sent: Sent) -> Iterator[Link]:
+def _loki(stack: RenderedBackends, sent: Batch) -> Iterator[Link]:
     body = stack.taken("loki", "distributor.max_decompressed_size")
     inside = stack.taken("loki", "server.grpc_server_max_recv_msg_size")
     grpc = "Loki's grpc_server_max_recv_msg_size"
@@ -374,7 +374,7 @@ def _loki(stack: Stack, sent: Sent) -> Iterator[Link]:
             yield Link(f"all of {tenant}'s logs", own, f"its {what}", float(stream))
 
 
-def _tempo(stack: Stack, sent: Sent) -> Iterator[Link]:
+def _tempo(stack: RenderedBackends, sent: Batch) -> Iterator[Link]:
     inside = stack.taken("tempo", "server.grpc_server_max_recv_msg_size")
     grpc = "Tempo's grpc_server_max_recv_msg_size"
     yield Link("a batch of spans", sent.batch, "Tempo's max_request_body_size", _TEMPO_BODY)
@@ -387,7 +387,7 @@ def _tempo(stack: Stack, sent: Sent) -> Iterator[Link]:
         yield Link(f"{tenant}'s burst at Tempo", burst, grpc, inside)
 
 
-def _mimir(stack: Stack, sent: Sent) -> Iterator[Link]:
+def _mimir(stack: RenderedBackends, sent: Batch) -> Iterator[Link]:
     body = stack.taken("mimir", "distributor.max_otlp_request_size")
     inside = stack.taken("mimir", "server.grpc_server_max_recv_msg_size")
     samples = sent.batch / SAMPLE
@@ -406,7 +406,7 @@ def _mimir(stack: Stack, sent: Sent) -> Iterator[Link]:
         yield Link("a batch of metrics", largest, f"{tenant}'s burst at Mimir", burst, "samples")
 
 
-def _remote_written(stack: Stack) -> Iterator[float]:
+def _remote_written(stack: RenderedBackends) -> Iterator[float]:
     """Yield how many samples Tempo writes at once of what it makes of spans."""
     for write in at(stack.config("tempo"), "metrics_generator.storage.remote_write") or ():
         # Prometheus' own default.

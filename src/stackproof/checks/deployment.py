@@ -165,7 +165,7 @@ def sizes_fit_the_limits(deployed: RenderedDeployment) -> Iterator[str]:
 @DEPLOYMENT.register
 def limits_form_a_chain(deployed: RenderedDeployment) -> Iterator[str]:
     """What an Alloy acknowledges and sends, everything behind it takes, as its tenant's limits."""
-    stack = chain.Stack(deployed.lgtm)
+    stack = chain.RenderedBackends(deployed.lgtm)
     for release in (deployed.lgtm, *deployed.tenants.values()):
         for problem in chain.broken(chain.links(stack, release)):
             yield f"{release.namespace}: {problem}"

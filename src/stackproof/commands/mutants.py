@@ -96,12 +96,12 @@ def run(args: argparse.Namespace) -> int:
         console.print(crash.mutant.diff(), markup=False, soft_wrap=True)
     for name in stale:
         console.print(f"[bold red]✘ EXPLAINED[/] and noticed, or gone: {name}", soft_wrap=True)
-    counts = ", ".join(f"{summary.count(verdict)} {verdict}" for verdict in mutants.Fate)
+    counts = ", ".join(f"{summary.count(verdict)} {verdict}" for verdict in mutants.MutantFate)
     for name, cases in summary.deaf.items():
         console.print(
             f"[yellow]{name}[/] fails without a mutant in {cases} scenarios: not asked there"
         )
-    share = percent(summary.count(mutants.Fate.KILLED), summary.counted)
+    share = percent(summary.count(mutants.MutantFate.KILLED), summary.counted)
     console.print(
         f"\n{len(summary.results)} mutants: {counts}; {share} of those that are not "
         f"equivalent noticed, {len(summary.unexplained)} survivors and {len(stale)} explanations "

@@ -40,7 +40,7 @@ class Built:
     undefined: tuple[str, ...] = ()
 
 
-class Program:
+class FluxHelper:
     """A client of one `tools/flux` process, which it starts when needed. Safe for threads.
 
     Args:
@@ -110,8 +110,8 @@ class Program:
 
 
 @cache
-def _program() -> Program:
-    made = Program(programs.find("flux"))
+def _program() -> FluxHelper:
+    made = FluxHelper(programs.find("flux"))
     atexit.register(made.close)
     return made
 

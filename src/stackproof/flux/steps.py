@@ -12,7 +12,7 @@ from stackproof.helm.manifests import COMPONENT, containers
 from .losses import Objects, successor
 
 
-class Step(StrEnum):
+class UpgradeStep(StrEnum):
     """How far an upgrade may go at once."""
 
     MINOR = "one minor version"
@@ -22,10 +22,10 @@ class Step(StrEnum):
 
 #: By component. docs.weaviate.io, "Migration guide": one minor version at a time. postgresql.org,
 #: "Upgrading a PostgreSQL Cluster": another major version does not read the files.
-STEPS: Final[Mapping[str, Step]] = {
-    "weaviate": Step.MINOR,
-    "postgres": Step.MAJOR,
-    "open-webui": Step.ANY,
+STEPS: Final[Mapping[str, UpgradeStep]] = {
+    "weaviate": UpgradeStep.MINOR,
+    "postgres": UpgradeStep.MAJOR,
+    "open-webui": UpgradeStep.ANY,
 }
 _VERSION = re.compile(r"v?(\d+)(?:\.(\d+))?(?:\.(\d+))?")
 
@@ -49,9 +49,9 @@ def jumps(component: str, was: str, now: str) -> Iterator[str]:
     what = f"{component}: {tag(was)} to {tag(now)}"
     if after < before[: len(after)]:
         yield f"{what} goes back: it may not read what the newer one has written"
-    elif step is Step.MAJOR and after[0] != before[0]:
+    elif step is UpgradeStep.MAJOR and after[0] != before[0]:
         yield f"{what}: another major version does not read its files; dump and restore"
-    elif step is Step.MINOR and (skipped := between(before, after)):
+    elif step is UpgradeStep.MINOR and (skipped := between(before, after)):
         path = ", ".join(skipped)
         yield f"{what} skips versions; first {path}, each until it is ready, then {tag(now)}"
 

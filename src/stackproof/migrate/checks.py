@@ -162,7 +162,7 @@ def next_steps(change: Change) -> Iterator[str]:
     for component, wanted in (change.goal or {}).items():
         image = change.images.get(component, ("", ""))[1]
         here, there = steps.version(image), steps.version(f"x:{wanted}")
-        if steps.STEPS.get(component) is steps.Step.MINOR and here and here < there:
+        if steps.STEPS.get(component) is steps.UpgradeStep.MINOR and here and here < there:
             path = ", ".join([*steps.between(here, there), wanted])
             yield f"{component} stays at {steps.tag(image)}; later, one merge each: {path}"
 

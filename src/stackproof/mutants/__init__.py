@@ -9,15 +9,15 @@ hole in the checks, or has its reason in mutants-allowed.yaml.
 
 from __future__ import annotations
 
-from .judge import Fate, Judge
+from .judge import Judge, MutantFate
 from .operators import Mutant, files, mutants
-from .run import Result, Summary, allowed, run, sample, since
+from .run import MutantRecord, Summary, allowed, run, sample, since
 
 __all__ = [
-    "Fate",
     "Judge",
     "Mutant",
-    "Result",
+    "MutantFate",
+    "MutantRecord",
     "Summary",
     "allowed",
     "files",

@@ -41,7 +41,7 @@ _MIXED = 6
 _RICH = 2
 
 
-class Fate(StrEnum):
+class MutantFate(StrEnum):
     """What became of a mutant."""
 
     KILLED = "killed"
@@ -55,7 +55,7 @@ class Fate(StrEnum):
 class MutantResult:
     """A verdict, and how it came about."""
 
-    verdict: Fate
+    verdict: MutantFate
     by: str = ""
     """The check that killed it."""
     message: str = ""
@@ -134,11 +134,13 @@ class Judge:
         try:
             return self._judged(mutant, chart)
         except HelmError as error:
-            return MutantResult(Fate.KILLED, "render", error.message)
+            return MutantResult(MutantFate.KILLED, "render", error.message)
         except StackproofError as error:
-            return MutantResult(Fate.KILLED, "load", str(error))
+            return MutantResult(MutantFate.KILLED, "load", str(error))
         except Exception as error:  # noqa: BLE001 (whatever it is, it is told)
-            return MutantResult(Fate.CRASHED, _raiser(error), f"{type(error).__name__}: {error}")
+            return MutantResult(
+                MutantFate.CRASHED, _raiser(error), f"{type(error).__name__}: {error}"
+            )
         finally:
             path.write_text(text, encoding="utf-8")
 
@@ -163,12 +165,12 @@ class Judge:
                 if judged is not None:
                     return judged
         if not changed:
-            return MutantResult(Fate.EQUIVALENT)
+            return MutantResult(MutantFate.EQUIVALENT)
         if chart is not None:
             # Last, by trying each: a value that does nothing, a change that reaches no pod.
             for one in sorted(self._idle(chart) - self._idle_before[chart]):
-                return MutantResult(Fate.KILLED, "audit", one)
-        return MutantResult(Fate.SURVIVED, seen_in=tuple(changed))
+                return MutantResult(MutantFate.KILLED, "audit", one)
+        return MutantResult(MutantFate.SURVIVED, seen_in=tuple(changed))
 
     # --- One chart ------------------------------------------------------------------------------
 
@@ -179,11 +181,11 @@ class Judge:
         external_objects = ExternalObjects.load(chart, self._pins)
         for case, outcome in self._outcomes(chart):
             if isinstance(outcome, HelmError):
-                killed = MutantResult(Fate.KILLED, "render", outcome.message)
+                killed = MutantResult(MutantFate.KILLED, "render", outcome.message)
                 yield case.name, None, None if case.must_fail else killed
                 continue
             if case.must_fail:
-                killed = MutantResult(Fate.KILLED, "refusal", f"{case.name} is not refused")
+                killed = MutantResult(MutantFate.KILLED, "refusal", f"{case.name} is not refused")
                 yield case.name, fingerprint(outcome), killed
                 continue
             rendered = external_objects.around(outcome, case.values)
@@ -191,7 +193,7 @@ class Judge:
             yield (
                 case.name,
                 fingerprint(outcome),
-                MutantResult(Fate.KILLED, *found) if found else None,
+                MutantResult(MutantFate.KILLED, *found) if found else None,
             )
 
     def _idle(self, chart: Path) -> frozenset[str]:
@@ -307,14 +309,14 @@ class Judge:
             stack.around(deployed.tenants[tenant.name], deployment.tenant_values(tenant))
         )
         if found:
-            return MutantResult(Fate.KILLED, *found)
+            return MutantResult(MutantFate.KILLED, *found)
         for check in (*DEPLOYMENT, *SETTINGS, *PLATFORM):
             for problem in check.find(deployed):
-                return MutantResult(Fate.KILLED, check.name, problem)
+                return MutantResult(MutantFate.KILLED, check.name, problem)
         # Last, because starting the programs takes longest.
         for release in (deployed.lgtm, deployed.tenants[tenant.name]):
             for problem in refused(release):
-                return MutantResult(Fate.KILLED, "configs", problem)
+                return MutantResult(MutantFate.KILLED, "configs", problem)
         return None
 
     def _flux(self) -> Fingerprint:
@@ -334,9 +336,9 @@ class Judge:
         subject = Subject.load(Checkout(self._root))
         for check in FLUX:
             for problem in check.find(subject):
-                return MutantResult(Fate.KILLED, check.name, problem)
+                return MutantResult(MutantFate.KILLED, check.name, problem)
         for problem in differing(subject.tree, self._deployed().deployment):
-            return MutantResult(Fate.KILLED, "delivered", problem)
+            return MutantResult(MutantFate.KILLED, "delivered", problem)
         return None
 
 

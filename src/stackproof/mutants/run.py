@@ -22,7 +22,7 @@ import yaml
 
 from stackproof.errors import StackproofError, UsageError
 
-from .judge import Fate, Judge, MutantResult
+from .judge import Judge, MutantFate, MutantResult
 from .operators import Mutant, files, mutants
 
 ALLOWED = "mutants-allowed.yaml"
@@ -31,14 +31,14 @@ _BATCH = 12
 
 
 @dataclass(frozen=True)
-class Result:
+class MutantRecord:
     """A mutant and what became of it."""
 
     mutant: Mutant
     judgement: MutantResult
 
     @property
-    def verdict(self) -> Fate:
+    def verdict(self) -> MutantFate:
         """What became of it."""
         return self.judgement.verdict
 
@@ -47,40 +47,40 @@ class Result:
 class Summary:
     """All results of a run."""
 
-    results: tuple[Result, ...]
+    results: tuple[MutantRecord, ...]
     allowed: Mapping[str, str]
     """Id of each survivor that has an explanation, and the explanation."""
-    others: tuple[Result, ...] = ()
+    others: tuple[MutantRecord, ...] = ()
     """Of mutants that were not drawn, but are explained: they count for `stale` only."""
     deaf: Mapping[str, int] = field(default_factory=dict)
     """Checks that fail without a mutant, and so notice none: in how many scenarios."""
 
-    def count(self, verdict: Fate) -> int:
+    def count(self, verdict: MutantFate) -> int:
         """Return how many mutants ended so."""
         return sum(result.verdict is verdict for result in self.results)
 
     @property
     def counted(self) -> int:
         """How many are not equivalent."""
-        return len(self.results) - self.count(Fate.EQUIVALENT)
+        return len(self.results) - self.count(MutantFate.EQUIVALENT)
 
     @property
     def share(self) -> float | None:
         """Killed mutants of those that are not equivalent, 0 to 1; None if all are."""
-        return self.count(Fate.KILLED) / self.counted if self.counted else None
+        return self.count(MutantFate.KILLED) / self.counted if self.counted else None
 
     @property
-    def crashed(self) -> tuple[Result, ...]:
+    def crashed(self) -> tuple[MutantRecord, ...]:
         """Those that a check could not cope with."""
-        return tuple(one for one in self.results if one.verdict is Fate.CRASHED)
+        return tuple(one for one in self.results if one.verdict is MutantFate.CRASHED)
 
     @property
-    def survivors(self) -> tuple[Result, ...]:
+    def survivors(self) -> tuple[MutantRecord, ...]:
         """Those that nothing noticed."""
-        return tuple(one for one in self.results if one.verdict is Fate.SURVIVED)
+        return tuple(one for one in self.results if one.verdict is MutantFate.SURVIVED)
 
     @property
-    def unexplained(self) -> tuple[Result, ...]:
+    def unexplained(self) -> tuple[MutantRecord, ...]:
         """Survivors that mutants-allowed.yaml says nothing of."""
         return tuple(one for one in self.survivors if one.mutant.id not in self.allowed)
 
@@ -88,7 +88,9 @@ class Summary:
     def stale(self) -> tuple[str, ...]:
         """Explanations of mutants that there are no more, or that are noticed: to be deleted."""
         alive = {
-            one.mutant.id for one in (*self.results, *self.others) if one.verdict is Fate.SURVIVED
+            one.mutant.id
+            for one in (*self.results, *self.others)
+            if one.verdict is MutantFate.SURVIVED
         }
         return tuple(sorted(self.allowed.keys() - alive))
 
@@ -96,11 +98,11 @@ class Summary:
         """The run as build/report/mutants.json has it."""
         killers: dict[str, int] = defaultdict(int)
         for one in self.results:
-            if one.verdict is Fate.KILLED:
+            if one.verdict is MutantFate.KILLED:
                 killers[one.judgement.by] += 1
         return {
             "mutants": len(self.results),
-            **{str(verdict): self.count(verdict) for verdict in Fate},
+            **{str(verdict): self.count(verdict) for verdict in MutantFate},
             "killed_share": None if self.share is None else round(self.share, 4),
             "deaf": dict(self.deaf),
             "explained": len(self.survivors) - len(self.unexplained),
@@ -191,7 +193,7 @@ def run(
     others: Sequence[Mutant] = (),
     *,
     jobs: int | None = None,
-    on_result: Callable[[Result], None] | None = None,
+    on_result: Callable[[MutantRecord], None] | None = None,
 ) -> Summary:
     """Judge mutants, several processes at a time; results are in the order of the mutants.
 
@@ -206,7 +208,7 @@ def run(
         StackproofError: A checkout that its own checks object to, a chart that does not render, or
             a process that was killed.
     """
-    results: dict[int, Result] = {}
+    results: dict[int, MutantRecord] = {}
     every = list(enumerate((*chosen, *others)))
     batches = [every[start : start + _BATCH] for start in range(0, len(every), _BATCH)]
     with tempfile.TemporaryDirectory(prefix="stackproof-mutants-") as folder:
@@ -265,9 +267,9 @@ def _judge_of(root: Path, folder: Path) -> Judge:
 
 def _judge(
     root: Path, folder: Path, batch: Sequence[tuple[int, Mutant]]
-) -> list[tuple[int, Result]]:
+) -> list[tuple[int, MutantRecord]]:
     judge = _judge_of(root, folder)
-    return [(i, Result(mutant, judge.judge(mutant))) for i, mutant in batch]
+    return [(i, MutantRecord(mutant, judge.judge(mutant))) for i, mutant in batch]
 
 
 def allowed(root: Path) -> dict[str, str]:

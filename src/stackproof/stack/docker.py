@@ -24,7 +24,7 @@ from stackproof.toolchain.images import Images
 
 from .local import LAPTOP, LocalStack
 from .pod import LOOPBACK, Pod
-from .process import Program
+from .process import ProgramProcess
 
 #: The component whose image a program is in, where it is not called as the program.
 _COMPONENTS = {"caddy": "gateway"}
@@ -34,7 +34,7 @@ _OWNER = "stackproof.owner"
 
 
 @dataclass
-class Container(Program):
+class Container(ProgramProcess):
     """A container with the interface of a process."""
 
     name: str
@@ -143,7 +143,7 @@ class DockerStack(LocalStack):
     def _image(self, program: str) -> str:
         return self._images.choose(_COMPONENTS.get(program, program)).reference
 
-    def _process(self, pod: Pod) -> Program:
+    def _process(self, pod: Pod) -> ProgramProcess:
         from testcontainers.core.config import testcontainers_config
         from testcontainers.core.container import DockerContainer
         from testcontainers.core.network import Network

@@ -28,7 +28,7 @@ from . import provisioning
 from .base import FromCharts
 from .pod import LOOPBACK, Pod, ServicePort, pods, service_ports
 from .ports import PortLeases
-from .process import Process, Program
+from .process import Process, ProgramProcess
 from .scratch import Scratch
 from .secrets import SecretStore, materialize, synced_values
 
@@ -92,7 +92,7 @@ class LocalStack(FromCharts):
         self._secrets: dict[str, dict[str, dict[str, str]]] = {}
         self._services: dict[ServicePort, int] = {}
         self._pods: dict[str, Pod] = {}
-        self._processes: dict[str, Program] = {}
+        self._processes: dict[str, ProgramProcess] = {}
         self.directory = Path()
         self._scratch: Scratch | None = None
 
@@ -164,7 +164,7 @@ class LocalStack(FromCharts):
             process.kill()
         self._processes.clear()
 
-    def _process(self, pod: Pod) -> Program:
+    def _process(self, pod: Pod) -> ProgramProcess:
         environment = pod.environment(self._services, self._secrets[pod.namespace])
         environment |= LAPTOP if self.alloys else _CROWD
         argv = [str(programs.find(pod.program)), *pod.arguments(environment)]
@@ -195,7 +195,7 @@ class LocalStack(FromCharts):
                 )
             time.sleep(0.01)
 
-    def _refuse_ended(self, process: Program) -> None:
+    def _refuse_ended(self, process: ProgramProcess) -> None:
         ended = process.ended()
         if ended is None:
             return
@@ -311,7 +311,7 @@ class LocalStack(FromCharts):
         """Names of all processes, such as `mimir` and `open-webui-alloy.enterprise-a`."""
         return tuple(self._processes)
 
-    def process(self, component: str) -> Program:
+    def process(self, component: str) -> ProgramProcess:
         """Return one process, to look at or to harm."""
         return self._processes[component]
 
@@ -386,7 +386,7 @@ class _PortTakenError(StackproofError):
     """Another program was faster: worth another try with other ports."""
 
 
-def _bad(process: Program) -> list[str]:
+def _bad(process: ProgramProcess) -> list[str]:
     lines = process.log.read_text(errors="replace").splitlines() if process.log.exists() else []
     return [line for line in lines if _LOG_ERROR.search(line)][-_MOST_LOG_ERRORS:]
 

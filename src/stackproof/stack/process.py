@@ -35,7 +35,7 @@ def peak_bytes(pid: int | str = "self") -> int:
     return int(found[1]) * 1024 if found else 0
 
 
-class Program(Protocol):
+class ProgramProcess(Protocol):
     """A program that was started, on this machine or in a container."""
 
     name: str
@@ -77,7 +77,7 @@ class Program(Protocol):
 
 
 @dataclass
-class Process(Program):
+class Process(ProgramProcess):
     """One program. Start it from the main thread: Linux ties it to the thread that started it."""
 
     name: str

@@ -19,9 +19,9 @@ from stackproof.checks.invariants import INVARIANTS
 from stackproof.errors import ExitCode, StackproofError
 from stackproof.helm.externals import Rendered
 from stackproof.helm.manifests import Manifest, Release, freeze
-from stackproof.mutants import Fate, Judge, Mutant, operators
+from stackproof.mutants import Judge, Mutant, MutantFate, operators
 from stackproof.mutants.judge import Fingerprint, MutantResult, alike, fingerprint
-from stackproof.mutants.run import Result, Summary, allowed, generate
+from stackproof.mutants.run import MutantRecord, Summary, allowed, generate
 from stackproof.repo.checkout import Checkout
 from stackproof.rules import Rule
 
@@ -109,19 +109,19 @@ def test_what_becomes_of_mutants_of_any_chart(chart: Path, tmp_path: Path) -> No
     every = generate(chart)
 
     killed = judge.judge(find(every, "rename-key", "kind: Service"))
-    assert (killed.verdict, killed.by) == (Fate.KILLED, "schema-valid")
+    assert (killed.verdict, killed.by) == (MutantFate.KILLED, "schema-valid")
     killed = judge.judge(find(every, "drop-line", "app.kubernetes.io/managed-by: Helm"))
-    assert (killed.verdict, killed.by) == (Fate.KILLED, "labels-consistent")
+    assert (killed.verdict, killed.by) == (MutantFate.KILLED, "labels-consistent")
     killed = judge.judge(find(every, "indent", "kind: Service"))
-    assert (killed.verdict, killed.by) == (Fate.KILLED, "render")
+    assert (killed.verdict, killed.by) == (MutantFate.KILLED, "render")
 
     survived = judge.judge(find(every, "reword", "externalName: web.example"))
-    assert survived.verdict is Fate.SURVIVED
+    assert survived.verdict is MutantFate.SURVIVED
     assert survived.seen_in
 
     for operator, line in (("number", "unused: 1"), ("drop-line", "protocol: TCP")):
         equivalent = judge.judge(find(every, operator, line))
-        assert equivalent.verdict is Fate.EQUIVALENT, line
+        assert equivalent.verdict is MutantFate.EQUIVALENT, line
     # The copy is as it was.
     assert (workplace / "small" / "templates" / "a.yaml").read_text() == TEMPLATE
 
@@ -153,7 +153,7 @@ def test_a_check_that_fails_already_notices_nothing(
     judge, judged = _judged(chart, tmp_path, operator, line)
     assert judge.deaf
     assert judged.by not in judge.deaf
-    assert judged.verdict is Fate.SURVIVED
+    assert judged.verdict is MutantFate.SURVIVED
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ def test_a_kind_without_a_schema_keeps_no_other_from_being_looked_at(
     (chart / "templates" / "b.yaml").write_text(monitor)
     judge, judged = _judged(chart, tmp_path, "rename-key", "protocol: TCP")
     assert "schema-valid" not in judge.deaf
-    assert (judged.verdict, judged.by) == (Fate.KILLED, "schema-valid")
+    assert (judged.verdict, judged.by) == (MutantFate.KILLED, "schema-valid")
 
 
 def test_what_is_not_valid_is_told_before_a_check_crashes_over_it(
@@ -184,7 +184,7 @@ def test_what_is_not_valid_is_told_before_a_check_crashes_over_it(
         "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: a\ndata:\n  a.yaml: |\n    b: {c: d}\n"
     )
     _, judged = _judged(chart, tmp_path, "drop-line", "a.yaml: |")
-    assert (judged.verdict, judged.by) == (Fate.KILLED, "schema-valid")
+    assert (judged.verdict, judged.by) == (MutantFate.KILLED, "schema-valid")
 
 
 def test_a_check_that_crashes_has_noticed_nothing(
@@ -197,9 +197,9 @@ def test_a_check_that_crashes_has_noticed_nothing(
     monkeypatch.setitem(INVARIANTS._checks, "cannot-cope", Rule("cannot-cope", "", cannot_cope))
     judge, judged = _judged(chart, tmp_path, "reword", "externalName: web.example")
     assert not judge.deaf
-    assert judged.verdict is Fate.CRASHED
+    assert judged.verdict is MutantFate.CRASHED
     assert judged.by.startswith("cannot_cope (test_mutants.py:")
-    summary = Summary((Result(generate(chart)[0], judged),), {})
+    summary = Summary((MutantRecord(generate(chart)[0], judged),), {})
     assert summary.share == 0
 
 
@@ -289,11 +289,11 @@ def test_an_explanation_of_what_is_noticed_is_stale(chart: Path) -> None:
     every = generate(chart)
     one, two, three = every[:3]
     judged = {
-        one: MutantResult(Fate.SURVIVED),
-        two: MutantResult(Fate.KILLED),
-        three: MutantResult(Fate.SURVIVED),
+        one: MutantResult(MutantFate.SURVIVED),
+        two: MutantResult(MutantFate.KILLED),
+        three: MutantResult(MutantFate.SURVIVED),
     }
-    results = [Result(mutant, judgement) for mutant, judgement in judged.items()]
+    results = [MutantRecord(mutant, judgement) for mutant, judgement in judged.items()]
     reasons = {one.id: "drawn", two.id: "noticed", three.id: "not drawn", "gone": "no more"}
     summary = Summary(tuple(results[:2]), reasons, tuple(results[2:]))
     assert summary.stale == tuple(sorted(["gone", two.id]))
