@@ -36,10 +36,10 @@ class Scratch:
         inside = not keep and _has_room(memory)
         if inside:
             sweep(memory)
-        self.path = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=memory if inside else None))
         if inside:
-            self._lock = (self.path / _LOCK).open("w")
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self.path, self._lock = _locked(memory)
+        else:
+            self.path = Path(tempfile.mkdtemp(prefix=_PREFIX))
 
     def remove(self) -> None:
         """Remove the directory with all that is in it, but for one that is kept."""
@@ -47,6 +47,17 @@ class Scratch:
             shutil.rmtree(self.path, ignore_errors=True)
         if self._lock:
             self._lock.close()
+
+
+def _locked(memory: Path) -> tuple[Path, IO[str]]:
+    """Return a new directory in memory, which gets its name when its lock is held.
+
+    Under that name another stack's sweep would take it for one that its process left.
+    """
+    unnamed = Path(tempfile.mkdtemp(prefix=f".{_PREFIX}", dir=memory))
+    lock = (unnamed / _LOCK).open("w")
+    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return unnamed.rename(memory / unnamed.name[1:]), lock
 
 
 def _has_room(memory: Path) -> bool:

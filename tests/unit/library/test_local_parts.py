@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import IO
 
 import bcrypt
 import pytest
@@ -86,6 +88,29 @@ def test_what_a_killed_stack_left_in_memory_goes_with_the_next(
     one.remove()
     other.remove()
     assert [path.name for path in tmp_path.iterdir()] == ["stackproof-foreign"]
+
+
+def test_a_stack_that_starts_meanwhile_takes_nothing_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TMPDIR", raising=False)
+    monkeypatch.setattr(scratch, "_ROOM_BYTES", 0)
+    starting = False
+    lock = fcntl.flock
+
+    def another_starts(file: IO[str], how: int) -> None:
+        nonlocal starting
+        if not starting:  # at the worst moment: the file is there, and nobody holds it yet
+            starting = True
+            scratch.sweep(tmp_path)
+        lock(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", another_starts)
+    one = scratch.Scratch(memory=tmp_path)
+    assert starting
+    assert one.path.is_dir()
+    one.remove()
+    assert not list(tmp_path.iterdir())
 
 
 def test_what_is_kept_is_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
