@@ -123,6 +123,8 @@ class ReadApi:
     #: Whether the backend answers it for several tenants at once.
     federated: bool = True
     stream: bool = False
+    #: Shows what is kept in memory alone: a restart of the backend takes it away.
+    volatile: bool = False
     excluded: str = ""
 
     @property

@@ -57,7 +57,7 @@ MIMIR: tuple[ReadApi, ...] = (
         "label-values", "label/stackproof_token/values", "label value", ("match[]", _RUN), *_WINDOW
     ),
     _api("metric-names", "label/__name__/values", "metric name", ("match[]", _RUN), *_WINDOW),
-    _api("metadata", "metadata", "metric name"),
+    _api("metadata", "metadata", "metric name", volatile=True),
     _api("exemplars", "query_exemplars", "label value", ("query", _RUN), *_WINDOW),
     _api(
         "remote-read",

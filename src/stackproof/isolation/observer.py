@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Mapping
 
 from stackproof.backends.base import Answer, Client, ReadApi
 from stackproof.model import Access, Signal
 from stackproof.otlp import synthetic
+from stackproof.otlp.synthetic import Emission
 from stackproof.stack.base import Stack
 
 from .tokens import Marks, Window, question
@@ -29,6 +31,7 @@ class Observer:
         signals: That each of them sends.
         client: Asks.
         deadline_s: How long an answer is waited for.
+        emissions: What was sent already, by tenant; else new ones are made.
     """
 
     def __init__(
@@ -38,6 +41,7 @@ class Observer:
         signals: tuple[Signal, ...],
         client: Client,
         deadline_s: float,
+        emissions: Mapping[str, Emission] | None = None,
     ) -> None:
         self.stack = stack
         self.tenants = tenants
@@ -46,7 +50,7 @@ class Observer:
         self.run_id = synthetic.new_run()
         self.readers = {tenant: stack.reader(tenant) for tenant in tenants}
         # All tokens are known before the first is sent: whatever is read is searched for all.
-        self.emissions = {
+        self.emissions = dict(emissions or {}) or {
             tenant: synthetic.new_emission(tenant, self.run_id, signals) for tenant in tenants
         }
         self.marks = Marks(self.emissions)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from stackproof.backends.base import Answer, ReadApi
 from stackproof.model import Access, Tls
@@ -70,37 +70,50 @@ def _attempt(
 ) -> Task:
     def task() -> None:
         answer = observer.ask_once(api, access, other)
-        shown = observer.marks.find(answer.body, api.mark)
-        about = f"{api.id} as {tenant}"
-        owners = tuple(sorted({owner for owner, _ in shown.values()}))
-        if _refused(answer, access, observer.readers[tenant]) and not shown:
-            detail = answer.error or f"HTTP {answer.status}"
-            observer.found(Finding(f"refused: {name}", about, True, detail))
-            return
-        ignorable = observer.stack.may_ignore_headers and name in {_EVERYWHERE, _LIST}
-        if ignorable and _ignored(answer, api, tenant, owners):
-            observer.found(Finding(f"refused: {name}", about, True, "the header has no effect"))
-            return
-        detail = f"shows {', '.join(owners)}" if owners else answer.describe()
-        got = answer.error or f"HTTP {answer.status}"
-        anybody = observer.readers[tenant].anonymous
-        why = f": anybody may name any tenant in {access.tenant_header}" if anybody else ""
-        observer.found(
-            Finding(f"refused: {name}", about, False, detail),
-            Violation(
-                kind=_kind(answer),
-                api=api.id,
-                reader=tenant,
-                owners=owners or (other,),
-                message=f"{api.id} with {name} was answered with {got} instead of 401 or 403{why}",
-                signal=api.signal,
-                request=answer.request.line(),
-                curl=answer.request.curl(),
-                answer=excerpt(answer.body, min(shown)) if shown else answer.describe(),
-            ),
-        )
+        observer.found(*judged(observer, api, Intruder(tenant, other, name, access), answer))
 
     return task
+
+
+@dataclass(frozen=True, slots=True)
+class Intruder:
+    """Somebody who may not read: who it is, whose data it asks for, and by what means."""
+
+    tenant: str
+    other: str
+    means: str
+    access: Access
+
+
+def judged(
+    observer: Observer, api: ReadApi, who: Intruder, answer: Answer
+) -> tuple[Finding, Violation | None]:
+    """Say whether an intruder was refused, and what it was shown where it was not."""
+    tenant, name = who.tenant, f"refused: {who.means}"
+    shown = observer.marks.find(answer.body, api.mark)
+    about = f"{api.id} as {tenant}"
+    owners = tuple(sorted({owner for owner, _ in shown.values()}))
+    reader = observer.readers[tenant]
+    if _refused(answer, who.access, reader) and not shown:
+        detail = answer.error or f"HTTP {answer.status}"
+        return Finding(name, about, True, detail), None
+    ignorable = observer.stack.may_ignore_headers and who.means in {_EVERYWHERE, _LIST}
+    if ignorable and _ignored(answer, api, tenant, owners):
+        return Finding(name, about, True, "the header has no effect"), None
+    detail = f"shows {', '.join(owners)}" if owners else answer.describe()
+    got = answer.error or f"HTTP {answer.status}"
+    why = f": anybody may name any tenant in {reader.tenant_header}" if reader.anonymous else ""
+    return Finding(name, about, False, detail), Violation(
+        kind=_kind(answer),
+        api=api.id,
+        reader=tenant,
+        owners=owners or (who.other,),
+        message=f"{api.id} with {who.means} was answered with {got} instead of 401 or 403{why}",
+        signal=api.signal,
+        request=answer.request.line(),
+        curl=answer.request.curl(),
+        answer=excerpt(answer.body, min(shown)) if shown else answer.describe(),
+    )
 
 
 def _refused(answer: Answer, access: Access, reader: Access) -> bool:

@@ -112,7 +112,8 @@ class GrpcSender(Closing):
         self.target = target
         self._metadata = tuple(metadata)
         # Without this option gRPC sends loopback traffic to the proxy of the environment.
-        options = [("grpc.enable_http_proxy", 0)]
+        # And it would wait up to two minutes until it looks again whether a receiver is back.
+        options = [("grpc.enable_http_proxy", 0), ("grpc.max_reconnect_backoff_ms", 200)]
         if tls is None:
             self._channel = grpc.insecure_channel(target, options=options)
         else:

@@ -12,7 +12,7 @@ import http.client
 import re
 import signal
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -23,6 +23,7 @@ from stackproof.helm.renderer import Values
 from stackproof.model import READS, TENANT_HEADER, Access, Backend
 from stackproof.repo.tenants import OBSERVABILITY_NAMESPACE
 from stackproof.toolchain import programs
+from stackproof.toolchain.programs import Program
 
 from . import provisioning
 from .base import FromCharts
@@ -53,9 +54,10 @@ _MOST_LOG_ERRORS = 4
 
 _READY_SECONDS = 90.0
 #: What a pod has to end, where nothing else is said.
-_GRACE_SECONDS = 30.0
+GRACE_SECONDS = 30.0
 
 _ATTEMPTS = 3
+_READY = "200"
 
 
 class LocalStack(FromCharts):
@@ -137,10 +139,9 @@ class LocalStack(FromCharts):
         self._pods = {
             pod.name: pod
             for release in self._releases
-            for pod in pods(release, self.directory, lambda _: self._ports.lease())
-            if self.monitor or pod.name != "monitor"
+            for pod in self._pods_of(release, self.directory)
         }
-        self._services = service_ports(self._releases, self._pods.values())
+        self._services = self._addresses(service_ports(self._releases, self._pods.values()))
         for pod in self._pods.values():
             pod.mount(self._secrets[pod.namespace])
             self._processes[pod.name] = self._process(pod)
@@ -149,6 +150,16 @@ class LocalStack(FromCharts):
             process.start()
         self._wait_until_ready(self._pods.values())
         self.started_s = time.monotonic() - began
+
+    def _pods_of(self, release: Release, directory: Path) -> Iterator[Pod]:
+        """Make the pods of a release, each with a directory of its own."""
+        for pod in pods(release, directory, lambda _: self._ports.lease()):
+            if self.monitor or pod.name != "monitor":
+                yield pod
+
+    def _addresses(self, behind: dict[ServicePort, int]) -> dict[ServicePort, int]:
+        """Return the port by which each Service is reached, given that of the pod behind it."""
+        return behind
 
     def _end(self) -> None:
         self._end_all()
@@ -167,8 +178,12 @@ class LocalStack(FromCharts):
     def _process(self, pod: Pod) -> ProgramProcess:
         environment = pod.environment(self._services, self._secrets[pod.namespace])
         environment |= LAPTOP if self.alloys else _CROWD
-        argv = [str(programs.find(pod.program)), *pod.arguments(environment)]
+        argv = [str(self._program(pod.program).path), *pod.arguments(environment)]
         return Process(pod.name, argv, environment, pod.directory, self._log(pod))
+
+    def _program(self, name: str) -> Program:
+        """Return the program that runs under this name."""
+        return programs.locate(name)
 
     def _log(self, pod: Pod) -> Path:
         logs = self.directory / "logs"
@@ -176,24 +191,31 @@ class LocalStack(FromCharts):
         return logs / f"{pod.name}.log"
 
     def _wait_until_ready(self, starting: Iterable[Pod]) -> None:
-        waiting = {pod.name: pod for pod in starting}
-        deadline = time.monotonic() + _READY_SECONDS
-        answers: dict[str, str] = {}
+        waiting = [self._until_ready(pod, self._processes[pod.name]) for pod in starting]
         while waiting:
-            for name, pod in list(waiting.items()):
-                self._refuse_ended(self._processes[name])
-                answers[name] = _probe(pod)
-                if answers[name] == "200":
-                    del waiting[name]
-            if waiting and time.monotonic() > deadline:
-                name = next(iter(waiting))
+            waiting = [each for each in waiting if next(each, _READY) != _READY]
+            time.sleep(0.01 if waiting else 0)
+
+    def _until_ready(self, pod: Pod, process: ProgramProcess) -> Iterator[str]:
+        """Yield what the readiness probe answers until it is 200.
+
+        Raises:
+            StackproofError: The program has ended, or the time is up.
+        """
+        deadline = time.monotonic() + _READY_SECONDS
+        while True:
+            self._refuse_ended(process)
+            answer = _probe(pod)
+            if answer == _READY:
+                return
+            if time.monotonic() > deadline:
                 raise StackproofError(
-                    f"not ready after {_READY_SECONDS:.0f} s; {waiting[name].ready_url()} "
-                    f"last answered {answers[name]}\n{self._processes[name].tail()}",
-                    where=name,
+                    f"not ready after {_READY_SECONDS:.0f} s; {pod.ready_url()} "
+                    f"last answered {answer}\n{process.tail()}",
+                    where=pod.name,
                     todo="Run with --keep and read its log.",
                 )
-            time.sleep(0.01)
+            yield answer
 
     def _refuse_ended(self, process: ProgramProcess) -> None:
         ended = process.ended()
@@ -226,7 +248,7 @@ class LocalStack(FromCharts):
     def versions(self) -> Mapping[str, str]:
         """Version of each program that runs."""
         used = sorted({pod.program for pod in self._pods.values()})
-        return {name: programs.locate(name).version for name in used}
+        return {name: self._program(name).version for name in used}
 
     @property
     def gateway_url(self) -> str | None:
@@ -236,11 +258,11 @@ class LocalStack(FromCharts):
 
     def otlp_grpc(self, tenant: str) -> str:
         """`host:port` of the tenant's Alloy for OTLP over gRPC."""
-        return f"{LOOPBACK}:{self._alloy(tenant).port('otlp-grpc')}"
+        return f"{LOOPBACK}:{self._reached(self._alloy(tenant), 'otlp-grpc')}"
 
     def otlp_http(self, tenant: str) -> str:
         """Base URL of the tenant's Alloy for OTLP over HTTP."""
-        return f"http://{LOOPBACK}:{self._alloy(tenant).port('otlp-http')}"
+        return f"http://{LOOPBACK}:{self._reached(self._alloy(tenant), 'otlp-http')}"
 
     def reader(self, tenant: str) -> Access:
         """The tenant, with the password that its Alloy has."""
@@ -322,7 +344,7 @@ class LocalStack(FromCharts):
         """
         for process in self._processes.values():
             process.signal(signal.SIGTERM)
-        ends = time.monotonic() + _GRACE_SECONDS
+        ends = time.monotonic() + GRACE_SECONDS
         while time.monotonic() < ends and not all(p.ended() for p in self._processes.values()):
             time.sleep(0.01)
         self._end_all()
@@ -364,6 +386,10 @@ class LocalStack(FromCharts):
         raise StackproofError(
             "no Alloy runs", where=f"tenant {tenant}", todo="Its telemetry is switched off."
         )
+
+    def _reached(self, pod: Pod, port: str) -> int:
+        """Return the port by which others reach a named port of a pod."""
+        return pod.port(port)
 
     def _tenant_password(self, tenant: str) -> str:
         namespace = self.deployment.registry.get(tenant).namespace

@@ -70,6 +70,17 @@ def materialize(
     return made
 
 
+def unchanged(before: Iterable[Manifest], after: Iterable[Manifest]) -> frozenset[str]:
+    """Return the Secrets that both make from the same objects: nobody makes them anew."""
+    old = set(before)
+    same = [each for each in after if each in old]
+    return frozenset(
+        _target(each) if each.kind == "ExternalSecret" else each.name
+        for each in same
+        if each.kind in {"ExternalSecret", "Secret"}
+    )
+
+
 def synced_values(manifests: Iterable[Manifest], secret: str, store: SecretStore) -> dict[str, str]:
     """Return the values, by `secretKey`, from which one ExternalSecret makes its Secret."""
     return {

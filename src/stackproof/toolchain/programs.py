@@ -145,8 +145,8 @@ def locate(
     pin = _Pin.read(checkout or Checkout.own(), name)
     variable = f"STACKPROOF_{name.upper().replace('-', '_')}"
     if override := os.environ.get(variable):
-        path = _overridden(variable, override)
-        return Program(name, _said(path, pin.recipe), path, variable)
+        todo = f"Correct {variable}, or unset it: then the pinned program is used."
+        return given(name, override, variable, todo)
     entry = pin.entry
     if not entry.ready():
         if on_path := _on_path(pin):
@@ -171,15 +171,22 @@ def source(name: str, checkout: Checkout | None = None) -> Path:
     return golang.module_folder(go, pin.folder, f"{pin.module}@{pin.module_version}")
 
 
-def _overridden(variable: str, value: str) -> Path:
+def given(name: str, value: str, where: str, todo: str) -> Program:
+    """Return a program that somebody names by its path; its version is what it says itself.
+
+    Args:
+        name: What it is.
+        value: The path.
+        where: By what it is named: a variable, an option.
+        todo: What to do where it is none.
+
+    Raises:
+        StackproofError: It is no file that can be run.
+    """
     path = Path(value).expanduser().absolute()
     if not (path.is_file() and os.access(path, os.X_OK)):
-        raise StackproofError(
-            f"{path} is no file that can be run",
-            where=variable,
-            todo=f"Correct {variable}, or unset it: then the pinned program is used.",
-        )
-    return path
+        raise StackproofError(f"{path} is no file that can be run", where=where, todo=todo)
+    return Program(name, _said(path, RECIPES.get(name, Recipe())), path, where)
 
 
 # --- what is pinned ---

@@ -17,7 +17,7 @@ import pytest
 from stackproof.backends import Client
 from stackproof.errors import StackproofError
 from stackproof.flux.deployment import Deployment
-from stackproof.isolation.delivery import arrived, numbered, sending
+from stackproof.isolation.delivery import TEMPO_LOSS_S, arrived, numbered, sending
 from stackproof.model import EntryPoint, Signal
 from stackproof.otlp import synthetic
 from stackproof.otlp.senders import ExportError, Sender
@@ -45,8 +45,6 @@ LIMITS: Mapping[str, Mapping[str, float]] = {
 QUEUE, ATTRIBUTES = 64 * 2**20, 200
 #: An exporter of OpenTelemetry sends so many records at once here.
 TOGETHER = 30
-#: As in test_resilience.py.
-TEMPO_LOSS_S = 1.5
 #: How long it may take after the last was sent until all is there.
 PATIENCE_S = 180.0
 

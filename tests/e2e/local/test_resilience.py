@@ -29,7 +29,14 @@ from stackproof.backends import Client, poll
 from stackproof.errors import StackproofError
 from stackproof.flux.deployment import Deployment
 from stackproof.isolation import delivery
-from stackproof.isolation.delivery import Source, arrived, numbered, sending
+from stackproof.isolation.delivery import (
+    TEMPO_ENDS_S,
+    TEMPO_LOSS_S,
+    Source,
+    arrived,
+    numbered,
+    sending,
+)
 from stackproof.model import Backend, EntryPoint, Signal
 from stackproof.otlp import senders, synthetic
 from stackproof.otlp.senders import ExportError
@@ -43,11 +50,6 @@ TENANTS = load_registry(Checkout.find()).names
 SIGNALS = {"mimir": Signal.METRICS, "loki": Signal.LOGS, "tempo": Signal.TRACES}
 BACKENDS = tuple(SIGNALS)
 VICTIM = TENANTS[1]
-#: Tempo acknowledges a span when it is in memory, and writes it when its trace has been idle for
-#: 0.5 s, which it checks each 0.5 s: a killed Tempo loses what it was given since.
-TEMPO_LOSS_S = 1.5
-#: A Tempo that is told to end writes once, and then takes what it never writes for as long.
-TEMPO_ENDS_S = 3.0
 PATIENCE_S = 90.0
 DELTA = AggregationTemporality.AGGREGATION_TEMPORALITY_DELTA
 CUMULATIVE = AggregationTemporality.AGGREGATION_TEMPORALITY_CUMULATIVE

@@ -27,9 +27,7 @@ pytestmark = [pytest.mark.needs_restart, pytest.mark.xdist_group("upgrade")]
 
 CHECKOUT = Checkout.find()
 EARLIER = sorted((CHECKOUT.charts / "lgtm" / "ci" / "upgrade-from").glob("*.yaml"))
-#: What is kept in memory alone, or was not yet made of spans: lost by any restart, and no data.
-NOT_KEPT = {"mimir.metadata", "tempo.metrics-query", "tempo.metrics-query-range"}
-KEPT = [api for api in PROVABLE if api.id not in NOT_KEPT and api.shows != "label name"]
+KEPT = [api for api in PROVABLE if not api.volatile and api.shows != "label name"]
 PATIENCE_S = 60
 
 

@@ -1,0 +1,6 @@
+"""Isolated before, at every moment during, and after a change rolls out, and nothing is lost."""
+
+from .result import Upgrade, UpgradeVerdict
+from .run import prove
+
+__all__ = ["Upgrade", "UpgradeVerdict", "prove"]

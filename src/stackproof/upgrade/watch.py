@@ -1,0 +1,170 @@
+"""Looks at every moment of a roll: owners read their own, and intruders are refused."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import TracebackType
+from typing import Self, TypeVar
+
+from stackproof.backends import ESSENTIAL, PROVABLE, Answer, Client, ReadApi
+from stackproof.isolation.observer import Observer
+from stackproof.isolation.refusals import Intruder, intruders, judged
+from stackproof.isolation.tokens import observe, question, window
+from stackproof.isolation.verdict import Observation, Violation, ViolationKind
+from stackproof.model import Access, Backend
+from stackproof.otlp.synthetic import Emission
+from stackproof.stack.base import Stack
+
+from .availability import Poll
+
+_Item = TypeVar("_Item")
+
+#: Between two looks of one reader at one backend, and of one tenant's intruders.
+_PAUSE_S = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """What was seen that ought not to be, and when (`time.monotonic()`)."""
+
+    at: float
+    violation: Violation
+
+
+class Watch:
+    """Asks in threads of its own for as long as a `with` block lasts.
+
+    Each tenant reads what the proof before has shown it, through all read APIs of each backend in
+    turn; its answer must hold its own token and nobody else's. And each tenant tries, with other
+    means in turn, what must be refused. Every other question goes through a connection of its own,
+    so that the old pod is asked for as long as it is there, and the new one as soon as it is.
+
+    Args:
+        stack: That is rolled.
+        emissions: What the proof before has sent, by tenant.
+    """
+
+    def __init__(self, stack: Stack, emissions: Mapping[str, Emission]) -> None:
+        self.moments: list[Moment] = []
+        self.reads: dict[tuple[Backend, str], list[Poll]] = {}
+        """When each tenant read from each backend, and whether it saw its own."""
+        self.refusals: dict[str, list[Poll]] = {}
+        """When each tenant's intruders asked, and whether they were refused."""
+        self._client = Client(connections=4 * len(emissions))
+        self._fresh = Client(connections=4 * len(emissions))
+        signals = tuple(next(iter(emissions.values())).tokens)
+        self._observer = Observer(
+            stack, tuple(emissions), signals, self._client, self._client.timeout_s, emissions
+        )
+        self._window = window(*emissions.values())
+        self._ended = threading.Event()
+        loops: list[Callable[[], None]] = []
+        for tenant in emissions:
+            loops.append(self._intruding(tenant))
+            loops += [self._reading(tenant, backend) for backend in Backend]
+        self._threads = [threading.Thread(target=each, daemon=True) for each in loops]
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._ended.set()
+        for thread in self._threads:
+            thread.join()
+        self._client.close()
+        self._fresh.close()
+
+    def _reading(self, tenant: str, backend: Backend) -> Callable[[], None]:
+        polls = self.reads.setdefault((backend, tenant), [])
+        apis = [api for api in PROVABLE if api.backend is backend]
+
+        def loop() -> None:
+            for api, fresh in self._turns(apis):
+                began = time.monotonic()
+                answer = self._ask(api, self._observer.readers[tenant], tenant, fresh)
+                seen = observe(api, tenant, tenant, answer, self._observer.marks)
+                if seen.others:
+                    self._note(began, _leak(api, seen))
+                elif seen.answered and not seen.own and not api.volatile:
+                    self._note(began, _nothing(api, seen))
+                if seen.own or not api.volatile:
+                    polls.append((began, seen.own))
+
+        return loop
+
+    def _intruding(self, tenant: str) -> Callable[[], None]:
+        polls = self.refusals.setdefault(tenant, [])
+        tenants = self._observer.tenants
+        other = tenants[(tenants.index(tenant) + 1) % len(tenants)]
+        tried = [
+            (api, Intruder(tenant, other, means, access))
+            for means, access in intruders(self._observer.readers[tenant], other).items()
+            for api in ESSENTIAL
+        ]
+
+        def loop() -> None:
+            for (api, who), fresh in self._turns(tried):
+                began = time.monotonic()
+                answer = self._ask(api, who.access, other, fresh)
+                _, violation = judged(self._observer, api, who, answer)
+                silent = violation is not None and violation.kind is ViolationKind.MISSING
+                polls.append((began, not silent))
+                if violation is not None and not silent:
+                    self._note(began, violation)
+
+        return loop
+
+    def _turns(self, items: Sequence[_Item]) -> Iterator[tuple[_Item, bool]]:
+        """Yield one after the other, over and over, each by turns for a fresh connection."""
+        for number, item in enumerate(itertools.cycle(items)):
+            if self._ended.wait(_PAUSE_S):
+                return
+            yield item, (number + number // len(items)) % 2 == 0
+
+    def _ask(self, api: ReadApi, access: Access, owner: str, fresh: bool) -> Answer:
+        if fresh and not api.stream:
+            access = replace(access, headers={**access.headers, "Connection": "close"})
+        client = self._fresh if fresh else self._client
+        return client.ask(api, access, question(self._observer.emissions[owner], self._window))
+
+    def _note(self, at: float, violation: Violation) -> None:
+        with self._observer.lock:
+            self.moments.append(Moment(at, violation))
+
+
+def _leak(api: ReadApi, seen: Observation) -> Violation:
+    whose = tuple(sorted(seen.others))
+    message = f"{seen.reader} reads {', '.join(whose)}'s {api.signal} through {api.id}"
+    return _violation(ViolationKind.LEAK, api, seen, whose, message)
+
+
+def _nothing(api: ReadApi, seen: Observation) -> Violation:
+    message = f"{seen.reader} is answered without its own {api.signal} through {api.id}"
+    return _violation(ViolationKind.MISSING, api, seen, (seen.reader,), message)
+
+
+def _violation(
+    kind: ViolationKind, api: ReadApi, seen: Observation, owners: tuple[str, ...], message: str
+) -> Violation:
+    return Violation(
+        kind=kind,
+        api=api.id,
+        reader=seen.reader,
+        owners=owners,
+        message=message,
+        signal=api.signal,
+        request=seen.request.line(),
+        curl=seen.request.curl(),
+        answer=seen.answer,
+    )

@@ -1,0 +1,84 @@
+"""A change rolls out under the eyes of all tenants: nobody sees another's at any moment."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+
+import pytest
+
+from stackproof import upgrade
+from stackproof.flux.deployment import Deployment
+from stackproof.repo.checkout import Checkout
+from stackproof.stack.service_proxy import ServiceProxy
+from stackproof.upgrade import UpgradeVerdict
+
+pytestmark = [pytest.mark.needs_restart, pytest.mark.xdist_group("upgrade")]
+
+
+def test_a_change_is_isolated_at_every_moment() -> None:
+    """The gateway with its surge, Mimir without, and no other program."""
+    now = Deployment.load(Checkout.find())
+    changed = now.with_values(
+        lgtm=[{"gateway": {"maxBodySize": "15MiB"}, "mimir": {"exemplars": 99_999}}]
+    )
+    found = upgrade.prove(now, changed)
+    assert found.verdict is UpgradeVerdict.ISOLATED, found.reasons
+    assert set(found.rolled) == {"gateway", "mimir"}
+    assert all(each.acknowledged > 100 for each in found.delivered)
+    answers = {each.name: each for each in found.availability}
+    # A restart is seen, and what is not restarted is there: but for a connection that is closed.
+    assert 0.2 < answers["reads of mimir"].unanswered_s < 30
+    for name in ("reads of loki", "reads of tempo", "all to Alloy", "refusals"):
+        assert answers[name].unanswered_s < 1.5, answers[name]
+
+
+@contextmanager
+def _echo(word: bytes) -> Iterator[int]:
+    """Answer every line with this word and the line, until the end."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as server:
+
+        def serve(client: socket.socket) -> None:
+            with client, client.makefile("rb") as lines:
+                for line in lines:
+                    client.sendall(word + line)
+
+        def accept() -> None:
+            while True:
+                try:
+                    client, _ = server.accept()
+                except OSError:
+                    return
+                threading.Thread(target=serve, args=(client,), daemon=True).start()
+
+        threading.Thread(target=accept, daemon=True).start()
+        yield int(server.getsockname()[1])
+        server.shutdown(socket.SHUT_RDWR)
+
+
+def _ask(client: socket.socket) -> bytes:
+    client.sendall(b"?\n")
+    return client.recv(100)
+
+
+def test_a_service_leads_new_connections_elsewhere_and_leaves_the_old() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = int(free.getsockname()[1])
+    proxy = ServiceProxy()
+    try:
+        with _echo(b"old") as old, _echo(b"new") as new:
+            proxy.lead(port, old)
+            with socket.create_connection(("127.0.0.1", port), 5) as first:
+                assert _ask(first) == b"old?\n"
+                proxy.lead(port, new)
+                with socket.create_connection(("127.0.0.1", port), 5) as second:
+                    assert _ask(second) == b"new?\n"
+                assert _ask(first) == b"old?\n"
+                proxy.lead(port, None)
+                with pytest.raises(ConnectionRefusedError):
+                    socket.create_connection(("127.0.0.1", port), 5)
+                assert _ask(first) == b"old?\n"
+    finally:
+        proxy.close()

@@ -1,0 +1,70 @@
+"""What a roll comes to, from what was seen of it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from tests.recorded import recorded
+
+from stackproof.isolation.verdict import Violation, ViolationKind
+from stackproof.model import Signal
+from stackproof.upgrade.availability import availability
+from stackproof.upgrade.delivered import Delivered
+from stackproof.upgrade.result import Seen, Upgrade, UpgradeVerdict, grouped
+
+ISOLATED, LEAKING = recorded("isolated"), recorded("leaking")
+GOOD = Upgrade(since="main", tenants=ISOLATED.tenants, before=ISOLATED, after=ISOLATED)
+ALL = Delivered(Signal.LOGS, 9, lost=0, known=0, twice=0, misplaced=0, faults=())
+
+
+def _seen(kind: ViolationKind) -> Seen:
+    violation = Violation(kind=kind, api="loki.query", reader="a", owners=("b",), message="told")
+    return Seen(violation, 2, 1.0, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("upgrade", "verdict", "code"),
+    [
+        (GOOD, UpgradeVerdict.ISOLATED, 0),
+        (replace(GOOD, delivered=(replace(ALL, known=3),)), UpgradeVerdict.ISOLATED, 0),
+        (replace(GOOD, before=LEAKING, after=None), UpgradeVerdict.LEAKING, 1),
+        (replace(GOOD, after=LEAKING), UpgradeVerdict.LEAKING, 1),
+        (replace(GOOD, after=None), UpgradeVerdict.INCOMPLETE, 2),
+        (replace(GOOD, seen=(_seen(ViolationKind.LEAK),)), UpgradeVerdict.LEAKING, 1),
+        (replace(GOOD, seen=(_seen(ViolationKind.NOT_REFUSED),)), UpgradeVerdict.LEAKING, 1),
+        (replace(GOOD, seen=(_seen(ViolationKind.MISSING),)), UpgradeVerdict.INCOMPLETE, 2),
+        (replace(GOOD, delivered=(replace(ALL, misplaced=1),)), UpgradeVerdict.LEAKING, 1),
+        (replace(GOOD, delivered=(ALL, replace(ALL, lost=1))), UpgradeVerdict.LOST, 1),
+        (replace(GOOD, delivered=(replace(ALL, twice=1),)), UpgradeVerdict.LOST, 1),
+        (replace(GOOD, unread=("soev's logs",)), UpgradeVerdict.LOST, 1),
+        (replace(GOOD, delivered=(replace(ALL, faults=("none",)),)), UpgradeVerdict.INCOMPLETE, 2),
+    ],
+)
+def test_the_worst_part_decides(upgrade: Upgrade, verdict: UpgradeVerdict, code: int) -> None:
+    assert upgrade.verdict is verdict
+    assert verdict.exit_code == code
+
+
+def test_what_is_seen_often_is_told_once() -> None:
+    violation = _seen(ViolationKind.LEAK).violation
+    (one,) = grouped(iter([(3.0, violation), (1.5, violation)]))
+    assert (one.times, one.first_s, one.last_s) == (2, 1.5, 3.0)
+    assert "2 times from 1.5 to 3.0 s" in str(one)
+
+
+def test_seconds_without_an_answer_run_from_question_to_question() -> None:
+    polls = {
+        "a": [(10.0, True), (11.0, False), (13.0, False), (15.5, True), (16.0, True)],
+        "b": [(10.0, True), (12.0, False), (12.5, True)],
+    }
+    found = availability("reads", polls, 10.0)
+    assert (found.tenant, found.gaps, found.polls) == ("a", ((1.0, 5.5),), 8)
+    assert found.unanswered_s == 4.5
+    assert found.apart_s == 2.5
+
+
+def test_what_has_no_answer_to_the_end_is_counted_until_then() -> None:
+    assert availability("reads", {"a": [(1.0, True), (2.0, False), (4.0, False)]}, 0.0).gaps == (
+        (2.0, 4.0),
+    )
