@@ -56,13 +56,13 @@ demo: $(READY) ## Start the stack from the charts, prove that tenants are isolat
 	@$(BIN)/stackproof demo --stack $(STACK) $(ARGS)
 
 test: programs ## Run all tests that need neither Docker nor a cluster
-	@$(PYTEST) tests/e2e tests/unit --stack local -n $(WORKERS) --dist loadgroup --no-loadscope-reorder $(UNCHANGED) $(COVERAGE) $(ARGS)
+	@$(PYTEST) tests/e2e tests/unit -n $(WORKERS) --dist loadgroup --no-loadscope-reorder $(UNCHANGED) $(COVERAGE) $(ARGS)
 
 test-unit: programs ## Run the unit tests: no network, seconds
 	@$(PYTEST) tests/unit -n logical --dist loadgroup $(UNCHANGED) $(COVERAGE) $(ARGS)
 
 test-e2e: programs ## Run the end-to-end tests on STACK
-	@$(PYTEST) tests/e2e --stack $(STACK) $(ARGS)
+	@$(PYTEST) tests/e2e --stackproof-stack $(STACK) $(ARGS)
 
 lint: $(READY) ## Check style, types and dependencies: ruff, mypy --strict, deptry, yamllint, actionlint
 	@$(BIN)/ruff check $(CODE)
@@ -113,10 +113,10 @@ coverage: $(READY) ## Show which branches of the chart templates the scenarios r
 	@$(BIN)/stackproof coverage $(ARGS)
 
 rehearsal: programs ## Take users' data through the merge from chart 0.1.0 and back (needs Docker; STACK=kind: in a cluster)
-	@$(PYTEST) tests/rehearsal --stack $(STACK) $(ARGS)
+	@$(PYTEST) tests/rehearsal --stackproof-stack $(STACK) $(ARGS)
 
 endurance: programs ## Count what arrives after outages of a minute, at full rate (a quarter of an hour)
-	@$(PYTEST) tests/e2e/local -m endurance --stack local $(ARGS)
+	@$(PYTEST) tests/e2e/local -m endurance $(ARGS)
 
 bench: $(READY) ## Measure rendering, the proof, scale and load; write build/bench.json and bench.html
 	@$(BIN)/stackproof bench $(ARGS)

@@ -1,10 +1,9 @@
-"""Options of the test suite, and the line that says what was tested. Fixtures are in tests/."""
+"""The plugins of the test suite, and the line that says what is tested. Fixtures are in tests/."""
 
 from __future__ import annotations
 
 import gc
 import platform
-from pathlib import Path
 
 import pytest
 
@@ -16,45 +15,10 @@ from stackproof.repo.versions import Versions
 #: Python does by default takes a quarter of a run.
 gc.set_threshold(50_000, 50, 100)
 
-pytest_plugins = ["tests.unchanged"]
-
-STACKS = ("local", "docker", "kind", "cluster")
+pytest_plugins = ["pytester", "tests.unchanged"]
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    group = parser.getgroup("stackproof")
-    group.addoption(
-        "--stack",
-        choices=STACKS,
-        default="local",
-        help="where the end-to-end tests run (default: local)",
-    )
-    group.addoption(
-        "--keep",
-        action="store_true",
-        help="leave the stack running after the tests, and say where it is",
-    )
-    group.addoption(
-        "--reuse",
-        action="store_true",
-        help="use the stack that an earlier --keep left, if it still runs",
-    )
-    group.addoption(
-        "--context",
-        default=None,
-        metavar="NAME",
-        help="with --stack cluster: the cluster's context in the kubeconfig (default: the current)",
-    )
-    group.addoption(
-        "--evidence-dir",
-        type=Path,
-        default=None,
-        metavar="DIR",
-        help="keep logs and answers of failed tests in DIR (default: build/evidence)",
-    )
-
-
-def pytest_report_header(config: pytest.Config) -> list[str]:
+def pytest_report_header(config: pytest.Config) -> str:
     checkout = Checkout.find(config.rootpath)
     try:
         versions = Versions.load(checkout)
@@ -66,7 +30,7 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
         if name in {"mimir", "loki", "tempo", "alloy"}
     )
     kubernetes = versions.kubernetes
-    return [
-        f"stackproof: stack {config.getoption('stack')}, Python {platform.python_version()}",
-        f"Kubernetes {kubernetes.oldest} to {kubernetes.newest}, images: {images}",
-    ]
+    return (
+        f"Python {platform.python_version()}, "
+        f"Kubernetes {kubernetes.oldest} to {kubernetes.newest}, images: {images}"
+    )

@@ -10,12 +10,11 @@ from pathlib import Path
 # What the pages import is what their tests depend on (tests/unchanged.py).
 from stackproof import attacks, backends, isolation, twins  # noqa: F401
 
-_BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
-
-def code(page: Path) -> str:
-    """Return the page's blocks of Python, one after another."""
-    blocks = _BLOCK.findall(page.read_text(encoding="utf-8"))
+def code(page: Path, language: str = "python") -> str:
+    """Return the page's blocks of a language, one after another."""
+    block = re.compile(rf"^```{language}\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+    blocks = block.findall(page.read_text(encoding="utf-8"))
     assert blocks, f"{page} has no code"
     return "\n".join(blocks)
 

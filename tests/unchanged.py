@@ -1,8 +1,9 @@
 """Answer the tests whose inputs are what they were when they passed: `--unchanged=answer`.
 
 The inputs of a test are the Python files that its own imports, however deeply, all other files of
-the repository, the installed packages, the interpreter and the STACKPROOF_* variables. The
-documents are inputs of unit tests alone. A file of the repository that a test opens and that is not
+the repository, the installed packages, the interpreter and the STACKPROOF_* variables; of a test
+that takes a fixture of stackproof.pytest_plugin, what that imports as well. The documents are
+inputs of unit tests alone. A file of the repository that a test opens and that is not
 among its inputs is an error of that test: `--unchanged=check`, which answers nothing, proves that
 the answers of other runs are right.
 
@@ -33,6 +34,9 @@ from stackproof.toolchain.cache import cache_root
 _KEPT_S = 7 * 86_400
 #: Where the modules of a name lie.
 _ROOTS = {"stackproof": "src/stackproof", "tests": "tests"}
+_PLUGIN = "src/stackproof/pytest_plugin/__init__.py"
+#: Where the plugin's fixtures are, which are taken by name and not imported.
+_FIXTURES = "src/stackproof/pytest_plugin/fixtures.py"
 _UNCHANGED = "unchanged"
 #: So many calls lie between who wants a file and its opening: pathlib, io.
 _NEAR = 6
@@ -85,7 +89,7 @@ class Inputs:
             if Path(name).name == "conftest.py" and Path(name).parent in Path(test).parents
         }
         found: set[str] = set()
-        waiting = [test, *conftests]
+        waiting = [test, *conftests, *({_PLUGIN} & self.files.keys())]
         while waiting:
             name = waiting.pop()
             if name in found:
@@ -100,11 +104,23 @@ class Inputs:
     def _imported(self, name: str) -> set[str]:
         if name not in self._imports:
             text = (self.root / name).read_text(encoding="utf-8")
-            modules = {part for each in _modules(ast.parse(text), name) for part in _parts(each)}
+            tree = ast.parse(text)
+            modules = {part for each in _modules(tree, name) for part in _parts(each)}
             if '"stackproof.cli"' in text:
                 modules.add("stackproof.cli")
             self._imports[name] = {found for each in modules if (found := self._file(each))}
+            if name.startswith("tests/") and _words(tree) & self._fixtures:
+                self._imports[name].add(_FIXTURES)
         return self._imports[name]
+
+    @cached_property
+    def _fixtures(self) -> set[str]:
+        """The names of the plugin's fixtures."""
+        if _FIXTURES not in self.files:
+            return set()
+        tree = ast.parse((self.root / _FIXTURES).read_text(encoding="utf-8"))
+        functions = (node for node in tree.body if isinstance(node, ast.FunctionDef))
+        return {each.name for each in functions if each.decorator_list}
 
     def _file(self, module: str) -> str | None:
         first, *rest = module.split(".")
@@ -147,6 +163,17 @@ def _modules(tree: ast.Module, name: str) -> Iterator[str]:
             base = ".".join([*start, *([node.module] if node.module else [])])
             yield base
             yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+def _words(tree: ast.Module) -> set[str]:
+    """Return what may be a fixture's name: parameters, and texts as `getfixturevalue` takes."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.arg):
+            found.add(node.arg)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            found.add(node.value)
+    return found
 
 
 def _parts(module: str) -> Iterator[str]:

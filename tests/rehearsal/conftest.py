@@ -11,6 +11,7 @@ from tests.rehearsal.production import Production, choices
 from stackproof.errors import StackproofError
 from stackproof.flux.deployment import Deployment
 from stackproof.kube import diagnostics
+from stackproof.pytest_plugin import provider
 from stackproof.repo.checkout import Checkout
 from stackproof.stack.kind import KindCluster, cluster_name
 from stackproof.toolchain.images import Images
@@ -25,10 +26,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if "/rehearsal/" not in str(item.path):
             continue
         item.add_marker(pytest.mark.timeout(_TIMEOUT_S))
-        if (
-            "production" in getattr(item, "fixturenames", ())
-            and config.getoption("stack") != "kind"
-        ):
+        if "production" in getattr(item, "fixturenames", ()) and provider(config) != "kind":
             item.add_marker(pytest.mark.skip("only a cluster of its own shows it: make rehearsal"))
 
 
@@ -44,7 +42,7 @@ def say(text: str) -> None:
 def production(pytestconfig: pytest.Config, checkout: Checkout) -> Iterator[Production]:
     """The cluster, with 0.1.0 and users' data in it."""
     kind = KindCluster(checkout, cluster_name())
-    reuse = pytestconfig.getoption("reuse") and kind.exists()
+    reuse = pytestconfig.getoption("stackproof_reuse") and kind.exists()
     if reuse:
         kind.adopt()
     else:
@@ -80,5 +78,5 @@ def production(pytestconfig: pytest.Config, checkout: Checkout) -> Iterator[Prod
         except StackproofError as error:
             say(f"no evidence: {error}")
         made.kube.close()
-        if not (reuse or pytestconfig.getoption("keep")):
+        if not (reuse or pytestconfig.getoption("stackproof_keep")):
             kind.delete()

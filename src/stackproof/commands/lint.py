@@ -9,20 +9,14 @@ Exit code: 0 all hold; 1 some do not; 2 a render failed, so that not all could b
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stackproof.errors import ExitCode
 from stackproof.options import chart, check_names, names
-from stackproof.repo.checkout import Checkout
 
 if TYPE_CHECKING:
-    from stackproof.helm.renderer import Values
-
-#: What stands in the place of an invariant's name: it did not render, or was not looked at.
-_RENDER, _NOTE = "render", "note"
+    from stackproof.checks.charts import Problem
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -45,6 +39,7 @@ def run(args: argparse.Namespace) -> int:
     """Print each problem once, and in how many renders it is."""
     from rich.console import Console
 
+    from stackproof.checks import charts
     from stackproof.checks.invariants import INVARIANTS
     from stackproof.toolchain import programs
 
@@ -53,64 +48,23 @@ def run(args: argparse.Namespace) -> int:
     programs.locate("render", console=Console(stderr=True))
     all_found: set[str] = set()
     for folder in args.charts:
-        problems: dict[tuple[str, str], list[str]] = {}
-        cases = list(_cases(folder, args.values))
+        problems: dict[Problem, list[str]] = {}
+        given = [(" ".join(path.name for path in args.values), args.values)] if args.values else ()
+        cases = list(given or charts.cases(folder))
         for case, values in cases:
-            for each in _problems(folder, values, args.namespace, args.without):
+            for each in charts.problems(folder, values, args.namespace, args.without):
                 problems.setdefault(each, []).append(case)
-        for (invariant, problem), where in problems.items():
-            console.print(invariant, style="dim" if invariant == _NOTE else "bold red", end=" ")
-            console.print(problem, markup=False, end=" ")
+        for each, where in problems.items():
+            style = "dim" if each.rule == charts.NOTE else "bold red"
+            console.print(each.rule, style=style, end=" ")
+            console.print(each.text, markup=False, end=" ")
             console.print(f"({', '.join(where[:3])}{' …' if where[3:] else ''})", style="dim")
-        found = [name for name, _ in problems if name != _NOTE]
+        found = [each.rule for each in problems if each.rule != charts.NOTE]
         all_found.update(found)
         console.print(
             f"{folder.name}: {len(cases)} renders, {len(INVARIANTS.names) - len(args.without)} "
             f"invariants, {len(found)} problems"
         )
-    if _RENDER in all_found:
+    if charts.RENDER in all_found:
         return ExitCode.UNDECIDED
     return ExitCode.BAD if all_found else ExitCode.GOOD
-
-
-def _cases(folder: Path, given: Sequence[Path] | None) -> Iterator[tuple[str, Sequence[Values]]]:
-    """Yield the values that a chart is rendered with, each with a name."""
-    from stackproof.values.combinations import scenarios
-
-    if given:
-        yield " ".join(path.name for path in given), given
-        return
-    found = scenarios(folder)
-    for path in found:
-        yield str(path.relative_to(folder)), [path]
-    if not found:
-        yield "defaults", ()
-
-
-def _problems(
-    folder: Path, values: Sequence[Values], namespace: str, without: Sequence[str]
-) -> Iterator[tuple[str, str]]:
-    """Yield the invariants that one render breaks, and how."""
-    from stackproof.checks.invariants import INVARIANTS
-    from stackproof.helm import renderer, schema
-    from stackproof.helm.externals import ExternalObjects
-
-    try:
-        release = renderer.render(folder, values, release="release-name", namespace=namespace)
-    except renderer.HelmError as error:
-        yield _RENDER, error.message
-        return
-    schemas = schema.schemas(renderer.newest_kubernetes(), Checkout.own().root / "schemas")
-    foreign = [each for each in release if schemas.foreign(each)]
-    for each in foreign:
-        yield _NOTE, f"{each.source}: {each.ref} is not looked at: no schema of {each.api_version}"
-    release = replace(release, manifests=tuple(m for m in release if m not in foreign))
-    rendered = ExternalObjects.load(folder).around(release, values)
-    for invariant in INVARIANTS:
-        if invariant.name in without:
-            continue
-        problems = list(invariant.find(rendered))
-        yield from ((invariant.name, problem) for problem in problems)
-        # Objects that are not valid have no shape that the others could look at.
-        if problems and invariant.name == "schema-valid":
-            return

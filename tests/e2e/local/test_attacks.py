@@ -13,9 +13,7 @@ from stackproof.repo.checkout import Checkout
 
 
 @pytest.fixture(scope="module")
-def arena(pytestconfig: pytest.Config) -> Iterator[Arena]:
-    if pytestconfig.getoption("stack") != "local":
-        pytest.skip("attacks run on a stack that can be thrown away")
+def arena() -> Iterator[Arena]:
     with Arena(Deployment.load(Checkout.find()), spare=True) as running:
         yield running
 

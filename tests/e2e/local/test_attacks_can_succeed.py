@@ -78,9 +78,7 @@ TRUSTING = Twin(
 
 
 @pytest.fixture(scope="module")
-def arena(pytestconfig: pytest.Config) -> Iterator[Arena]:
-    if pytestconfig.getoption("stack") != "local":
-        pytest.skip("attacks run on a stack that can be thrown away")
+def arena() -> Iterator[Arena]:
     with TRUSTING.deployment(Checkout.find()) as deployment, Arena(deployment) as running:
         yield running
 

@@ -17,7 +17,7 @@ def _layers() -> list[str]:
     """Return the layers from the bottom: the last column of the table in CONTRIBUTING.md."""
     text = (Checkout.find().root / "CONTRIBUTING.md").read_text(encoding="utf-8")
     rows = text.partition("| to change | open |")[2].partition("\n\n")[0].splitlines()[2:]
-    return [name for row in rows for name in re.findall(r"`([a-z]+)`", row.rsplit(" | ", 1)[1])]
+    return [name for row in rows for name in re.findall(r"`([a-z_]+)`", row.rsplit(" | ", 1)[1])]
 
 
 LAYERS = _layers()

@@ -59,6 +59,34 @@ def test_what_an_end_to_end_test_depends_on(repository: Path, changed: str, matt
     assert (Inputs(repository).key(TEST) != before) is matters
 
 
+@pytest.mark.parametrize(
+    ("test", "matters"),
+    [
+        ("def test_word(stack):\n    pass\n", True),
+        ("def test_word(request):\n    request.getfixturevalue('stack')\n", True),
+        ("def test_word(tmp_path):\n    stack = tmp_path\n", False),
+    ],
+    ids=["by a parameter", "by its name", "not"],
+)
+def test_who_takes_the_plugins_fixtures_depends_on_them(
+    repository: Path, test: str, matters: bool
+) -> None:
+    package = repository / "src" / "stackproof" / "pytest_plugin"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (package / "fixtures.py").write_text(
+        "import pytest\nfrom stackproof import used\n@pytest.fixture\ndef stack(): ...\n"
+    )
+    (package.parent / "used.py").write_text("")
+    (repository / TEST).write_text(test)
+    before = Inputs(repository).key(TEST)
+    (package.parent / "used.py").write_text("# changed\n")
+    assert (Inputs(repository).key(TEST) != before) is matters
+    before = Inputs(repository).key(TEST)
+    (package / "__init__.py").write_text("# its options are all tests'\n")
+    assert Inputs(repository).key(TEST) != before
+
+
 def test_documents_matter_to_unit_tests(repository: Path) -> None:
     test = repository / "tests/unit/test_two.py"
     test.parent.mkdir()
