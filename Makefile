@@ -27,7 +27,7 @@ MAKEFLAGS += --no-builtin-rules
 # Else every worker and every command compiles all modules anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo test test-unit test-e2e lint fmt charts tools programs twins mutants coverage rehearsal docs reference recording dist bench kind-up kind-down evidence lock clean clean-all
+.PHONY: help setup demo test test-unit test-e2e lint fmt charts tools programs twins mutants coverage rehearsal upgrade-proof docs reference recording dist bench kind-up kind-down evidence lock clean clean-all
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -114,6 +114,9 @@ coverage: $(READY) ## Show which branches of the chart templates the scenarios r
 
 rehearsal: programs ## Take users' data through the merge from chart 0.1.0 and back (needs Docker; STACK=kind: in a cluster)
 	@$(PYTEST) tests/rehearsal --stackproof-stack $(STACK) $(ARGS)
+
+upgrade-proof: programs ## Prove what a change does while it rolls out, from REV (default: where this branch left main)
+	@$(BIN)/stackproof upgrade $(if $(filter-out file,$(origin REV)),--from $(REV)) $(ARGS)
 
 endurance: programs ## Count what arrives after outages of a minute, at full rate (a quarter of an hour)
 	@$(PYTEST) tests/e2e/local -m endurance $(ARGS)

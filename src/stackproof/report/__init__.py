@@ -14,6 +14,7 @@ from .metrics import send_metrics
 from .page import page
 from .results import Provenance
 from .terminal import show
+from .upgrade import show_upgrade, upgrade_json, write_unchanged, write_upgrade
 
 __all__ = [
     "Extras",
@@ -26,7 +27,11 @@ __all__ = [
     "results",
     "send_metrics",
     "show",
+    "show_upgrade",
+    "upgrade_json",
     "write",
+    "write_unchanged",
+    "write_upgrade",
 ]
 
 

@@ -19,7 +19,7 @@ from stackproof.isolation.verdict import Cell, Violation
 from . import results as results_
 from .results import Provenance
 
-_EXTRAS = ("attacks", "twins", "mutants", "coverage")
+_EXTRAS = ("attacks", "twins", "mutants", "coverage", "upgrade")
 
 #: Up to this many tenants every cell is listed, beyond it only those that are not as expected.
 ALL_CELLS = 20
@@ -39,6 +39,7 @@ class Extras:
     twins: Sequence[Mapping[str, Any]] = ()
     mutants: Mapping[str, Any] = field(default_factory=dict)
     coverage: Mapping[str, Any] = field(default_factory=dict)
+    upgrade: Mapping[str, Any] = field(default_factory=dict)
     stale: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -51,6 +52,7 @@ def read_extras(directory: Path, of: Provenance) -> Extras:
         twins=found["twins"].get("twins", ()),
         mutants=found["mutants"],
         coverage=found["coverage"],
+        upgrade=found["upgrade"],
         stale={
             name: f"{result.of.source}, of {result.of.made[:10]}"
             for name, result in results.items()

@@ -14,6 +14,7 @@ from stackproof.isolation.verdict import Finding, Violation
 from stackproof.model import Signal
 from stackproof.wording import number, percent
 
+from . import upgrade
 from .data import ALL_CELLS, Extras
 from .picture import Panel, State, panels, state, ticks
 from .plots import spans
@@ -97,6 +98,7 @@ def page(proof: Proof, extras: Extras, of: Provenance, *, whole: bool = True) ->
             [(api.api, api.visible_p50_ms, api.visible_max_ms) for api in proof.apis],
             "ms",
         ),
+        timeline=upgrade.drawn(extras.upgrade),
         stale=extras.stale,
         failed_attacks=[each for each in extras.attacks if not each.get("ok", True)],
         uncaught=[each for each in extras.twins if not each.get("caught_by")],
@@ -120,6 +122,7 @@ def _contents(proof: Proof, extras: Extras) -> list[tuple[str, str]]:
         ("twins", "Faults put back", bool(extras.twins)),
         ("coverage", "Coverage", bool(extras.coverage.get("charts"))),
         ("mutants", "Mutants", bool(extras.mutants)),
+        ("upgrade", "Upgrade", bool(extras.upgrade)),
         ("run", "The run", True),
     )
     return [(anchor, title) for anchor, title, there in sections if there]

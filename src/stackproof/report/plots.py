@@ -76,6 +76,40 @@ def spans(title: str, rows: Sequence[tuple[str, float, float]], unit: str) -> Ma
     return _picture(title, height, parts)
 
 
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """A time on a row of a timeline, in seconds; `kind` is the class that it is drawn by."""
+
+    begin: float
+    end: float
+    kind: str
+
+
+def timeline(title: str, rows: Sequence[tuple[str, Sequence[Bar], str]]) -> Markup:
+    """Draw a row for each (name, bars, figure) along one axis of seconds."""
+    left, row, top = 250, 20, 26
+    ticks = steps(max((bar.end for _, bars, _ in rows for bar in bars), default=0))
+    height = top + row * len(rows) + 8
+    at = _linear(ticks, left, _WIDTH - 70)
+    parts = [
+        _path("axis", f"M{at(tick):.1f} {top - 6}V{height - 4}")
+        + _text(at(tick), 14, f"{_figure(tick)} s", "middle")
+        for tick in ticks
+    ]
+    for number, (name, bars, figure) in enumerate(rows):
+        y = top + row * number + row // 2
+        parts += [_text(left - 12, y + 4, name, "name end"), _text(_WIDTH - 58, y + 4, figure)]
+        parts += [
+            # What took no time is seen as well.
+            _path(
+                bar.kind,
+                f"M{at(max(bar.begin, 0)):.1f} {y}H{max(at(bar.end), at(bar.begin) + 1.5):.1f}",
+            )
+            for bar in bars
+        ]
+    return _picture(title, height, parts)
+
+
 def lines(
     title: str,
     series: Sequence[Series],

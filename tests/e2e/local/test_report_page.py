@@ -51,6 +51,26 @@ EXTRAS = Extras(
         ],
     },
     coverage={"charts": {"lgtm": {"branches": 8, "covered": 8}}},
+    upgrade={
+        "since": "main",
+        "verdict": "leaking",
+        "parts": {"before": "isolated", "during": "leaking", "after": "isolated"},
+        "rolled": ["gateway"],
+        "events": [
+            {"at_s": 0.5, "component": "gateway", "what": "new one started"},
+            {"at_s": 6.1, "component": "gateway", "what": "old one ended"},
+        ],
+        "availability": [
+            {"name": "reads of loki", "polls": 90, "unanswered_s": 1.5, "apart_s": 0.2}
+            | {"gaps_s": [[2.0, 3.5]]}
+        ],
+        "delivered": [
+            {"signal": "logs", "acknowledged": 90, "lost": 1, "known": 2, "twice": 0}
+            | {"misplaced": 0}
+        ],
+        "seen": [{"leaking": True, "times": 4, "first_s": 1.0, "last_s": 3.0}],
+        "reasons": ["during: not refused"],
+    },
     stale={"coverage": "commit 0123456789ab, of 2026-01-01"},
 )
 

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import subprocess
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from tests.recorded import recorded
 
+from stackproof.errors import StackproofError, UsageError
+from stackproof.flux.deployment import Deployment
 from stackproof.isolation.verdict import Violation, ViolationKind
 from stackproof.model import Signal
+from stackproof.repo.checkout import Checkout
+from stackproof.report.upgrade import drawn, upgrade_json
+from stackproof.stack.rolling import RollEvent
+from stackproof.upgrade import sources
 from stackproof.upgrade.availability import availability
 from stackproof.upgrade.delivered import Delivered
 from stackproof.upgrade.result import Seen, Upgrade, UpgradeVerdict, grouped
@@ -68,3 +76,50 @@ def test_what_has_no_answer_to_the_end_is_counted_until_then() -> None:
     assert availability("reads", {"a": [(1.0, True), (2.0, False), (4.0, False)]}, 0.0).gaps == (
         (2.0, 4.0),
     )
+
+
+def test_a_revision_without_this_layout_is_told(tmp_path: Path) -> None:
+    (tmp_path / "versions.yaml").write_text("kubernetes: {}\n")
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=x", "-c", "user.email=x@example.test"]
+    for words in (["init", "-q"], ["add", "."], ["commit", "-qm", "first"]):
+        subprocess.run([*git, *words], check=True)
+    with (
+        pytest.raises(StackproofError, match=r"revision HEAD: .* has no charts/lgtm.*later one"),
+        sources.earlier(Checkout(tmp_path), "HEAD"),
+    ):
+        pass
+    with (
+        pytest.raises(UsageError, match="no revision 'nonsense'"),
+        sources.earlier(Checkout(tmp_path), "nonsense"),
+    ):
+        pass
+
+
+def test_what_renders_the_same_does_not_roll(checkout: Checkout) -> None:
+    now = Deployment.load(checkout)
+    assert sources.same(now, Deployment.load(checkout))
+    assert not sources.same(now, now.with_values(lgtm=[{"gateway": {"maxBodySize": "15MiB"}}]))
+
+
+@pytest.mark.parametrize(
+    ("option", "why"),
+    [("tempo", "not NAME=PATH"), ("temp=/bin/true", "tempo"), ("tempo=/nowhere", "can be run")],
+)
+def test_a_program_that_there_is_not_is_told(option: str, why: str) -> None:
+    with pytest.raises(StackproofError, match=why):
+        sources.chosen([option])
+
+
+def test_the_timeline_draws_what_was_seen() -> None:
+    event = RollEvent(0.5, "gateway", "new one started")
+    moments = availability("reads of loki", {"soev": [(2.0, False), (3.5, True)]}, 0.0)
+    leaking = replace(
+        GOOD,
+        rolled=("gateway",),
+        events=(event,),
+        availability=(moments,),
+        seen=(_seen(ViolationKind.LEAK), _seen(ViolationKind.MISSING)),
+    )
+    picture = drawn(upgrade_json(leaking))
+    assert [picture.count(f'class="{kind}"') for kind in ("roll", "gap", "leaked")] == [1, 1, 1]
+    assert drawn({"since": "main", "verdict": "unchanged", "rolled": []}) == ""

@@ -1,0 +1,113 @@
+"""Prove that tenants stay apart, and nothing is lost, while a change rolls out on this machine.
+
+The stack starts as a revision renders it; then the files here take over, as a cluster would roll
+them, while every tenant sends and reads, and intruders try. Writes build/report/upgrade.json, and
+the page of the proof that follows the roll.
+Exit code: 0 isolated (or nothing would roll), 1 leaking or lost, 2 incomplete.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+from pathlib import Path
+
+from stackproof.errors import UsageError
+from stackproof.options import number
+from stackproof.repo.checkout import Checkout
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    parser.add_argument(
+        "--from",
+        dest="since",
+        metavar="REV",
+        help="the revision that runs first (default: where this branch left main; on main, the "
+        "commit before)",
+    )
+    parser.add_argument(
+        "--program",
+        action="append",
+        default=[],
+        metavar="NAME=PATH",
+        help="another binary for the new side, on the data of the old one: mimir, loki, tempo, "
+        "alloy or caddy",
+    )
+    parser.add_argument(
+        "--deadline",
+        type=number(),
+        default=30.0,
+        metavar="SECONDS",
+        help="how long each piece of telemetry may take to be seen (default: 30)",
+    )
+    parser.add_argument(
+        "--keep", action="store_true", help="leave configurations, logs and data behind"
+    )
+    parser.add_argument(
+        "--report",
+        type=Path,
+        default=None,
+        metavar="DIR",
+        help="where the report goes (default: build/report)",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Roll, prove, show and write the report; the exit code is the verdict's."""
+    from stackproof import report, terminal, upgrade
+    from stackproof.flux.deployment import Deployment
+    from stackproof.repo.versions import Versions
+    from stackproof.stack import providers
+    from stackproof.upgrade import UpgradeVerdict, sources
+
+    checkout = Checkout.find()
+    console = terminal.console()
+    since = args.since or _left_main(checkout)
+    new = dict(sources.chosen(args.program))
+    of = report.Provenance.of(checkout)
+    folder = args.report or Checkout.report_folder()
+    with sources.earlier(checkout, since) as before:
+        after = Deployment.load(checkout)
+        providers.prepare("local", console)
+        old, new = sources.pinned(before.checkout), {**sources.pinned(checkout), **new}
+        if sources.same(before, after) and old == new:
+            report.write_unchanged(since, folder, of)
+            console.print(f"{UpgradeVerdict.UNCHANGED}: {since} renders the same, nothing rolls")
+            return UpgradeVerdict.UNCHANGED.exit_code
+        found = upgrade.prove(
+            before,
+            after,
+            since=since,
+            old=old,
+            new=new,
+            deadline_s=args.deadline,
+            keep=args.keep,
+            pins=Versions.load(checkout),
+            say=lambda text: console.print(f"{text} …", style="dim"),
+        )
+    report.show_upgrade(found, console)
+    target = report.write_upgrade(found, folder, of)
+    if found.after:
+        target = report.write(found.after, folder, of)
+    console.print(f"\nreport: {target}", style="dim", soft_wrap=True)
+    return found.verdict.exit_code
+
+
+def _left_main(checkout: Checkout) -> str:
+    """Return the commit at which this branch left main; on main, the one before."""
+    for main in ("origin/main", "main"):
+        if base := _git(checkout, "merge-base", "HEAD", main):
+            return base if base != _git(checkout, "rev-parse", "HEAD") else "HEAD~1"
+    raise UsageError("there is no branch main to compare with", where="--from", todo="Name one.")
+
+
+def _git(checkout: Checkout, *words: str) -> str:
+    """Return what git prints; nothing where it fails."""
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(checkout.root), *words], capture_output=True, text=True, check=False
+        )
+    except OSError:
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
