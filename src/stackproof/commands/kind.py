@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
         console.print(f"stand-ins, for want of an image: {', '.join(sorted(standing_in))}")
     console.print(
         f"\nexport KUBECONFIG={stack.cluster.kubeconfig_path}\n"
-        "stackproof prove --stack kind --reuse\nmake test-e2e STACK=kind ARGS=--reuse",
+        "stackproof prove --stack kind --reuse\nmake test-e2e STACK=kind ARGS=--stackproof-reuse",
         soft_wrap=True,
     )
     return 0

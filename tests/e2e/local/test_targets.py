@@ -5,6 +5,7 @@ The gateways are nginx, as most people write them: basic auth, and the tenant fr
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -18,7 +19,11 @@ import pytest
 import urllib3
 import yaml
 
+from stackproof import cli
 from stackproof.backends.base import poll
+from stackproof.errors import StackproofError
+from stackproof.flux.deployment import Deployment
+from stackproof.helm.manifests import thaw
 from stackproof.isolation import Proof, prove
 from stackproof.isolation.verdict import Observed, Verdict, ViolationKind
 from stackproof.model import Backend, Signal
@@ -105,6 +110,40 @@ def test_without_a_gateway_anybody_may_name_any_tenant(backends: Backends, tmp_p
     assert {violation.signal for violation in proof.violations} == set(Signal)
     assert "anybody may name any tenant in X-Scope-OrgID" in _told(proof)
     assert proof.violations[0].curl.startswith("curl") and "$PASSWORD" not in _told(proof)
+
+
+def test_what_targets_init_writes_is_proven(
+    stack: LocalStack, checkout: Checkout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As far as the preflight where nobody is; whole, where the Service's port is forwarded."""
+    objects = [
+        {**thaw(each), "metadata": {**each.metadata, "namespace": each.namespace}}
+        for release in Deployment.load(checkout).releases()
+        for each in release
+    ]
+    (tmp_path / "objects.json").write_text(json.dumps({"kind": "List", "items": objects}))
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["targets", "init", "--from", "objects.json"]) == 0
+    file = tmp_path / "targets.yaml"
+    for name in TENANTS:
+        access = stack.reader(name)
+        assert access.auth
+        monkeypatch.setenv(f"{name.upper().replace('-', '_')}_PASSWORD", access.auth[1])
+    with (
+        pytest.raises(
+            StackproofError, match=r"gateway\.observability\.svc:8080.*: nothing answers"
+        ),
+        TargetsStack(Targets.load(file)),
+    ):
+        pass
+    forwarded = file.read_text().replace(
+        "http://gateway.observability.svc:8080", str(stack.gateway_url)
+    )
+    file.write_text(forwarded)
+    with TargetsStack(Targets.load(file)) as found:
+        proof = prove(found, deadline_s=DEADLINE_S)
+    assert proof.verdict is Verdict.ISOLATED, _told(proof)
+    assert proof.signals == tuple(Signal)
 
 
 def test_formats_that_carry_no_traces_prove_the_rest(backends: Backends, tmp_path: Path) -> None:

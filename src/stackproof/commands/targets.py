@@ -1,0 +1,95 @@
+"""Write the file of `prove --targets` from what a cluster, or a list of its objects, tells.
+
+Objects are only read, and no Secret is: passwords are to come from the environment.
+
+Exit code: 0 a proof can be tried with it; 2 something must be added first, which its comments say.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from stackproof.errors import ExitCode, StackproofError, UsageError
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add `init`."""
+    does = parser.add_subparsers(title="what to do", metavar="init", required=True)
+    init = does.add_parser("init", help="write a file to start from")
+    source = init.add_mutually_exclusive_group()
+    source.add_argument(
+        "--from",
+        dest="objects",
+        type=Path,
+        metavar="FILE",
+        help="look at what `kubectl get services,configmaps,ingresses,deployments,daemonsets -A "
+        "-o yaml` prints (-: standard input), and ask no cluster",
+    )
+    source.add_argument(
+        "--context", metavar="NAME", help="a cluster's context in the kubeconfig (the current one)"
+    )
+    init.add_argument("--kubeconfig", type=Path, metavar="FILE", help="another kubeconfig")
+    init.add_argument(
+        "--output",
+        type=Path,
+        default=Path("targets.yaml"),
+        metavar="FILE",
+        help="where it goes (%(default)s; -: standard output)",
+    )
+    init.set_defaults(do=_init)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Do what was asked."""
+    code: int = args.do(args)
+    return code
+
+
+def _init(args: argparse.Namespace) -> int:
+    from stackproof.stack import discovery, targets_file
+
+    to_file = str(args.output) != "-"
+    if to_file and args.output.exists():
+        raise UsageError(
+            "is there already", where=str(args.output), todo="Delete it, or name another: --output."
+        )
+    if args.objects:
+        name, source = args.objects.stem, str(args.objects)
+        objects = discovery.from_text(_read(args.objects), source)
+    else:
+        from stackproof.kube.client import Kube
+
+        kube = Kube(args.context, args.kubeconfig)
+        name, source = kube.context, kube.where
+        objects = discovery.from_cluster(kube)
+    try:
+        found = discovery.discover(objects)
+    except StackproofError as error:
+        raise StackproofError(error.what, error.where or source, error.todo) from error
+    written = targets_file.text(found, name, source, str(args.output) if to_file else "FILE")
+    if to_file:
+        args.output.write_text(written, encoding="utf-8")
+    else:
+        sys.stdout.write(written)
+    gaps = targets_file.missing(found)
+    told = sys.stderr if not to_file else sys.stdout
+    print(
+        f"{args.output}: {len(found.tenants)} tenants, {len(found.reads)} backends, "
+        f"{len(found.open)} things not found out",
+        file=told,
+    )
+    for gap in gaps:
+        print(f"add {gap}", file=told)
+    return ExitCode.UNDECIDED if gaps else ExitCode.GOOD
+
+
+def _read(path: Path) -> str:
+    if str(path) == "-":
+        return sys.stdin.read()
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise UsageError(f"cannot be read: {reason}", where=str(path)) from error
