@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import gzip
 import socket
-import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from stackproof.backends import PROVABLE
 from stackproof.model import TENANT_HEADER, Backend, Signal
+from stackproof.waiting import until
 
 from .base import LOOKED_FOR, Attack, AttackRun, Expect
 from .wire import Raw, WireAnswer, WireRequest, http1, send
@@ -646,10 +646,7 @@ _ANSWERED_S = 30.0
 
 def _answered(wire_request: WireRequest) -> WireAnswer:
     """Ask until there is an answer, or the time is over."""
-    ends = time.monotonic() + _ANSWERED_S
-    while not _is_answer(answer := send(wire_request)) and time.monotonic() < ends:
-        time.sleep(0.1)
-    return answer
+    return until(lambda: send(wire_request), _is_answer, within_s=_ANSWERED_S)
 
 
 def _is_answer(answer: WireAnswer) -> bool:

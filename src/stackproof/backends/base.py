@@ -27,6 +27,7 @@ from websockets.sync.client import connect
 from stackproof.errors import StackproofError
 from stackproof.model import Access, Backend, Signal, Tls
 from stackproof.otlp.senders import basic_auth
+from stackproof.waiting import until
 
 _Result = TypeVar("_Result")
 
@@ -296,13 +297,11 @@ def poll(
     `look` returns the result, or None, and what it has seen. A StackproofError that quotes the last
     observation is raised where the time is up; `look` is always called at least once.
     """
-    ends = time.monotonic() + deadline_s
-    while True:
-        result, seen = look()
-        if result is not None:
-            return result
-        if time.monotonic() + interval_s > ends:
-            raise StackproofError(
-                f"not seen within {deadline_s:g} s; last observation: {seen}", where=description
-            )
-        time.sleep(interval_s)
+    result, seen = until(
+        look, lambda looked: looked[0] is not None, within_s=deadline_s, every_s=interval_s
+    )
+    if result is None:
+        raise StackproofError(
+            f"not seen within {deadline_s:g} s; last observation: {seen}", where=description
+        )
+    return result

@@ -25,6 +25,7 @@ from stackproof.otlp import app_metrics, synthetic
 from stackproof.rules import Rules
 from stackproof.stack.application import Application
 from stackproof.stack.local import LocalStack
+from stackproof.waiting import until
 
 _ANY_API = PROVABLE[0]
 _PATH = "/api/config"
@@ -171,15 +172,14 @@ def _copies(run: RunningApplication, token: str) -> tuple[int, str]:
 
     It is a line of the application: of those of its server only the application makes telemetry.
     """
-    ends = time.monotonic() + run.waited_s
-    while True:
+
+    def look() -> tuple[int, str]:
         answer = run.find(run.stack.reader(run.tenant), Signal.LOGS, f"authenticate_user: {token}")
         body = json.loads(answer.body) if answer.status == 200 else {}
         streams = body.get("data", {}).get("result") or []
-        count = sum(len(stream["values"]) for stream in streams)
-        if count or time.monotonic() > ends:
-            return count, answer.describe()
-        time.sleep(0.1)
+        return sum(len(stream["values"]) for stream in streams), answer.describe()
+
+    return until(look, lambda seen: seen[0], within_s=run.waited_s)
 
 
 @ARRIVAL.register
@@ -207,10 +207,7 @@ def nobody_else_sees_it(run: RunningApplication) -> Iterator[str]:
 def dashboards_ask_for_what_it_emits(run: RunningApplication) -> Iterator[str]:
     """Each metric of the list that dashboards are held to is emitted, with the list's labels."""
     run.token(run.replicas[0])
-    ends = time.monotonic() + run.waited_s
-    while (missing := _not_emitted(run)) and time.monotonic() < ends:
-        time.sleep(0.2)
-    yield from missing
+    yield from until(lambda: _not_emitted(run), lambda missing: not missing, within_s=run.waited_s)
 
 
 @ARRIVAL.register
@@ -299,16 +296,19 @@ def _fail_to_sign_in(application: Application, token: str) -> None:
 def _arrives(run: RunningApplication, application: Application, signal: Signal) -> Iterator[str]:
     name = f"{signal} of {run.tenant}'s {application.pod.pod_name}"
     token = run.token(application)
-    ends = time.monotonic() + run.waited_s
-    while True:
-        found, said = _resource(run, application, signal, token)
-        log_errors = application.log_errors()
+
+    def given_up() -> bool:
+        log = " ".join(application.log_errors())
+        return any(f"Failed to export {each}" in log for each in _LOST[signal])
+
+    found, said = until(
+        lambda: _resource(run, application, signal, token),
         # What it gave up to send never comes: nothing to wait for.
-        lost = any(f"Failed to export {each}" in " ".join(log_errors) for each in _LOST[signal])
-        if found is not None or lost or time.monotonic() > ends:
-            break
-        time.sleep(0.1)
+        lambda seen: seen[0] is not None or given_up(),
+        within_s=run.waited_s,
+    )
     if found is None:
+        log_errors = application.log_errors()
         # The first say why, the last what became of it; between them it tries again and again.
         told = "; ".join(dict.fromkeys([*log_errors[:6], *log_errors[-6:]])) or "nothing"
         yield f"{name} do not arrive: the application says: {told}; the backend: {said}"
@@ -375,10 +375,7 @@ def _of_trace(
 
 def _mark(run: RunningApplication, application: Application, signal: Signal) -> str | None:
     """Return what an answer holds if it holds its spans, lines or series; None where none come."""
-    ends = time.monotonic() + run.waited_s
-    while (mark := _shown(run, application, signal)) is None and time.monotonic() < ends:
-        time.sleep(0.1)
-    return mark
+    return until(lambda: _shown(run, application, signal), within_s=run.waited_s)
 
 
 def _shown(run: RunningApplication, application: Application, signal: Signal) -> str | None:

@@ -10,7 +10,6 @@ import base64
 import contextlib
 import json
 import os
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from urllib.parse import urlencode
 import urllib3
 import yaml
 
+from stackproof import waiting
 from stackproof.errors import StackproofError
 
 Object = Mapping[str, Any]
@@ -375,24 +375,26 @@ class Kube:
         Raises:
             StackproofError: The deadline passed.
         """
-        ends = time.monotonic() + within_s
         refused = ""
-        while True:
+
+        def once() -> T | None:
+            nonlocal refused
             try:
-                found = look()
-                if found:
-                    return found
+                return look()
             except ApiError as error:
                 if not retry(error):
                     raise
                 refused = str(error)
-            if time.monotonic() > ends:
-                last = seen() or refused
-                raise StackproofError(
-                    f"{what}: not within {within_s:.0f} s" + (f"\n{last}" if last else ""),
-                    where=self.where,
-                )
-            time.sleep(_POLL_S)
+                return None
+
+        found = waiting.until(once, within_s=within_s, every_s=_POLL_S)
+        if found:
+            return found
+        last = seen() or refused
+        raise StackproofError(
+            f"{what}: not within {within_s:.0f} s" + (f"\n{last}" if last else ""),
+            where=self.where,
+        )
 
     def rolled_out(self, namespaces: Iterable[str], *, within_s: float) -> None:
         """Wait until every Deployment, StatefulSet and DaemonSet has all of its pods ready.

@@ -8,7 +8,6 @@ the provider of models is the application itself, so that it has somebody to cal
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Mapping, Sequence
 from typing import Self
 
@@ -17,6 +16,7 @@ import urllib3
 from stackproof.errors import StackproofError
 from stackproof.helm.renderer import Values
 from stackproof.toolchain import openwebui
+from stackproof.waiting import until
 
 from .local import LocalStack
 from .pod import LOOPBACK
@@ -92,16 +92,17 @@ class Application:
             StackproofError: It ended before, or the time is up.
         """
         path = self.pod.container["readinessProbe"]["httpGet"]["path"]
-        ends = time.monotonic() + _READY_SECONDS
-        while (answered := self.ask("GET", path)[0]) != 200:
-            ended = self._process.ended()
-            if ended or time.monotonic() > ends:
-                raise StackproofError(
-                    f"{ended or f'not ready after {_READY_SECONDS:.0f} s'}; "
-                    f"{path} last answered {answered}\n{self._process.tail()}",
-                    where=self._process.name,
-                )
-            time.sleep(0.1)
+        answered, ended = until(
+            lambda: (self.ask("GET", path)[0], self._process.ended()),
+            lambda seen: seen[0] == 200 or seen[1],
+            within_s=_READY_SECONDS,
+        )
+        if answered != 200:
+            raise StackproofError(
+                f"{ended or f'not ready after {_READY_SECONDS:.0f} s'}; "
+                f"{path} last answered {answered}\n{self._process.tail()}",
+                where=self._process.name,
+            )
 
     def ask(
         self, method: str, path: str, body: object = None, headers: Mapping[str, str] | None = None

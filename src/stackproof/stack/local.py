@@ -24,6 +24,7 @@ from stackproof.model import READS, TENANT_HEADER, Access, Backend
 from stackproof.repo.tenants import OBSERVABILITY_NAMESPACE
 from stackproof.toolchain import programs
 from stackproof.toolchain.programs import Program
+from stackproof.waiting import until
 
 from . import provisioning
 from .base import FromCharts
@@ -344,9 +345,11 @@ class LocalStack(FromCharts):
         """
         for process in self._processes.values():
             process.signal(signal.SIGTERM)
-        ends = time.monotonic() + GRACE_SECONDS
-        while time.monotonic() < ends and not all(p.ended() for p in self._processes.values()):
-            time.sleep(0.01)
+        until(
+            lambda: all(process.ended() for process in self._processes.values()),
+            within_s=GRACE_SECONDS,
+            every_s=0.01,
+        )
         self._end_all()
         self.deployment = self._here(deployment)
         self._render()

@@ -17,6 +17,7 @@ from stackproof.model import EntryPoint, Signal
 from stackproof.otlp import synthetic
 from stackproof.otlp.synthetic import Emission
 from stackproof.stack.base import Stack
+from stackproof.waiting import until
 
 #: Tells of a signal and the time of an acknowledgement whether a known limit may have lost it.
 Known = Callable[[Signal, float], bool]
@@ -58,12 +59,12 @@ def settled(
     stack: Stack, client: Client, sources: Sequence[Source], known: Known, patience_s: float
 ) -> tuple[Delivered, ...]:
     """Wait until all that was acknowledged is there, and say what is not."""
-    ends = time.monotonic() + patience_s
-    while True:
-        found = tuple(_delivered(stack, client, sources, signal, known) for signal in Signal)
-        if not any(each.faults for each in found) or time.monotonic() > ends:
-            return found
-        time.sleep(_PAUSE_S)
+    return until(
+        lambda: tuple(_delivered(stack, client, sources, signal, known) for signal in Signal),
+        lambda found: not any(each.faults for each in found),
+        within_s=patience_s,
+        every_s=_PAUSE_S,
+    )
 
 
 def _delivered(

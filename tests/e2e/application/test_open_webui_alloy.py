@@ -7,10 +7,9 @@ import gzip
 import socket
 import subprocess
 import threading
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -33,6 +32,7 @@ from stackproof.stack.pod import Pod, ServicePort
 from stackproof.stack.ports import PortLeases
 from stackproof.stack.process import Process
 from stackproof.toolchain import programs
+from stackproof.waiting import until
 
 PASSWORD = "p@:w/%"
 MESSAGES: Mapping[str, Any] = {
@@ -110,15 +110,6 @@ def _request(path: str, headers: Any, body: bytes) -> Request:
     return Request(path, tenants, base64.b64decode(credential).decode(), attributes)
 
 
-def _within(seconds: float, done: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + seconds
-    while not done():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.05)
-    return True
-
-
 def _answers(url: str) -> bool:
     try:
         with urllib.request.urlopen(url, timeout=1) as answer:  # noqa: S310 — loopback
@@ -161,11 +152,11 @@ def _running(release: Release, receiver: Receiver, folder: Path) -> Iterator[Pod
     process = Process("alloy", argv, env, folder, folder / "alloy.log")
     try:
         process.start()
-        assert _within(30, lambda: _answers(pod.ready_url()) or bool(process.ended()))
+        assert until(lambda: _answers(pod.ready_url()) or process.ended(), within_s=30)
         assert process.ended() is None, process.tail()
         # It says that it is ready a moment before its receivers listen.
         ports = [pod.port("otlp-grpc"), pod.port("otlp-http")]
-        assert _within(10, lambda: all(map(_listens, ports))), process.tail()
+        assert until(lambda: all(map(_listens, ports)), within_s=10), process.tail()
         yield pod
     finally:
         process.kill()
@@ -219,7 +210,7 @@ def test_whoever_sends_is_the_tenant(
     release = _render(checkout, alloy)
     with Receiver().running() as receiver, _running(release, receiver, tmp_path) as pod:
         _send_as_somebody_else(pod)
-        assert _within(10, lambda: _delivered(receiver)), receiver.requests
+        assert until(lambda: _delivered(receiver), within_s=10), receiver.requests
     assert {request.path for request in receiver.requests} == paths
     assert {request.tenants for request in receiver.requests} == {("enterprise-a",)}
     assert {request.user for request in receiver.requests} == {user}

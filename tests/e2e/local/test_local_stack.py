@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from stackproof.model import Signal
 from stackproof.repo.checkout import Checkout
 from stackproof.stack.local import LocalStack
 from stackproof.twins import Edit, Layer, Twin
+from stackproof.waiting import until
 
 
 @pytest.fixture
@@ -36,12 +36,7 @@ def _alive(pid: int) -> bool:
 
 
 def _gone(pids: list[int], seconds: float = 10) -> bool:
-    deadline = time.monotonic() + seconds
-    while any(map(_alive, pids)):
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.05)
-    return True
+    return until(lambda: not any(map(_alive, pids)), within_s=seconds)
 
 
 def _pids(stack: LocalStack) -> list[int]:

@@ -7,6 +7,7 @@ with the numbers that are asserted here.
 
 from __future__ import annotations
 
+import operator
 import os
 import signal as signals
 import subprocess
@@ -43,6 +44,7 @@ from stackproof.otlp.senders import ExportError
 from stackproof.repo.checkout import Checkout
 from stackproof.repo.tenants import load_registry
 from stackproof.stack.local import LocalStack
+from stackproof.waiting import until
 
 pytestmark = [pytest.mark.needs_restart, pytest.mark.xdist_group("resilience")]
 
@@ -91,12 +93,12 @@ def _all_is_there(
     may_lack: Callable[[Signal, float], bool] = lambda _signal, _taken: False,
 ) -> None:
     """Wait until every acknowledged number is there; it must be there once, and its owner's."""
-    ends = time.monotonic() + PATIENCE_S
-    while faults := [
-        fault for source in sources.values() for fault in _faults(stack, client, source, may_lack)
-    ]:
-        assert time.monotonic() < ends, "\n".join(faults)
-        time.sleep(0.5)
+
+    def faults() -> str:
+        found = (_faults(stack, client, source, may_lack) for source in sources.values())
+        return "\n".join(chain.from_iterable(found))
+
+    assert until(faults, operator.not_, within_s=PATIENCE_S, every_s=0.5) == ""
 
 
 def _faults(
@@ -212,15 +214,15 @@ def _are_there(
     expected: Mapping[tuple[str, int], int],
 ) -> None:
     """Wait until just these numbers of a run are there."""
-    ends = time.monotonic() + PATIENCE_S
-    there: Counter[tuple[str, int]] | str = ""
-    while there != expected:
-        assert time.monotonic() < ends, _difference(signal, there, expected)
-        time.sleep(0.5)
+
+    def look() -> Counter[tuple[str, int]] | str:
         try:
-            there = arrived(client, stack.reader(VICTIM), signal, run)
+            return arrived(client, stack.reader(VICTIM), signal, run)
         except StackproofError as error:
-            there = str(error)
+            return str(error)
+
+    there = until(look, lambda there: there == expected, within_s=PATIENCE_S, every_s=0.5)
+    assert there == expected, _difference(signal, there, expected)
 
 
 def _difference(
@@ -534,10 +536,12 @@ def test_a_clock_that_is_off(
             with pytest.raises(ExportError, match=reason):
                 opened.send(signal, other)
     expected = {1, 2} if reason is None else {1}
-    ends = time.monotonic() + PATIENCE_S
-    while (there := _numbers(running, client, signal, run)) != expected:
-        assert time.monotonic() < ends, there
-        time.sleep(0.2)
+    there = until(
+        lambda: _numbers(running, client, signal, run),
+        lambda there: there == expected,
+        within_s=PATIENCE_S,
+    )
+    assert there == expected
 
 
 def _numbers(stack: LocalStack, client: Client, signal: Signal, run: str) -> set[int]:
@@ -649,11 +653,12 @@ def test_tempo_takes_more_live_traces_than_it_keeps(limited: LocalStack, client:
     message = _together(Signal.TRACES, repeat(run), range(1, count + 1), 0)
     with limited.sender(VICTIM, EntryPoint.GATEWAY, client) as opened:
         opened.send(Signal.TRACES, message)
-    ends = time.monotonic() + PATIENCE_S
     kept = int(LIMITS["traces"]["liveTraces"])
-    while (there := len(arrived(client, limited.reader(VICTIM), Signal.TRACES, run))) < kept:
-        assert time.monotonic() < ends, there
-        time.sleep(0.2)
+    there = until(
+        lambda: len(arrived(client, limited.reader(VICTIM), Signal.TRACES, run)),
+        lambda there: there >= kept,
+        within_s=PATIENCE_S,
+    )
     assert there == kept
 
 
@@ -692,10 +697,8 @@ def _write_out(stack: LocalStack, client: Client, component: str, disk: Path) ->
     else:
         # Loki has noticed that its log is not whole, and writes all when it is told to end.
         stack.process(component).signal(signals.SIGTERM)
-        ends = time.monotonic() + PATIENCE_S
-        while stack.process(component).ended() is None:
-            assert time.monotonic() < ends, f"{component} does not end"
-            time.sleep(0.1)
+        ended = until(stack.process(component).ended, within_s=PATIENCE_S)
+        assert ended is not None, f"{component} does not end"
 
 
 @pytest.mark.xdist_group("disks")

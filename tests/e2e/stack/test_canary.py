@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from urllib.parse import urlencode
 
 import pytest
@@ -17,6 +16,7 @@ from stackproof.model import Backend, EntryPoint, Signal
 from stackproof.otlp import senders
 from stackproof.stack.base import Stack
 from stackproof.stack.remote import RemoteStack, variable
+from stackproof.waiting import until
 
 pytestmark = pytest.mark.xdist_group("stack")
 
@@ -51,23 +51,19 @@ def test_the_gateway_and_the_passwords_are_enough(stack: Stack, client: Client) 
         ("stackproof_verdict", "leaking"): 0.0,
         ("stackproof_pairs", "leaks"): 0.0,
     }
-    ends = time.monotonic() + 30
-    while (
-        not expected.items()
-        <= (
-            seen := {
-                (
-                    each["metric"]["__name__"],
-                    each["metric"].get("verdict") or each["metric"].get("state", ""),
-                ): float(each["value"][1])
-                for each in json.loads(
-                    client.pool.request("GET", url, headers=senders.basic_auth(access.auth)).data
-                )["data"]["result"]
-            }
-        ).items()
-    ):
-        assert time.monotonic() < ends, seen
-        time.sleep(0.2)
+
+    def look() -> dict[tuple[str, str], float]:
+        answer = client.pool.request("GET", url, headers=senders.basic_auth(access.auth))
+        return {
+            (
+                each["metric"]["__name__"],
+                each["metric"].get("verdict") or each["metric"].get("state", ""),
+            ): float(each["value"][1])
+            for each in json.loads(answer.data)["data"]["result"]
+        }
+
+    seen = until(look, lambda seen: expected.items() <= seen.items(), within_s=30)
+    assert expected.items() <= seen.items()
 
 
 def test_a_wrong_password_is_not_called_isolated(stack: Stack) -> None:

@@ -10,7 +10,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +22,7 @@ from stackproof.repo.checkout import Checkout
 from stackproof.repo.versions import Difference, Versions
 from stackproof.stack.pod import PROGRAMS
 from stackproof.toolchain import golang, openwebui, postgresql, programs
+from stackproof.waiting import until
 
 MAIN = 'package main\n\nfunc main() { println("hello") }\n'
 VERSIONED = 'package main\n\nvar Version = "none"\n\nfunc main() { println(Version) }\n'
@@ -109,10 +109,8 @@ def usual_signals() -> None:
 
 
 def wait_for(true: Callable[[], object], what: str) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not true():
-        assert time.monotonic() < deadline, f"not within {PATIENCE_SECONDS} s: {what}"
-        time.sleep(0.02)
+    seen = until(true, within_s=PATIENCE_SECONDS, every_s=0.02)
+    assert seen, f"not within {PATIENCE_SECONDS} s: {what}"
 
 
 def made(tmp_path: Path) -> list[str]:
