@@ -15,7 +15,9 @@ from stackproof.errors import StackproofError
 
 from .checkout import Checkout
 
-_VERSION = {"type": "string", "pattern": r"^v?\d+(\.\d+)+([-.+][0-9A-Za-z]+)*$"}
+_NUMBER = r"v?\d+(\.\d+)+([-.+][0-9A-Za-z]+)*"
+_VERSION = {"type": "string", "pattern": rf"^{_NUMBER}$"}
+_TAG = {"type": "string", "pattern": rf"^{_NUMBER}(@sha256:[0-9a-f]{{64}})?$"}
 _KUBERNETES = {"type": "string", "pattern": r"^1\.\d+\.\d+$"}
 _KIND_NODE = {"type": "string", "pattern": r"^[\w./-]+:v1\.\d+\.\d+@sha256:[0-9a-f]{64}$"}
 _REPOSITORY = {"type": "string", "pattern": r"^[a-z0-9]+([._/-][a-z0-9]+)*$"}
@@ -42,9 +44,7 @@ _SCHEMA = jsonschema_rs.validator_for(
             "kubernetes": _mapping(
                 {"oldest": _KUBERNETES, "newest": _KUBERNETES, "kindNode": _KIND_NODE}
             ),
-            "images": _each(
-                _mapping({"repository": _REPOSITORY, "tag": _VERSION}, atLeast=_VERSION)
-            ),
+            "images": _each(_mapping({"repository": _REPOSITORY, "tag": _TAG}, atLeast=_VERSION)),
         },
         charts=_each(_mapping({"repository": _CHART_REPOSITORY, "version": _VERSION})),
         differences=_each(_mapping({"runs": _VERSION, "because": _SENTENCE})),
@@ -86,13 +86,23 @@ class Image:
 
     Args:
         repository: Registry and name, as a chart's `image.repository`.
-        tag: Version, as a chart's `image.tag`.
+        tag: Version, as a chart's `image.tag`: with `@` and the digest where that is pinned.
         at_least: Version that the tag must never be below, else None.
     """
 
     repository: str
     tag: str
     at_least: str | None = None
+
+    @property
+    def version(self) -> str:
+        """The tag itself."""
+        return self.tag.partition("@")[0]
+
+    @property
+    def digest(self) -> str:
+        """The digest beside the tag, "" where there is none."""
+        return self.tag.partition("@")[2]
 
     def __str__(self) -> str:
         return f"{self.repository}:{self.tag}"
@@ -143,7 +153,7 @@ class RunningProgram:
     @property
     def differs(self) -> bool:
         """Whether something else is deployed than what ran."""
-        return self.deployed is not None and _plain(self.ran) != _plain(self.deployed)
+        return self.deployed is not None and plain(self.ran) != plain(self.deployed)
 
     @property
     def version(self) -> str:
@@ -159,7 +169,7 @@ class RunningProgram:
         return f"{self.name} {self.version}"
 
 
-def _plain(version: str) -> str:
+def plain(version: str) -> str:
     """Return a version without what tells no two programs apart: the v, and the image's system."""
     return version.removeprefix("v").removesuffix("-alpine")
 
@@ -243,11 +253,15 @@ class Versions:
 
     def deployed(self, name: str) -> str | None:
         """Return the version of a program that is deployed; None where nothing pins one."""
-        image = self.images.get(_IMAGE_OF.get(name, name))
+        image = self.image_of(name)
         chart = self.charts.get(name)
         # An operator's chart has the version of the operator.
-        version = image.tag if image else chart.version if chart else None
+        version = image.version if image else chart.version if chart else None
         return version.removeprefix("v") if version else None
+
+    def image_of(self, name: str) -> Image | None:
+        """Return the image that a program is deployed in; None where nothing pins one."""
+        return self.images.get(_IMAGE_OF.get(name, name))
 
     def compare(self, name: str, ran: str) -> RunningProgram:
         """Return a program that ran, beside what is deployed of it."""

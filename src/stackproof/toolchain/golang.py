@@ -44,6 +44,10 @@ _FIXED = {
 # What Go says where the cause is not the code, and what to do about it.
 _CAUSES = (
     (
+        r"disabled by GOPROXY=off",
+        "Unset GOPROXY, or let it name a proxy that has the modules, then run this again.",
+    ),
+    (
         r"no space left on device|disk quota exceeded",
         "The disk is full: free some space (Go's own cache, `go env GOCACHE`, may take 20 GB;"
         " `go clean -cache` empties it), then run this again: it goes on where it stopped.",
@@ -201,7 +205,7 @@ def build(
     scratch = output.parent / "scratch"
     scratch.mkdir()
     command = [str(go), "build", "-ldflags", ldflags, "-o", str(output), package]
-    with log.open("wb") as file, _terminable():
+    with log.open("wb") as file, terminable():
         environment = _environment() | {"GOTMPDIR": str(scratch)}
         status = _run(command, source, environment, file.fileno(), lock, tick)
     if status:
@@ -300,7 +304,7 @@ def _uninterrupted() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _terminable() -> Iterator[None]:
+def terminable() -> Iterator[None]:
     """Let SIGTERM and SIGHUP raise, where nobody has said what else they should do."""
     main = threading.current_thread() is threading.main_thread()
     numbers = (signal.SIGTERM, signal.SIGHUP) if main else ()
@@ -322,10 +326,13 @@ def _failure(log: Path, source: Path, status: int) -> StackproofError:
     """Return the error that says why a build failed."""
     text = log.read_text(encoding="utf-8", errors="replace")
     lines = [line for line in text.splitlines() if not line.startswith("go: downloading ")]
+    for pattern, todo in _CAUSES:
+        # One line says it, though Go may repeat it for each package.
+        if cause := next((line for line in lines if re.search(pattern, line)), None):
+            return StackproofError(f"go build failed: {cause}", where=str(source), todo=todo)
     told = "\n".join(f"    {line}" for line in lines[-_TAIL_LINES:]) or "    (it said nothing)"
-    todo = next((todo for pattern, todo in _CAUSES if re.search(pattern, text)), None)
     return StackproofError(
         f"go build failed (status {status}):\n{told}",
         where=str(source),
-        todo=todo or f"The whole log is {log}.",
+        todo=f"The whole log is {log}.",
     )

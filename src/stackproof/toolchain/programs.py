@@ -1,36 +1,36 @@
-"""The Go programs that run on this machine: found if somebody has them, else built once.
+"""The programs that run on this machine: found if somebody has them, else taken out of the image
+that is deployed, else built once.
 
-tools/NAME pins a program (go.mod, go.sum). It is looked for in this order: the environment variable
-STACKPROOF_NAME, the cache of what was built here, `PATH` (at exactly the pinned version). Where it
-is nowhere, it is built into the cache, under a key made of whatever the binary is made from.
+A program is looked for in this order: the environment variable STACKPROOF_NAME; the cache; `PATH`
+(at exactly the version that is deployed or pinned); the deployed image. Where it is nowhere,
+it is built from what tools/NAME pins (go.mod, go.sum), into the cache, under a key made of whatever
+the binary is made from.
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import json
 import os
 import platform
 import re
 import shutil
-import subprocess
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Final
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from stackproof.errors import StackproofError
 from stackproof.repo.checkout import Checkout
 from stackproof.repo.versions import Versions
 
-from . import golang
+from . import deployed as images
+from . import golang, identity, progress
 from .cache import Entry, cache_root
+from .deployed import DeployedProgram, NotHadError
+from .progress import Progress
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,23 +43,32 @@ class Recipe:
             `{version}` is the pinned one without `v`.
         ask: Arguments that make the program print its version; None where it cannot.
         cluster: Whether nothing needs it but a cluster.
+        inside: Its path in the image that is deployed; "" where it is not taken from there.
     """
 
     minutes: float = 1
     variables: Mapping[str, str] = field(default_factory=dict)
     ask: Sequence[str] | None = None
     cluster: bool = False
+    inside: str = ""
 
 
 RECIPES: Final[Mapping[str, Recipe]] = {
     "actionlint": Recipe(1, {}, ["-version"]),
     "alloy": Recipe(
-        10, {"github.com/grafana/alloy/internal/build.Version": "v{version}"}, ["--version"]
+        10,
+        {"github.com/grafana/alloy/internal/build.Version": "v{version}"},
+        ["--version"],
+        inside="/bin/alloy",
     ),
     "caddy": Recipe(
-        1, {"github.com/caddyserver/caddy/v2.CustomVersion": "v{version}"}, ["version"]
+        1,
+        {"github.com/caddyserver/caddy/v2.CustomVersion": "v{version}"},
+        ["version"],
+        inside="/usr/bin/caddy",
     ),
     "external-secrets": Recipe(3, cluster=True),
+    "fetch": Recipe(1),
     "flux": Recipe(1),
     "helm": Recipe(
         1, {"helm.sh/helm/v4/internal/version.version": "v{version}"}, ["version", "--short"]
@@ -68,16 +77,22 @@ RECIPES: Final[Mapping[str, Recipe]] = {
     "kind": Recipe(1, {}, ["version"], cluster=True),
     "kustomize-controller": Recipe(2, cluster=True),
     "loki": Recipe(
-        4, {"github.com/grafana/loki/v3/pkg/util/build.Version": "{version}"}, ["-version"]
+        4,
+        {"github.com/grafana/loki/v3/pkg/util/build.Version": "{version}"},
+        ["-version"],
+        inside="/usr/bin/loki",
     ),
     "mimir": Recipe(
-        2, {"github.com/grafana/mimir/pkg/util/version.Version": "{version}"}, ["-version"]
+        2,
+        {"github.com/grafana/mimir/pkg/util/version.Version": "{version}"},
+        ["-version"],
+        inside="/bin/mimir",
     ),
     "render": Recipe(1),
     "source-controller": Recipe(2, cluster=True),
     "standin": Recipe(1, cluster=True),
     "telemetrygen": Recipe(1),
-    "tempo": Recipe(2, {"main.Version": "{version}"}, ["-version"]),
+    "tempo": Recipe(2, {"main.Version": "{version}"}, ["-version"], inside="/tempo"),
 }
 
 
@@ -88,7 +103,8 @@ class Program:
     Args:
         name: Its name: that of its folder in tools/.
         version: What runs, without `v`: as the program itself says where the environment names
-            it, else the pinned one; of our own a digest of its source.
+            it, the deployed one where its image had it, else the pinned one; of our own a digest of
+            its source.
         path: The binary, or None while it is neither found nor built.
         how: How it was found.
     """
@@ -114,7 +130,7 @@ def names(checkout: Checkout | None = None, *, cluster: bool = True) -> tuple[st
 
 
 def find(name: str, checkout: Checkout | None = None) -> Path:
-    """Return the path of a program, which is built first if it must be.
+    """Return the path of a program, which is fetched or built first if it must be.
 
     Raises:
         StackproofError: There is no such program, or it cannot be built.
@@ -136,25 +152,36 @@ def locate(
     Args:
         name: A folder of tools/.
         checkout: Whose pins count; that of the working directory if not given.
-        build: Build it where it is nowhere; else its `path` is then None.
+        build: Fetch or build it where it is nowhere; else its `path` is then None.
         console: Shows the progress; standard error if not given.
 
     Raises:
         StackproofError: There is no such program, or it cannot be built.
     """
     pin = _Pin.read(checkout or Checkout.own(), name)
-    variable = f"STACKPROOF_{name.upper().replace('-', '_')}"
+    if found := _found(pin):
+        return found
+    if not build:
+        return Program(name, pin.version, None, "not built yet")
+    with progress.shown(console or Console(stderr=True), f"{name} {pin.version}") as shown:
+        if not _taken(pin, shown):
+            _build(pin, shown)
+    found = _found(pin)
+    assert found
+    return found
+
+
+def _found(pin: _Pin) -> Program | None:
+    """Return a program where it is on this machine already."""
+    variable = f"STACKPROOF_{pin.name.upper().replace('-', '_')}"
     if override := os.environ.get(variable):
         todo = f"Correct {variable}, or unset it: then the pinned program is used."
-        return given(name, override, variable, todo)
-    entry = pin.entry
-    if not entry.ready():
-        if on_path := _on_path(pin):
-            return Program(name, pin.version, on_path, "on PATH")
-        if not build:
-            return Program(name, pin.version, None, "not built yet")
-        _build(pin, console or Console(stderr=True))
-    return Program(name, pin.version, entry.path, "built here")
+        return given(pin.name, override, variable, todo)
+    if (deployed := pin.deployed) and deployed.entry.ready():
+        return Program(pin.name, deployed.version, deployed.entry.path, deployed.how)
+    if pin.entry.ready():
+        return Program(pin.name, pin.version, pin.entry.path, "built here")
+    return _on_path(pin)
 
 
 def source(name: str, checkout: Checkout | None = None) -> Path:
@@ -186,7 +213,8 @@ def given(name: str, value: str, where: str, todo: str) -> Program:
     path = Path(value).expanduser().absolute()
     if not (path.is_file() and os.access(path, os.X_OK)):
         raise StackproofError(f"{path} is no file that can be run", where=where, todo=todo)
-    return Program(name, _said(path, RECIPES.get(name, Recipe())), path, where)
+    ask = RECIPES.get(name, Recipe()).ask
+    return Program(name, identity.version_in(identity.told(path, ask) if ask else ""), path, where)
 
 
 # --- what is pinned ---
@@ -247,11 +275,21 @@ class _Pin:
     def released(self) -> str:
         """The version of the module; of a commit the one that versions.yaml knows it by."""
         version = (self.module_version or "").removeprefix("v").removesuffix("+incompatible")
-        commit = _commit(version)
+        commit = identity.commit_of(version)
         if not commit:
             return version
         known = Versions.load(self.checkout).differences.get(self.name)
         return known.runs if known and known.runs.endswith(f"+{commit}") else commit
+
+    @property
+    def deployed(self) -> DeployedProgram | None:
+        """The program in the image that is deployed; None where none is asked for."""
+        if not self.recipe.inside or self.recipe.ask is None or not images.wanted():
+            return None
+        image = Versions.load(self.checkout).image_of(self.name)
+        if image is None:
+            return None
+        return DeployedProgram(self.name, image, self.recipe.inside, self.recipe.ask)
 
     @property
     def ldflags(self) -> str:
@@ -279,12 +317,6 @@ class _Pin:
         return Entry(cache_root() / "programs" / self.name, self.key, self.name)
 
 
-def _commit(version: str) -> str:
-    """Return the commit that a Go pseudo-version names, "" of a release."""
-    found = re.search(r"\d{14}-([0-9a-f]{12})$", version)
-    return found[1] if found else ""
-
-
 def _module(name: str, package: str, modules: Mapping[str, str]) -> str | None:
     """Return the module that a program comes from; None where it is our own."""
     for module in sorted(modules, key=len, reverse=True):
@@ -297,146 +329,84 @@ def _module(name: str, package: str, modules: Mapping[str, str]) -> str | None:
 # --- on PATH ---
 
 
-def _on_path(pin: _Pin) -> Path | None:
-    """Return the program of that name on PATH if it says that it is the pinned version."""
+def _on_path(pin: _Pin) -> Program | None:
+    """Return the program of that name on PATH if it says that it is the deployed or pinned one."""
     found = shutil.which(pin.name)
     if not found or not pin.module_version or pin.recipe.ask is None:
         return None
     path = Path(found).resolve()
-    return path if _says(pin.module_version, _told(path, pin.recipe.ask)) else None
+    told = identity.told(path, pin.recipe.ask)
+    if (deployed := pin.deployed) and identity.names(told, deployed.version):
+        return Program(pin.name, deployed.version, path, "on PATH")
+    if identity.names(told, pin.module_version):
+        return Program(pin.name, pin.version, path, "on PATH")
+    return None
 
 
-def _told(path: Path, ask: Sequence[str]) -> str:
-    """Return what a program prints as its version; it is asked once for as long as it stays."""
-    stat = path.stat()
-    key = f"{path} {stat.st_mtime_ns} {stat.st_size}"
-    file = cache_root() / "on-path.json"
-    known: dict[str, str] = {}
-    with contextlib.suppress(OSError, ValueError):
-        known = json.loads(file.read_bytes())
-    if key not in known:
-        try:
-            done = subprocess.run(
-                [path, *ask], capture_output=True, text=True, timeout=10, check=False
+# --- out of its image ---
+
+#: Why programs are built, where it is a reason for many of them: it is said once.
+_said: set[str] = set()
+
+
+def _taken(pin: _Pin, shown: Progress) -> bool:
+    """Take a program out of its image; where that cannot be, say why and how long a build takes."""
+    deployed = pin.deployed
+    if not deployed:
+        return False
+
+    def fetch() -> Path:
+        helper = _Pin.read(pin.checkout, "fetch")
+        found = _found(helper)
+        if found and found.path:
+            return found.path
+        _build(helper, shown)
+        return helper.entry.path
+
+    try:
+        deployed.take(fetch, shown)
+    except NotHadError as error:
+        if not error.of_registry:
+            shown.tell(f"{pin.name} is built, not taken out of {deployed.image}: {error}")
+        elif str(error) not in _said:
+            _said.add(str(error))
+            shown.tell(
+                f"{error}: programs are built from source instead (about "
+                f"{progress.minutes(_minutes_to_build(pin.checkout))} in all, once per machine)"
             )
-            known[key] = (done.stdout + done.stderr)[:1000]
-        except (OSError, ValueError, subprocess.SubprocessError):
-            return ""
-        # Only a cache: two that write at once lose no more than an answer.
-        with contextlib.suppress(OSError):
-            file.parent.mkdir(parents=True, exist_ok=True)
-            beside = file.with_suffix(f".{os.getpid()}")
-            beside.write_text(json.dumps(known, indent=1), encoding="utf-8")
-            beside.replace(file)
-    return known[key]
+        return False
+    return True
 
 
-def _said(path: Path, recipe: Recipe) -> str:
-    """Return the version that a program says it is."""
-    told = _told(path, recipe.ask) if recipe.ask else ""
-    found = re.search(r"(?<![\w.])v?(\d+(?:\.\d+)+(?:[-+][\w.+-]*\w)?)", told)
-    return found[1] if found else "unknown"
-
-
-def _says(version: str, told: str) -> bool:
-    """Tell whether what a program printed names exactly this version.
-
-    A pseudo-version (`v1.3.1-0.20260423142704-aced80d74930`) is known by its commit.
-    """
-    if commit := _commit(version):
-        revisions = re.findall(r"\b[0-9a-f]{7,40}\b", told)
-        return any(commit.startswith(found[:12]) for found in revisions)
-    number = re.escape(version.removeprefix("v"))
-    return re.search(rf"(?<![\w.-])v?{number}(?![\w.-])", told) is not None
+def _minutes_to_build(checkout: Checkout) -> float:
+    """Return how long the builds take that a local stack still needs."""
+    pins = (_Pin.read(checkout, name) for name in names(checkout, cluster=False))
+    return sum(pin.recipe.minutes for pin in pins if not _found(pin))
 
 
 # --- building ---
 
 
-def _build(pin: _Pin, console: Console) -> None:
+def _build(pin: _Pin, shown: Progress) -> None:
     """Build a program into the cache, and show how far it is."""
     what = f"{pin.name} {pin.version}"
-    with _progress(console, what, pin.recipe.minutes) as progress:
-        go = golang.find_go(pin.checkout, pin.go, progress.say)
+    go = golang.find_go(pin.checkout, pin.go, shown.say)
 
-        def into(folder: Path, lock: int) -> None:
-            progress.begin()
-            log = pin.entry.folder / "build.log"
-            golang.build(
-                go,
-                pin.folder,
-                pin.package,
-                folder / pin.name,
-                ldflags=pin.ldflags,
-                log=log,
-                lock=lock,
-                tick=progress.tick,
-            )
-            progress.end()
-
-        pin.entry.make(into, progress.say)
-
-
-class _Plain:
-    """The progress of a build where nobody watches: a line at its start and one at its end."""
-
-    def __init__(self, console: Console, what: str, minutes: float) -> None:
-        self._console = console
-        self._what = what
-        self._minutes = minutes
-        self._started = time.monotonic()
-
-    def say(self, text: str) -> None:
-        self._print(f"{self._what}: {text}")
-
-    def begin(self) -> None:
-        self._started = time.monotonic()
-        self._print(f"building {self._what} (once, about {_about(self._minutes)}) …")
-
-    def tick(self) -> None:
-        pass
-
-    def end(self) -> None:
-        self._print(f"built {self._what} in {time.monotonic() - self._started:.0f} s")
-
-    def _print(self, text: str) -> None:
-        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
-
-
-class _Live(_Plain):
-    """The progress of a build on a terminal: a bar against the time that is expected."""
-
-    def __init__(self, console: Console, what: str, minutes: float, progress: Progress) -> None:
-        super().__init__(console, what, minutes)
-        self._progress = progress
-        self._task = progress.add_task(f"{what}: looking for Go", total=None)
-
-    def say(self, text: str) -> None:
-        self._progress.update(self._task, description=f"{self._what}: {text}")
-
-    def begin(self) -> None:
-        self._started = time.monotonic()
-        self._progress.reset(self._task, total=self._minutes * 60)
-        self._progress.update(
-            self._task,
-            description=f"building {self._what} (once, about {_about(self._minutes)})",
+    def into(folder: Path, lock: int) -> None:
+        shown.begin(
+            f"building {what} (once, about {progress.minutes(pin.recipe.minutes)})",
+            pin.recipe.minutes,
         )
+        golang.build(
+            go,
+            pin.folder,
+            pin.package,
+            folder / pin.name,
+            ldflags=pin.ldflags,
+            log=pin.entry.folder / "build.log",
+            lock=lock,
+            tick=shown.tick,
+        )
+        shown.end(f"built {what}")
 
-    def tick(self) -> None:
-        # A slow machine takes longer than we measured: the bar then waits just below its end.
-        done = min(time.monotonic() - self._started, self._minutes * 60 * 0.99)
-        self._progress.update(self._task, completed=done)
-
-
-def _about(minutes: float) -> str:
-    return "a minute" if minutes <= 1 else f"{minutes:g} minutes"
-
-
-@contextlib.contextmanager
-def _progress(console: Console, what: str, minutes: float) -> Iterator[_Plain]:
-    if not console.is_terminal:
-        yield _Plain(console, what, minutes)
-        return
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
-        yield _Live(console, what, minutes, progress)
+    pin.entry.make(into, shown.say)

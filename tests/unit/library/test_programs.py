@@ -21,7 +21,7 @@ from stackproof.errors import StackproofError
 from stackproof.repo.checkout import Checkout
 from stackproof.repo.versions import Difference, Versions
 from stackproof.stack.pod import PROGRAMS
-from stackproof.toolchain import golang, openwebui, postgresql, programs
+from stackproof.toolchain import golang, identity, openwebui, postgresql, programs, progress
 from stackproof.waiting import until
 
 MAIN = 'package main\n\nfunc main() { println("hello") }\n'
@@ -210,6 +210,23 @@ def test_the_users_go_settings_change_nothing(
     assert says(programs.find("hello", home)) == "hello"
 
 
+@builds_go
+def test_a_long_build_says_every_minute_that_it_goes_on(
+    home: Checkout, slow_go: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where nobody watches; here a minute is a fifth of a second."""
+    monkeypatch.setattr(progress, "_MINUTE_S", 0.2)
+    slow_go("sleep 1")
+    console = quiet()
+    programs.locate("hello", home, console=console)
+    assert isinstance(console.file, io.StringIO)
+    said = [line for line in console.file.getvalue().splitlines() if line.endswith("so far")]
+    assert len(said) >= 3
+    assert re.fullmatch(
+        r"building hello source \w+ \(once, about a minute\): \d+ min so far", said[0]
+    )
+
+
 # --- interrupted ---
 
 
@@ -242,7 +259,7 @@ def test_no_signal_comes_between_a_build_and_who_ends_it(number: signal.Signals)
     before = signal.signal(number, signal.default_int_handler if interrupts else signal.SIG_DFL)
 
     def start() -> None:
-        with golang._terminable(), golang._uninterrupted():
+        with golang.terminable(), golang._uninterrupted():
             signal.raise_signal(number)
             done.append("started")
 
@@ -316,8 +333,25 @@ def test_of_two_processes_one_builds_and_one_waits(
         ("verifying m@v1: checksum mismatch", "make the pins again with tools/pin.py"),
         ("x: missing go.sum entry for module", "make the pins again with tools/pin.py"),
         ("compile: signal: killed", "Too little memory"),
-        ("main.go:3:1: something else", "The whole log is "),
+        ("a.go:3:2: m@v1: module lookup disabled by GOPROXY=off", "Unset GOPROXY, or let it name"),
     ],
+)
+def test_a_cause_that_is_known_is_told_in_a_line(
+    home: Checkout, slow_go: Callable[[str], Path], printed: str, todo: str
+) -> None:
+    noise = "; ".join(f"echo go: downloading m{n}" for n in range(30))
+    again = "; ".join(f'echo "{printed} ({n})"' for n in range(30))
+    slow_go(f"{noise}; {again}; exit 1")
+    with pytest.raises(StackproofError) as raised:
+        programs.locate("hello", home, console=quiet())
+    message = str(raised.value)
+    assert message.startswith(f"{home.tools / 'hello'}: go build failed: {printed} (0). ")
+    assert todo in message
+    assert len(message.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("printed", "todo"), [("main.go:3:1: something else", "The whole log is ")]
 )
 def test_a_failed_build_says_why_and_what_to_do(
     home: Checkout, slow_go: Callable[[str], Path], printed: str, todo: str
@@ -457,7 +491,7 @@ def test_one_on_path_that_cannot_be_run_is_not(
     ],
 )
 def test_the_version_must_be_exactly_the_pinned_one(version: str, told: str, same: bool) -> None:
-    assert programs._says(version, told) is same
+    assert identity.names(told, version) is same
 
 
 # --- the repository's own pins ---
@@ -466,7 +500,7 @@ def test_the_version_must_be_exactly_the_pinned_one(version: str, told: str, sam
 def test_a_pinned_version_is_that_of_the_programs_module(checkout: Checkout) -> None:
     for name in programs.names(checkout):
         pin = programs._Pin.read(checkout, name)
-        if name in {"flux", "render", "standin"}:
+        if name in {"fetch", "flux", "render", "standin"}:
             assert pin.module_version is None
         else:
             assert re.match(r"v\d+\.\d+\.\d+", pin.module_version or ""), name
