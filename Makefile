@@ -27,7 +27,7 @@ MAKEFLAGS += --no-builtin-rules
 # Else every worker and every command compiles all modules anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo test test-unit test-e2e lint fmt charts tools programs twins mutants coverage rehearsal upgrade-proof docs reference recording dist bench kind-up kind-down evidence lock clean clean-all
+.PHONY: help setup demo test test-unit test-e2e lint fmt charts pins tools programs twins mutants coverage rehearsal upgrade-proof docs reference recording dist bench kind-up kind-down evidence lock clean clean-all
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -80,6 +80,9 @@ charts: $(READY) ## Write each chart's schema and table of values, and its versi
 	@$(BIN)/python -m stackproof.values.docs charts/*/
 	@$(BIN)/python -m stackproof.helm.chartversion charts/*/
 
+pins: $(READY) ## Write the digest of each image beside its tag, in versions.yaml and the charts (asks registries)
+	@$(BIN)/python tools/digests.py
+
 docs: $(READY) ## Build the documentation as a site in build/docs, strictly
 	@$(BIN)/python tools/docsite.py build/docs
 
@@ -96,7 +99,7 @@ dist: $(READY) ## Build the wheel and package the charts in dist/
 recording: programs ## Record a run of `stackproof demo` as the picture of the documentation
 	@$(BIN)/python tools/recording.py docs/pictures/demo.svg
 
-tools: $(READY) ## Build the Go programs now, and show where they are
+tools: $(READY) ## Get the programs now (out of images, else built), and show where they are
 	@$(BIN)/stackproof tools --build $(ARGS)
 
 # Before the tests, each of which has five minutes at most.

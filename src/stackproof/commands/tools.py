@@ -1,4 +1,4 @@
-"""Show what runs on this machine: the Go programs and the application; build what is missing.
+"""Show what runs on this machine: programs and the application; get what is missing.
 
 Where that is not what is deployed, the deployed version stands beside it, and the reason below.
 """
@@ -16,7 +16,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the names, --build and --local."""
     parser.add_argument("names", nargs="*", metavar="NAME", help="a program (default: all)")
     parser.add_argument(
-        "--build", action="store_true", help="build what is neither cached nor on PATH"
+        "--build",
+        action="store_true",
+        help="get what is neither cached nor on PATH: out of its image, else built",
     )
     parser.add_argument("--local", action="store_true", help="leave out what only a cluster needs")
 

@@ -12,11 +12,9 @@ Which one a component gets is decided in this order:
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
 import shutil
-import tarfile
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -109,7 +107,7 @@ class Images:
         here = program in programs.names(self._checkout)
         if self._pinned or (not here and self._has(str(pin))):
             self._pull(str(pin))
-            return ImageChoice(component, pin.repository, pin.tag, How.PINNED)
+            return ImageChoice(component, pin.repository, pin.version, How.PINNED)
         if here:
             return self.built(component, program)
         return self.stand_in(component)
@@ -141,15 +139,26 @@ class Images:
         return ImageChoice(component, repository, tag, How.GIVEN)
 
     def _has(self, reference: str) -> bool:
-        return bool(self.docker.images.list(name=reference))
-
-    def _pull(self, reference: str) -> None:
         import docker.errors
 
-        if self._has(reference):
-            return
         try:
-            self.docker.images.pull(reference)
+            self.docker.images.get(reference)
+        except docker.errors.ImageNotFound:
+            return False
+        return True
+
+    def _pull(self, reference: str) -> None:
+        """Let Docker have an image, by its tag too where a digest is asked for."""
+        import docker.errors
+
+        tagged, _, digest = reference.partition("@")
+        repository, _, tag = tagged.rpartition(":")
+        reference = f"{repository}@{digest}" if digest else tagged
+        try:
+            if not self._has(reference):
+                self.docker.images.pull(reference)
+            if digest:
+                self.docker.images.get(reference).tag(repository, tag)
         except docker.errors.DockerException as error:
             raise StackproofError(
                 f"cannot be pulled: {error}",
@@ -335,22 +344,11 @@ def _tag(version: str) -> str:
     return version.replace("+", "-").replace(" ", "-")
 
 
-def _pack(archive: Any, program: Path, name: str, links: Iterable[str]) -> None:
-    """Write a root file system: the program, and the directories that programs expect."""
-    with tarfile.open(fileobj=archive, mode="w") as tar:
-        for folder, mode in (("tmp", 0o1777), ("etc", 0o755), (_PATH.strip("/"), 0o755)):
-            entry = tarfile.TarInfo(folder)
-            entry.type, entry.mode = tarfile.DIRTYPE, mode
-            tar.addfile(entry)
-        passwd = b"root:x:0:0::/:/\nnobody:x:65532:65532::/tmp:/\n"
-        entry = tarfile.TarInfo("etc/passwd")
-        entry.size = len(passwd)
-        tar.addfile(entry, io.BytesIO(passwd))
-        entry = tarfile.TarInfo(f"{_PATH.strip('/')}/{name}")
-        entry.size, entry.mode = program.stat().st_size, 0o755
-        with program.open("rb") as binary:
-            tar.addfile(entry, binary)
-        for link in links:
-            entry = tarfile.TarInfo(f"{_PATH.strip('/')}/{link}")
-            entry.type, entry.linkname = tarfile.SYMTYPE, name
-            tar.addfile(entry)
+def _pack(archive: IO[bytes], program: Path, name: str, links: Iterable[str]) -> None:
+    """Write a root file system: the program, and what it loads if it came out of an image."""
+    root = RootFs(archive, {"nonroot": 65532})
+    root.copy(program, f"{_PATH.strip('/')}/{name}")
+    root.libraries([program])
+    for link in links:
+        root.link(f"{_PATH.strip('/')}/{link}", name)
+    root.close()

@@ -124,7 +124,7 @@ def test_the_application_is_the_charts_own(applications: Mapping[str, RunningApp
     """Upstream's: the owner's build, which is deployed, is no wheel that could be run here."""
     _, body = applications["grpc"].replicas[0].ask("GET", "/api/version")
     version = json.loads(body)["version"]
-    assert Versions.load(Checkout.find()).images["open-webui"].tag == f"v{version}"
+    assert Versions.load(Checkout.find()).images["open-webui"].version == f"v{version}"
 
 
 def test_it_runs_with_what_it_asks_for(checkout: Checkout) -> None:

@@ -15,6 +15,7 @@ import shutil
 import socket
 import ssl
 import subprocess
+import tarfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -119,10 +120,10 @@ def says(found: programs.Program) -> str:
 
 def is_deployed(found: programs.Program) -> bool:
     """Tell whether it is the deployed one; else it must be the one that is built."""
-    version = "1.2.3" if found.how == "image example/hello:v1.2.3" else "1.2.2"
-    assert says(found) == f"hello, version {version}"
-    assert found.how.startswith("image ") or found.how == "built here"
-    return version == "1.2.3"
+    deployed = re.fullmatch(r"image example/(hello|docked):v1\.2\.3", found.how)
+    assert deployed or found.how == "built here"
+    assert says(found) == f"hello, version {'1.2.3' if deployed else '1.2.2'}"
+    return bool(deployed)
 
 
 # --- right ---
@@ -457,3 +458,58 @@ def test_it_comes_over_https_through_a_proxy(
         assert is_deployed(locate(home)[0])
         proxy.close()
     assert set(proxy.asked) == {"registry.example:443"}
+
+
+# --- Docker ---
+
+
+@pytest.fixture
+def docker_image(home: Checkout, hello: Callable[[str], bytes]) -> Iterator[Callable[[str], None]]:
+    """Let Docker have an image with a program of that version, behind a link as in Debian's."""
+    # Its own name: other tests run meanwhile.
+    pins = home.versions_file.read_text()
+    home.versions_file.write_text(pins.replace("example/hello", "example/docked"))
+    docker = pytest.importorskip("docker")
+    try:
+        client = docker.from_env(timeout=60)
+    except docker.errors.DockerException:
+        pytest.skip("no Docker daemon answers")
+
+    def load(version: str) -> None:
+        content = io.BytesIO(layer({"usr/bin/real": hello(version)}))
+        with tarfile.open(fileobj=content, mode="a") as tar:
+            entry = tarfile.TarInfo("bin/hello")
+            entry.type, entry.linkname = tarfile.SYMTYPE, "/usr/bin/real"
+            tar.addfile(entry)
+        # As released images do, it has something to start.
+        changes = ['ENTRYPOINT ["/bin/hello"]']
+        client.api.import_image_from_data(
+            content.getvalue(), repository="example/docked", tag="v1.2.3", changes=changes
+        )
+
+    yield load
+    client.images.remove("example/docked:v1.2.3", force=True)
+    client.close()
+
+
+def test_an_image_that_docker_has_is_not_asked_for(
+    home: Checkout, registry: Registry, docker_image: Callable[[str], None]
+) -> None:
+    docker_image("1.2.3")
+    found, said = locate(home)
+    assert is_deployed(found)
+    assert registry.asked == []
+    assert said.startswith("got hello 1.2.3 in ")
+    assert (
+        json.loads((found.path or Path()).with_name("image.json").read_text())["from"] == "Docker"
+    )
+
+
+def test_what_docker_has_must_be_right_as_well(
+    home: Checkout, registry: Registry, docker_image: Callable[[str], None]
+) -> None:
+    docker_image("1.2.4")
+    found, said = locate(home)
+    assert not is_deployed(found)
+    assert "does not say that it is 1.2.3, but: hello, version 1.2.4" in said
+    assert registry.asked == []

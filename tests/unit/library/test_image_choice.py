@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import docker.errors
 import pytest
 
 from stackproof.errors import StackproofError
@@ -23,13 +24,16 @@ class _Docker:
     def __init__(self, *there: str) -> None:
         self.there = set(there)
         self.pulled: list[str] = []
-        self.images = SimpleNamespace(list=self._list, pull=self._pull)
+        self.images = SimpleNamespace(get=self._get, pull=self._pull)
 
-    def _list(self, name: str) -> list[Any]:
-        return [SimpleNamespace(labels={})] if name in self.there else []
+    def _get(self, name: str) -> Any:
+        if name not in self.there:
+            raise docker.errors.ImageNotFound(name)
+        return SimpleNamespace(tag=lambda *names: self.there.add(":".join(names)))
 
     def _pull(self, name: str) -> None:
         self.pulled.append(name)
+        self.there.add(name)
 
 
 @pytest.fixture
@@ -72,9 +76,28 @@ def test_pinned_images_are_pulled(
 ) -> None:
     docker = _Docker()
     chosen = _images(checkout, monkeypatch, docker, IMAGES="pinned").choose("tempo")
-    pin = str(Versions.load(checkout).image("tempo"))
-    assert (chosen.reference, chosen.how) == (pin, How.PINNED)
-    assert (docker.pulled, made) == ([pin], [])
+    pin = Versions.load(checkout).image("tempo")
+    tagged = f"{pin.repository}:{pin.version}"
+    assert (chosen.reference, chosen.how) == (tagged, How.PINNED)
+    assert tagged in docker.there
+    assert made == []
+
+
+def test_a_pinned_digest_is_pulled_and_has_its_tag(
+    checkout: Checkout, monkeypatch: pytest.MonkeyPatch, made: list[str], tmp_path: Path
+) -> None:
+    pins = checkout.versions_file.read_text()
+    pin = Versions.load(checkout).image("tempo")
+    digest = "sha256:" + "0" * 64
+    (tmp_path / "versions.yaml").write_text(
+        pins.replace(f"tag: {pin.tag}\n", f"tag: {pin.version}@{digest}\n")
+    )
+    docker = _Docker()
+    chosen = _images(Checkout(tmp_path), monkeypatch, docker, IMAGES="pinned").choose("tempo")
+    assert docker.pulled == [f"grafana/tempo@{digest}"]
+    assert chosen.reference == f"grafana/tempo:{pin.version}"
+    assert chosen.reference in docker.there
+    assert made == []
 
 
 def test_else_they_are_made_and_nothing_is_pulled(
@@ -106,6 +129,7 @@ def test_a_wrong_setting_is_an_error(checkout: Checkout, monkeypatch: pytest.Mon
 def test_an_image_holds_the_program_and_its_links(tmp_path: Path) -> None:
     program = tmp_path / "built"
     program.write_bytes(b"ELF")
+    program.chmod(0o755)
     packed = io.BytesIO()
     _pack(packed, program, "standin", ["pg_isready"])
     packed.seek(0)

@@ -28,7 +28,7 @@ def pins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Checkout:
 
 def test_what_is_tested_is_what_is_deployed(checkout: Checkout) -> None:
     lock = checkout.tools / "open-webui" / "application.lock"
-    deployed = Versions.load(checkout).image("open-webui").tag
+    deployed = Versions.load(checkout).image("open-webui").version
     assert f"v{openwebui.pinned(lock.read_text())}" == deployed, (
         "run: python tools/open-webui/lock.py"
     )

@@ -39,7 +39,7 @@ def found(text: str) -> Iterator[tuple[str, str]]:
 
 def test_every_image_of_the_pins_is_found(checkout: Checkout) -> None:
     versions = Versions.load(checkout)
-    images = {(image.repository, image.tag.partition("@")[0]) for image in versions.images.values()}
+    images = {(image.repository, image.version) for image in versions.images.values()}
     node = versions.kubernetes.kind_node.partition("@")[0].rpartition(":")
     assert set(found(checkout.versions_file.read_text(encoding="utf-8"))) == {
         *images,
@@ -51,7 +51,7 @@ def test_every_image_of_the_pins_is_found(checkout: Checkout) -> None:
 def test_every_image_of_a_chart_is_found(chart: str, checkout: Checkout) -> None:
     text = (checkout.charts / chart / "values.yaml").read_text(encoding="utf-8")
     images = [
-        (each["image"]["repository"], each["image"]["tag"])
+        (each["image"]["repository"], each["image"]["tag"].partition("@")[0])
         for each in yaml.safe_load(text).values()
         if isinstance(each, dict) and each.get("image", {}).get("tag")
     ]
