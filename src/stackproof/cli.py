@@ -13,15 +13,17 @@ import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType, ModuleType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from stackproof import __version__, commands
 from stackproof.errors import ExitCode, StackproofError, not_installed
+from stackproof.options import chart
 
 #: Set to anything, it shows where an error comes from.
 DEBUG = "STACKPROOF_DEBUG"
 
 _ISSUES = "https://github.com/Gradient-DS/stackproof/issues"
+_SHELLS = ("bash", "zsh", "tcsh")
 #: What the machine refuses is no fault of the program.
 _MACHINE = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS}
 
@@ -39,6 +41,36 @@ class _Parser(argparse.ArgumentParser):
         self.exit(ExitCode.USAGE, f"{self.prog}: {message}\n")
 
 
+class _Completion(argparse.Action):
+    """Prints what completes the words of a parser, and ends."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,  # noqa: ARG002
+        values: str | Sequence[Any] | None,
+        option_string: str | None = None,  # noqa: ARG002
+    ) -> NoReturn:
+        import shtab
+
+        _complete_paths(parser)
+        print(shtab.complete(parser, str(values)))
+        parser.exit()
+
+
+def _complete_paths(parser: argparse.ArgumentParser) -> None:
+    """Let options and arguments that are paths be completed by those that there are."""
+    import shtab
+
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for one in action.choices.values():
+                _complete_paths(one)
+        elif action.type in {Path, chart}:
+            of_folders = action.type is chart or action.metavar == "DIR"
+            action.complete = shtab.DIRECTORY if of_folders else shtab.FILE  # type: ignore[attr-defined]
+
+
 def _subcommands() -> Iterator[tuple[str, ModuleType]]:
     """Yield the name and the module of every subcommand, in alphabetical order."""
     for found in pkgutil.iter_modules(commands.__path__):
@@ -54,6 +86,12 @@ def parser() -> argparse.ArgumentParser:
         epilog=_EPILOG,
     )
     top.add_argument("--version", action="version", version=f"stackproof {__version__}")
+    top.add_argument(
+        "--print-completion",
+        action=_Completion,
+        choices=_SHELLS,
+        help="print what completes the words of this command in a shell",
+    )
     several = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for name, module in _subcommands():
         text = (module.__doc__ or "").strip()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import json
 from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TypeVar
@@ -60,10 +61,27 @@ def chart(text: str) -> Path:
 
 
 def add_names(parser: argparse.ArgumentParser, what: str) -> None:
-    """Add names to choose by, and --list, which shows those that there are."""
+    """Add names to choose by, --list, which shows those that there are, and --json."""
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"{what} (default: all)")
     parser.add_argument(
         "--list", action="store_true", help="only list the names, each with what it is"
+    )
+    add_json(parser)
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """Add --json."""
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        help="print the answer as JSON; what is for people goes to standard error",
+    )
+
+
+def add_junit(parser: argparse.ArgumentParser) -> None:
+    """Add --junitxml."""
+    parser.add_argument(
+        "--junitxml", type=Path, metavar="FILE", help="also write it as JUnit XML, for a CI system"
     )
 
 
@@ -74,9 +92,11 @@ def only_listed(args: argparse.Namespace, what: str, known: Mapping[str, str]) -
         Whether that was all there is to do.
     """
     check_names(what, args.names, known)
-    for name, about in known.items() if args.list else ():
-        if not args.names or name in args.names:
-            print(f"{name:40} {about}")
+    listed = {name: about for name, about in known.items() if name in (args.names or known)}
+    if args.list and args.json:
+        print(json.dumps(listed, indent=1, ensure_ascii=False))
+    elif args.list:
+        print(*(f"{name:40} {about}" for name, about in listed.items()), sep="\n")
     return bool(args.list)
 
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
+import json
 import shlex
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import IO, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -20,6 +25,7 @@ from stackproof.options import check_names
 from stackproof.otlp import senders, synthetic
 from stackproof.otlp.synthetic import Emission
 from stackproof.repo.versions import Versions
+from stackproof.report import junit
 from stackproof.stack.base import Stack
 
 #: How often it is looked whether all components of a held stack are well [s].
@@ -98,29 +104,48 @@ def send_samples(stack: Stack) -> dict[str, Emission]:
     return sent
 
 
-def hold(stack: Stack, tenant: str, emission: Emission) -> None:
+def hold(stack: Stack, tenant: str, emission: Emission, output: IO[str] | None = None) -> None:
     """Say where everything is and how it is asked, and wait for Ctrl-C.
 
     Raises:
         StackproofError: A component has ended meanwhile.
     """
+    say = partial(print, file=output, flush=True)
     for name in stack.tenants:
-        print(
-            f"{name} sends OTLP to {stack.otlp_grpc(name)} (gRPC), {stack.otlp_http(name)} (HTTP)"
-        )
+        say(f"{name} sends OTLP to {stack.otlp_grpc(name)} (gRPC), {stack.otlp_http(name)} (HTTP)")
     access = stack.reader(tenant)
     _, password = access.auth or ("", "")
-    print(f"All read at {stack.gateway_url}. What {tenant} has sent:\n")
-    print(f"PASSWORD={shlex.quote(password)}")
+    say(f"All read at {stack.gateway_url}. What {tenant} has sent:\n")
+    say(f"PASSWORD={shlex.quote(password)}")
     for api in ESSENTIAL:
-        print(api.request(access, isolation.question(emission)).curl())
+        say(api.request(access, isolation.question(emission)).curl())
     with contextlib.suppress(KeyboardInterrupt):
-        print("\nCtrl-C ends it.", flush=True)
+        say("\nCtrl-C ends it.")
         while not (ended := stack.health()):
             time.sleep(_HEALTH_S)
         raise StackproofError("; ".join(ended), where=stack.name, todo="Start it again.")
 
 
-def console() -> Console:
-    """Return the console for progress and summaries: standard output, quiet where it is a pipe."""
-    return Console(file=sys.stdout, highlight=False)
+def console(args: argparse.Namespace | None = None, **how: Any) -> Console:
+    """Return the console for progress and summaries: quiet where it is a pipe.
+
+    It is standard output, which with --json is for the answer alone.
+    """
+    for_json = getattr(args, "json", False)
+    return Console(file=sys.stderr if for_json else sys.stdout, highlight=False, **how)
+
+
+def answer(
+    args: argparse.Namespace, found: Path | Mapping[str, Any], cases: Iterable[junit.Case] = ()
+) -> None:
+    """Give the answer, or the file that holds it, to programs: as --json and --junitxml ask.
+
+    Raises:
+        StackproofError: The file cannot be written.
+    """
+    if path := getattr(args, "junitxml", None):
+        junit.write(path, "stackproof", list(cases))
+    if args.json and isinstance(found, Path):
+        print(found.read_text(encoding="utf-8"), end="", flush=True)
+    elif args.json:
+        print(json.dumps(found, indent=1, ensure_ascii=False), flush=True)

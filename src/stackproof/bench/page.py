@@ -10,6 +10,7 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from stackproof.report.plots import Series, lines, spans
+from stackproof.report.results import Provenance
 
 from .history import Recorded, compare
 from .registry import Figures, about
@@ -59,11 +60,12 @@ class Plot:
     picture: Markup
 
 
-def page(figures: Figures, earlier: Sequence[Recorded]) -> str:
+def page(figures: Figures, earlier: Sequence[Recorded], of: Provenance) -> str:
     """Return the page as HTML; what was not measured is left out."""
     last = earlier[-1] if earlier else None
     return _ENVIRONMENT.get_template("bench.html.jinja").render(
         about=about(),
+        of=of,
         busy=figures.get("load_before", 0) > figures.get("cores", 1) / 2,
         figures=figures,
         targets=[

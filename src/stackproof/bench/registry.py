@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import os
 import platform
@@ -12,6 +11,8 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from stackproof.repo.checkout import Checkout
+from stackproof.report import results
+from stackproof.report.results import Provenance
 
 #: Name to number. A name ends with its unit (`_s`, `_ms`, `_mb`, `_per_s`) or says it is a ratio.
 Figures = dict[str, float]
@@ -25,22 +26,28 @@ def benchmark(measure: Benchmark) -> Benchmark:
     return measure
 
 
-def write(figures: Mapping[str, float], folder: Path) -> Path:
-    """Lay figures over those of folder/bench.json, and return its path."""
-    target = folder / "bench.json"
-    folder.mkdir(parents=True, exist_ok=True)
-    both = {**read(folder), **figures}
-    target.write_text(json.dumps(both, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+def write(name: str, figures: Mapping[str, float], folder: Path, of: Provenance) -> Path:
+    """Lay a benchmark's figures over those of folder/bench.json, and return its path.
+
+    What was measured of other files goes: it says nothing of these.
+    """
+    earlier = results.read(folder / "bench.json")
+    known = earlier.found if earlier and earlier.of.same_source(of) else {}
+    measured = sorted({*known.get("measured", ()), name})
+    both = dict(sorted({**known.get("figures", {}), **figures}.items()))
+    with results.writing(folder):
+        target = folder / "bench.json"
+        found = {"measured": measured, "figures": both}
+        whole = set(measured) >= set(BENCHMARKS)
+        results.write_json(target, results.content(found, of, whole=whole))
     return target
 
 
 def read(folder: Path) -> Figures:
     """Return the figures of folder/bench.json, none where there is no such file."""
-    target = folder / "bench.json"
-    if not target.exists():
-        return {}
-    known: Figures = json.loads(target.read_text(encoding="utf-8"))
-    return known
+    result = results.read(folder / "bench.json")
+    figures: Figures = result.found["figures"] if result else {}
+    return figures
 
 
 def quantile(values: Iterable[float], share: float) -> float:

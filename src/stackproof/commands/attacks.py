@@ -8,29 +8,31 @@ from __future__ import annotations
 
 import argparse
 
-from stackproof.options import add_names, only_listed
+from stackproof.options import add_junit, add_names, only_listed
 from stackproof.repo.checkout import Checkout
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the names and --list."""
     add_names(parser, "an attack")
+    add_junit(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the attacks and print what became of them."""
     from stackproof import attacks, report, terminal
     from stackproof.flux.deployment import Deployment
+    from stackproof.report.junit import Case
     from stackproof.stack import providers
 
     checkout = Checkout.find()
     if only_listed(args, "attack", {attack.name: attack.does for attack in attacks.ATTACKS}):
         return 0
-    console = terminal.console()
+    console = terminal.console(args)
     of = report.Provenance.of(checkout)
     providers.prepare("local", console)
     chosen = [each for each in attacks.ATTACKS if not args.names or each.name in args.names]
-    records = []
+    records, cases = [], []
     with attacks.Arena(Deployment.load(checkout)) as arena:
         for attack in chosen:
             with console.status(f"{attack.name}: {attack.does}"):
@@ -43,9 +45,12 @@ def run(args: argparse.Namespace) -> int:
                 f"{outcome.seconds:.1f} s[/]",
                 soft_wrap=True,
             )
+            told = f"{'; '.join(outcome.harmed) or f'not {attack.expect}'}: {outcome.answer}"
             if not outcome.ok:
-                told = "; ".join(outcome.harmed) or f"not {attack.expect}"
-                console.print(f"  {told}: {outcome.answer}", markup=False, soft_wrap=True)
+                console.print(f"  {told}", markup=False, soft_wrap=True)
+            failures = [] if outcome.ok else [told]
+            group = f"attacks.{attack.entry_point}"
+            cases.append(Case(group, attack.name, failures, (), outcome.seconds))
     target = report.results.write(
         checkout.root / "build" / "report",
         "attacks",
@@ -53,6 +58,7 @@ def run(args: argparse.Namespace) -> int:
         of,
         whole=not args.names,
     )
+    terminal.answer(args, target, cases)
     failed = [record["name"] for record in records if not record["ok"]]
     console.print(
         f"\n{len(records)} attacks, {len(failed)} not as they must be\n{target}", soft_wrap=True

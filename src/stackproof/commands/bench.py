@@ -1,7 +1,8 @@
 """Measure rendering, the start of the stack, the time to a verdict, and what many tenants cost.
 
-Writes build/bench.json (figures by name, with units in the names; what is not measured again stays)
-and build/bench.html with plots. An idle machine is wanted: about ten minutes on two cores.
+Writes build/bench.json (figures by name, with units in the names; what is not measured again stays
+while the files are the same) and build/bench.html with plots. An idle machine is wanted: about ten
+minutes on two cores.
 """
 
 from __future__ import annotations
@@ -22,16 +23,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measure and print each figure as it comes."""
-    from stackproof import bench, terminal
+    from stackproof import bench, report, terminal
     from stackproof.stack import providers
 
     checkout = Checkout.find()
     about = {name: (each.__doc__ or "").splitlines()[0] for name, each in bench.BENCHMARKS.items()}
     if only_listed(args, "benchmark", about):
         return 0
-    console = terminal.console()
+    console = terminal.console(args)
     providers.prepare("local", console)
     console.print(bench.about(), style="dim")
+    of = report.Provenance.of(checkout)
     folder, history = checkout.root / "build", bench.History.of(checkout)
     for name, measure in bench.BENCHMARKS.items():
         # What the machine is like belongs to every figure.
@@ -39,14 +41,15 @@ def run(args: argparse.Namespace) -> int:
             continue
         with console.status(f"{name}: {about[name]}"):
             figures = measure(checkout)
-        bench.write(figures, folder)
+        found = bench.write(name, figures, folder, of)
         for figure, value in figures.items():
             console.print(f"{figure:48} {value:>12,}")
     known = bench.read(folder)
     target = folder / "bench.html"
-    target.write_text(bench.page(known, history.runs()), encoding="utf-8")
+    target.write_text(bench.page(known, history.runs(), of), encoding="utf-8")
     if args.record:
         history.record(known)
         console.print(f"recorded in {checkout.show(history.path)}", soft_wrap=True)
+    terminal.answer(args, found)
     console.print(f"\n{target}", style="dim", soft_wrap=True)
     return 0

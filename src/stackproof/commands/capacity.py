@@ -7,13 +7,13 @@ enough, 1 it is not.
 from __future__ import annotations
 
 import argparse
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.table import Table
 
 from stackproof.errors import StackproofError
-from stackproof.options import count, number
+from stackproof.options import add_json, count, number
 from stackproof.repo.checkout import Checkout
 
 if TYPE_CHECKING:
@@ -49,10 +49,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--node-memory", type=number(), default=28.0, metavar="GB", help="(%(default)s)"
     )
+    add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Print the tables and the verdict."""
+    from stackproof import terminal
     from stackproof.backends import capacity
 
     load = capacity.Load(
@@ -64,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
         queries_per_s=args.queries,
         retention_days=args.retention,
     )
-    console = Console(soft_wrap=True, highlight=False)
+    console = terminal.console(args, soft_wrap=True)
     console.print(
         f"{load.all_series:,.0f} active series, {load.samples_per_s:,.0f} samples/s, "
         f"{load.logs:,.3g} GB of logs and {load.traces:,.3g} GB of traces a day, "
@@ -73,9 +75,13 @@ def run(args: argparse.Namespace) -> int:
     needs = capacity.one_node(load)
     console.print(_table("One process each, on one node", needs))
     given = _given()
-    for need in needs if given else ():
-        for shortage in capacity.shortages(need, given[need.backend]):
-            console.print(f"  as configured now, {need.backend} has {shortage}")
+    shortages = [
+        f"{need.backend} has {shortage}"
+        for need in (needs if given else ())
+        for shortage in capacity.shortages(need, given[need.backend])
+    ]
+    for shortage in shortages:
+        console.print(f"  as configured now, {shortage}")
     reasons = capacity.too_big_for_one_node(load, args.node_cores, args.node_memory)
     cluster = capacity.distributed(load)
     console.print()
@@ -90,6 +96,14 @@ def run(args: argparse.Namespace) -> int:
     console.print(_table("The distributed charts (observability/scale-out)", cluster))
     console.print("\nSources: " + ", ".join(dict.fromkeys(s for n in needs for s in n.sources)))
     console.print("They call it a rough idea, no more: measure with your own load.")
+    answer = {
+        "load": asdict(load),
+        "one_node": [asdict(need) for need in needs],
+        "too_small": list(reasons),
+        "shortages": shortages,
+        "distributed": [asdict(need) for need in cluster],
+    }
+    terminal.answer(args, answer)
     return 1 if reasons else 0
 
 

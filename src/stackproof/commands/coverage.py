@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from stackproof.options import chart
+from stackproof.options import add_json, chart
 from stackproof.repo.checkout import Checkout
 from stackproof.wording import percent
 
@@ -18,6 +18,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the charts and where the report goes."""
     parser.add_argument("charts", nargs="*", type=chart, metavar="CHART", help="default: charts/*")
     parser.add_argument("--report", type=Path, metavar="DIR", help="default: build/report")
+    add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -32,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
         checkout = Checkout.find()
         charts = sorted(file.parent for file in checkout.charts.glob("*/Chart.yaml"))
         of = report.Provenance.of(checkout)
-    console = terminal.console()
+    console = terminal.console(args)
     folder = args.report or Checkout.report_folder()
     results = []
     for each in charts:
@@ -55,5 +56,6 @@ def run(args: argparse.Namespace) -> int:
     shown = target.with_suffix(".html")
     with report.results.writing(shown.parent):
         shown.write_text(page(results), encoding="utf-8")
+    terminal.answer(args, target)
     console.print(f"\nreport: {shown}", style="dim", soft_wrap=True)
     return 0 if all(one.share >= coverage.THRESHOLD for one in results) else 1

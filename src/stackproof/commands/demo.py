@@ -19,7 +19,7 @@ def run(args: argparse.Namespace) -> int:
     from stackproof.repo.tenants import load_registry
 
     names = load_registry(Checkout.find()).names
-    terminal.console().print(
+    terminal.console(args).print(
         "Mimir, Loki, Tempo, the gateway and one Alloy for each tenant start from what the charts\n"
         f"render. {', '.join(names)} send traces, metrics and logs; then each reads everything\n"
         "it can, and nothing of the others may be in any answer.\n",

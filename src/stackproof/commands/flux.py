@@ -10,17 +10,18 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from stackproof.errors import ExitCode, UsageError
-from stackproof.options import names
+from stackproof.options import add_json, add_junit, names
 from stackproof.repo.checkout import Checkout
 
 if TYPE_CHECKING:
+    from stackproof.flux.diff import ObjectDiff
     from stackproof.flux.tree import Tree
 
 
@@ -54,6 +55,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="the folder that Flux starts from, in anybody's repository: only the checks that hold "
         "for any tree (default: this repository's cluster)",
     )
+    add_json(check)
+    add_junit(check)
     check.set_defaults(do=_check)
     compare = does.add_parser("diff", help="show what the files here would change since a revision")
     compare.add_argument("revision", metavar="REV", help="a commit, branch or tag")
@@ -68,19 +71,22 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="what ends with 1: refused (Kubernetes would refuse a change), data-loss, or none "
         f"(default: {','.join(FINDINGS)})",
     )
+    add_json(compare)
     compare.set_defaults(do=_diff)
 
 
 def run(args: argparse.Namespace) -> int:
     """Do what was asked."""
-    console = Console(soft_wrap=True, highlight=False)
+    from stackproof import terminal
+
+    console = terminal.console(args, soft_wrap=True)
     if path := getattr(args, "path", None):
-        return _check_any(path, console)
+        return _check_any(path, args, console)
     code: int = args.do(args, Checkout.find(), console)
     return code
 
 
-def _check_any(path: Path, console: Console) -> int:
+def _check_any(path: Path, args: argparse.Namespace, console: Console) -> int:
     """Check a tree of anybody's making, whose repository is the one around the folder."""
     from stackproof.flux.checks import ANY_TREE, Subject, problems
     from stackproof.flux.tree import build_from
@@ -98,21 +104,36 @@ def _check_any(path: Path, console: Console) -> int:
         )
     tree = build_from(Checkout(above[0] if above else here), start)
     found = list(problems(Subject(tree), ANY_TREE))
-    _tell(console, found, tree.notes, len(ANY_TREE))
+    _tell(args, console, found, tree, ANY_TREE)
     if any(name == "builds" for name, _ in found):
         return ExitCode.UNDECIDED
     return ExitCode.BAD if found else ExitCode.GOOD
 
 
 def _tell(
-    console: Console, found: Sequence[tuple[str, str]], notes: Sequence[str], checks: int
+    args: argparse.Namespace,
+    console: Console,
+    found: Sequence[tuple[str, str]],
+    tree: Tree,
+    checks: Sequence[str],
 ) -> None:
+    from stackproof import report, terminal
+
     for name, message in found:
         console.print(name, style="bold red", end=" ")
         console.print(message, markup=False)
-    for note in notes:
+    for note in tree.notes:
         console.print(note, style="yellow", markup=False)
-    console.print(f"{checks} checks, {len(found)} problems")
+    console.print(f"{len(checks)} checks, {len(found)} problems")
+    told = [{"check": name, "problem": message} for name, message in found]
+    answer = {"checks": list(checks), "problems": told, "notes": list(tree.notes)}
+    cases = []
+    for check in checks:
+        messages = [message for name, message in found if name == check]
+        # Of a step that does not build nothing is known.
+        which = ((), messages) if check == "builds" else (messages,)
+        cases.append(report.junit.Case("flux", check, *which))
+    terminal.answer(args, answer, cases)
 
 
 def _build(args: argparse.Namespace, checkout: Checkout, console: Console) -> int:
@@ -161,15 +182,17 @@ def _check(args: argparse.Namespace, checkout: Checkout, console: Console) -> in
     from stackproof.flux.deployment import Deployment
 
     subject = Subject.load(checkout, args.cluster)
-    found = list(problems(subject))
-    if not found:
+    found, asked = list(problems(subject)), list(FLUX.names)
+    if not found:  # what a broken tree delivers is nothing to compare
         deployment = Deployment.load(checkout)
         found = [("delivered", text) for text in differing(subject.tree, deployment)]
-    _tell(console, found, subject.tree.notes, len(FLUX.names) + 1)
+        asked.append("delivered")
+    _tell(args, console, found, subject.tree, asked)
     return 1 if found else 0
 
 
 def _diff(args: argparse.Namespace, checkout: Checkout, console: Console) -> int:
+    from stackproof import terminal
     from stackproof.flux import diff as comparison
     from stackproof.flux.tree import build
 
@@ -196,6 +219,7 @@ def _diff(args: argparse.Namespace, checkout: Checkout, console: Console) -> int
         for text in texts:
             console.print(label, style="bold red", end=" ")
             console.print(text, markup=False)
+    terminal.answer(args, _as_json(args.revision, entries, found, notes))
     if args.markdown:
         args.markdown.parent.mkdir(parents=True, exist_ok=True)
         text = comparison.as_markdown(entries, args.revision, failed, data=data)
@@ -203,3 +227,18 @@ def _diff(args: argparse.Namespace, checkout: Checkout, console: Console) -> int
     if failed:
         return ExitCode.UNDECIDED
     return ExitCode.BAD if any(found.get(name) for name in args.fail_on) else ExitCode.GOOD
+
+
+def _as_json(
+    revision: str,
+    entries: Sequence[ObjectDiff],
+    found: Mapping[str, Sequence[str]],
+    notes: Sequence[str],
+) -> dict[str, object]:
+    changes = []
+    for entry in entries:
+        _, kind, namespace, name = entry.key
+        named = {"kind": kind, "namespace": namespace, "name": name, "by": entry.by}
+        changes.append({"change": entry.change.value, **named, "diff": list(entry.lines)})
+    findings = {name: list(texts) for name, texts in found.items()}
+    return {"since": revision, "changes": changes, **findings, "notes": list(notes)}

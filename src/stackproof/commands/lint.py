@@ -9,14 +9,17 @@ Exit code: 0 all hold; 1 some do not; 2 a render failed, so that not all could b
 from __future__ import annotations
 
 import argparse
+from collections.abc import Container, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from stackproof.errors import ExitCode
-from stackproof.options import chart, check_names, names
+from stackproof.options import add_json, add_junit, chart, check_names, names
 
 if TYPE_CHECKING:
     from stackproof.checks.charts import Problem
+    from stackproof.report.junit import Case
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -33,20 +36,25 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--without", type=names, default=(), metavar="A,B", help="leave these invariants out"
     )
+    add_json(parser)
+    add_junit(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Print each problem once, and in how many renders it is."""
     from rich.console import Console
 
+    from stackproof import report, terminal
     from stackproof.checks import charts
     from stackproof.checks.invariants import INVARIANTS
     from stackproof.toolchain import programs
 
     check_names("invariant", args.without, INVARIANTS.names, "--without")
-    console = Console(soft_wrap=True, highlight=False)
+    console = terminal.console(args, soft_wrap=True)
     programs.locate("render", console=Console(stderr=True))
     all_found: set[str] = set()
+    answer: dict[str, Any] = {}
+    junit: list[Case] = []
     for folder in args.charts:
         problems: dict[Problem, list[str]] = {}
         given = [(" ".join(path.name for path in args.values), args.values)] if args.values else ()
@@ -61,10 +69,30 @@ def run(args: argparse.Namespace) -> int:
             console.print(f"({', '.join(where[:3])}{' …' if where[3:] else ''})", style="dim")
         found = [each.rule for each in problems if each.rule != charts.NOTE]
         all_found.update(found)
+        answer[folder.name] = {
+            "renders": [name for name, _ in cases],
+            "problems": [{**asdict(each), "renders": where} for each, where in problems.items()],
+        }
+        junit += _cases(folder.name, args.without, problems)
         console.print(
             f"{folder.name}: {len(cases)} renders, {len(INVARIANTS.names) - len(args.without)} "
             f"invariants, {len(found)} problems"
         )
+    of = report.Provenance.of_files(*args.charts)
+    terminal.answer(args, report.results.content({"charts": answer}, of), junit)
     if charts.RENDER in all_found:
         return ExitCode.UNDECIDED
     return ExitCode.BAD if all_found else ExitCode.GOOD
+
+
+def _cases(
+    chart: str, without: Container[str], problems: Mapping[Problem, Sequence[str]]
+) -> Iterator[Case]:
+    """Yield a case for each invariant, and one for that the chart renders."""
+    from stackproof.checks.charts import RENDER
+    from stackproof.checks.invariants import INVARIANTS
+    from stackproof.report.junit import Case
+
+    for rule in (RENDER, *(name for name in INVARIANTS.names if name not in without)):
+        told = [f"{p.text} ({', '.join(where)})" for p, where in problems.items() if p.rule == rule]
+        yield Case(f"lint.{chart}", rule, *(((), told) if rule == RENDER else (told,)))

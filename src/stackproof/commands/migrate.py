@@ -12,9 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-
 from stackproof.errors import StackproofError, UsageError
+from stackproof.options import add_json
 from stackproof.repo.checkout import Checkout
 
 if TYPE_CHECKING:
@@ -55,6 +54,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     check.add_argument(
         "--database-revision", metavar="REV", help="newest migration of the application's database"
     )
+    add_json(check)
     check.set_defaults(do=_check)
     values = does.add_parser("values", help="print an earlier release's values as this chart's")
     values.add_argument("old", type=Path, metavar="OLD.yaml", help="values of the earlier release")
@@ -77,11 +77,13 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace, checkout: Checkout) -> int:
+    from stackproof import terminal
     from stackproof.migrate.checks import MIGRATION, RED, fates, next_steps, unproven
 
-    console = Console(soft_wrap=True, highlight=False)
+    console = terminal.console(args, soft_wrap=True)
     change = _change(args, checkout, _deployed(args))
-    for (_, kind, namespace, name), fate in sorted(fates(change).items(), key=_order):
+    objects = sorted(fates(change).items(), key=_order)
+    for (_, kind, namespace, name), fate in objects:
         style = "bold red" if fate in RED else "dim"
         console.print(f"[{style}]{fate.value:<10}[/]", f"{kind}/{name} in {namespace}")
     problems = [(check.name, text) for check in MIGRATION for text in check.find(change)]
@@ -90,12 +92,23 @@ def _check(args: argparse.Namespace, checkout: Checkout) -> int:
     open_questions = list(unproven(change))
     for text in open_questions:
         console.print("[bold yellow]not compared[/]", text)
-    for text in next_steps(change):
+    steps = list(next_steps(change))
+    for text in steps:
         console.print("[bold]next[/]", text)
     console.print(
         f"{len(MIGRATION.names)} checks, {len(problems)} problems, "
         f"{len(open_questions)} not compared"
     )
+    answer = {
+        "objects": [
+            {"kind": kind, "namespace": namespace, "name": name, "fate": fate.value}
+            for (_, kind, namespace, name), fate in objects
+        ],
+        "problems": [{"check": name, "problem": text} for name, text in problems],
+        "not_compared": open_questions,
+        "next": steps,
+    }
+    terminal.answer(args, answer)
     return 1 if problems else 2 if open_questions else 0
 
 

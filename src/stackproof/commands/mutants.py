@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 
 from stackproof.errors import UsageError
-from stackproof.options import chart, count
+from stackproof.options import add_json, chart, count
 from stackproof.repo.checkout import Checkout
 from stackproof.wording import percent
 
@@ -38,6 +38,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--seed", type=count(at_least=0), default=0, metavar="N", help="of the sample (default: 0)"
     )
     parser.add_argument("--jobs", type=count(), metavar="N", help="processes (default: cores)")
+    add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -68,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
     explained = mutants.allowed(root)
     drawn = set(chosen)
     others = [m for m in every if whole and m.id in explained and m not in drawn]
-    console = terminal.console()
+    console = terminal.console(args)
     if args.path:
         of = report.Provenance.of_files(root)
         programs.locate("render", console=console)
@@ -88,6 +89,7 @@ def run(args: argparse.Namespace) -> int:
         of,
         whole=whole and not args.path and (args.all or args.sample >= _SAMPLE),
     )
+    terminal.answer(args, target)
     for survivor in summary.unexplained:
         console.print(f"[bold red]✘ SURVIVED[/] in {', '.join(survivor.judgement.seen_in)}")
         console.print(survivor.mutant.diff(), markup=False, soft_wrap=True)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stackproof.errors import UsageError
-from stackproof.options import check_names, count, names, number
+from stackproof.options import add_json, add_junit, check_names, count, names, number
 from stackproof.repo.checkout import Checkout
 from stackproof.wording import number as number_of
 
@@ -97,6 +97,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="where the report goes (default: build/report)",
     )
+    add_json(parser)
+    add_junit(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -109,7 +111,7 @@ def run(args: argparse.Namespace) -> int:
     many = bool(args.synthetic)
     apis = terminal.read_apis(args.apis) if args.apis else ESSENTIAL if many else PROVABLE
     tenants = args.tenants
-    console = terminal.console()
+    console = terminal.console(args)
     absent: tuple[str, ...] = ()
     stack: Stack
     if args.targets:
@@ -135,12 +137,15 @@ def run(args: argparse.Namespace) -> int:
         decided = time.monotonic()
         report.show(proof, console)
         folder = args.report or Checkout.report_folder()
-        page = report.write(proof, folder, of, whole=report.is_whole(proof, stack.tenants, absent))
+        whole = report.is_whole(proof, stack.tenants, absent)
+        page = report.write(proof, folder, of, whole=whole)
+        terminal.answer(args, page.with_name("isolation.json"), report.junit.of_proof(proof))
         if args.metrics_as:
             report.send_metrics(proof, stack, args.metrics_as)
         if args.keep and stack.provider == "local" and proof.verdict.exit_code:
             # The report's lines for curl are of no use once it has ended.
-            terminal.hold(stack, proof.tenants[0], proof.emissions[proof.tenants[0]])
+            first = proof.tenants[0]
+            terminal.hold(stack, first, proof.emissions[first], console.file)
     console.print(
         f"\nstack ready in {ready - began:.1f} s, verdict after {decided - began:.1f} s "
         f"and {proof.requests} requests\n{_memory(proof)}report: {page}",

@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import argparse
 
-from rich.console import Console
 from rich.table import Table
 
+from stackproof.options import add_json
 from stackproof.repo.checkout import Checkout
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the options: there are none."""
+    """Add --json."""
+    add_json(parser)
 
 
-def run(args: argparse.Namespace) -> int:  # noqa: ARG001
+def run(args: argparse.Namespace) -> int:
     """Print a table, or fail with every problem of the file."""
+    from stackproof import terminal
     from stackproof.repo.tenants import format_duration, load_registry
 
+    registry = load_registry(Checkout.find())
     table = Table(box=None, pad_edge=False)
     for title in ("tenant", "namespace", "secret prefix", "retention", "limits"):
         table.add_column(title, overflow="fold")
-    for tenant in load_registry(Checkout.find()):
+    for tenant in registry:
         limits = ", ".join(
             f"{signal} {name} {value:,}"
             for signal, figures in tenant.limits.items()
@@ -31,5 +34,6 @@ def run(args: argparse.Namespace) -> int:  # noqa: ARG001
         table.add_row(
             tenant.name, tenant.namespace, tenant.secret_prefix, retention, limits or "default"
         )
-    Console().print(table)
+    terminal.console(args).print(table)
+    terminal.answer(args, registry.values())
     return 0

@@ -6,8 +6,9 @@ Where that is not what is deployed, the deployed version stands beside it, and t
 from __future__ import annotations
 
 import argparse
+import json
 
-from stackproof.options import check_names
+from stackproof.options import add_json, check_names
 from stackproof.repo.checkout import Checkout
 from stackproof.repo.versions import Versions
 
@@ -21,6 +22,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="get what is neither cached nor on PATH: out of its image, else built",
     )
     parser.add_argument("--local", action="store_true", help="leave out what only a cluster needs")
+    add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -43,6 +45,11 @@ def run(args: argparse.Namespace) -> int:
         rows.append((name, compared.version, program.how, str(program.path or "-")))
         if compared.differs:
             reasons.append(compared.explained)
+    if args.json:
+        keys = [title.lower() for title in rows[0]]
+        listed = [dict(zip(keys, row, strict=True)) for row in rows[1:]]
+        print(json.dumps({"programs": listed, "differences": reasons}, indent=1))
+        return 0
     # No library's table: it would wrap or cut the paths where a terminal is narrow.
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import argparse
 
-from stackproof.options import add_names, only_listed
+from stackproof.options import add_junit, add_names, only_listed
 from stackproof.repo.checkout import Checkout
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the names, --list and --docs."""
     add_names(parser, "a twin")
+    add_junit(parser)
     parser.add_argument(
         "--docs", action="store_true", help="only write docs/twins.md from the registry"
     )
@@ -23,6 +24,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the twins and print the table."""
     from stackproof import report, terminal, twins
+    from stackproof.report.junit import Case
     from stackproof.stack import providers
 
     checkout = Checkout.find()
@@ -32,16 +34,18 @@ def run(args: argparse.Namespace) -> int:
         return 0
     if only_listed(args, "twin", {twin.name: twin.fault for twin in twins.TWINS}):
         return 0
-    console = terminal.console()
+    console = terminal.console(args)
     of = report.Provenance.of(checkout)
     providers.prepare("local", console)
-    records = []
+    records, cases = [], []
     for twin in twins.TWINS:
         if args.names and twin.name not in args.names:
             continue
         with console.status(f"{twin.name}: {twin.fault}"):
             outcome = twins.run(twin, checkout)
-        records.append(outcome.record())
+        records.append(record := outcome.record())
+        failures = [] if outcome.caught else [f"{twin.fault}: {record['reason']}"]
+        cases.append(Case(f"twins.{twin.layer}", twin.name, failures, (), outcome.seconds))
         sign, style = ("✔", "green") if outcome.caught else ("✘ UNCAUGHT", "bold red")
         console.print(
             f"[{style}]{sign}[/] {twin.name}  [dim]{twin.layer}, {twin.caught_by}, "
@@ -55,6 +59,7 @@ def run(args: argparse.Namespace) -> int:
         of,
         whole=not args.names,
     )
+    terminal.answer(args, target, cases)
     uncaught = [record["name"] for record in records if record["caught_by"] is None]
     console.print(
         f"\n{len(records)} faults, {len(records) - len(uncaught)} caught, "

@@ -13,7 +13,7 @@ import subprocess
 from pathlib import Path
 
 from stackproof.errors import UsageError
-from stackproof.options import number
+from stackproof.options import add_json, number
 from stackproof.repo.checkout import Checkout
 
 
@@ -51,6 +51,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="where the report goes (default: build/report)",
     )
+    add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -62,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
     from stackproof.upgrade import UpgradeVerdict, sources
 
     checkout = Checkout.find()
-    console = terminal.console()
+    console = terminal.console(args)
     since = args.since or _left_main(checkout)
     new = dict(sources.chosen(args.program))
     of = report.Provenance.of(checkout)
@@ -72,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
         providers.prepare("local", console)
         old, new = sources.pinned(before.checkout), {**sources.pinned(checkout), **new}
         if sources.same(before, after) and old == new:
-            report.write_unchanged(since, folder, of)
+            terminal.answer(args, report.write_unchanged(since, folder, of))
             console.print(f"{UpgradeVerdict.UNCHANGED}: {since} renders the same, nothing rolls")
             return UpgradeVerdict.UNCHANGED.exit_code
         found = upgrade.prove(
@@ -88,6 +89,7 @@ def run(args: argparse.Namespace) -> int:
         )
     report.show_upgrade(found, console)
     target = report.write_upgrade(found, folder, of)
+    terminal.answer(args, target)
     if found.after:
         target = report.write(found.after, folder, of)
     console.print(f"\nreport: {target}", style="dim", soft_wrap=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 from stackproof.backends import PROVABLE
 from stackproof.isolation import Proof
 
-from . import results
+from . import junit, results
 from .data import Extras, evidence_json, isolation_json, read_extras
 from .metrics import send_metrics
 from .page import page
@@ -22,6 +22,7 @@ __all__ = [
     "evidence_json",
     "is_whole",
     "isolation_json",
+    "junit",
     "page",
     "read_extras",
     "results",

@@ -131,8 +131,13 @@ def write(
     """
     target = (folder if whole else folder / PARTIAL) / f"{name}.json"
     with writing(target.parent):
-        write_json(target, {"schema": SCHEMA, "whole": whole, "provenance": asdict(of), **found})
+        write_json(target, content(found, of, whole=whole))
     return target
+
+
+def content(found: Mapping[str, Any], of: Provenance, *, whole: bool = True) -> dict[str, Any]:
+    """Return what was found with what it is of, as files have it."""
+    return {"schema": SCHEMA, "whole": whole, "provenance": asdict(of), **found}
 
 
 @contextmanager

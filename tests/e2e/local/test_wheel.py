@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from pathlib import Path
 
@@ -114,10 +115,18 @@ def test_a_deployment_is_proven(stackproof: Stackproof, stack: LocalStack, tmp_p
         ],
     }
     (tmp_path / "targets.yaml").write_text(yaml.safe_dump(targets))
-    done = stackproof("prove", "--targets", "targets.yaml")
+    done = stackproof(
+        "prove", "--targets", "targets.yaml", "--json", "--junitxml", "build/junit.xml"
+    )
     assert done.returncode == 1, done.stderr
-    assert "anybody may name any tenant in X-Scope-OrgID" in done.stdout
-    found = json.loads((tmp_path / "build" / "report" / "isolation.json").read_bytes())
+    assert "anybody may name any tenant in X-Scope-OrgID" in done.stderr
+    found = json.loads(done.stdout)
+    assert found == json.loads((tmp_path / "build" / "report" / "isolation.json").read_bytes())
+    (suite,) = ET.parse(tmp_path / "build" / "junit.xml").getroot()  # noqa: S314 (our own file)
+    cases = {case.attrib["name"]: case for case in suite}
+    assert not len(cases["mimir.query"]) and cases["verdict"].find("failure") is not None
+    failed = [name for name, case in cases.items() if len(case)]
+    assert "refused: a list of tenants: mimir.query as soev" in failed
     assert (found["verdict"], found["signals"]) == ("leaking", ["metrics"])
     assert found["summary"]["leaks"] == 0 and found["summary"]["hidden"] == 6
     assert found["provenance"]["file"] == "targets.yaml"

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import subprocess
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,13 +18,34 @@ from stackproof.bench.scale import exponent
 from stackproof.errors import StackproofError
 from stackproof.repo.checkout import Checkout
 from stackproof.report.plots import Series, decades, lines, spans, steps
+from stackproof.report.results import Provenance
+
+OF = Provenance(tool="1", made="2026-01-01T00:00:00+00:00", commit="a" * 40, digests={"x": "1"})
 
 
 def test_figures_are_laid_over_those_that_are_there(tmp_path: Path) -> None:
-    bench.write({"a_s": 1.0, "b_s": 2.0}, tmp_path)
-    target = bench.write({"b_s": 3.0}, tmp_path)
-    assert json.loads(target.read_text(encoding="utf-8")) == {"a_s": 1.0, "b_s": 3.0}
+    bench.write("machine", {"a_s": 1.0, "b_s": 2.0}, tmp_path, OF)
+    target = bench.write("renders", {"b_s": 3.0}, tmp_path, replace(OF, made="later"))
+    found = json.loads(target.read_text(encoding="utf-8"))
+    assert found["figures"] == bench.read(tmp_path) == {"a_s": 1.0, "b_s": 3.0}
+    assert (found["whole"], found["measured"]) == (False, ["machine", "renders"])
+    assert found["provenance"]["commit"] == OF.commit
+    for name in bench.BENCHMARKS:
+        bench.write(name, {}, tmp_path, OF)
+    assert json.loads(target.read_text(encoding="utf-8"))["whole"]
     assert bench.read(tmp_path / "none") == {}
+
+
+@pytest.mark.parametrize("changed", [{"commit": "b" * 40}, {"digests": {"x": "2"}}])
+def test_figures_of_other_files_go(changed: dict[str, Any], tmp_path: Path) -> None:
+    bench.write("machine", {"a_s": 1.0}, tmp_path, OF)
+    bench.write("renders", {"b_s": 3.0}, tmp_path, replace(OF, **changed))
+    assert bench.read(tmp_path) == {"b_s": 3.0}
+
+
+def test_a_file_from_before_there_was_a_schema_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / "bench.json").write_text('{"a_s": 1.0}')
+    assert bench.read(tmp_path) == {}
 
 
 def test_quantiles_are_values_that_were_measured() -> None:
@@ -119,22 +142,23 @@ FIGURES = {
 
 
 def test_the_page_shows_what_was_measured_and_whether_targets_are_met(tmp_path: Path) -> None:
-    text = bench.page(FIGURES, [])
+    text = bench.page(FIGURES, [], OF)
+    assert "commit aaaaaaaaaaaa, 2026-01-01" in text
     assert text.count("✔ yes") == len(TARGETS)
     assert "✘" not in text
     assert "Time to the verdict" in text
     assert "noisy" not in text, "what was not measured is left out"
     assert "src=" not in text
-    late = bench.page({**FIGURES, "scale_1000_tenants_s": 25.0, "load_before": 9.0}, [])
+    late = bench.page({**FIGURES, "scale_1000_tenants_s": 25.0, "load_before": 9.0}, [], OF)
     assert late.count("✘ no") == 1
     assert "measure again on an idle one" in late
     history = History(tmp_path / "history.jsonl")
     history.record(FIGURES)
     history.record({**FIGURES, "scale_1000_tenants_s": 40.0})
-    later = bench.page(FIGURES, history.runs())
+    later = bench.page(FIGURES, history.runs(), OF)
     assert "Recorded runs" in later
     assert '<td class="number">40</td><td class="number">0.50</td>' in later
-    assert bench.page({}, [])
+    assert bench.page({}, [], OF)
 
 
 def test_ticks_are_round_and_hold_all() -> None:

@@ -1,0 +1,154 @@
+"""Answers for programs: --json on standard output, and JUnit XML."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from stackproof import cli
+from stackproof.attacks import ATTACKS
+from stackproof.errors import ExitCode
+from stackproof.repo.checkout import Checkout
+from stackproof.report import junit
+from stackproof.report.junit import Case
+
+CHART = "Chart.yaml", "{apiVersion: v2, name: web, version: 1.0.0}"
+SERVICE = """\
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: {{ .Values.name | quote }}}
+"""
+
+
+@pytest.fixture(autouse=True)
+def _in_the_checkout(checkout: Checkout, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(checkout.root)
+
+
+@pytest.fixture
+def chart(tmp_path: Path) -> Path:
+    folder = tmp_path / "web"
+    (folder / "templates").mkdir(parents=True)
+    (folder / CHART[0]).write_text(CHART[1])
+    (folder / "values.yaml").write_text("name: web\n")
+    (folder / "templates" / "config.yaml").write_text(SERVICE)
+    return folder
+
+
+def _json(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[Any, str, int]:
+    """Return the answer, what people are told, and the exit code."""
+    code = cli.main([*words, "--json"])
+    said = capsys.readouterr()
+    return json.loads(said.out), said.err, code
+
+
+@pytest.mark.parametrize(
+    ("words", "key"),
+    [
+        ("tenants", "tenants"),
+        ("tools", "programs"),
+        ("capacity --tenants 3", "one_node"),
+        ("flux check", "checks"),
+        ("flux check flux/clusters/production", "checks"),
+        ("flux diff HEAD --fail-on none", "changes"),
+        ("twins everybody-is-soev", "twins"),
+        ("twins --list", "everybody-is-soev"),
+        ("attacks --list", ATTACKS[0].name),
+        ("migrate check --old-manifest tests/earlier/open-webui-0.1.0.yaml", "objects"),
+    ],
+)
+def test_the_answer_alone_is_on_standard_output(
+    words: str, key: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found, said, _ = _json(capsys, *words.split())
+    assert key in found
+    assert said or "list" in words or words == "tools"
+
+
+def test_of_charts(chart: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found, said, code = _json(capsys, "lint", str(chart))
+    problem = found["charts"]["web"]["problems"][0]
+    assert (problem["rule"], problem["renders"]) == ("labels-consistent", ["defaults"])
+    assert problem["text"] in said and code == ExitCode.BAD
+    assert list(found["provenance"]["digests"]) == ["web"]
+    found, said, code = _json(capsys, "coverage", str(chart), "--report", str(tmp_path))
+    assert "0 of 0 branches" in said and code == ExitCode.GOOD
+    assert found == json.loads((tmp_path / "partial" / "coverage.json").read_text())
+
+
+def _suite(path: Path) -> dict[str, ET.Element]:
+    (suite,) = ET.parse(path).getroot()  # noqa: S314 (our own file)
+    cases = {case.attrib["name"]: case for case in suite}
+    assert len(cases) == len(suite) == int(suite.attrib["tests"])
+    assert int(suite.attrib["failures"]) == len(suite.findall("testcase/failure"))
+    assert int(suite.attrib["errors"]) == len(suite.findall("testcase/error"))
+    return cases
+
+
+def test_invariants_as_junit(chart: Path, tmp_path: Path) -> None:
+    path = tmp_path / "new" / "lint.xml"
+    assert cli.main(["lint", str(chart), "--junitxml", str(path)]) == ExitCode.BAD
+    cases = _suite(path)
+    failed = {name for name, case in cases.items() if len(case)}
+    assert failed == {"labels-consistent", "nothing-is-made-in-vain"}
+    assert cases["labels-consistent"].attrib["classname"] == "lint.web"
+    assert "ConfigMap/web" in (cases["labels-consistent"].findtext("failure") or "")
+
+
+def test_a_chart_that_does_not_render_is_an_error(chart: Path, tmp_path: Path) -> None:
+    (chart / "templates" / "config.yaml").write_text("{{ .Values.a.b }}")
+    path = tmp_path / "lint.xml"
+    assert cli.main(["lint", str(chart), "--junitxml", str(path)]) == ExitCode.UNDECIDED
+    assert "nil pointer" in (_suite(path)["render"].findtext("error") or "")
+
+
+def test_checks_of_a_tree_as_junit(tmp_path: Path) -> None:
+    """One that needs what there is not, and then one whose step does not build at all."""
+    (tmp_path / ".git").mkdir()
+    (tmp_path / "step").mkdir()
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree" / "step.yaml").write_text(
+        "apiVersion: kustomize.toolkit.fluxcd.io/v1\nkind: Kustomization\n"
+        "metadata: {name: step, namespace: flux-system}\n"
+        "spec: {path: ./step, interval: 1m, prune: true, dependsOn: [{name: nobody}], "
+        "sourceRef: {kind: GitRepository, name: flux-system}}\n"
+    )
+    path = tmp_path / "flux.xml"
+    argv = ["flux", "check", str(tmp_path / "tree"), "--junitxml", str(path)]
+    assert cli.main(argv) == ExitCode.BAD
+    failure = _suite(path)["dependencies-resolve"].findtext("failure")
+    assert failure and "nobody" in failure
+    (tmp_path / "step").rmdir()
+    assert cli.main(argv) == ExitCode.UNDECIDED
+    assert "no such folder" in (_suite(path)["builds"].findtext("error") or "")
+
+
+def test_twins_as_junit(tmp_path: Path) -> None:
+    path = tmp_path / "twins.xml"
+    assert cli.main(["twins", "everybody-is-soev", "--junitxml", str(path)]) == ExitCode.GOOD
+    case = _suite(path)["everybody-is-soev"]
+    assert case.attrib["classname"].startswith("twins.") and not len(case)
+    assert float(case.attrib["time"]) > 0
+
+
+def test_what_xml_cannot_hold(tmp_path: Path) -> None:
+    path = tmp_path / "odd.xml"
+    told = "<a> & \x00\x1b[31m\ud800 ]]>\nmore"
+    junit.write(path, "odd", [Case("a.b", "c\x07", [told]), Case("a.b", "d", (), ["why"])])
+    cases = _suite(path)
+    failure = cases["c\ufffd"].find("failure")
+    assert failure is not None and failure.text
+    assert failure.text.startswith("<a> & \ufffd\ufffd[31m\ufffd ]]>")
+    assert failure.attrib["message"].endswith("]]>")
+
+
+def test_a_file_that_cannot_be_written_is_one_message(
+    chart: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = chart / CHART[0] / "lint.xml"
+    assert cli.main(["lint", str(chart), "--junitxml", str(path)]) == ExitCode.UNAVAILABLE
+    assert "cannot be written" in capsys.readouterr().err
