@@ -176,18 +176,33 @@ def sending(
 
 
 def arrived(
-    client: Client, access: Access, signal: Signal, run: str, *, window_s: float = 3600
+    client: Client,
+    access: Access,
+    signal: Signal,
+    run: str,
+    *,
+    window_s: float = 3600,
+    end_s: float | None = None,
 ) -> Counter[tuple[str, int]]:
     """Return how often each (owner, number) of a run is there for this reader.
+
+    Args:
+        client: Asks.
+        access: How the reader reads.
+        signal: Of which signal.
+        run: Of which run.
+        window_s: How far back it is asked for.
+        end_s: From when (seconds of the wall clock); now if not given.
 
     Raises:
         StackproofError: The backend did not answer.
     """
-    now = time.time()
+    now = end_s or time.time()
     start, end = str(int(now - window_s)), str(int(now) + 60)
     if signal is Signal.METRICS:
         query = f'{METRIC.replace(".", "_")}{{stackproof_run="{run}"}}[{int(window_s)}s]'
-        answer = _ask(client, access, Backend.MIMIR, "/api/v1/query", {"query": query})
+        asked = {"query": query, "time": f"{now:.3f}"}
+        answer = _ask(client, access, Backend.MIMIR, "/api/v1/query", asked)
         return Counter(
             (series["metric"]["stackproof_owner"], int(value))
             for series in answer["data"]["result"]

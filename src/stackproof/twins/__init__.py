@@ -17,6 +17,7 @@ from .rendered import RENDERED
 from .rights import DELIVERED
 from .sizes import SIZES
 from .table import markdown
+from .upgrade import UPGRADE
 
 #: Those that this machine can try.
 TWINS: tuple[Twin, ...] = (
@@ -32,6 +33,7 @@ TWINS: tuple[Twin, ...] = (
     *NETWORK,
     *SIZES,
     *LOCAL,
+    *UPGRADE,
 )
 
 __all__ = [
@@ -50,6 +52,7 @@ __all__ = [
     "RENDERED",
     "SIZES",
     "TWINS",
+    "UPGRADE",
     "Edit",
     "Layer",
     "Twin",

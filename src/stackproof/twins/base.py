@@ -18,7 +18,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from stackproof import isolation
+from stackproof import isolation, upgrade
 from stackproof.backends import Client
 from stackproof.checks.application import APPLICATION
 from stackproof.checks.arrival import ARRIVAL, running
@@ -104,8 +104,8 @@ class Twin:
     """What is wrong, in one sentence."""
     layer: Layer = Layer.UNIT
     caught_by: str
-    """One of `CHECKS`: `registry`, `render`, `configs`, `isolation`, `delivered`,
-    or REGISTRY.CHECK."""
+    """One of `CHECKS`: `registry`, `render`, `configs`, `isolation`, `upgrade`,
+    `delivered`, or REGISTRY.CHECK."""
     reason: str
     """A regular expression that a message of that check must match."""
     edits: Sequence[Edit] = ()
@@ -206,6 +206,12 @@ def _ask(twin: Twin, deployment: Deployment, suite: Checkout) -> Iterator[str]:
             yield from REGISTRIES[registry][name].find(subject)
     elif registry == "isolation":
         yield from _prove(twin, deployment)
+    elif registry == "upgrade":
+        patience_s = twin.deadline_s
+        right = Deployment.load(suite)
+        yield from upgrade.prove(
+            right, deployment, deadline_s=patience_s, patience_s=patience_s
+        ).reasons
     elif registry == "delivered":
         yield from differing(Subject.load(deployment.checkout).tree, deployment)
     elif registry == "configs":
@@ -266,6 +272,7 @@ CHECKS: frozenset[str] = frozenset(
         "render",
         "configs",
         "isolation",
+        "upgrade",
         "delivered",
         *(f"{registry}.{name}" for registry, rules in REGISTRIES.items() for name in rules.names),
     }

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import product
 
-from stackproof.backends import PROVABLE, Client, ReadApi, poll
+from stackproof.backends import PROVABLE, Client, ReadApi
 from stackproof.errors import StackproofError
 from stackproof.isolation.delivery import Source, arrived, numbered
 from stackproof.isolation.tokens import Marks, question, window
@@ -22,12 +22,14 @@ from stackproof.waiting import until
 #: Tells of a signal and the time of an acknowledgement whether a known limit may have lost it.
 Known = Callable[[Signal, float], bool]
 
-#: So old is what is sent first, and over so long it is asked for. A backend that keeps less says so
-#: at once: Mimir and Loki answer without what is older, Tempo refuses to search so far back. Loki
-#: asks its ingesters for three hours only (`query_ingesters_within`). Spans are of now: Tempo finds
-#: what is old by its id alone until its block is complete.
-_AGE_S, _RANGE_S = 2 * 3600, 3 * 3600
-_Look = tuple[bool | None, str]
+#: So old are the points and lines that are sent first. A backend that keeps less says so at once,
+#: long before its compactor deletes them: Mimir and Loki answer without them. Loki asks its
+#: ingesters for three hours only (`query_ingesters_within`).
+_AGE_S = 2.5 * 3600
+#: Spans are of now, as Tempo finds what is old by its id alone until its block is complete. They
+#: are searched for so far back, which it refuses where it keeps less.
+_RANGE_S = 3 * 3600
+_Look = tuple[bool, str]
 _AGED = range(1, 4)
 _PAUSE_S = 0.5
 
@@ -133,51 +135,58 @@ class Before:
         self._client = client
         self._tenants = tenants
         self._run = synthetic.new_run()
-        now = time.time_ns()
+        self._aged_s = time.time() - _AGE_S
         for tenant in tenants:
             with stack.sender(tenant, EntryPoint.GATEWAY, client) as opened:
                 for signal in (Signal.METRICS, Signal.LOGS, Signal.TRACES):
-                    age = 0 if signal is Signal.TRACES else _AGE_S * 10**9
                     for number in _AGED:
-                        at = now - age + number * 10**9
-                        opened.send(signal, numbered(signal, tenant, self._run, number, at))
+                        at = self._aged_s + number
+                        at_ns = 0 if signal is Signal.TRACES else int(at * 10**9)
+                        opened.send(signal, numbered(signal, tenant, self._run, number, at_ns))
 
     def unread(self, emissions: Mapping[str, Emission], patience_s: float) -> tuple[str, ...]:
-        """Return what cannot be read (any more), and why: nothing where all is well."""
-        return (*self._aged(patience_s), *self._proven(emissions, patience_s))
+        """Return what cannot be read (any more), and why: nothing where all is well.
 
-    def _aged(self, patience_s: float) -> Iterator[str]:
+        All together is waited for `patience_s`; each is asked for once at least.
+        """
+        ends = time.monotonic() + patience_s
+        return (*self._aged(ends), *self._proven(emissions, ends))
+
+    def _aged(self, ends: float) -> Iterator[str]:
         for tenant, signal in product(self._tenants, Signal):
-            about = f"{tenant}'s {signal} of the last {_RANGE_S // 3600} hours"
-            yield from _unseen(partial(self._look_back, tenant, signal), patience_s, about)
+            about = f"{tenant}'s {signal}, asked for as of hours ago,"
+            yield from _unseen(partial(self._look_back, tenant, signal), ends, about)
 
     def _look_back(self, tenant: str, signal: Signal) -> _Look:
         reader = self._stack.reader(tenant)
+        far = {"window_s": _RANGE_S} if signal is Signal.TRACES else {"end_s": self._aged_s + 60}
         try:
-            found = arrived(self._client, reader, signal, self._run, window_s=_RANGE_S)
+            found = arrived(self._client, reader, signal, self._run, **far)
         except StackproofError as error:
-            return None, str(error)
+            return False, str(error)
         numbers = sorted(number for owner, number in found if owner == tenant)
-        return numbers == [*_AGED] or None, f"numbers {numbers} of {len(_AGED)}"
+        return numbers == [*_AGED], f"numbers {numbers} of {len(_AGED)}"
 
-    def _proven(self, emissions: Mapping[str, Emission], patience_s: float) -> Iterator[str]:
+    def _proven(self, emissions: Mapping[str, Emission], ends: float) -> Iterator[str]:
         marks, within = Marks(emissions), window(*emissions.values())
 
         def look(emission: Emission, api: ReadApi) -> _Look:
             reader = self._stack.reader(emission.tenant)
             answer = self._client.ask(api, reader, question(emission, within))
             owners = {owner for owner, _ in marks.find(answer.body, api.mark).values()}
-            return emission.tenant in owners or None, answer.describe()
+            return emission.tenant in owners, answer.describe()
 
         for emission, api in product(emissions.values(), PROVABLE):
             if not api.volatile:
                 about = f"{emission.tenant}'s {api.signal} through {api.id}"
-                yield from _unseen(partial(look, emission, api), patience_s, about)
+                yield from _unseen(partial(look, emission, api), ends, about)
 
 
-def _unseen(look: Callable[[], _Look], patience_s: float, about: str) -> Iterator[str]:
+def _unseen(look: Callable[[], _Look], ends: float, about: str) -> Iterator[str]:
     """Yield a sentence where something is not seen in time."""
-    try:
-        poll(look, patience_s, about, interval_s=0.1)
-    except StackproofError as error:
-        yield str(error)
+    found, seen = look()
+    while not found and time.monotonic() < ends:
+        time.sleep(_PAUSE_S)
+        found, seen = look()
+    if not found:
+        yield f"{about} cannot be read: {seen}"

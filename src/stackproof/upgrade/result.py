@@ -60,10 +60,10 @@ class Seen:
 
 
 def grouped(moments: Iterator[tuple[float, Violation]]) -> tuple[Seen, ...]:
-    """Put what was seen of one kind, through one API and by one reader together."""
+    """Put together what was seen by one reader and is told in the same words."""
     found: dict[tuple[str, str, str], list[tuple[float, Violation]]] = defaultdict(list)
     for at, violation in sorted(moments, key=lambda moment: moment[0]):
-        found[violation.kind, violation.api, violation.reader].append((at, violation))
+        found[violation.kind, violation.message, violation.reader].append((at, violation))
     return tuple(
         Seen(seen[0][1], len(seen), seen[0][0], seen[-1][0]) for _, seen in sorted(found.items())
     )

@@ -24,7 +24,7 @@ from .availability import Poll
 _Item = TypeVar("_Item")
 
 #: Between two looks of one reader at one backend, and of one tenant's intruders.
-_PAUSE_S = 0.05
+_PAUSE_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,86 @@
+"""Changes that are at fault while they roll out, or for what was there before."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .base import Edit, Layer, Twin
+
+_GATEWAY = "charts/lgtm/templates/gateway.yaml"
+_BACKEND = "charts/lgtm/templates/_backend.tpl"
+
+
+def _upgrade(name: str, fault: str, reason: str, *edits: Edit, **more: Any) -> Twin:
+    return Twin(
+        name=name,
+        fault=fault,
+        layer=Layer.LOCAL,
+        caught_by="upgrade",
+        reason=reason,
+        edits=edits,
+        **more,
+    )
+
+
+UPGRADE: tuple[Twin, ...] = (
+    # Before and after it all is well: the new files are at fault in the old pod alone, which has
+    # not the variables that they ask for.
+    _upgrade(
+        "gateway-is-open-while-it-rolls",
+        "the gateway's new file refuses foreign headers by variables that only its new pod has",
+        r"^during, (\d+ times from|after) [\d.]+.* s: leak: \S+ reads \S+'s|"
+        r"^during, .*another tenant's header was answered with HTTP 200",
+        Edit(
+            _GATEWAY,
+            'error @foreign "X-Scope-OrgID names another tenant" 403',
+            "{$ON_FOREIGN:vars} @foreign names_another 403",
+        ),
+        Edit(
+            _GATEWAY,
+            "vars @tenant tenant {http.auth.user.id}",
+            "vars @tenant tenant {http.auth.user.id}\n"
+            "\t\tvars @foreign {$ON_FOREIGN_SET:tenant} {http.request.header.X-Scope-OrgID}",
+        ),
+        Edit(
+            _GATEWAY,
+            '            - name: HTTP_PORT\n              value: "8080"\n',
+            '            - name: HTTP_PORT\n              value: "8080"\n'
+            "            - name: ON_FOREIGN\n              value: error\n"
+            "            - name: ON_FOREIGN_SET\n              value: nothing\n",
+        ),
+    ),
+    _upgrade(
+        "gateway-forgets-a-tenant",
+        "the gateway's new pod has no file of the last tenant's account",
+        r"^after: missing: enterprise-b's traces were not taken|"
+        r"^of before: enterprise-b's .*HTTP 401",
+        Edit(
+            _GATEWAY,
+            'sources:\n              {{- range prepend .Values.tenants (dict "name" "admin") }}',
+            "sources:\n              "
+            '{{- range prepend (initial .Values.tenants) (dict "name" "admin") }}',
+        ),
+    ),
+    _upgrade(
+        "volume-of-another-name",
+        "Mimir's claim has another name: its pod gets an empty volume",
+        r"^of before: soev's metrics, asked for as of hours ago, cannot be read: numbers \[\]",
+        Edit(
+            _BACKEND,
+            "- name: data\n              mountPath",
+            '- name: {{ eq $name "mimir" | ternary "store" "data" }}\n              mountPath',
+        ),
+        Edit(
+            _BACKEND,
+            "name: data\n        labels",
+            'name: {{ eq $name "mimir" | ternary "store" "data" }}\n        labels',
+        ),
+    ),
+    _upgrade(
+        "retention-of-an-hour",
+        "all telemetry that is older than an hour is no longer kept",
+        r"^of before: soev's metrics, asked for as of hours ago, cannot be read: numbers \[\]",
+        Edit("observability/tenants.yaml", "retention: 744h", "retention: 1h"),
+        lgtm={"defaults": {"retention": "1h"}},
+    ),
+)
