@@ -23,8 +23,8 @@ def lines(folder: Path) -> Iterator[str]:
         yield f"| proof | **{report['verdict']}**: {numbers} |"
         of = report["provenance"]
         changed = ", with changes" if of["dirty"] else ""
-        where = report["stack"]["provider"]
-        yield f"| of | {where}, commit {of['commit']}{changed}, {of['made']} |"
+        source = f"commit {of['commit']}{changed}" if of["commit"] else f"file {of['file']}"
+        yield f"| of | {report['stack']['provider']}, {source}, {of['made']} |"
     else:
         yield "| proof | did not get so far |"
     twins = folder / "twins.json"

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 import urllib3
 import yaml
+from tests.actions import Action
 
 from stackproof import cli
 from stackproof.backends.base import poll
@@ -144,6 +145,26 @@ def test_what_targets_init_writes_is_proven(
         proof = prove(found, deadline_s=DEADLINE_S)
     assert proof.verdict is Verdict.ISOLATED, _told(proof)
     assert proof.signals == tuple(Signal)
+
+
+def test_the_action_proves_and_says_so(
+    backends: Backends, checkout: Checkout, tmp_path: Path
+) -> None:
+    """Metrics alone: nothing guards the backend, so the action fails, with everything told."""
+    write = {"metrics": {"remoteWrite": f"{backends.mimir}/api/v1/push"}}
+    file = {"read": {"metrics": backends.read["metrics"]}, "write": write, "tenants": _by_header()}
+    (tmp_path / "targets.yaml").write_text(yaml.safe_dump(file), encoding="utf-8")
+    action = Action(checkout.root)
+    inputs = {"targets": "targets.yaml", "arguments": f"--tenants {ONE},{OTHER} --deadline 20"}
+    ran = action.run(1, inputs, tmp_path)
+    assert (ran.code, ran.outputs) == (1, "verdict=leaking\n"), ran.said
+    assert "anybody may name any tenant" in ran.said
+    assert "| tests, junit | " in ran.summary
+    whole = action.run(1, {"targets": "targets.yaml"}, tmp_path)
+    assert "| proof | **leaking**: " in whole.summary and "file targets.yaml" in whole.summary
+    none = action.run(1, {"targets": "nowhere.yaml"}, tmp_path)
+    assert (none.code, none.outputs) == (69, "verdict=\n")
+    assert "nowhere.yaml: cannot be read" in none.said
 
 
 def test_formats_that_carry_no_traces_prove_the_rest(backends: Backends, tmp_path: Path) -> None:

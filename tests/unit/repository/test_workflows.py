@@ -17,6 +17,13 @@ from stackproof.repo.versions import Versions
 from stackproof.toolchain import programs
 
 WORKFLOWS = ("ci", "nightly-e2e", "release")
+#: Whatever runs other people's actions.
+USING = (
+    *(f".github/workflows/{name}.yaml" for name in WORKFLOWS),
+    ".github/actions/prepare/action.yaml",
+    "action.yml",
+    "actions/flux-diff/action.yml",
+)
 Workflow = dict[str, Any]
 _PINNED = re.compile(r"uses: [\w.-]+/[\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+\n")
 #: What a job may write, and why nothing else.
@@ -108,9 +115,9 @@ def test_limits(workflow: tuple[str, Workflow]) -> None:
     assert workflow[1]["concurrency"]["group"]
 
 
-@pytest.mark.parametrize("name", [*WORKFLOWS, "../actions/prepare/action"])
+@pytest.mark.parametrize("name", USING)
 def test_actions_are_pinned(name: str, checkout: Checkout) -> None:
-    text = _path(checkout, name).read_text()
+    text = (checkout.root / name).read_text()
     uses = [line for line in text.splitlines(keepends=True) if "uses:" in line]
     assert uses
     loose = [u.strip() for u in uses if not _PINNED.search(u) and "uses: ./" not in u]
@@ -118,8 +125,7 @@ def test_actions_are_pinned(name: str, checkout: Checkout) -> None:
 
 
 def test_one_version_of_each_action(checkout: Checkout) -> None:
-    names = (*WORKFLOWS, "../actions/prepare/action")
-    text = "".join(_path(checkout, name).read_text() for name in names)
+    text = "".join((checkout.root / name).read_text() for name in USING)
     found = set(re.findall(r"uses: ([\w/-]+)@([0-9a-f]{40} # \S+)", text))
     assert len({action for action, _ in found}) == len(found)
 
