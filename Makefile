@@ -1,5 +1,5 @@
 # Every target sets up what it needs, once: the virtual environment and, on demand, the programs.
-# The one thing to have is Python >= 3.11 (with venv); Go >= 1.26 is used where it is found.
+# The one thing to have is Python 3.11 to 3.14 (with venv); Go >= 1.26 is used where it is found.
 
 PYTHON ?= python3
 STACK ?= local
@@ -39,8 +39,8 @@ help: ## Show this list
 setup: $(READY) ## Make the virtual environment in .venv from requirements.lock
 
 $(LOCKED): requirements.lock
-	@$(PYTHON) -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
-	  echo "make: $(PYTHON) is not Python >= 3.11 with venv. Install it, or name another: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' 2>/dev/null || { \
+	  echo "make: $(PYTHON) is not Python 3.11 to 3.14 with venv. Install it, or name another: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
 	@echo "Setting up $(VENV) (once, about a minute) …"
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements.lock

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -32,6 +34,20 @@ def would_run(clone: Path, target: str) -> str:
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+@pytest.mark.parametrize(
+    ("version", "good"), [("3, 10", 0), ("3, 11", 1), ("3, 14", 1), ("3, 15", 0)]
+)
+def test_other_pythons_are_refused_before_anything_is_installed(
+    version: str, good: int, clone: Path
+) -> None:
+    """What the Makefile asks of Python is asked of this one, with another version put in."""
+    code = re.findall(r"-c '(import sys, venv.*?)'", (clone / "Makefile").read_text())
+    assert len(code) == 1
+    asked = f"import sys; sys.version_info = ({version}, 0); {code[0]}"
+    done = subprocess.run([sys.executable, "-c", asked], check=False)
+    assert (done.returncode == 0) is bool(good)
 
 
 def test_locking_needs_no_lock_that_is_up_to_date(clone: Path) -> None:
