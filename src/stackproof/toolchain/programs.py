@@ -173,10 +173,9 @@ def locate(
 
 def _found(pin: _Pin) -> Program | None:
     """Return a program where it is on this machine already."""
-    variable = f"STACKPROOF_{pin.name.upper().replace('-', '_')}"
-    if override := os.environ.get(variable):
-        todo = f"Correct {variable}, or unset it: then the pinned program is used."
-        return given(pin.name, override, variable, todo)
+    if override := os.environ.get(pin.variable):
+        todo = f"Correct {pin.variable}, or unset it: then the pinned program is used."
+        return given(pin.name, override, pin.variable, todo)
     if (deployed := pin.deployed) and deployed.entry.ready():
         return Program(pin.name, deployed.version, deployed.entry.path, deployed.how)
     if pin.entry.ready():
@@ -187,11 +186,16 @@ def _found(pin: _Pin) -> Program | None:
 def source(name: str, checkout: Checkout | None = None) -> Path:
     """Return the folder of a program's own source, as its module was released.
 
+    Where STACKPROOF_NAME names a binary at the top of a source tree, that is the source.
+
     Raises:
         StackproofError: It is a program of ours, or its module cannot be had.
     """
     checkout = checkout or Checkout.own()
     pin = _Pin.read(checkout, name)
+    beside = Path(os.environ.get(pin.variable, "")).expanduser().absolute().parent
+    if pin.variable in os.environ and (beside / "go.mod").is_file():
+        return beside
     if not pin.module or not pin.module_version:
         raise StackproofError("is no released module", where=checkout.show(pin.folder))
     go = golang.find_go(checkout, pin.go, lambda _: None)
@@ -266,6 +270,11 @@ class _Pin:
     @property
     def recipe(self) -> Recipe:
         return RECIPES.get(self.name, Recipe())
+
+    @property
+    def variable(self) -> str:
+        """The environment variable that names another binary."""
+        return f"STACKPROOF_{self.name.upper().replace('-', '_')}"
 
     @property
     def version(self) -> str:

@@ -393,6 +393,18 @@ def test_the_environment_comes_first(
     assert found.version == "unknown"  # nobody knows how to ask it
 
 
+def test_a_binary_that_the_environment_names_in_its_source_tree_brings_that(
+    home: Checkout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree = tmp_path / "of another version"
+    tree.mkdir()
+    monkeypatch.setenv("STACKPROOF_HELLO", str(script(tree / "hello", "true")))
+    with pytest.raises(StackproofError, match="is no released module"):
+        programs.source("hello", home)
+    (tree / "go.mod").touch()
+    assert programs.source("hello", home) == tree
+
+
 @pytest.mark.parametrize(
     ("prints", "version"),
     [
