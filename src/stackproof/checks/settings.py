@@ -453,8 +453,11 @@ def heaps_fit_their_limits(deployed: RenderedDeployment) -> Iterator[str]:
 
 @SETTINGS.register
 def pods_end_in_peace(deployed: RenderedDeployment) -> Iterator[str]:
-    """Stores have time to write what is in memory; the gateway serves until it is forgotten."""
-    for _, workload, container in _running(deployed):
+    """Stores have time to write what is in memory; the gateway serves until it is forgotten.
+
+    An Alloy tries once more to send what it keeps.
+    """
+    for release, workload, container in _running(deployed):
         spec = pod_template(workload)["spec"]
         grace = spec.get("terminationGracePeriodSeconds", 30)
         if container["name"] == "tempo":
@@ -463,14 +466,25 @@ def pods_end_in_peace(deployed: RenderedDeployment) -> Iterator[str]:
                 yield f"{workload.ref}: terminationGracePeriodSeconds is {grace}, must be 30"
         elif workload.kind == "StatefulSet" and grace < 120:
             yield f"{workload.ref}: terminationGracePeriodSeconds is {grace}, must be 120 or more"
+        goes_on = at(container, "lifecycle.preStop.sleep.seconds") or 0
+        if container["name"] == "alloy" and goes_on <= (pause := _longest_pause(release)):
+            yield f"{workload.ref}: ends after {goes_on} s, and may wait {pause:g} s to try again"
         if container["name"] == "gateway":
-            if (at(container, "lifecycle.preStop.sleep.seconds") or 0) < 5:
+            if goes_on < 5:
                 yield f"{workload.ref}: stops before the endpoints forget it (preStop)"
             rolling = at(workload["spec"], "strategy.rollingUpdate") or {}
             if rolling.get("maxUnavailable") != 0 or not rolling.get("maxSurge"):
                 yield f"{workload.ref}: senders see a gap while it is replaced"
             if workload["spec"].get("replicas", 1) < 2:
                 yield f"{workload.ref}: with one pod nobody gets in while its node drains"
+
+
+def _longest_pause(release: Release) -> float:
+    """Return how long an Alloy waits at most between two tries to send, in seconds."""
+    alloy = Alloy.of(release)
+    names = alloy.components("otelcol.exporter.otlphttp") if alloy else ()
+    retries = (alloy.value(f"{name}.retry_on_failure.max_interval") for name in names if alloy)
+    return max((seconds(each or "30s") for each in retries), default=0.0)
 
 
 #: Where a program looks, whatever its variables say: container to path to the kind of volume.

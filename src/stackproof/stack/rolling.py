@@ -198,8 +198,9 @@ class RollingStack(LocalStack):
             yield from self._begin(new)
             yield from self._end_pod(old, process)
         else:
-            self._lead(old, to_it=False)
+            # A pod that ends is asked for as long as there is no other (kube-proxy, KEP-1669).
             yield from self._end_pod(old, process)
+            self._lead(old, to_it=False)
             yield from self._begin(new)
         self._ending.remove(process)
 

@@ -111,6 +111,17 @@ CHARTS: tuple[Twin, ...] = (
         Edit(f"{_LGTM}/gateway.yaml", "seconds: 5", "seconds: 1"),
     ),
     edited(
+        "alloy-ends-at-once",
+        "an Alloy that is replaced takes with it what it kept while a backend was away",
+        "settings.pods-end-in-peace",
+        r"Deployment/\S+alloy: ends after 0 s, and may wait 15 s to try again",
+        Edit(
+            "charts/open-webui-stack/templates/alloy.yaml",
+            "lifecycle:\n  preStop:\n    sleep: {seconds: 20}\n",
+            "",
+        ),
+    ),
+    edited(
         "administrator-without-tenants",
         "where there are no tenants, the administrator may name any",
         "observability.the-gateway-decides-who-it-is",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import threading
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from stackproof import upgrade
 from stackproof.flux.deployment import Deployment
 from stackproof.repo.checkout import Checkout
 from stackproof.stack.service_proxy import ServiceProxy
+from stackproof.twins import TWINS
 from stackproof.upgrade import UpgradeVerdict
 
 pytestmark = [pytest.mark.needs_restart, pytest.mark.xdist_group("upgrade")]
@@ -33,6 +35,31 @@ def test_a_change_is_isolated_at_every_moment() -> None:
     assert 0.2 < answers["reads of mimir"].unanswered_s < 30
     for name in ("reads of loki", "reads of tempo", "all to Alloy", "refusals"):
         assert answers[name].unanswered_s < 1.5, answers[name]
+
+
+#: As it was: an Alloy that is told to end takes its queue with it.
+HASTY = next(twin for twin in TWINS if twin.name == "alloy-ends-at-once")
+
+
+@pytest.mark.endurance
+@pytest.mark.parametrize("hasty", [True, False], ids=["at-once", "as-deployed"])
+def test_alloy_sends_what_it_kept_before_it_is_replaced(hasty: bool) -> None:
+    """Loki is away, Alloy keeps, Loki is back, and before it is asked again Alloy is replaced."""
+    right = Deployment.load(Checkout.find())
+    changed = right.with_values(
+        lgtm=[{"loki": {"maxQuerySeries": 501}}],
+        tenant=[{"alloy": {"resources": {"limits": {"memory": "777Mi"}}}}],
+    )
+    with HASTY.deployment(Checkout.find()) as faulty:
+        found = upgrade.prove(faulty if hasty else right, changed, patience_s=20 if hasty else 60)
+    assert "loki" in found.rolled and len(found.rolled) > len(found.tenants)
+    if hasty:
+        assert found.verdict is UpgradeVerdict.LOST
+        assert any(re.search(r"s logs: \d+ of \d+ lost", told) for told in found.reasons), (
+            found.reasons
+        )
+    else:
+        assert found.verdict is UpgradeVerdict.ISOLATED, found.reasons
 
 
 @contextmanager
