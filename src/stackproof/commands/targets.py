@@ -55,17 +55,18 @@ def _init(args: argparse.Namespace) -> int:
         raise UsageError(
             "is there already", where=str(args.output), todo="Delete it, or name another: --output."
         )
+    refused: list[str] = []
     if args.objects:
         name, source = args.objects.stem, str(args.objects)
-        objects = discovery.from_text(_read(args.objects), source)
+        objects = list(discovery.from_text(_read(args.objects), source))
     else:
         from stackproof.kube.client import Kube
 
         kube = Kube(args.context, args.kubeconfig)
         name, source = kube.context, kube.where
-        objects = discovery.from_cluster(kube)
+        objects, refused = discovery.from_cluster(kube)
     try:
-        found = discovery.discover(objects)
+        found = discovery.discover(objects, refused)
     except StackproofError as error:
         raise StackproofError(error.what, error.where or source, error.todo) from error
     written = targets_file.text(found, name, source, str(args.output) if to_file else "FILE")

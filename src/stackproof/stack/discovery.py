@@ -108,18 +108,22 @@ class Found:
     open: list[str] = field(default_factory=list)
 
 
-def from_cluster(kube: Kube) -> Iterator[Object]:
-    """Yield the objects that tell of a deployment. They are only read.
+def from_cluster(kube: Kube) -> tuple[list[Object], list[str]]:
+    """Return the objects that tell of a deployment, and the kinds that may not be listed.
 
     Raises:
         StackproofError: The cluster cannot be reached, or Services may not be listed.
     """
+    found: list[Object] = []
+    refused: list[str] = []
     for api_version, kind in _KINDS:
         try:
-            yield from kube.listed(api_version, kind)
+            found += kube.listed(api_version, kind)
         except ApiError as error:
             if kind == "Service" or error.status != 403:
                 raise
+            refused.append(kind)
+    return found, refused
 
 
 def from_text(text: str, where: str) -> Iterator[Object]:
@@ -149,14 +153,19 @@ def from_text(text: str, where: str) -> Iterator[Object]:
             yield each
 
 
-def discover(objects: Iterable[Object]) -> Found:
+def discover(objects: Iterable[Object], refused: Sequence[str] = ()) -> Found:
     """Return what objects tell.
+
+    Args:
+        objects: Of whatever kinds.
+        refused: The kinds that may not be listed.
 
     Raises:
         StackproofError: There is no Mimir, Loki or Tempo among them.
     """
     told = [each for each in objects if each["kind"] != "Secret"]
     found = Found()
+    found.open += [f"This user may not list the kind {kind} in all namespaces." for kind in refused]
     _addresses(told, found)
     if not found.reads and not found.writes:
         raise StackproofError(

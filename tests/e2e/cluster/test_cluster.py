@@ -29,6 +29,7 @@ from stackproof.kube.probes import beside, component, dial, probe_pod, running, 
 from stackproof.model import STACK_TENANT, Backend
 from stackproof.repo.checkout import Checkout
 from stackproof.repo.tenants import OBSERVABILITY_NAMESPACE, load_registry
+from stackproof.stack import discovery
 from stackproof.stack.cluster import ClusterStack
 from stackproof.stack.kind import KindStack
 from stackproof.toolchain.images import How
@@ -286,6 +287,15 @@ def test_a_proof_of_an_existing_cluster_leaves_nothing_behind(kind: KindStack) -
 
 
 # --- evidence ---
+
+
+def test_targets_init_finds_the_deployment(cluster: ClusterStack) -> None:
+    objects, refused = discovery.from_cluster(cluster.kube)
+    found = discovery.discover(objects, refused)
+    assert not refused
+    assert set(found.tenants) == set(cluster.tenants), found.tenants
+    assert found.one_gateway and found.by_user
+    assert {each.service for each in found.reads.values()} == {f"{cluster.namespace}/gateway"}
 
 
 def test_evidence_says_much_and_no_secret(kind: KindStack, tmp_path: Path) -> None:

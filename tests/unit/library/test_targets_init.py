@@ -14,6 +14,7 @@ from stackproof import cli
 from stackproof.errors import ExitCode, StackproofError
 from stackproof.flux.deployment import Deployment
 from stackproof.helm.manifests import thaw
+from stackproof.kube.client import ApiError, Kube
 from stackproof.model import TENANT_HEADER, Backend, Signal
 from stackproof.repo.checkout import Checkout
 from stackproof.repo.document import FileError
@@ -277,6 +278,30 @@ def test_names_that_yaml_takes_for_something_else(tmp_path: Path) -> None:
     guard = _config_map("obs-loki", "auth_basic on;")
     runtime = _config_map("runtime", f"overrides: {text}")
     assert _load(tmp_path, *LOKI, guard, runtime).tenants == tuple(names)
+
+
+class _MayNotListAll(Kube):
+    """A client of a user who may not list one kind; what the others are is told here."""
+
+    def __init__(self, refused: str) -> None:
+        self.refused = refused
+
+    def listed(
+        self, api_version: str, kind: str, namespace: str | None = None, labels: str = ""
+    ) -> list[dict[str, Any]]:
+        assert (namespace, labels) == (None, "")
+        if kind == self.refused:
+            raise ApiError(403, "is forbidden", f"GET {api_version}")
+        return [each for each in (*LOKI, TWO) if each["kind"] == kind]
+
+
+def test_what_may_not_be_listed_is_told() -> None:
+    objects, refused = discovery.from_cluster(_MayNotListAll("Ingress"))
+    found = discovery.discover(objects, refused)
+    assert list(found.tenants) == ["acme", "globex"]
+    assert found.open[0] == "This user may not list the kind Ingress in all namespaces."
+    with pytest.raises(ApiError, match="is forbidden"):
+        discovery.from_cluster(_MayNotListAll("Service"))
 
 
 # --- the command ----------------------------------------------------------------------------------
