@@ -7,7 +7,7 @@ REV ?= origin/main
 FAIL_ON ?= refused,data-loss
 FLUX_DIFF := build/report/flux-diff.md
 SUMMARY := $(or $(GITHUB_STEP_SUMMARY),/dev/stdout)
-NIGHTLY := The nightly proof on real clusters is red
+RED ?= The nightly proof on real clusters is red
 
 flux-check: $(READY) ## Check the Flux tree: built offline, as the controllers would
 	@$(BIN)/stackproof flux check $(ARGS)
@@ -38,9 +38,9 @@ ci-gate:
 	@echo "every job is a success"
 
 ci-issue:
-	@number=$$(gh issue list --state open --search '"$(NIGHTLY)" in:title' --json number --jq '.[0].number // empty'); \
+	@number=$$(gh issue list --state open --search '"$(RED)" in:title' --json number --jq '.[0].number // empty'); \
 	if [ -n "$$number" ]; then gh issue comment "$$number" --body "Again: $(RUN_URL)"; \
-	else gh issue create --title "$(NIGHTLY)" --body "The run, with its evidence: $(RUN_URL)"; fi
+	else gh issue create --title "$(RED)" --body "The run, with its evidence: $(RUN_URL)"; fi
 
 # --- Releases: what release.yaml runs after `make dist`. TAG is v and the version of the command. ---
 

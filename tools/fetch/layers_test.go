@@ -77,6 +77,8 @@ func TestTheFileIsThatOfARunningContainer(t *testing.T) {
 		"dot paths":              {{"./bin/", "./bin/it = right"}},
 		"absolute paths":         {{"/bin/it = right"}},
 		"twice in a layer":       {{"bin/it = wrong", "bin/it = right"}},
+		"a link, then a file":    {{"bin/it -> other", "bin/it = right", "bin/other = wrong"}},
+		"others after it":        {{"bin/it = right", "bin/zz = wrong"}},
 		"the upper one wins":     {{"bin/it = wrong"}, {"bin/it = right"}},
 		"removed, made anew":     {{"bin/it = wrong"}, {"bin/.wh.it = "}, {"bin/it = right"}},
 		"whiteout beside it":     {{"bin/it = wrong"}, {"bin/.wh.it = ", "bin/it = right"}},

@@ -26,6 +26,9 @@ from .cache import Entry, cache_root
 OLDEST = "1.26"
 """Lowest version of Go that builds the programs."""
 
+FRUGAL = "STACKPROOF_FRUGAL"
+"""Set where disks are small: each build has a cache of its own, which goes with it."""
+
 _USUAL = "/usr/local/go/bin/go"
 _TICK_SECONDS = 0.2
 _TAIL_LINES = 15
@@ -207,6 +210,8 @@ def build(
     command = [str(go), "build", "-ldflags", ldflags, "-o", str(output), package]
     with log.open("wb") as file, terminable():
         environment = _environment() | {"GOTMPDIR": str(scratch)}
+        if os.environ.get(FRUGAL):
+            environment["GOCACHE"] = str(scratch / "cache")
         status = _run(command, source, environment, file.fileno(), lock, tick)
     if status:
         raise _failure(log, source, status)

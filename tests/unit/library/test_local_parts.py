@@ -15,7 +15,7 @@ import pytest
 
 from stackproof.flux.deployment import Deployment
 from stackproof.repo.checkout import Checkout
-from stackproof.stack import process, scratch
+from stackproof.stack import pod, process, scratch
 from stackproof.stack.secrets import SecretStore, materialize, synced_values
 
 
@@ -34,6 +34,16 @@ def test_without_alloy_a_tenant_sends_the_password_that_the_gateway_has_hashed(
     for name, password in passwords.items():
         assert bcrypt.checkpw(password.encode(), hashes[name].encode())
     assert not bcrypt.checkpw(passwords["soev"].encode(), hashes["enterprise-a"].encode())
+
+
+def test_a_volumes_files_can_be_read_by_whoever_a_container_runs_as(tmp_path: Path) -> None:
+    """As the kubelet's can: Docker's containers have the users of their pods."""
+    pod._swap(tmp_path, {"Caddyfile": "one"})
+    pod._swap(tmp_path, {"Caddyfile": "two"})
+    file = (tmp_path / "Caddyfile").resolve()
+    assert file.read_text() == "two"
+    assert file.stat().st_mode & 0o004
+    assert file.parent.stat().st_mode & 0o005 == 0o005
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="there is no /proc")

@@ -227,6 +227,22 @@ def test_a_long_build_says_every_minute_that_it_goes_on(
     )
 
 
+@builds_go
+def test_where_disks_are_small_gos_cache_goes_with_the_build(
+    home: Checkout, tmp_path: Path, slow_go: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow_go(f"echo $GOCACHE > {tmp_path / 'cache-of-go'}")
+    programs.find("hello", home)
+    shared = (tmp_path / "cache-of-go").read_text()
+    write_tool(home, "hello", main=MAIN.replace("hello", "again"))
+    monkeypatch.setenv("STACKPROOF_FRUGAL", "1")
+    assert says(programs.find("hello", home)) == "again"
+    own = (tmp_path / "cache-of-go").read_text().strip()
+    assert own != shared.strip()
+    assert own.startswith(str(tmp_path / "cache"))
+    assert not Path(own).exists()
+
+
 # --- interrupted ---
 
 

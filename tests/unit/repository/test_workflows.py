@@ -16,7 +16,7 @@ from stackproof.repo.checkout import Checkout
 from stackproof.repo.versions import Versions
 from stackproof.toolchain import programs
 
-WORKFLOWS = ("ci", "nightly-e2e", "release")
+WORKFLOWS = ("ci", "nightly-e2e", "release", "weekly")
 #: Whatever runs other people's actions.
 USING = (
     *(f".github/workflows/{name}.yaml" for name in WORKFLOWS),
@@ -30,6 +30,7 @@ _PINNED = re.compile(r"uses: [\w.-]+/[\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+\n")
 _WRITES = {
     ("ci", "comment"): {"pull-requests"},
     ("nightly-e2e", "issue"): {"issues"},
+    ("weekly", "issue"): {"issues"},
     ("release", "publish"): {"contents", "packages"},
 }
 
