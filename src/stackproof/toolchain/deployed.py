@@ -238,7 +238,7 @@ class Reference:
             _gone[self.registry] = f"the registry {self.registry} does not go on: {answer['error']}"
             raise NotHadError(_gone[self.registry], of_registry=True)
         if "error" in answer:
-            raise NotHadError(str(answer["error"]))
+            raise NotHadError(str(answer["error"]).rstrip(": "))
         return str(answer["digest"])
 
 

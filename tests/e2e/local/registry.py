@@ -53,6 +53,7 @@ class Registry:
         truncated: Blobs end after half, as a broken connection does.
         corrupt: A byte of each blob is another.
         dies: After so many bytes of blobs, the registry is gone.
+        stops: Nothing comes after half of a blob, until this is set.
     """
 
     token: bool = False
@@ -62,6 +63,7 @@ class Registry:
     truncated: bool = False
     corrupt: bool = False
     dies: int | None = None
+    stops: threading.Event | None = None
     asked: list[str] = field(default_factory=list)
     _blobs: dict[str, bytes] = field(default_factory=dict)
     _tags: dict[str, str] = field(default_factory=dict)
@@ -204,6 +206,10 @@ class _Handler(BaseHTTPRequestHandler):
             self.connection.setsockopt(SOL_SOCKET, SO_LINGER, struct.pack("ii", 1, 0))
             self.connection.close()
             registry.end()
+        elif blob and registry.stops:
+            self.wfile.write(content[: len(content) // 2])
+            registry.stops.wait()
+            self.close_connection = True
         elif blob and registry.truncated:
             self.wfile.write(content[: len(content) // 2])
             self.close_connection = True

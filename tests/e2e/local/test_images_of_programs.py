@@ -12,9 +12,11 @@ import os
 import platform
 import re
 import shutil
+import signal
 import socket
 import ssl
 import subprocess
+import sys
 import tarfile
 import threading
 from collections.abc import Callable, Iterator
@@ -28,6 +30,7 @@ from tests.e2e.local.registry import Registry, layer
 from stackproof.errors import StackproofError
 from stackproof.repo.checkout import Checkout
 from stackproof.toolchain import deployed, golang, programs
+from stackproof.waiting import until
 
 OWN, OTHER = ("amd64", "arm64") if platform.machine() == "x86_64" else ("arm64", "amd64")
 GO = """package main
@@ -294,6 +297,49 @@ def test_a_program_of_another_version_is_refused(
     found, said = locate(home)
     assert not is_deployed(found)
     assert "does not say that it is 1.2.3, but: hello, version 1.2.30" in said
+
+
+def usual_signals() -> None:
+    """Undo what a shell's background ignores."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_who_is_interrupted_leaves_nothing(
+    registry: Registry, fetch: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    """Of Caddy, since another process knows no other recipe; its image is half there."""
+    registry.stops = threading.Event()
+    version = programs._Pin.read(Checkout.find(), "caddy").version
+    image = {f"linux/{OWN}": [layer({"usr/bin/caddy": bytes(1_000_000)})]}
+    registry.push("library/caddy", version, image)
+    cache = tmp_path / "cache"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "stackproof.cli", "tools", "--build", "caddy"],
+        env={
+            **{name: each for name, each in os.environ.items() if name != "STACKPROOF_CADDY"},
+            "STACKPROOF_CACHE": str(cache),
+            "STACKPROOF_FETCH": str(fetch),
+        },
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        preexec_fn=usual_signals,
+    )
+    try:
+        half = until(lambda: any("/blobs/" in path for path in registry.asked), within_s=60)
+        assert half, "it has not begun"
+        process.send_signal(number)
+        # Before tools/fetch would give up by itself.
+        said, _ = process.communicate(timeout=20)
+    finally:
+        process.kill()
+        registry.stops.set()
+    assert process.returncode == 128 + number
+    assert "Traceback" not in said
+    left = [path for path in (cache / "programs").rglob("*") if path.is_file()]
+    assert [path.name for path in left] == [".lock"]
 
 
 # --- a registry that is not there is asked once ---
