@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import shutil
+import subprocess
 import tarfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -138,3 +140,16 @@ def test_an_image_holds_the_program_and_its_links(tmp_path: Path) -> None:
         assert (binary.size, binary.mode) == (3, 0o755)
         assert tar.getmember("usr/local/bin/pg_isready").linkname == "standin"
         assert tar.getmember("tmp").mode == 0o1777
+
+
+def test_an_image_holds_what_its_program_loads() -> None:
+    """One that came out of an image may be linked against libraries."""
+    program = Path(shutil.which("env") or "").resolve()
+    loads = subprocess.run(["ldd", program], capture_output=True, text=True, check=False).stdout
+    if "libc" not in loads:
+        pytest.skip("this machine's programs load nothing")
+    packed = io.BytesIO()
+    _pack(packed, program, "env", [])
+    packed.seek(0)
+    with tarfile.open(fileobj=packed) as tar:
+        assert any(name.startswith("usr/lib") and "libc" in name for name in tar.getnames())

@@ -64,6 +64,11 @@ def test_a_good_file(tmp_path: Path) -> None:
         ("tag: 2.10.8", "tag: 2.9.0", "images.tempo.tag: 2.9.0 is below 2.10.2"),
         ("tag: 2.10.8", "tag: latest", 'images.tempo.tag: "latest" does not match'),
         ("tag: 2.10.8", "tag: 2.10", "images.tempo.tag: 2.1 is not of type .* Put it in quotes"),
+        (
+            "tag: 2.10.8",
+            "tag: 2.10.8@sha256:0",
+            'images.tempo.tag: "2.10.8@sha256:0" does not match',
+        ),
         ("tag: 2.10.8", "digest: x", "images.tempo: .*'digest' was unexpected"),
         ("    tag: 2.10.8\n", "", 'images.tempo: "tag" is a required property'),
         ("tag: 2.10.8", "tag: 2.10.8\n    pull: x", "images.tempo: .*'pull' was unexpected"),
@@ -82,6 +87,15 @@ def test_a_bad_file_is_refused(tmp_path: Path, old: str, new: str, reason: str) 
     assert old in GOOD
     with pytest.raises(StackproofError, match=f"^versions.yaml: .*{reason}"):
         load(tmp_path, GOOD.replace(old, new))
+
+
+def test_a_digest_beside_the_tag(tmp_path: Path) -> None:
+    digest = "sha256:" + "0" * 64
+    versions = load(tmp_path, GOOD.replace("tag: 2.10.8", f"tag: 2.10.8@{digest}"))
+    image = versions.image("tempo")
+    assert (image.version, image.digest) == ("2.10.8", digest)
+    assert str(image) == f"grafana/tempo:2.10.8@{digest}"
+    assert not versions.compare("tempo", "2.10.8").differs
 
 
 def test_a_missing_file(tmp_path: Path) -> None:
