@@ -113,6 +113,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         An :class:`ExitCode`; the first three are the subcommand's answer.
     """
     signal.signal(signal.SIGTERM, _terminated)
+    # What is forked runs another program at once: gRPC need not prepare for it, nor tell of it.
+    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
     args = parser().parse_args(argv)
     try:
         code: int = args.run(args)

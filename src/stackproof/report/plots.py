@@ -87,7 +87,7 @@ class Bar:
 
 def timeline(title: str, rows: Sequence[tuple[str, Sequence[Bar], str]]) -> Markup:
     """Draw a row for each (name, bars, figure) along one axis of seconds."""
-    left, row, top = 250, 20, 26
+    left, row, top = 330, 20, 26
     ticks = steps(max((bar.end for _, bars, _ in rows for bar in bars), default=0))
     height = top + row * len(rows) + 8
     at = _linear(ticks, left, _WIDTH - 70)

@@ -134,7 +134,8 @@ def drawn(found: Mapping[str, Any]) -> Markup:
     for each in found["availability"]:
         gaps = [Bar(begin, end, "gap") for begin, end in each["gaps_s"]]
         rows.append((each["name"], gaps, f"{each['unanswered_s']:.1f} s"))
-    leaks = [Bar(e["first_s"], e["last_s"], "leaked") for e in found["seen"] if e["leaking"]]
-    rows.append(("leaks", leaks, number(sum(e["times"] for e in found["seen"]), "look")))
+    leaking = [each for each in found["seen"] if each["leaking"]]
+    leaks = [Bar(each["first_s"], each["last_s"], "leaked") for each in leaking]
+    rows.append(("leaks", leaks, number(sum(each["times"] for each in leaking), "look")))
     title = "Seconds of the roll: what was replaced, when nobody answered, and what leaked"
     return timeline(title, rows)

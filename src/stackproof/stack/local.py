@@ -400,7 +400,11 @@ class LocalStack(FromCharts):
             made_of = synced_values(self._releases[0], f"gateway-user-{tenant}", self._store)
             return made_of["password"].strip()
         environment = self._alloy(tenant).environment(self._services, self._secrets[namespace])
-        return Path(environment["GATEWAY_PASSWORD_FILE"]).read_text(encoding="utf-8").strip()
+        if file := environment.get("GATEWAY_PASSWORD_FILE"):
+            return Path(file).read_text(encoding="utf-8").strip()
+        if password := environment.get("GATEWAY_PASSWORD"):  # as revisions of the past have it
+            return password
+        raise StackproofError("its Alloy has no password for the gateway", where=f"tenant {tenant}")
 
     def _through_gateway(self, user: str, password: str, headers: Mapping[str, str]) -> Access:
         urls = {backend: f"{self.gateway_url}{read.prefix}" for backend, read in READS.items()}

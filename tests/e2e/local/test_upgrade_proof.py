@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
+import signal
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +20,7 @@ from stackproof import upgrade
 from stackproof.flux.deployment import Deployment
 from stackproof.repo.checkout import Checkout
 from stackproof.stack.service_proxy import ServiceProxy
+from stackproof.toolchain import programs
 from stackproof.twins import TWINS
 from stackproof.upgrade import UpgradeVerdict
 
@@ -60,6 +67,47 @@ def test_alloy_sends_what_it_kept_before_it_is_replaced(hasty: bool) -> None:
         )
     else:
         assert found.verdict is UpgradeVerdict.ISOLATED, found.reasons
+
+
+def test_an_interrupted_roll_leaves_nothing_behind(tmp_path: Path) -> None:
+    """Neither the files of the revision nor a program, when Ctrl-C comes while the stack runs."""
+    command = [sys.executable, "-m", "stackproof.cli", "upgrade", "--from", "HEAD", "--report"]
+    # As if another binary took over: something rolls though nothing has changed.
+    caddy = ["--program", f"caddy={_copied(programs.find('caddy'), tmp_path)}"]
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    with subprocess.Popen(
+        [*command, str(tmp_path / "report"), *caddy],
+        env=environment,
+        cwd=Checkout.find().root,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as started:
+        try:
+            assert started.stdout
+            told = next(line for line in started.stdout if line.startswith("rolling"))
+            assert "all send" in told
+            assert list(tmp_path.glob("stackproof-*"))
+            started.send_signal(signal.SIGINT)
+            _, problems = started.communicate(timeout=60)
+        finally:
+            started.kill()
+    assert (started.returncode, problems) == (130, "stackproof: interrupted\n")
+    assert not [path for path in tmp_path.glob("stackproof-*") if "ports" not in path.name]
+    environments = map(_environment, Path("/proc").glob("[0-9]*"))
+    assert not [each for each in environments if os.fsencode(tmp_path) in each]
+
+
+def _copied(program: Path, folder: Path) -> Path:
+    return Path(shutil.copy2(program, folder / "another"))
+
+
+def _environment(process: Path) -> bytes:
+    """Return what a process was started with; nothing of one that is not ours, or has ended."""
+    try:
+        return (process / "environ").read_bytes()
+    except OSError:
+        return b""
 
 
 @contextmanager
