@@ -198,7 +198,8 @@ class RollingStack(LocalStack):
             yield from self._begin(new)
             yield from self._end_pod(old, process)
         else:
-            # A pod that ends is asked for as long as there is no other (kube-proxy, KEP-1669).
+            # A pod that ends is asked while there is no other. Source: kubernetes,
+            # pkg/proxy/topology.go.
             yield from self._end_pod(old, process)
             self._lead(old, to_it=False)
             yield from self._begin(new)

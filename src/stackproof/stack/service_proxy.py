@@ -1,7 +1,7 @@
 """Addresses of Services that stay while pods come and go: what kube-proxy does, on loopback.
 
 A connection goes to the pod that is behind the Service when it is opened, and stays with it until
-one side closes it. Behind a Service without a ready pod nobody listens.
+one side closes it. Behind a Service without a pod nobody listens.
 """
 
 from __future__ import annotations
