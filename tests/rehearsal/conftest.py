@@ -53,7 +53,7 @@ def production(pytestconfig: pytest.Config, checkout: Checkout) -> Iterator[Prod
         before = {
             "open-webui": images.real("open-webui", When.BEFORE),
             "postgres": images.real("postgres", When.BEFORE),
-            "weaviate": images.root("weaviate"),
+            "weaviate": images.real("weaviate", When.BEFORE),
             "rest": images.root("the-rest"),
         }
         merged = choices(checkout, When.BEFORE)

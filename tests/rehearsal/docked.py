@@ -7,7 +7,6 @@ what decides about objects: the API server, Helm, Flux, pod security, policies.
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from stackproof.errors import StackproofError
 from stackproof.helm.manifests import Manifest, Release, containers, pod_template
 from stackproof.kube.client import Object
 from stackproof.toolchain.images import ImageChoice, connect
+from stackproof.waiting import until
 
 COMPONENTS = ("postgres", "weaviate", "open-webui")
 _COMPONENT = "app.kubernetes.io/component"
@@ -74,7 +74,8 @@ class Docked(Users):
         for component in reversed(COMPONENTS):
             self.stop(component)
         for component in COMPONENTS:
-            self._start(release, _workload(release, component), images[component], secrets)
+            workload, shell = _workload(release, component), images["postgres"].reference
+            self._start(release, workload, images[component], secrets, shell)
             self._wait(component)
         return time.monotonic() - began
 
@@ -86,7 +87,12 @@ class Docked(Users):
             container.remove(force=True)
 
     def _start(
-        self, release: Release, workload: Manifest, image: ImageChoice, secrets: Mapping[str, str]
+        self,
+        release: Release,
+        workload: Manifest,
+        image: ImageChoice,
+        secrets: Mapping[str, str],
+        shell: str,
     ) -> None:
         spec = pod_template(workload)["spec"]
         (container,) = containers(workload)
@@ -102,7 +108,7 @@ class Docked(Users):
             if claim:
                 volume = self._volume(claim["claimName"])
                 if "fsGroup" in of_pod:
-                    self._give(volume, of_pod["fsGroup"])
+                    self._give(volume, of_pod["fsGroup"], shell)
                 # Else a new volume gets the mode of what the image has there.
                 mounts[volume] = {"bind": mount["mountPath"], "mode": "rw,nocopy"}
             else:
@@ -146,9 +152,10 @@ class Docked(Users):
             self._docker.volumes.create(f"{self._name}-{claim}", labels={_LABEL: self._name}).name
         )
 
-    def _give(self, volume: str, group: int) -> None:
+    def _give(self, volume: str, group: int, image: str) -> None:
+        """Give a volume to a group, as the kubelet does; the image has a shell."""
         self._docker.containers.run(
-            "stackproof.local/postgres:now",
+            image,
             ["-c", _FS_GROUP],
             entrypoint="sh",
             environment={"GROUP": str(group)},
@@ -157,24 +164,32 @@ class Docked(Users):
         )
 
     def _wait(self, component: str) -> None:
-        ends = time.monotonic() + _READY_S
-        last = ""
-        while time.monotonic() < ends:
-            container = self._containers[component]
+        container = self._containers[component]
+
+        def wrong() -> str:
             container.reload()
-            if container.status == "exited":
-                break
             try:
                 self._probe(component)
             except (StackproofError, OSError, ValueError) as error:
-                last = str(error)
-                time.sleep(0.5)
-            else:
-                return
-        log = self._containers[component].logs(tail=25).decode(errors="replace")
-        raise StackproofError(f"{component} is not ready: {last}\n{log}", where=self._name)
+                return str(error)
+            return ""
+
+        last = until(
+            wrong,
+            lambda seen: not seen or container.status == "exited",
+            within_s=_READY_S,
+            every_s=0.5,
+        )
+        if last:
+            log = container.logs(tail=25).decode(errors="replace")
+            raise StackproofError(f"{component} is not ready: {last}\n{log}", where=self._name)
 
     def _probe(self, component: str) -> None:
+        """Ask a component's readiness probe.
+
+        Raises:
+            StackproofError: It is not ready.
+        """
         if component == "postgres":
             self.execute("postgres", ["pg_isready", "--host=127.0.0.1", "--username=openwebui"])
         else:
@@ -197,12 +212,9 @@ class Docked(Users):
         """The application, at its container's address."""
         yield self._asker("open-webui")
 
-    def vector(self, name: str, body: Any = None) -> str:
-        """Read an object of the vector store, or put one there."""
-        with contextlib.suppress(StackproofError):
-            method = "GET" if body is None else "PUT"
-            return self._asker("weaviate").text(method, f"/v1/objects/{name}", body)
-        return "gone"
+    def vectors(self, method: str, path: str, body: Any = None) -> Any:
+        """Ask the vector store."""
+        return self._asker("weaviate")(method, path, body)
 
     def _asker(self, component: str) -> Asker:
         container = self._containers[component]

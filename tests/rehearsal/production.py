@@ -1,8 +1,7 @@
 """A cluster as production is before the merge: a release of chart 0.1.0 with users' data in it.
 
 What is real: PostgreSQL (16.2 before, 16.14 after), open-webui (0.6.43 before, the pinned version
-after), Helm, Flux, External Secrets, volumes whose group the kubelet changes. A stand-in: Weaviate,
-which keeps what it is given on its volume and does not start under another name than it had.
+after), Weaviate (1.28.4), Helm, Flux, External Secrets, volumes whose group the kubelet changes.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from tests.rehearsal.users import Asker, Users
 from stackproof.errors import StackproofError
 from stackproof.flux.deployment import TENANT_RELEASE, Deployment
 from stackproof.kube import probes
-from stackproof.kube.client import ApiError, Kube
+from stackproof.kube.client import Kube
 from stackproof.repo.checkout import Checkout
 from stackproof.stack.forward import Forward
 from stackproof.stack.install import CONTROLLERS, OPERATORS, Installer, objects
@@ -38,20 +37,23 @@ CHART = Path(__file__).parents[1] / "earlier" / "open-webui-stack-0.1.0"
 ROLLED_S = 600.0
 
 
-def choices(checkout: Checkout, when: When, *, flux: bool = True) -> dict[str, ImageChoice]:
+def choices(
+    checkout: Checkout, when: When, *, vectors: When = When.BEFORE
+) -> dict[str, ImageChoice]:
     """Return the image of each component, which Docker then has.
 
     Args:
         checkout: Whose pins count.
         when: Which application: production's, or the version that is deployed.
-        flux: Also those of the controllers.
+        vectors: Which Weaviate: production's stays through the merge.
     """
     images = Images(checkout)
     found = {name: images.choose(name) for name in ("mimir", "loki", "tempo", "gateway", "alloy")}
-    found |= {name: images.stand_in(name) for name in ("grafana", "weaviate", "searxng")}
+    found |= {name: images.stand_in(name) for name in ("grafana", "searxng")}
+    found["weaviate"] = images.real("weaviate", vectors)
     found["postgres"] = images.real("postgres")
     found["open-webui"] = images.real("open-webui", when)
-    for name in (*OPERATORS, *(CONTROLLERS if flux else ())):
+    for name in (*OPERATORS, *CONTROLLERS):
         found[name] = images.built(name, name)
     found["standin"] = images.stand_in("nothing")
     return found
@@ -164,14 +166,11 @@ class Production(Users):
         pod = probes.component(self.kube, self.namespace, component)["metadata"]["name"]
         return self.kube.execute(pod, self.namespace, component, argv)
 
-    def vector(self, name: str, body: Any = None) -> str:
-        """Read an object of the vector store, or put one there."""
+    def vectors(self, method: str, path: str, body: Any = None) -> Any:
+        """Ask the vector store, through the API server."""
         pod = probes.component(self.kube, self.namespace, "weaviate")["metadata"]["name"]
-        path = f"/api/v1/namespaces/{self.namespace}/pods/{pod}:8080/proxy/v1/objects/{name}"
-        try:
-            return self.kube.text("GET" if body is None else "PUT", path, body)
-        except ApiError as error:
-            return str(error)
+        proxy = f"/api/v1/namespaces/{self.namespace}/pods/{pod}:8080/proxy"
+        return self.kube.request(method, f"{proxy}{path}", body)
 
     @contextmanager
     def application(self) -> Iterator[Asker]:

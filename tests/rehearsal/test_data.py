@@ -52,7 +52,8 @@ def place(checkout: Checkout) -> Iterator[Place]:
     namespace = deployment.registry.get(TENANT).namespace
     merged = {
         "postgres": images.real("postgres"),
-        "weaviate": images.stand_in("weaviate"),
+        # It stays where it is (flux/tenants/soev).
+        "weaviate": images.real("weaviate", When.BEFORE),
         "open-webui": images.real("open-webui", When.BEFORE),
     }
     docked = Docked(f"stackproof-rehearsal-{secrets.token_hex(3)}", secrets.token_urlsafe(12))
@@ -63,7 +64,7 @@ def place(checkout: Checkout) -> Iterator[Place]:
             deployment.tenant(TENANT),
             {
                 "postgres": images.real("postgres", When.BEFORE),
-                "weaviate": images.root("weaviate"),
+                "weaviate": images.real("weaviate", When.BEFORE),
                 "open-webui": images.real("open-webui", When.BEFORE),
             },
             merged,
@@ -136,6 +137,27 @@ def test_the_way_back_keeps_everything(place: Place, before: Snapshot) -> None:
     _everything_is_there(place, before, "back at 0.1.0", seconds)
     assert place.docked.user("open-webui") == "0"
     assert place.docked.sql("SHOW server_version") == "16.2"
+
+
+def test_weaviate_under_another_name_does_not_start_and_loses_nothing(
+    place: Place, before: Snapshot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = {"weaviate": {"clusterHostname": "weaviate-0"}}
+    renamed = Deployment.load(Checkout.find()).with_values(tenant=[values]).tenant(TENANT)
+    with monkeypatch.context() as impatient:
+        impatient.setattr("tests.rehearsal.docked._READY_S", 60.0)
+        with pytest.raises(StackproofError, match="HTTP 503"):
+            place.docked.run(renamed, place.merged, place.secrets)
+    seconds = place.docked.run(place.new, place.merged, place.secrets)
+    _everything_is_there(place, before, "under its own name again", seconds)
+
+
+def test_all_versions_of_weaviate_at_once(place: Place, before: Snapshot) -> None:
+    """More than its makers promise: one minor version at a time, and no way back."""
+    jumped = {**place.merged, "weaviate": Images(Checkout.find()).real("weaviate", When.NOW)}
+    for what, images in (("Weaviate at once", jumped), ("Weaviate back", place.merged)):
+        seconds = place.docked.run(place.new, images, place.secrets)
+        _everything_is_there(place, before, what, seconds)
 
 
 @pytest.fixture(scope="module")

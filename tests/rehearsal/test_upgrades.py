@@ -73,7 +73,7 @@ def test_an_upgrade_keeps_users_data(values: Path, docked: Docked, tmp_path: Pat
     old = render(chart_of(values, tmp_path), None if shaped else values)
     before = {
         "postgres": images.real("postgres", When.BEFORE),
-        "weaviate": images.root("weaviate") if shaped else images.stand_in("weaviate"),
+        "weaviate": images.real("weaviate", When.BEFORE if shaped else When.NOW),
         "open-webui": images.real("open-webui", When.BEFORE if shaped else When.NOW),
     }
     docked.run(old, before, keys)
@@ -81,7 +81,8 @@ def test_an_upgrade_keeps_users_data(values: Path, docked: Docked, tmp_path: Pat
     there = docked.snapshot()
     now = {
         "postgres": images.real("postgres"),
-        "weaviate": images.stand_in("weaviate"),
+        # That of 0.1.0 stays where it is (flux/tenants/soev).
+        "weaviate": before["weaviate"],
         "open-webui": images.real("open-webui"),
     }
     # A tenant that goes on from 0.1.0 says what its Weaviate is called (flux/tenants/soev).
@@ -104,7 +105,7 @@ def test_an_upgrade_on_a_cluster_keeps_users_data(
     values: Path, production: Production, tmp_path: Path
 ) -> None:
     tenant = Production(production.kind, production.deployment, tenant=TENANT)
-    tenant.with_images(choices(CHECKOUT, When.NOW))
+    tenant.with_images(choices(CHECKOUT, When.NOW, vectors=When.NOW))
     tenant.installer.prerequisites()
     tenant.install_earlier(chart_of(values, tmp_path), values)
     tenant.fill()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import secrets
+import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -18,6 +20,10 @@ from stackproof.errors import StackproofError
 ADMIN = "anna@example.org"
 USER = "ben@example.org"
 CHATS = [f"Chat {number}" for number in range(8)]
+
+#: Of the vector store: a collection and how many objects it has.
+_CLASS = "Document"
+_VECTORS = 20
 
 #: What the application changes by itself, without losing anything.
 _VOLATILE = {"last_active_at", "updated_at"}
@@ -34,7 +40,7 @@ class Snapshot:
     files: Mapping[str, str]
     """Path on the uploads' volume to SHA-256."""
     vectors: Mapping[str, str]
-    """Name in the vector store to SHA-256."""
+    """Name in the vector store to SHA-256 of the object and of what its neighbours are."""
 
     def __str__(self) -> str:
         rows = sum(map(len, self.rows.values()))
@@ -139,8 +145,12 @@ class Users(ABC):
         """The application, as a user's browser reaches it."""
 
     @abstractmethod
-    def vector(self, name: str, body: Any = None) -> str:
-        """Read an object of the vector store, or put one there."""
+    def vectors(self, method: str, path: str, body: Any = None) -> Any:
+        """Ask the vector store, in JSON.
+
+        Raises:
+            StackproofError: It refuses, or does not answer.
+        """
 
     def fill(self) -> None:
         """Do what users do, in the old application, and more of it past the application."""
@@ -159,9 +169,12 @@ class Users(ABC):
                 ask.upload("/api/v1/files/?process=false", f"document-{number}.txt", content, token)
         much = "SELECT i AS id, md5(i::text) AS text FROM generate_series(1, 2000) AS i"
         self.sql(f"CREATE TABLE much AS {much}")
-        for number in range(20):
-            vector = {"class": "Document", "vector": [number / 7] * 64}
-            self.vector(f"{number}.json", vector)
+        self.vectors("POST", "/v1/schema", {"class": _CLASS, "vectorizer": "none"})
+        for number in range(_VECTORS):
+            chunk = {"text": f"Chunk {number}: é € 中"}
+            vector = [math.cos(number * place) for place in range(64)]
+            one = {"class": _CLASS, "id": _id(number), "properties": chunk, "vector": vector}
+            self.vectors("POST", "/v1/objects", one)
 
     def snapshot(self) -> Snapshot:
         """Read all of it back."""
@@ -174,9 +187,20 @@ class Users(ABC):
         said = self.execute("open-webui", ["sh", "-c", find])
         lines = (line.split(maxsplit=1) for line in said.splitlines())
         files = {name: digest for digest, name in lines}
-        names = (f"{number}.json" for number in range(20))
-        vectors = {name: _digest(self.vector(name)) for name in names}
+        vectors = {_id(number): self._vector(_id(number)) for number in range(_VECTORS)}
         return Snapshot(rows, files, vectors)
+
+    def _vector(self, name: str) -> str:
+        """Return a digest of an object, of its vector, and of what a search for that finds."""
+        try:
+            one = self.vectors("GET", f"/v1/objects/{_CLASS}/{name}?include=vector")
+            search = f"nearVector: {{vector: {json.dumps(one['vector'])}}}, limit: 1"
+            query = f"{{Get {{{_CLASS}({search}) {{_additional {{id}}}}}}}}"
+            found = self.vectors("POST", "/v1/graphql", {"query": query})
+        except StackproofError as error:
+            return f"gone: {error}"
+        told = [one["properties"], one["vector"], found]
+        return hashlib.sha256(json.dumps(told).encode()).hexdigest()
 
     def sql(self, statement: str) -> str:
         """Run a statement in the database's own pod."""
@@ -191,5 +215,5 @@ class Users(ABC):
             return sorted(chat["title"] for chat in ask("GET", "/api/v1/chats/", None, token))
 
 
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
+def _id(number: int) -> str:
+    return str(uuid.uuid5(uuid.NAMESPACE_OID, str(number)))

@@ -4,15 +4,14 @@
 //	standin              serve: HTTP 200 for every path, on every port that the charts' containers have
 //	standin sleep        wait to be asked
 //	standin dial H:P …   try to connect to each, print "H:P open|closed|unknown: reason"
+//	standin model        serve a model provider as OpenAI does, which says what it was told
 //	standin git DIR      serve an empty repository, DIR/repository, over HTTP (smart protocol), pushes too
 //	pg_isready …         0 if port 5432 answers, as the probes of PostgreSQL ask
 package main
 
 import (
-	"crypto/sha256"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"os"
@@ -41,6 +40,9 @@ func main() {
 		wait()
 	case "dial":
 		os.Exit(dial(rest))
+	case "model":
+		go func() { fail(http.ListenAndServe(":8080", newProvider())) }()
+		wait()
 	case "git":
 		if len(rest) != 1 {
 			fail("git needs one directory")
@@ -73,20 +75,6 @@ func serve() {
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprintln(w, "stackproof stand-in")
 	})
-	// Which value the pod has, without telling it.
-	mux.HandleFunc("/env/", func(w http.ResponseWriter, r *http.Request) {
-		value, known := os.LookupEnv(strings.TrimPrefix(r.URL.Path, "/env/"))
-		if !known {
-			http.NotFound(w, r)
-			return
-		}
-		fmt.Fprintf(w, "%x\n", sha256.Sum256([]byte(value)))
-	})
-	if folder := os.Getenv("PERSISTENCE_DATA_PATH"); folder != "" {
-		if err := store(mux, folder, os.Getenv("CLUSTER_HOSTNAME")); err != nil {
-			fail(err)
-		}
-	}
 	for _, port := range ports {
 		go func() { fail(http.ListenAndServe(":"+port, mux)) }()
 	}
@@ -96,43 +84,6 @@ func serve() {
 	}
 	fmt.Println("stackproof stand-in: serving on", strings.Join(ports, " "))
 	wait()
-}
-
-// Stands in for Weaviate as far as an upgrade concerns it: what it is given (PUT /v1/objects/NAME) is a file
-// on its volume, and it belongs to the node's name. Weaviate does not find what another name has
-// written; this one does not even start, so that nobody overlooks it.
-func store(mux *http.ServeMux, folder, node string) error {
-	mark := filepath.Join(folder, "node")
-	before, err := os.ReadFile(mark)
-	switch {
-	case errors.Is(err, os.ErrNotExist):
-		err = os.WriteFile(mark, []byte(node), 0o644)
-	case err == nil && string(before) != node:
-		err = fmt.Errorf("the volume's data belongs to node %s, this one is called %s", before, node)
-	}
-	if err != nil {
-		return err
-	}
-	objects := filepath.Join(folder, "objects")
-	if err := os.MkdirAll(objects, 0o755); err != nil {
-		return err
-	}
-	files := http.StripPrefix("/v1/objects/", http.FileServer(http.Dir(objects)))
-	mux.HandleFunc("/v1/objects/", func(w http.ResponseWriter, r *http.Request) {
-		if r.Method != http.MethodPut {
-			files.ServeHTTP(w, r)
-			return
-		}
-		file, err := os.Create(filepath.Join(objects, filepath.Base(r.URL.Path)))
-		if err == nil {
-			_, err = io.Copy(file, r.Body)
-			err = errors.Join(err, file.Close())
-		}
-		if err != nil {
-			http.Error(w, err.Error(), http.StatusInternalServerError)
-		}
-	})
-	return nil
 }
 
 // Tries each address for two seconds. Refused or silent is "closed"; what says nothing about the

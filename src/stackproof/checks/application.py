@@ -11,6 +11,7 @@ from typing import Any
 
 from stackproof.helm.manifests import Manifest, Release, containers, pod_template
 from stackproof.repo.versions import version_key
+from stackproof.toolchain.openwebui import READY_SINCE
 
 from . import Rules, alloy
 from .pods import at, owned, patient
@@ -362,7 +363,7 @@ _OLD_PROBES = ("/health/db", "/health")
 
 def _is_old(image: str) -> bool:
     repository, _, tag = image.partition("@")[0].rpartition(":")
-    return repository.endswith("open-webui/open-webui") and version_key(tag) < (0, 8, 11)
+    return repository.endswith("open-webui/open-webui") and version_key(tag) < READY_SINCE
 
 
 #: Ports that the programs listen on, whatever the chart says.

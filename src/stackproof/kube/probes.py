@@ -29,9 +29,14 @@ def component(kube: Kube, namespace: str, name: str) -> dict[str, Any]:
 
 
 def probe_pod(
-    image: str, namespace: str, *, labels: Mapping[str, str] | None = None, **env: str
+    image: str,
+    namespace: str,
+    *,
+    labels: Mapping[str, str] | None = None,
+    verb: str = "sleep",
+    **env: str,
 ) -> dict[str, Any]:
-    """Return a pod that waits to be asked, or that prints $SAY."""
+    """Return a pod that waits to be asked, or does what a verb of the stand-in says."""
     variables = [{"name": name, "value": value} for name, value in env.items()]
     return {
         "apiVersion": "v1",
@@ -48,7 +53,7 @@ def probe_pod(
                 {
                     "name": "probe",
                     "image": image,
-                    "args": ["serve" if env else "sleep"],
+                    "args": [verb],
                     "env": variables,
                     "securityContext": dict(RESTRICTED),
                 }
@@ -59,7 +64,8 @@ def probe_pod(
 
 def saying(image: str, namespace: str, text: str, times: int) -> dict[str, Any]:
     """Return a pod that prints so many different lines with a text."""
-    return probe_pod(image, namespace, SAY="\n".join(f"{text} {n}" for n in range(times)))
+    said = "\n".join(f"{text} {n}" for n in range(times))
+    return probe_pod(image, namespace, verb="serve", SAY=said)
 
 
 @contextmanager

@@ -29,8 +29,10 @@ from stackproof.helm.manifests import thaw
 from stackproof.kube.client import Kube, Object
 from stackproof.kube.diagnostics import condition
 from stackproof.repo.tenants import OBSERVABILITY_NAMESPACE
+from stackproof.repo.versions import version_key
 from stackproof.toolchain import programs
 from stackproof.toolchain.images import ImageChoice
+from stackproof.toolchain.openwebui import READY_SINCE
 
 from .secrets import SecretStore
 
@@ -77,7 +79,11 @@ def values(choices: Mapping[str, ImageChoice]) -> tuple[renderer.Values, rendere
     lgtm = some(_LGTM)
     if "alloy" in choices:
         lgtm["monitor"] = {"image": choices["alloy"].values(), "resources": _REQUESTS}
-    return lgtm, some(_TENANT)
+    tenant = some(_TENANT)
+    application = choices.get("open-webui")
+    if application and () < version_key(application.tag) < READY_SINCE:
+        tenant["openWebui"]["readinessPath"] = "/health/db"
+    return lgtm, tenant
 
 
 @dataclass

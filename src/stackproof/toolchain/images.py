@@ -6,7 +6,9 @@ Which one a component gets is decided in this order:
 2. with IMAGES=pinned, the one of versions.yaml, pulled if it is not there;
 3. one made FROM scratch around the program that tools/ pins, where there is one;
 4. the one of versions.yaml, where Docker has it already;
-5. a stand-in (tools/standin), which only answers the probes of what it stands for.
+5. one made of the wheel that tools/ pins (PostgreSQL, open-webui), where this machine has busybox
+   and a Python that the application fits;
+6. a stand-in (tools/standin), which only answers the probes of what it stands for.
 """
 
 from __future__ import annotations
@@ -40,11 +42,26 @@ _PROGRAMS = {"gateway": "caddy"}
 _STANDIN = "standin"
 _PATH = "/usr/local/bin"
 
+#: What is there as the program of a wheel.
+_WHEELS = (postgresql.NAME, openwebui.NAME)
+
 #: Where the application's image has its driver of the database.
 _DRIVER = "opt/postgres-driver"
 
 #: Of Python's library, what no program loads.
 _NO_PYTHON = {"test", "tests", "idlelib", "ensurepip", "pkgconfig", "site-packages"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Start:
+    """How an image starts its program, where a chart leaves that to it."""
+
+    user: str = "65532:65532"
+    arguments: Sequence[str] = ()
+
+
+#: As the official image (weaviate/weaviate, Dockerfile), which names no user.
+_WEAVIATE = _Start("0:0", ("--host", "0.0.0.0", "--port", "8080", "--scheme", "http"))  # noqa: S104
 
 
 class How(StrEnum):
@@ -110,6 +127,9 @@ class Images:
             return ImageChoice(component, pin.repository, pin.version, How.PINNED)
         if here:
             return self.built(component, program)
+        can_be_real = shutil.which("busybox") and not openwebui.unavailable()
+        if component in _WHEELS and can_be_real:
+            return self.real(component)
         return self.stand_in(component)
 
     def built(self, component: str, program: str) -> ImageChoice:
@@ -117,7 +137,8 @@ class Images:
         found = programs.locate(program, self._checkout)
         assert found.path is not None
         choice = ImageChoice(component, f"{LOCAL}/{program}", _tag(found.version), How.BUILT)
-        self._make(choice.reference, found.path, program)
+        start = _WEAVIATE if component == "weaviate" else _Start()
+        self._make(choice.reference, found.path, program, start=start)
         return choice
 
     def stand_in(self, component: str) -> ImageChoice:
@@ -167,15 +188,20 @@ class Images:
             ) from error
 
     def real(self, component: str, when: When = When.NOW) -> ImageChoice:
-        """Return an image of the real PostgreSQL or open-webui, made of what this machine runs.
+        """Return an image of the real PostgreSQL, Weaviate or open-webui.
 
-        They are the programs of a wheel with a file system out of this machine's own files (see
-        `rootfs`); the image of PostgreSQL starts as the official one does.
+        Weaviate is built as any program of tools/. The others are the programs of a wheel with a
+        file system out of this machine's own files (see `rootfs`). Stores start as the official
+        images do.
 
         Raises:
             StackproofError: A wheel cannot be had, or this machine lacks a program.
         """
-        make = {postgresql.NAME: self._postgres, openwebui.NAME: self._application}[component]
+        make = {
+            postgresql.NAME: self._postgres,
+            openwebui.NAME: self._application,
+            "weaviate": self._weaviate,
+        }[component]
         return make(when)
 
     def root(self, component: str) -> ImageChoice:
@@ -184,13 +210,17 @@ class Images:
         assert found.path is not None
         repository = f"{LOCAL}/root-stand-in-for-{component}"
         choice = ImageChoice(component, repository, _tag(found.version), How.STAND_IN)
-        self._make(choice.reference, found.path, _STANDIN, user="0:0")
+        self._make(choice.reference, found.path, _STANDIN, start=_Start("0:0"))
         return choice
+
+    def _weaviate(self, when: When) -> ImageChoice:
+        return self.built("weaviate", "weaviate" if when is When.NOW else "weaviate-before")
 
     def _postgres(self, when: When) -> ImageChoice:
         binaries = postgresql.locate(self._checkout, when)
         entrypoint = self._checkout.tools / postgresql.NAME / "entrypoint"
-        choice = ImageChoice(postgresql.NAME, f"{LOCAL}/{postgresql.NAME}", when.value, How.REAL)
+        tag = _tag(postgresql.version(binaries))
+        choice = ImageChoice(postgresql.NAME, f"{LOCAL}/{postgresql.NAME}", tag, How.REAL)
         setpriv = Path(shutil.which("setpriv") or "/usr/bin/setpriv")
 
         def write(archive: IO[bytes]) -> None:
@@ -223,9 +253,11 @@ class Images:
         return choice
 
     def _application(self, when: When) -> ImageChoice:
-        python = openwebui.find(self._checkout, when)
+        made = openwebui.locate(self._checkout, when)
+        assert made.path is not None
+        python, tag = made.path, _tag(made.version)
         base = Path(os.path.realpath(python)).parents[1]
-        choice = ImageChoice(openwebui.NAME, f"{LOCAL}/{openwebui.NAME}", when.value, How.REAL)
+        choice = ImageChoice(openwebui.NAME, f"{LOCAL}/{openwebui.NAME}", tag, How.REAL)
         replaced = [f"{name}={value}" for name, value in openwebui.here(when).items()]
 
         def write(archive: IO[bytes]) -> None:
@@ -266,7 +298,7 @@ class Images:
         program: Path,
         name: str,
         links: Iterable[str] = (),
-        user: str = "65532:65532",
+        start: _Start = _Start(),
     ) -> None:
         """Import an image of one program, unless Docker has the same already."""
         stat = program.stat()
@@ -274,7 +306,12 @@ class Images:
             reference,
             f"{program.parent.name} {stat.st_size} {stat.st_mtime_ns}",
             lambda archive: _pack(archive, program, name, links),
-            [f"ENV PATH={_PATH}", f'ENTRYPOINT ["{_PATH}/{name}"]', f"USER {user}"],
+            [
+                f"ENV PATH={_PATH}",
+                f'ENTRYPOINT ["{_PATH}/{name}"]',
+                f"CMD {json.dumps(start.arguments)}",
+                f"USER {start.user}",
+            ],
         )
 
     def _import(

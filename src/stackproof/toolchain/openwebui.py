@@ -38,6 +38,10 @@ _OWN = f"{sys.version_info.major}.{sys.version_info.minor}"
 #: Most of the wheel is pages for a browser, and fonts for PDFs.
 LEFT_OUT = re.compile(r"open_webui/(frontend/(?!static/)|static/fonts/)")
 
+#: The first version that answers /ready; one before it answers every path that it does not know
+#: with the page for a browser (main.py, SPAStaticFiles), which is left out here.
+READY_SINCE = (0, 8, 11)
+
 #: What is replaced of a pod's environment wherever it runs here: it is a wheel and no image, and
 #: instead of Weaviate it has a vector store that is not asked before it is used.
 HERE: Final[Mapping[str, str]] = {

@@ -51,6 +51,13 @@ def locate(checkout: Checkout, when: When = When.NOW) -> Path:
     return entry.path.parent
 
 
+def version(binaries: Path) -> str:
+    """Return what the server says that it is: `16.14`."""
+    command = [str(binaries / "postgres"), "--version"]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return done.stdout.split()[-1]
+
+
 def package(binaries: Path) -> Path:
     """Return the folder that its programs and libraries are in, from that of the programs."""
     return binaries.parents[2]

@@ -93,6 +93,8 @@ RECIPES: Final[Mapping[str, Recipe]] = {
     "standin": Recipe(1, cluster=True),
     "telemetrygen": Recipe(1),
     "tempo": Recipe(2, {"main.Version": "{version}"}, ["-version"], inside="/tempo"),
+    "weaviate": Recipe(3, cluster=True),
+    "weaviate-before": Recipe(3, cluster=True),
 }
 
 
