@@ -263,7 +263,7 @@ class Images:
         def write(archive: IO[bytes]) -> None:
             root = RootFs(archive, {})
             root.shell()
-            root.tree(base / "lib", but=lambda path: path.name in _NO_PYTHON)
+            root.tree(base / "lib", but=_is_left_out)
             root.tree(python.parents[1])
             with tempfile.TemporaryDirectory() as scratch:
                 openwebui.install_driver(self._checkout, Path(scratch))
@@ -345,6 +345,10 @@ class Images:
         known = programs.names(self._checkout)
         wanted = (_PROGRAMS.get(name, name) for name in self._versions.images)
         return tuple(name for name in (*wanted, _STANDIN) if name in known)
+
+
+def _is_left_out(path: Path) -> bool:
+    return path.name in _NO_PYTHON or path.match("config-*") or path.suffix == ".a"
 
 
 class _Chunks:
