@@ -105,7 +105,9 @@ def test_an_upgrade_on_a_cluster_keeps_users_data(
     values: Path, production: Production, tmp_path: Path
 ) -> None:
     tenant = Production(production.kind, production.deployment, tenant=TENANT)
-    tenant.with_images(choices(CHECKOUT, When.NOW, vectors=When.NOW))
+    images = choices(CHECKOUT, When.NOW, vectors=When.NOW)
+    production.kind.load(sorted({each.reference for each in images.values()}))
+    tenant.with_images(images)
     tenant.installer.prerequisites()
     tenant.install_earlier(chart_of(values, tmp_path), values)
     tenant.fill()
