@@ -102,7 +102,7 @@ def _answers() -> dict[str, str]:
 def _run(pod: Pod, environment: Mapping[str, str], arguments: Sequence[str]) -> str:
     done = subprocess.run(
         [str(programs.find(pod.program)), *arguments],
-        env=dict(environment),
+        env={"TMPDIR": str(pod.directory), **environment},
         cwd=pod.directory,
         capture_output=True,
         text=True,

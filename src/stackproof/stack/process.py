@@ -90,6 +90,8 @@ class Process(ProgramProcess):
     def start(self) -> None:
         """Start the program with just this environment; what it prints goes to `log`.
 
+        Its temporary files are in its directory, to go with it: whoever is killed removes none.
+
         Raises:
             StackproofError: The program cannot be started at all.
         """
@@ -97,7 +99,7 @@ class Process(ProgramProcess):
             with self.log.open("ab") as log:
                 self._child = subprocess.Popen(
                     self.argv,
-                    env=dict(self.env),
+                    env={"TMPDIR": str(self.directory), **self.env},
                     cwd=self.directory,
                     stdin=subprocess.DEVNULL,
                     stdout=log,

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import subprocess
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,9 +23,16 @@ def ask(path: Path, arguments: Sequence[str]) -> str:
         OSError: It cannot be run.
         subprocess.SubprocessError: It does not end.
     """
-    done = subprocess.run(
-        [path, *arguments], capture_output=True, text=True, timeout=_TIMEOUT_S, check=False
-    )
+    # Alloy makes a temporary folder before it reads its arguments, and leaves it.
+    with tempfile.TemporaryDirectory(prefix="stackproof-ask-") as folder:
+        done = subprocess.run(
+            [path, *arguments],
+            env={**os.environ, "TMPDIR": folder},
+            capture_output=True,
+            text=True,
+            timeout=_TIMEOUT_S,
+            check=False,
+        )
     return (done.stdout + done.stderr)[:1000]
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from stackproof.checks import configs
 from stackproof.checks.configs import refused
 from stackproof.flux.deployment import Deployment
 from stackproof.helm import renderer
@@ -75,3 +76,18 @@ def test_an_unknown_alloy_component_is_refused() -> None:
     )
     found = "\n".join(refused(release))
     assert 'component name "otelcol.exporter.prometheusremotewrite"' in found
+
+
+def test_temporary_files_of_what_is_asked_are_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Alloy makes some whatever it is asked, and leaves them."""
+    program = tmp_path / "program"
+    program.write_text("#!/bin/sh\necho in $TMPDIR; exit 1\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(configs.programs, "find", lambda _: program)
+    monkeypatch.setattr(configs, "_answers", dict)
+    told = next(refused(_render("lgtm", [{"externalSecrets": {"enabled": True}}])))
+    folder = Path(told.rpartition(" in ")[2])
+    assert "stackproof-configs-" in str(folder)
+    assert not folder.exists()

@@ -17,6 +17,7 @@ from stackproof.flux.deployment import Deployment
 from stackproof.repo.checkout import Checkout
 from stackproof.stack import pod, process, scratch
 from stackproof.stack.secrets import SecretStore, materialize, synced_values
+from stackproof.waiting import until
 
 
 def test_without_alloy_a_tenant_sends_the_password_that_the_gateway_has_hashed(
@@ -64,6 +65,15 @@ def test_memory_and_processor_time_of_a_process(tmp_path: Path) -> None:
         child.kill()
     assert (child.peak_bytes(), child.cpu_s()) == (0, 0.0)
     assert process.peak_bytes() > 10**6
+
+
+def test_temporary_files_of_a_program_go_with_its_directory(tmp_path: Path) -> None:
+    """Alloy makes some at each start and leaves them; others do where they are killed."""
+    makes = [sys.executable, "-c", "import tempfile; tempfile.mkdtemp(prefix='left-')"]
+    child = process.Process("makes", makes, {}, tmp_path, tmp_path / "log")
+    child.start()
+    assert until(child.ended, within_s=30) == "exited with 0"
+    assert len(list(tmp_path.glob("left-*"))) == 1
 
 
 _HOLD = """

@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -117,6 +118,18 @@ def made(tmp_path: Path) -> list[str]:
     """Return the files in the cache of `hello`, without keys."""
     folder = tmp_path / "cache" / "programs" / "hello"
     return sorted(path.name for path in folder.rglob("*") if path.is_file())
+
+
+def test_who_is_asked_for_its_version_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "program"
+    program.write_text('#!/bin/sh\nmktemp -d "${TMPDIR:-/tmp}/left-XXXXXX" && echo v1.2.3\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    assert identity.ask(program, []).endswith("v1.2.3\n")
+    assert list(tmp_path.iterdir()) == [program]
 
 
 # --- building ---
