@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 from stackproof.errors import ExitCode, StackproofError, UsageError
+from stackproof.wording import number
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -52,9 +53,9 @@ def _init(args: argparse.Namespace) -> int:
 
     to_file = str(args.output) != "-"
     if to_file and args.output.exists():
-        raise UsageError(
-            "is there already", where=str(args.output), todo="Delete it, or name another: --output."
-        )
+        raise _there_already(args.output)
+    if args.objects and args.kubeconfig:
+        raise UsageError("a file's objects are of no cluster", where="--from --kubeconfig")
     refused: list[str] = []
     if args.objects:
         name, source = args.objects.stem, str(args.objects)
@@ -71,14 +72,14 @@ def _init(args: argparse.Namespace) -> int:
         raise StackproofError(error.what, error.where or source, error.todo) from error
     written = targets_file.text(found, name, source, str(args.output) if to_file else "FILE")
     if to_file:
-        args.output.write_text(written, encoding="utf-8")
+        _write(args.output, written)
     else:
         sys.stdout.write(written)
     gaps = targets_file.missing(found)
     told = sys.stderr if not to_file else sys.stdout
     print(
-        f"{args.output}: {len(found.tenants)} tenants, {len(found.reads)} backends, "
-        f"{len(found.open)} things not found out",
+        f"{args.output}: {number(len(found.tenants), 'tenant')}, "
+        f"{number(len(found.reads), 'backend')}, {number(len(found.open), 'thing')} not found out",
         file=told,
     )
     for gap in gaps:
@@ -86,11 +87,28 @@ def _init(args: argparse.Namespace) -> int:
     return ExitCode.UNDECIDED if gaps else ExitCode.GOOD
 
 
-def _read(path: Path) -> str:
-    if str(path) == "-":
-        return sys.stdin.read()
+def _there_already(path: Path) -> UsageError:
+    return UsageError(
+        "is there already", where=str(path), todo="Delete it, or name another: --output."
+    )
+
+
+def _write(path: Path, text: str) -> None:
     try:
-        return path.read_text(encoding="utf-8")
+        with path.open("x", encoding="utf-8") as file:  # two at once: one is told
+            file.write(text)
+    except FileExistsError:
+        raise _there_already(path) from None
+    except OSError as error:
+        raise UsageError(
+            f"cannot be written: {error.strerror}", where=str(path), todo="Name another: --output."
+        ) from error
+
+
+def _read(path: Path) -> str:
+    try:
+        content = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
+        return content.decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise UsageError(f"cannot be read: {reason}", where=str(path)) from error

@@ -6,11 +6,14 @@ Secret is looked at.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+import jsonschema_rs
 import yaml
 
 from stackproof.errors import StackproofError
@@ -27,6 +30,10 @@ _KINDS = (
     ("opentelemetry.io/v1beta1", "OpenTelemetryCollector"),
     ("monitoring.coreos.com/v1", "Prometheus"),
     ("grafana.integreatly.org/v1beta1", "GrafanaDatasource"),
+)
+
+_SCHEMA = jsonschema_rs.validator_for(
+    json.loads(Path(__file__).with_name("objects.schema.json").read_bytes())
 )
 
 _NAME, _COMPONENT = "app.kubernetes.io/name", "app.kubernetes.io/component"
@@ -130,7 +137,7 @@ def from_text(text: str, where: str) -> Iterator[Object]:
     """Yield the objects of what `kubectl get -o yaml` (or json) prints.
 
     Raises:
-        StackproofError: It is no YAML, or holds no objects.
+        StackproofError: It is no YAML, or holds what are no objects of Kubernetes.
     """
     try:
         documents = list(yaml.load_all(text, Loader=yaml.CSafeLoader))
@@ -147,10 +154,24 @@ def from_text(text: str, where: str) -> Iterator[Object]:
                 where=where,
                 todo="`kubectl get services,configmaps,ingresses -A -o yaml` makes one.",
             )
-        if str(each["kind"]).endswith("List"):
-            waiting += reversed(each.get("items") or ())
+        items = each.get("items") if str(each["kind"]).endswith("List") else None
+        if isinstance(items, list):
+            waiting += reversed(items)
         else:
+            _refuse_malformed(each, where)
             yield each
+
+
+def _refuse_malformed(each: Object, where: str) -> None:
+    """What a cluster gives is as it must be; what somebody wrote or cut may not be."""
+    for problem in _SCHEMA.iter_errors(each):
+        place = ".".join(map(str, problem.instance_path))
+        told = f"{place}: {problem.message}" if place else problem.message
+        raise StackproofError(
+            f"holds a {each['kind']} as Kubernetes has none: {told}",
+            where=where,
+            todo="Let kubectl make the file.",
+        )
 
 
 def discover(objects: Iterable[Object], refused: Sequence[str] = ()) -> Found:
@@ -191,7 +212,9 @@ class _Entry:
 
 def _entry(service: Object) -> _Entry | None:
     name, labels = service["metadata"]["name"], service["metadata"].get("labels") or {}
-    if _NO_ENTRY.search(name) or service["spec"].get("clusterIP") == "None":
+    spec = service["spec"]
+    # One without ports is another name for something outside (ExternalName).
+    if _NO_ENTRY.search(name) or spec.get("clusterIP") == "None" or not spec.get("ports"):
         return None
     of, component = labels.get(_NAME, ""), labels.get(_COMPONENT, "")
     if of == _OURS:
@@ -213,9 +236,8 @@ def _addresses(objects: Sequence[Object], found: Found) -> None:
     if gateways := [each for each in entries if each.backend is None]:
         found.one_gateway = True
         for backend in Backend:
-            address = _address(gateways, _HTTP_NAMES, _HTTP_PORTS, objects, found)
-            assert address
-            found.reads[backend] = found.writes[backend] = address
+            if address := _address(gateways, _HTTP_NAMES, _HTTP_PORTS, objects, found):
+                found.reads[backend] = found.writes[backend] = address
         return
     for backend in Backend:
         mine = [each for each in entries if each.backend is backend]
@@ -260,6 +282,8 @@ def _address(
     by_name = [each["port"] for name in names for each in offered if each.get("name") == name]
     by_port = [port for port in ports for each in offered if each["port"] == port]
     if not by_name and not by_port:
+        known = ", ".join(map(str, ports))
+        _say(found, f"Service {own} has no port that is known: {' or '.join(names)}, or {known}.")
         return None
     port = int((by_name or by_port)[0])
     if url := _outside(service, objects, found):

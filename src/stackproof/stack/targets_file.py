@@ -28,12 +28,12 @@ def text(found: Found, name: str, source: str, file: str) -> str:
         file: What it will be called.
     """
     variables = passwords(found)
-    lines = [f"# Written by `stackproof targets init` from {source}. Look through it, then:"]
+    lines = [f"# Written by `stackproof targets init` from {_line(source)}. Look through it, then:"]
     if variables:
         lines.append(f"#   export {' '.join(f'{each}=…' for each in variables.values())}")
-    lines.append(f"#   stackproof prove --targets {file}")
+    lines.append(f"#   stackproof prove --targets {_line(file)}")
     if found.open:
-        lines += ["#", "# Not found out:", *(f"# - {each}" for each in found.open)]
+        lines += ["#", "# Not found out:", *(f"# - {_line(each)}" for each in found.open)]
     lines += [f"name: {_word(name)}", *_read(found), *_write(found), *_tenants(found, variables)]
     lines += _admin(found)
     return "\n".join(lines) + "\n"
@@ -67,6 +67,11 @@ def _word(value: str) -> str:
     """Return a text as YAML has it, in quotes where it could be taken for something else."""
     plain = _PLAIN.fullmatch(value) and value.lower() not in _WORDS
     return value if plain else json.dumps(value)
+
+
+def _line(told: str) -> str:
+    """Return a text as a comment has it: what somebody's objects hold must not end it."""
+    return " ".join(told.split())
 
 
 def _read(found: Found) -> Iterator[str]:

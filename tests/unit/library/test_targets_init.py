@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -347,6 +348,23 @@ def test_what_must_be_added_is_told(
         ("{kind: List, items: []}", "there is no Service of Mimir, Loki or Tempo"),
         ("a: [", "is no YAML"),
         ("a: 1", "is no list of Kubernetes' objects"),
+        ("{kind: List, items: 3}", "holds a List as Kubernetes has none"),
+        ("kind: Service", 'holds a Service as Kubernetes has none: "metadata" is a required'),
+        ("{kind: Service, metadata: {name: loki}}", '"spec" is a required property'),
+        ("{kind: Service, metadata: {name: 'a\nb'}, spec: {}}", "metadata.name: "),
+        ("{kind: ConfigMap, metadata: {name: a}, data: [1]}", "a ConfigMap as Kubernetes has none"),
+        ("{kind: ConfigMap, metadata: {name: a}, data: {a: 1}}", "data.a: 1 is not of type"),
+        ("{kind: Ingress, metadata: {name: a}, spec: {rules: [{http: 1}]}}", "spec.rules.0.http: "),
+        ("{kind: Deployment, metadata: {name: a}, spec: {}}", 'spec: "template" is a required'),
+        (
+            "{kind: Service, metadata: {name: loki}, spec: {type: ExternalName}}",
+            "there is no Service of Mimir, Loki or Tempo",
+        ),
+        (
+            "{kind: Service, metadata: {name: g, labels: {app.kubernetes.io/name: lgtm, "
+            "app.kubernetes.io/component: gateway}}, spec: {ports: [{port: 9999}]}}",
+            "there is no Service of Mimir, Loki or Tempo",
+        ),
     ],
 )
 def test_what_tells_nothing_is_one_message(
@@ -357,7 +375,8 @@ def test_what_tells_nothing_is_one_message(
     output = tmp_path / "targets.yaml"
     argv = ["targets", "init", "--from", str(path), "--output", str(output)]
     assert cli.main(argv) == ExitCode.UNAVAILABLE
-    assert f"objects.yaml: {told}" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert said.startswith(f"stackproof: {path}: ") and told in said
     assert not output.exists()
 
 
@@ -366,3 +385,46 @@ def test_documents_one_after_another() -> None:
     assert list(discovery.from_text(text, "here")) == LOKI
     with pytest.raises(StackproofError, match="here: is no list"):
         list(discovery.from_text("[1]", "here"))
+
+
+def test_a_port_that_is_not_known_is_told(tmp_path: Path) -> None:
+    found, path = _write(tmp_path, *MIMIR, _service("loki", 9999, of="loki", names="x"), TWO)
+    assert Backend.LOKI not in found.reads
+    assert "Service monitoring/loki has no port that is known: http" in path.read_text()
+
+
+def test_what_objects_hold_stays_in_its_comment(tmp_path: Path) -> None:
+    odd = {"datasources": [{"jsonData": {"httpHeaderName1": TENANT_HEADER}, "secureJsonData": {}}]}
+    odd["datasources"][0]["secureJsonData"]["httpHeaderValue1"] = "${X}\nname: theirs"
+    _, path = _write(tmp_path, *LOKI, TWO, _config_map("sources", yaml.safe_dump(odd)))
+    assert "names a tenant by a variable: ${X} name: theirs" in path.read_text()
+    assert Targets.load(path).name == "here"
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("--output nowhere/targets.yaml", "nowhere/targets.yaml: cannot be written: No such file"),
+        ("--output .", ".: is there already"),
+        ("--kubeconfig here", "--from --kubeconfig: a file's objects are of no cluster"),
+    ],
+)
+def test_a_mistake_is_one_message(
+    words: str,
+    told: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    argv = ["targets", "init", "--from", _listed(tmp_path, *LOKI, TWO), *words.split()]
+    assert cli.main(argv) == ExitCode.USAGE
+    assert capsys.readouterr().err.startswith(f"stackproof: {told}")
+
+
+def test_bytes_that_are_no_text_are_one_message(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"\xff\x00")))
+    assert cli.main(["targets", "init", "--from", "-", "--output", "-"]) == ExitCode.USAGE
+    assert capsys.readouterr().err.startswith("stackproof: -: cannot be read: ")
