@@ -14,6 +14,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -159,20 +160,19 @@ def sending(
     """Send as each tenant, one thread each, for as long as the block lasts."""
     run = synthetic.new_run()
     sources = {tenant: Source(tenant, run, pause_s) for tenant in tenants}
-    with ExitStack() as open_doors:
-        threads = []
-        for tenant, source in sources.items():
-            opened = open_doors.enter_context(stack.sender(tenant, entry_point, client))
-            threads.append(threading.Thread(target=source.send, args=(opened,)))
-        for thread in threads:
-            thread.start()
+    with ExitStack() as open_doors, ThreadPoolExecutor(len(sources), "sends") as threads:
+        opened = {
+            tenant: open_doors.enter_context(stack.sender(tenant, entry_point, client))
+            for tenant in sources
+        }
+        running = [threads.submit(sources[tenant].send, each) for tenant, each in opened.items()]
         try:
             yield sources
         finally:
             for source in sources.values():
                 source.end()
-            for thread in threads:
-                thread.join()
+        for each in running:
+            each.result()  # who sent no more would have lost nothing
 
 
 def arrived(

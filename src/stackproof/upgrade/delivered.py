@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
+from operator import itemgetter
 
 from stackproof.backends import PROVABLE, Client, ReadApi
 from stackproof.errors import StackproofError
@@ -184,9 +185,7 @@ class Before:
 
 def _unseen(look: Callable[[], _Look], ends: float, about: str) -> Iterator[str]:
     """Yield a sentence where something is not seen in time."""
-    found, seen = look()
-    while not found and time.monotonic() < ends:
-        time.sleep(_PAUSE_S)
-        found, seen = look()
+    left_s = ends - time.monotonic()
+    found, seen = until(look, itemgetter(0), within_s=left_s, every_s=_PAUSE_S)
     if not found:
         yield f"{about} cannot be read: {seen}"

@@ -24,7 +24,7 @@ class UpgradeVerdict(StrEnum):
     LOST = "lost"
     INCOMPLETE = "incomplete"
     UNCHANGED = "unchanged"
-    """Nothing would be replaced: there are no moments in between."""
+    """Nothing that runs here is replaced or gets new files: there are no moments in between."""
 
     @property
     def exit_code(self) -> ExitCode:
@@ -85,6 +85,7 @@ class Upgrade:
         availability: How long nobody answered.
         delivered: What became of all that was sent meanwhile.
         unread: What of before cannot be read after it, and why.
+        unwatched: What nothing is known of, as nobody ever got an answer.
         notes: What was not as one might expect.
     """
 
@@ -99,6 +100,7 @@ class Upgrade:
     availability: tuple[Availability, ...] = ()
     delivered: tuple[Delivered, ...] = ()
     unread: tuple[str, ...] = ()
+    unwatched: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
     @property
@@ -106,7 +108,8 @@ class Upgrade:
         """What the moments of the roll come to."""
         if any(each.violation.kind.leaking for each in self.seen):
             return Verdict.LEAKING
-        return Verdict.INCOMPLETE if self.seen or self.after is None else Verdict.ISOLATED
+        undecided = self.seen or self.unwatched or self.after is None
+        return Verdict.INCOMPLETE if undecided else Verdict.ISOLATED
 
     @property
     def verdict(self) -> UpgradeVerdict:
@@ -120,7 +123,7 @@ class Upgrade:
         faults = any(each.faults for each in self.delivered)
         if faults or Verdict.INCOMPLETE in parts:
             return UpgradeVerdict.INCOMPLETE
-        return UpgradeVerdict.ISOLATED
+        return UpgradeVerdict.ISOLATED if self.events else UpgradeVerdict.UNCHANGED
 
     @property
     def reasons(self) -> tuple[str, ...]:
@@ -130,6 +133,7 @@ class Upgrade:
         return (
             *(f"before: {violation}" for violation in self.before.violations),
             *map(str, self.seen),
+            *(f"during: {told}" for told in self.unwatched),
             *(f"after: {violation}" for violation in after),
             *(f"not well: {problem}" for problem in health),
             *(f"delivery: {fault}" for each in self.delivered for fault in each.faults),

@@ -97,6 +97,7 @@ def prove(
                 patience_s,
             ),
             unread=sent.unread(first.emissions, _KEPT_S),
+            unwatched=tuple(watch.unwatched()),
             after=isolation.prove(stack, deadline_s=deadline_s, pins=pins),
         )
 

@@ -6,6 +6,7 @@ import itertools
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self, TypeVar
@@ -66,11 +67,12 @@ class Watch:
         for tenant in emissions:
             loops.append(self._intruding(tenant))
             loops += [self._reading(tenant, backend) for backend in Backend]
-        self._threads = [threading.Thread(target=each, daemon=True) for each in loops]
+        self._loops = loops
+        self._threads = ThreadPoolExecutor(len(loops), "watch")
+        self._running: list[Future[None]] = []
 
     def __enter__(self) -> Self:
-        for thread in self._threads:
-            thread.start()
+        self._running = [self._threads.submit(each) for each in self._loops]
         return self
 
     def __exit__(
@@ -80,10 +82,21 @@ class Watch:
         trace: TracebackType | None,
     ) -> None:
         self._ended.set()
-        for thread in self._threads:
-            thread.join()
+        self._threads.shutdown()
         self._client.close()
         self._fresh.close()
+        if error is None:
+            for each in self._running:
+                each.result()  # who looked no more would have seen nothing
+
+    def unwatched(self) -> Iterator[str]:
+        """Yield what was never answered, so that nothing is known of it."""
+        for (backend, tenant), polls in self.reads.items():
+            if not any(answered for _, answered in polls):
+                yield f"{tenant} never saw its own in {backend}"
+        for tenant, polls in self.refusals.items():
+            if not any(answered for _, answered in polls):
+                yield f"nobody who intrudes on {tenant} ever got an answer"
 
     def _reading(self, tenant: str, backend: Backend) -> Callable[[], None]:
         polls = self.reads.setdefault((backend, tenant), [])

@@ -10,19 +10,27 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 
 from stackproof import upgrade
+from stackproof.backends import Client
 from stackproof.flux.deployment import Deployment
+from stackproof.isolation.delivery import sending
+from stackproof.model import Backend, EntryPoint, Signal
+from stackproof.otlp import synthetic
+from stackproof.otlp.synthetic import Emission
 from stackproof.repo.checkout import Checkout
 from stackproof.stack.service_proxy import ServiceProxy
+from stackproof.stack.targets import Targets, TargetsStack
 from stackproof.toolchain import programs
 from stackproof.twins import TWINS
 from stackproof.upgrade import UpgradeVerdict
+from stackproof.upgrade.watch import Watch
 
 pytestmark = [pytest.mark.needs_restart, pytest.mark.xdist_group("upgrade")]
 
@@ -96,6 +104,64 @@ def test_an_interrupted_roll_leaves_nothing_behind(tmp_path: Path) -> None:
     assert not [path for path in tmp_path.glob("stackproof-*") if "ports" not in path.name]
     environments = map(_environment, Path("/proc").glob("[0-9]*"))
     assert not [each for each in environments if os.fsencode(tmp_path) in each]
+
+
+@pytest.fixture
+def silent(tmp_path: Path) -> tuple[TargetsStack, Mapping[str, Emission]]:
+    """A deployment where nobody listens, and what its tenants would have sent."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        url = f"http://127.0.0.1:{free.getsockname()[1]}"
+    file = tmp_path / "targets.yaml"
+    everything = f"{{traces: {url}, metrics: {url}, logs: {url}}}"
+    file.write_text(
+        f"read: {everything}\nwrite: {{otlpHttp: {url}}}\n"
+        "tenants: [{name: acme}, {name: globex}]\n"
+    )
+    stack, run = TargetsStack(Targets.load(file)), synthetic.new_run()
+    return stack, {
+        tenant: synthetic.new_emission(tenant, run, tuple(Signal)) for tenant in stack.tenants
+    }
+
+
+def test_what_was_never_answered_is_told(
+    silent: tuple[TargetsStack, Mapping[str, Emission]],
+) -> None:
+    """It saw nothing that ought not to be, as it saw nothing at all."""
+    with Watch(*silent) as watch:
+        time.sleep(1)
+    told = "\n".join(watch.unwatched())
+    assert not watch.moments
+    for tenant in ("acme", "globex"):
+        assert f"nobody who intrudes on {tenant} ever got an answer" in told
+        for backend in Backend:
+            assert f"{tenant} never saw its own in {backend}" in told
+
+
+def test_who_looks_no_more_ends_the_roll(
+    silent: tuple[TargetsStack, Mapping[str, Emission]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise ValueError("a fault of ours")
+
+    monkeypatch.setattr("stackproof.upgrade.watch.observe", fail)
+    with pytest.raises(ValueError, match="a fault of ours"), Watch(*silent):
+        time.sleep(0.5)
+
+
+def test_who_sends_no_more_ends_the_roll(
+    silent: tuple[TargetsStack, Mapping[str, Emission]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise ValueError("a fault of ours")
+
+    monkeypatch.setattr("stackproof.isolation.delivery.numbered", fail)
+    stack, _ = silent
+    with (
+        pytest.raises(ValueError, match="a fault of ours"),
+        Client() as client,
+        sending(stack, client, stack.tenants, entry_point=EntryPoint.TARGETS),
+    ):
+        time.sleep(0.5)
 
 
 def _copied(program: Path, folder: Path) -> Path:

@@ -15,14 +15,20 @@ from stackproof.isolation.verdict import Violation, ViolationKind
 from stackproof.model import Signal
 from stackproof.repo.checkout import Checkout
 from stackproof.report.upgrade import drawn, upgrade_json
-from stackproof.stack.rolling import RollEvent
+from stackproof.stack.rolling import MOUNTED, RollEvent
 from stackproof.upgrade import sources
 from stackproof.upgrade.availability import availability
 from stackproof.upgrade.delivered import Delivered
 from stackproof.upgrade.result import Seen, Upgrade, UpgradeVerdict, grouped
 
 ISOLATED, LEAKING = recorded("isolated"), recorded("leaking")
-GOOD = Upgrade(since="main", tenants=ISOLATED.tenants, before=ISOLATED, after=ISOLATED)
+GOOD = Upgrade(
+    since="main",
+    tenants=ISOLATED.tenants,
+    before=ISOLATED,
+    after=ISOLATED,
+    events=(RollEvent(0.5, "gateway", MOUNTED),),
+)
 ALL = Delivered(Signal.LOGS, 9, lost=0, known=0, twice=0, misplaced=0, faults=())
 
 
@@ -38,7 +44,10 @@ def _seen(kind: ViolationKind) -> Seen:
         (replace(GOOD, delivered=(replace(ALL, known=3),)), UpgradeVerdict.ISOLATED, 0),
         (replace(GOOD, before=LEAKING, after=None), UpgradeVerdict.LEAKING, 1),
         (replace(GOOD, after=LEAKING), UpgradeVerdict.LEAKING, 1),
+        (replace(GOOD, events=()), UpgradeVerdict.UNCHANGED, 0),
+        (replace(GOOD, events=(), after=LEAKING), UpgradeVerdict.LEAKING, 1),
         (replace(GOOD, after=None), UpgradeVerdict.INCOMPLETE, 2),
+        (replace(GOOD, unwatched=("soev never saw its own",)), UpgradeVerdict.INCOMPLETE, 2),
         (replace(GOOD, seen=(_seen(ViolationKind.LEAK),)), UpgradeVerdict.LEAKING, 1),
         (replace(GOOD, seen=(_seen(ViolationKind.NOT_REFUSED),)), UpgradeVerdict.LEAKING, 1),
         (replace(GOOD, seen=(_seen(ViolationKind.MISSING),)), UpgradeVerdict.INCOMPLETE, 2),
