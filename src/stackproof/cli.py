@@ -115,19 +115,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, _terminated)
     # What is forked runs another program at once: gRPC need not prepare for it, nor tell of it.
     os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
-    args = parser().parse_args(argv)
     try:
-        code: int = args.run(args)
-        sys.stdout.flush()
+        return _run(argv)
     except KeyboardInterrupt:
         print("stackproof: interrupted", file=sys.stderr)
         return ExitCode.INTERRUPTED
     except BrokenPipeError:
-        # The reader (`| head`) has seen enough; Python must not complain again at exit.
+        # Python must not complain again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return ExitCode.GOOD
+        return ExitCode.UNREAD
     except Exception as error:  # noqa: BLE001 (whatever it is, it is told)
         return _failed(error)
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    try:
+        args = parser().parse_args(argv)
+        code: int = args.run(args)
+    finally:
+        sys.stdout.flush()  # here, where what goes wrong is told; --help comes by as well
     return code
 
 

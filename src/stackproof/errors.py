@@ -28,6 +28,8 @@ class ExitCode(IntEnum):
     """A fault of stackproof itself, to be reported."""
     INTERRUPTED = 128 + signal.SIGINT
     """Ctrl-C."""
+    UNREAD = 128 + signal.SIGPIPE
+    """Whoever read the answer (`| head`) went before its end."""
     TERMINATED = 128 + signal.SIGTERM
     """Ended by SIGTERM, after what it had started."""
 

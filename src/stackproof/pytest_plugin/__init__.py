@@ -49,7 +49,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     group.addoption(
         "--stackproof-deadline",
-        type=float,
+        type=_seconds,
         default=30.0,
         metavar="SECONDS",
         help="how long each piece of telemetry may take to be seen (default: 30)",
@@ -66,6 +66,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="DIR",
         help="what is kept of a cluster where a test failed goes there (default: build/evidence)",
     )
+
+
+def _seconds(text: str) -> float:
+    from stackproof.options import number  # only where it is given
+
+    return number()(text)
 
 
 def pytest_configure(config: pytest.Config) -> None:

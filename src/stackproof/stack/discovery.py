@@ -304,7 +304,7 @@ def _say(found: Found, text: str) -> None:
 
 
 def _namespace(found: Object) -> str:
-    return str(found["metadata"].get("namespace", "default"))
+    return str(found["metadata"].get("namespace") or "default")
 
 
 def _outside(service: Object, objects: Sequence[Object], found: Found) -> str:

@@ -160,11 +160,13 @@ def test_the_action_proves_and_says_so(
     assert (ran.code, ran.outputs) == (1, "verdict=leaking\n"), ran.said
     assert "anybody may name any tenant" in ran.said
     assert "| tests, junit | " in ran.summary
+    assert "| proof of some tenants or read APIs only | **leaking**: " in ran.summary
     whole = action.run(1, {"targets": "targets.yaml"}, tmp_path)
     assert "| proof | **leaking**: " in whole.summary and "file targets.yaml" in whole.summary
     none = action.run(1, {"targets": "nowhere.yaml"}, tmp_path)
     assert (none.code, none.outputs) == (69, "verdict=\n")
     assert "nowhere.yaml: cannot be read" in none.said
+    assert "| proof | did not get so far |" in none.summary
 
 
 def test_formats_that_carry_no_traces_prove_the_rest(backends: Backends, tmp_path: Path) -> None:

@@ -147,6 +147,35 @@ def test_sigterm_is_no_answer(checkout: Checkout) -> None:
     assert done.returncode == ExitCode.TERMINATED
 
 
+_PIPED = """
+import sys
+from stackproof import cli
+from stackproof.commands import tenants
+tenants.run = lambda _: print("leaking") or 1
+sys.exit(cli.main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize("words", ["tenants", "--help", "prove --help", "--print-completion bash"])
+def test_an_answer_that_nobody_reads_is_none(words: str, checkout: Checkout) -> None:
+    """A pipe that closes early makes no verdict good, and no traceback."""
+    reads, writes = os.pipe()
+    os.close(reads)
+    # Without a buffer argparse itself swallows what goes wrong.
+    buffered = {key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"}
+    done = subprocess.run(
+        [sys.executable, "-c", _PIPED, *words.split()],
+        cwd=checkout.root,
+        env=buffered,
+        stdout=writes,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    os.close(writes)
+    assert (done.returncode, done.stderr) == (ExitCode.UNREAD, "")
+
+
 @pytest.mark.parametrize("known", [["ab"], [f"name-{n}" for n in range(99)]], ids=["few", "many"])
 def test_unknown_names_are_told_with_those_that_there_are(known: list[str]) -> None:
     check_names("thing", known, known)

@@ -129,6 +129,8 @@ def test_values_files_and_other_charts(project: pytest.Pytester) -> None:
             "*leave out checkout and stac*",
         ),
         ("", ("--stackproof-stack=foo",), "*--stackproof-stack: invalid choice*"),
+        ("", ("--stackproof-deadline=nan",), "*--stackproof-deadline: 'nan' is not a number*"),
+        ("", ("--stackproof-deadline=-1",), "*--stackproof-deadline: '-1' is not a number*"),
     ],
 )
 def test_a_mistake_is_one_message(

@@ -383,6 +383,8 @@ def test_what_tells_nothing_is_one_message(
 def test_documents_one_after_another() -> None:
     text = "---\n".join(yaml.safe_dump(each) for each in LOKI)
     assert list(discovery.from_text(text, "here")) == LOKI
+    nowhere = {"kind": "ClusterRole", "metadata": {"name": "a:b c", "namespace": None}}
+    assert list(discovery.from_text(yaml.safe_dump(nowhere), "here")) == [nowhere]
     with pytest.raises(StackproofError, match="here: is no list"):
         list(discovery.from_text("[1]", "here"))
 
