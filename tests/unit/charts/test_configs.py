@@ -12,6 +12,7 @@ from stackproof.flux.deployment import Deployment
 from stackproof.helm import renderer
 from stackproof.helm.manifests import Release
 from stackproof.repo.checkout import Checkout
+from stackproof.toolchain import programs
 
 # On one worker: what a program said of some bytes is asked once a process.
 pytestmark = pytest.mark.xdist_group("configs")
@@ -85,7 +86,7 @@ def test_temporary_files_of_what_is_asked_are_removed(
     program = tmp_path / "program"
     program.write_text("#!/bin/sh\necho in $TMPDIR; exit 1\n")
     program.chmod(0o755)
-    monkeypatch.setattr(configs.programs, "find", lambda _: program)
+    monkeypatch.setattr(programs, "find", lambda _: program)
     monkeypatch.setattr(configs, "_answers", dict)
     told = next(refused(_render("lgtm", [{"externalSecrets": {"enabled": True}}])))
     folder = Path(told.rpartition(" in ")[2])

@@ -351,7 +351,7 @@ def test_what_must_be_added_is_told(
         ("{kind: List, items: 3}", "holds a List as Kubernetes has none"),
         ("kind: Service", 'holds a Service as Kubernetes has none: "metadata" is a required'),
         ("{kind: Service, metadata: {name: loki}}", '"spec" is a required property'),
-        ("{kind: Service, metadata: {name: 'a\nb'}, spec: {}}", "metadata.name: "),
+        ('{kind: Service, metadata: {name: "a\\nb"}, spec: {}}', "metadata.name: "),
         ("{kind: ConfigMap, metadata: {name: a}, data: [1]}", "a ConfigMap as Kubernetes has none"),
         ("{kind: ConfigMap, metadata: {name: a}, data: {a: 1}}", "data.a: 1 is not of type"),
         ("{kind: Ingress, metadata: {name: a}, spec: {rules: [{http: 1}]}}", "spec.rules.0.http: "),
