@@ -83,12 +83,13 @@ def test_temporary_files_of_what_is_asked_are_removed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Alloy makes some whatever it is asked, and leaves them."""
+    release = _render("lgtm", [{"externalSecrets": {"enabled": True}}])
     program = tmp_path / "program"
     program.write_text("#!/bin/sh\necho in $TMPDIR; exit 1\n")
     program.chmod(0o755)
     monkeypatch.setattr(programs, "find", lambda _: program)
     monkeypatch.setattr(configs, "_answers", dict)
-    told = next(refused(_render("lgtm", [{"externalSecrets": {"enabled": True}}])))
+    told = next(refused(release))
     folder = Path(told.rpartition(" in ")[2])
     assert "stackproof-configs-" in str(folder)
     assert not folder.exists()
