@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 
 from stackproof import __version__, commands
 from stackproof.errors import ExitCode, StackproofError, not_installed
-from stackproof.options import chart
+from stackproof.options import chart, new_file
 
 #: Set to anything, it shows where an error comes from.
 DEBUG = "STACKPROOF_DEBUG"
@@ -66,7 +66,7 @@ def _complete_paths(parser: argparse.ArgumentParser) -> None:
         if isinstance(action, argparse._SubParsersAction):
             for one in action.choices.values():
                 _complete_paths(one)
-        elif action.type in {Path, chart}:
+        elif action.type in {Path, chart, new_file}:
             of_folders = action.type is chart or action.metavar == "DIR"
             action.complete = shtab.DIRECTORY if of_folders else shtab.FILE  # type: ignore[attr-defined]
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import IntEnum
+from pathlib import Path
 from typing import ClassVar
 
 
@@ -84,3 +88,26 @@ class UsageError(StackproofError):
     """The command line, or a variable that belongs to it, asks for what there is not."""
 
     exit_code = ExitCode.USAGE
+
+
+@contextmanager
+def writing(folder: Path, option: str = "--report") -> Iterator[None]:
+    """Make a folder to write into; what the machine refuses there is said with what helps.
+
+    Args:
+        folder: Where it is.
+        option: By which another place is chosen.
+
+    Raises:
+        StackproofError: The folder or a file cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        full = error.errno in {errno.ENOSPC, errno.EDQUOT}
+        raise StackproofError(
+            f"cannot be written: {error.strerror}",
+            where=str(error.filename or folder),
+            todo="Free some space there." if full else f"Choose another place: {option}.",
+        ) from error

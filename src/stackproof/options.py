@@ -78,10 +78,21 @@ def add_json(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def new_file(text: str) -> Path:
+    """A type for argparse: the path of a file that is to be written."""
+    path = Path(text)
+    if path.is_dir():
+        raise argparse.ArgumentTypeError(f"{text!r} is a folder, or nothing; name a file")
+    return path
+
+
 def add_junit(parser: argparse.ArgumentParser) -> None:
     """Add --junitxml."""
     parser.add_argument(
-        "--junitxml", type=Path, metavar="FILE", help="also write it as JUnit XML, for a CI system"
+        "--junitxml",
+        type=new_file,
+        metavar="FILE",
+        help="also write it as JUnit XML, for a CI system",
     )
 
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
+from stackproof.errors import writing
 from stackproof.repo.checkout import Checkout
 from stackproof.report import results
 from stackproof.report.results import Provenance
@@ -35,7 +36,7 @@ def write(name: str, figures: Mapping[str, float], folder: Path, of: Provenance)
     known = earlier.found if earlier and earlier.of.same_source(of) else {}
     measured = sorted({*known.get("measured", ()), name})
     both = dict(sorted({**known.get("figures", {}), **figures}.items()))
-    with results.writing(folder):
+    with writing(folder):
         target = folder / "bench.json"
         found = {"measured": measured, "figures": both}
         whole = set(measured) >= set(BENCHMARKS)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from stackproof.errors import writing
 from stackproof.options import add_json, chart
 from stackproof.repo.checkout import Checkout
 from stackproof.wording import percent
@@ -54,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
         folder, "coverage", coverage.record(results), of, whole=not args.charts
     )
     shown = target.with_suffix(".html")
-    with report.results.writing(shown.parent):
+    with writing(shown.parent):
         shown.write_text(page(results), encoding="utf-8")
     terminal.answer(args, target)
     console.print(f"\nreport: {shown}", style="dim", soft_wrap=True)

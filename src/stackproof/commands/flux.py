@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from stackproof.errors import ExitCode, UsageError
-from stackproof.options import add_json, add_junit, names
+from stackproof.errors import ExitCode, UsageError, writing
+from stackproof.options import add_json, add_junit, names, new_file
 from stackproof.repo.checkout import Checkout
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     compare = does.add_parser("diff", help="show what the files here would change since a revision")
     compare.add_argument("revision", metavar="REV", help="a commit, branch or tag")
     compare.add_argument(
-        "--markdown", type=Path, metavar="FILE", help="also write it for a pull request"
+        "--markdown", type=new_file, metavar="FILE", help="also write it for a pull request"
     )
     compare.add_argument(
         "--fail-on",
@@ -221,9 +221,9 @@ def _diff(args: argparse.Namespace, checkout: Checkout, console: Console) -> int
             console.print(text, markup=False)
     terminal.answer(args, _as_json(args.revision, entries, found, notes))
     if args.markdown:
-        args.markdown.parent.mkdir(parents=True, exist_ok=True)
         text = comparison.as_markdown(entries, args.revision, failed, data=data)
-        args.markdown.write_text(text, encoding="utf-8")
+        with writing(args.markdown.parent, "--markdown"):
+            args.markdown.write_text(text, encoding="utf-8")
     if failed:
         return ExitCode.UNDECIDED
     return ExitCode.BAD if any(found.get(name) for name in args.fail_on) else ExitCode.GOOD

@@ -11,7 +11,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from stackproof.errors import ExitCode, StackproofError, UsageError
+from stackproof.errors import ExitCode, StackproofError, UsageError, writing
 from stackproof.wording import number
 
 
@@ -53,7 +53,9 @@ def _init(args: argparse.Namespace) -> int:
 
     to_file = str(args.output) != "-"
     if to_file and args.output.exists():
-        raise _there_already(args.output)
+        raise UsageError(
+            "is there already", where=str(args.output), todo="Delete it, or name another: --output."
+        )
     if args.objects and args.kubeconfig:
         raise UsageError("a file's objects are of no cluster", where="--from --kubeconfig")
     refused: list[str] = []
@@ -72,7 +74,11 @@ def _init(args: argparse.Namespace) -> int:
         raise StackproofError(error.what, error.where or source, error.todo) from error
     written = targets_file.text(found, name, source, str(args.output) if to_file else "FILE")
     if to_file:
-        _write(args.output, written)
+        with (
+            writing(args.output.parent, "--output"),
+            args.output.open("x", encoding="utf-8") as file,  # of two at once, one is told
+        ):
+            file.write(written)
     else:
         sys.stdout.write(written)
     gaps = targets_file.missing(found)
@@ -85,24 +91,6 @@ def _init(args: argparse.Namespace) -> int:
     for gap in gaps:
         print(f"add {gap}", file=told)
     return ExitCode.UNDECIDED if gaps else ExitCode.GOOD
-
-
-def _there_already(path: Path) -> UsageError:
-    return UsageError(
-        "is there already", where=str(path), todo="Delete it, or name another: --output."
-    )
-
-
-def _write(path: Path, text: str) -> None:
-    try:
-        with path.open("x", encoding="utf-8") as file:  # two at once: one is told
-            file.write(text)
-    except FileExistsError:
-        raise _there_already(path) from None
-    except OSError as error:
-        raise UsageError(
-            f"cannot be written: {error.strerror}", where=str(path), todo="Name another: --output."
-        ) from error
 
 
 def _read(path: Path) -> str:

@@ -23,7 +23,7 @@ from urllib.parse import quote
 
 import yaml
 
-from stackproof.errors import StackproofError
+from stackproof.errors import StackproofError, writing
 
 from .client import Kube, Object, container_statuses, why_not
 
@@ -49,8 +49,8 @@ class Archive:
 
     def __init__(self, path: Path, secrets: Iterable[str], users: Iterable[str] = ()) -> None:
         self.path = path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._tar = tarfile.open(path, "w:gz")  # noqa: SIM115
+        with writing(path.parent, "--evidence-dir"):
+            self._tar = tarfile.open(path, "w:gz")  # noqa: SIM115
         self._masked = _pattern(secrets, users)
 
     def add(self, name: str, text: str) -> None:

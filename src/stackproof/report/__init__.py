@@ -6,6 +6,7 @@ from collections.abc import Container, Sequence
 from pathlib import Path
 
 from stackproof.backends import PROVABLE
+from stackproof.errors import writing
 from stackproof.isolation import Proof
 
 from . import junit, results
@@ -55,6 +56,6 @@ def write(proof: Proof, directory: Path, of: Provenance, *, whole: bool = True) 
     results.write(directory, "isolation", isolation_json(proof, attacks), of, whole=whole)
     made = results.write(directory, "evidence", evidence_json(proof), of, whole=whole)
     target = made.with_name("index.html")
-    with results.writing(target.parent):
+    with writing(target.parent):
         target.write_text(page(proof, extras, of, whole=whole), encoding="utf-8")
     return target

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
+from stackproof.errors import writing
 from stackproof.isolation import Proof
 from stackproof.isolation.verdict import Verdict, ViolationKind
 
-from .results import writing
 from .wording import headline
 
 #: What XML 1.0 cannot hold, not even escaped: answers of others may have it.
@@ -61,7 +61,7 @@ def write(path: Path, suite: str, cases: Sequence[Case]) -> None:
             message = _text(told[0].splitlines()[0] if told[0] else "")
             ET.SubElement(element, kind, {"message": message}).text = _text("\n".join(told))
     ET.indent(root)
-    with writing(path.parent):
+    with writing(path.parent, "--junitxml"):
         ET.ElementTree(root).write(path, encoding="utf-8", xml_declaration=True)
 
 

@@ -7,19 +7,17 @@ that they never pass for the whole.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import subprocess
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from stackproof import __version__
-from stackproof.errors import StackproofError
+from stackproof.errors import StackproofError, writing
 from stackproof.repo.checkout import Checkout
 from stackproof.repo.versions import Versions
 
@@ -138,25 +136,6 @@ def write(
 def content(found: Mapping[str, Any], of: Provenance, *, whole: bool = True) -> dict[str, Any]:
     """Return what was found with what it is of, as files have it."""
     return {"schema": SCHEMA, "whole": whole, "provenance": asdict(of), **found}
-
-
-@contextmanager
-def writing(folder: Path) -> Iterator[None]:
-    """Make a folder for results; what the machine refuses there is said with what helps.
-
-    Raises:
-        StackproofError: A file cannot be written.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        yield
-    except OSError as error:
-        full = error.errno in {errno.ENOSPC, errno.EDQUOT}
-        raise StackproofError(
-            f"cannot be written: {error.strerror}",
-            where=str(error.filename or folder),
-            todo="Free some space there." if full else "Choose another folder: --report.",
-        ) from error
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:

@@ -151,4 +151,11 @@ def test_a_file_that_cannot_be_written_is_one_message(
 ) -> None:
     path = chart / CHART[0] / "lint.xml"
     assert cli.main(["lint", str(chart), "--junitxml", str(path)]) == ExitCode.UNAVAILABLE
-    assert "cannot be written" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "cannot be written" in said and "another place: --junitxml" in said
+    assert cli.main(["flux", "diff", "HEAD", "--markdown", str(path)]) == ExitCode.UNAVAILABLE
+    said = capsys.readouterr().err
+    assert "cannot be written" in said and "another place: --markdown" in said
+    with pytest.raises(SystemExit, match=str(int(ExitCode.USAGE))):
+        cli.main(["lint", str(chart), "--junitxml", str(chart)])
+    assert "is a folder, or nothing" in capsys.readouterr().err

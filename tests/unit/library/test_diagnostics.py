@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 import pytest
 
+from stackproof.errors import StackproofError
 from stackproof.kube.diagnostics import MASK, Archive, _bare, condition
 
 SECRET = 'p/ss"w+rd&1'
@@ -42,6 +43,13 @@ def test_a_secret_is_masked_in_every_form(form: str, tmp_path: Path) -> None:
     assert form not in found
     assert MASK in found
     assert found.startswith("before ") and found.endswith(" after")
+
+
+def test_a_place_that_cannot_be_written_is_one_message(tmp_path: Path) -> None:
+    """So that a test's failure is told, and not that of its evidence."""
+    (tmp_path / "file").touch()
+    with pytest.raises(StackproofError, match="cannot be written"):
+        Archive(tmp_path / "file" / "evidence.tar.gz", [])
 
 
 def test_what_is_no_secret_stays(tmp_path: Path) -> None:

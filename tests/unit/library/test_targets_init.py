@@ -406,7 +406,6 @@ def test_what_objects_hold_stays_in_its_comment(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        ("--output nowhere/targets.yaml", "nowhere/targets.yaml: cannot be written: No such file"),
         ("--output .", ".: is there already"),
         ("--kubeconfig here", "--from --kubeconfig: a file's objects are of no cluster"),
     ],
@@ -422,6 +421,16 @@ def test_a_mistake_is_one_message(
     argv = ["targets", "init", "--from", _listed(tmp_path, *LOKI, TWO), *words.split()]
     assert cli.main(argv) == ExitCode.USAGE
     assert capsys.readouterr().err.startswith(f"stackproof: {told}")
+
+
+def test_a_place_that_cannot_be_written_is_one_message(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "objects.json" / "targets.yaml"
+    argv = ["targets", "init", "--from", _listed(tmp_path, *LOKI, TWO), "--output", str(output)]
+    assert cli.main(argv) == ExitCode.UNAVAILABLE
+    said = capsys.readouterr().err
+    assert "cannot be written: " in said and said.endswith("Choose another place: --output.\n")
 
 
 def test_bytes_that_are_no_text_are_one_message(
