@@ -23,7 +23,7 @@ _TIMEOUT_S = 1200
 
 #: Groups of tests that mostly wait, the longest first. Side by side with what computes they cost no
 #: time; at the end of a run everybody would wait for them.
-_WAITING = ("resilience", "queues", "disks", "junk", "floods", "monitor")
+_WAITING = ("upgrade", "resilience", "queues", "disks", "junk", "floods", "monitor")
 
 _HERE = Path(__file__).parent
 
