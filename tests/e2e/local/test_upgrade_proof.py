@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import shutil
@@ -25,6 +26,7 @@ from stackproof.model import Backend, EntryPoint, Signal
 from stackproof.otlp import synthetic
 from stackproof.otlp.synthetic import Emission
 from stackproof.repo.checkout import Checkout
+from stackproof.stack.rolling import ENDED, ENDING, MOUNTED, READY, STARTED
 from stackproof.stack.service_proxy import ServiceProxy
 from stackproof.stack.targets import Targets, TargetsStack
 from stackproof.toolchain import programs
@@ -45,6 +47,12 @@ def test_a_change_is_isolated_at_every_moment() -> None:
     assert found.verdict is UpgradeVerdict.ISOLATED, found.reasons
     assert set(found.rolled) == {"gateway", "mimir"}
     assert all(each.acknowledged > 100 for each in found.delivered)
+    at = {(each.component, each.what): each.at for each in found.events}
+    # Files first, while the old gateway runs; then the new one, and the old one ends after its
+    # preStop. Of Mimir there is one at a time.
+    assert at["gateway", MOUNTED] + 2 <= at["gateway", STARTED]
+    assert at["gateway", READY] + 5 <= at["gateway", ENDING]
+    assert at["mimir", ENDED] <= at["mimir", STARTED]
     answers = {each.name: each for each in found.availability}
     # A restart is seen, and what is not restarted is there: but for a connection that is closed.
     assert 0.2 < answers["reads of mimir"].unanswered_s < 30
@@ -135,6 +143,15 @@ def test_what_was_never_answered_is_told(
         assert f"nobody who intrudes on {tenant} ever got an answer" in told
         for backend in Backend:
             assert f"{tenant} never saw its own in {backend}" in told
+
+
+def test_everybody_asks_anew_and_through_a_kept_connection(
+    silent: tuple[TargetsStack, Mapping[str, Emission]],
+) -> None:
+    """So that the old pod is asked to its end, and the new one from its beginning."""
+    with Watch(*silent) as watch:
+        turns = list(itertools.islice(watch._turns(["one", "other"]), 4))
+    assert set(turns) == set(itertools.product(["one", "other"], [True, False]))
 
 
 def test_who_looks_no_more_ends_the_roll(

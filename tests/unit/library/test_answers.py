@@ -8,6 +8,7 @@ from typing import Any
 from xml.etree import ElementTree as ET
 
 import pytest
+from tests.recorded import recorded
 
 from stackproof import cli
 from stackproof.attacks import ATTACKS
@@ -133,6 +134,15 @@ def test_twins_as_junit(tmp_path: Path) -> None:
     case = _suite(path)["everybody-is-soev"]
     assert case.attrib["classname"].startswith("twins.") and not len(case)
     assert float(case.attrib["time"]) > 0
+
+
+@pytest.mark.parametrize(
+    ("proof", "kind"), [("isolated", None), ("leaking", "failure"), ("incomplete", "error")]
+)
+def test_a_proof_as_junit(proof: str, kind: str | None, tmp_path: Path) -> None:
+    path = tmp_path / "proof.xml"
+    junit.write(path, "stackproof", list(junit.of_proof(recorded(proof))))
+    assert [element.tag for element in _suite(path)["verdict"]] == ([kind] if kind else [])
 
 
 def test_what_xml_cannot_hold(tmp_path: Path) -> None:

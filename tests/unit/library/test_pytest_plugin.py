@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 from tests import documented
 
+from stackproof import pytest_plugin
 from stackproof.pytest_plugin import fixtures
 from stackproof.repo.checkout import Checkout
+from stackproof.stack.providers import PROVIDERS
 from stackproof.toolchain.cache import cache_root
 
 #: pytester gives each test another home.
@@ -143,6 +145,11 @@ def test_a_mistake_is_one_message(
     text = [*done.outlines, *done.errlines]
     pytest.LineMatcher(text).fnmatch_lines([told])
     assert "Traceback" not in "\n".join(text)
+
+
+def test_the_stacks_are_those_that_there_are() -> None:
+    """The plugin imports nothing, so it has a list of its own; a gateway alone is a target."""
+    assert {*pytest_plugin._STACKS, "gateway"} == set(PROVIDERS)
 
 
 def test_without_a_setting_it_does_nothing(pytester: pytest.Pytester) -> None:

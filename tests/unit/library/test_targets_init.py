@@ -181,6 +181,22 @@ def test_an_ingress_is_preferred(tmp_path: Path) -> None:
     assert "Ingress monitoring/tempo rewrites paths" in path.read_text()
 
 
+@pytest.mark.parametrize(
+    "beside",
+    [
+        *("headless", "discovery", "memberlist", "gossip-ring"),
+        *("gateway-exporter", "canary", "chunks-cache", "memcached"),
+    ],
+)
+def test_what_is_beside_a_component_is_not_read_from(beside: str) -> None:
+    """Whatever its labels say, and whichever is listed first."""
+    loki = _service("obs-loki", 3100, of="loki", component="single-binary")
+    other = _service(f"obs-loki-{beside}", 3100, of="loki", component="single-binary")
+    found = discovery.discover([other, loki])
+    assert found.reads[Backend.LOKI].service == "monitoring/obs-loki"
+    assert "Beside" not in " ".join(found.open)
+
+
 def test_two_of_a_kind_are_told() -> None:
     other = _service("other-loki", 3100, of="loki", component="single-binary")
     assert "Beside Service monitoring/obs-loki there is monitoring/other-loki" in "\n".join(

@@ -16,7 +16,7 @@ from stackproof.model import Signal
 from stackproof.repo.checkout import Checkout
 from stackproof.report.upgrade import drawn, upgrade_json
 from stackproof.stack.rolling import MOUNTED, RollEvent
-from stackproof.upgrade import sources
+from stackproof.upgrade import run, sources
 from stackproof.upgrade.availability import availability
 from stackproof.upgrade.delivered import Delivered
 from stackproof.upgrade.result import Seen, Upgrade, UpgradeVerdict, grouped
@@ -117,6 +117,33 @@ def test_what_renders_the_same_does_not_roll(checkout: Checkout) -> None:
 def test_a_program_that_there_is_not_is_told(option: str, why: str) -> None:
     with pytest.raises(StackproofError, match=why):
         sources.chosen([option])
+
+
+@pytest.mark.parametrize(
+    ("signal", "after_s", "known"),
+    [
+        (Signal.TRACES, -1.0, True),
+        (Signal.TRACES, 2.5, True),
+        (Signal.TRACES, -2.0, False),
+        (Signal.TRACES, 3.5, False),
+        (Signal.LOGS, 0.0, False),
+        (Signal.METRICS, 0.0, False),
+    ],
+)
+def test_what_a_tempo_that_ends_may_lose(signal: Signal, after_s: float, known: bool) -> None:
+    """Nothing else, and at no other time: the rest is lost, and decides."""
+    assert run._known(signal, 100.0 + after_s, [20.0, 100.0]) is known
+    assert not run._known(signal, 100.0 + after_s, [])
+
+
+def test_the_old_side_runs_what_it_pins(
+    checkout: Checkout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "tempo"
+    program.write_text("#!/bin/sh\necho v1.2.3\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("STACKPROOF_TEMPO", str(program))
+    assert sources.pinned(checkout)["tempo"].path == program
 
 
 def test_the_timeline_draws_what_was_seen() -> None:
