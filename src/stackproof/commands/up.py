@@ -33,4 +33,6 @@ def run(args: argparse.Namespace) -> int:
         sent = terminal.send_samples(stack)
         tenant = args.tenant or stack.tenants[0]
         terminal.hold(stack, tenant, sent[tenant])
+    if args.keep:
+        print(f"kept: {stack.name}")
     return 0

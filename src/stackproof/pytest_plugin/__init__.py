@@ -40,12 +40,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--stackproof-keep",
         action="store_true",
-        help="leave the stack running after the tests, and say where it is",
+        help="leave the kind cluster, or the directory of another stack, and say where it is",
     )
     group.addoption(
         "--stackproof-reuse",
         action="store_true",
-        help="use the stack that an earlier --stackproof-keep left, if it still runs",
+        help="use the kind cluster if there is one, and leave it",
     )
     group.addoption(
         "--stackproof-deadline",

@@ -33,6 +33,7 @@ _EVIDENCE = 3
 
 _STACK: pytest.StashKey[Stack] = pytest.StashKey()
 _KEPT: pytest.StashKey[list[Path]] = pytest.StashKey()
+_LEFT: pytest.StashKey[str] = pytest.StashKey()
 
 
 class Render:
@@ -126,6 +127,8 @@ def stack(pytestconfig: pytest.Config) -> Iterator[Stack]:
         pytestconfig.stash[_STACK] = running
         yield running
         del pytestconfig.stash[_STACK]
+    if pytestconfig.getoption("stackproof_keep") and running.disposable:
+        pytestconfig.stash[_LEFT] = running.name
 
 
 def _stack(config: pytest.Config) -> Stack:
@@ -215,6 +218,8 @@ def _namespaces(stack: Stack) -> list[str]:
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
-    """Say where the evidence is."""
+    """Say where the evidence is, and what is left of the stack."""
     for path in config.stash.get(_KEPT, []):
         terminalreporter.write_line(f"evidence: {path}")
+    if left := config.stash.get(_LEFT, ""):
+        terminalreporter.write_line(f"kept: {left}")

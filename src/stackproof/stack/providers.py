@@ -23,7 +23,7 @@ class Options:
     """How a stack is made; each provider takes what it knows.
 
     Args:
-        keep: Leave it running when it ends.
+        keep: Leave what there is to look at when it ends: a cluster, or a directory.
         reuse: Use what is there of it already.
         flux: Let Flux install it in a cluster, instead of Helm.
         context: An existing cluster's context; None for the current one.

@@ -65,10 +65,11 @@ def prove(
         say("proving the old state")
         sent = Before(stack, client, tenants)
         first = isolation.prove(stack, tenants, deadline_s=deadline_s)
-        upgrade = Upgrade(since=since, tenants=tenants, before=first)
+        notes = (f"kept: {stack.name}",) if keep else ()
+        upgrade = Upgrade(since=since, tenants=tenants, before=first, notes=notes)
         unread = sent.unread(first.emissions, _KEPT_S)
         if first.verdict is not Verdict.ISOLATED or unread:
-            return replace(upgrade, notes=("nothing was rolled", *unread))
+            return replace(upgrade, notes=("nothing was rolled", *unread, *notes))
         say("rolling, while all send and read")
         with (
             sending(stack, client, tenants) as alloys,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import yaml
 from tests import documented
@@ -59,13 +61,24 @@ def test_the_documented_tests_pass(
     assert "file targets.yaml" in (project.path / "build" / "report" / "index.html").read_text()
 
 
-def test_a_leak_is_seen(project: pytest.Pytester, checkout: Checkout) -> None:
+def test_a_leak_is_seen(
+    project: pytest.Pytester, checkout: Checkout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And its stack is kept, which is said."""
+    monkeypatch.setenv("TMPDIR", str(project.path))
     twin = next(each for each in TWINS if each.name == "loki-asks-nobody-who-it-is")
     with twin.deployment(checkout) as deployment:
         copy = deployment.checkout.root
         (copy / "tools").symlink_to(checkout.tools)
         done = project.runpytest_subprocess(
-            *OPTIONS, f"--stackproof-checkout={copy}", "--stackproof-deadline=10"
+            *OPTIONS,
+            f"--stackproof-checkout={copy}",
+            "--stackproof-deadline=10",
+            "--stackproof-keep",
         )
     done.assert_outcomes(passed=1, failed=1, deselected=2)
-    done.stdout.fnmatch_lines(["E *leak: *through loki.*", "E *'leaking'> == 'isolated'"])
+    done.stdout.fnmatch_lines(
+        ["E *leak: *through loki.*", "E *'leaking'> == 'isolated'", "kept: *"]
+    )
+    (kept,) = [line for line in done.outlines if line.startswith("kept: ")]
+    assert (Path(kept.removeprefix("kept: ")) / "logs").is_dir()

@@ -238,5 +238,9 @@ def test_a_service_leads_new_connections_elsewhere_and_leaves_the_old() -> None:
                 with pytest.raises(ConnectionRefusedError):
                     socket.create_connection(("127.0.0.1", port), 5)
                 assert _ask(first) == b"old?\n"
+                # Who has said all is told so, and gets the rest of the answer.
+                first.shutdown(socket.SHUT_WR)
+                first.settimeout(10)
+                assert first.recv(1) == b""
     finally:
         proxy.close()

@@ -215,6 +215,7 @@ printf '%s\\n' "${COMPREPLY[@]}"
         ("flux di", "diff"),
         ("flux diff HEAD --fail", "--fail-on"),
         ("prove --targets tar", "targets.yaml"),
+        ("prove --junitxml tar", "targets.yaml"),
         ("lint char", "charts"),
         ("--print-completion ba", "bash"),
         ("kind do", "down"),
