@@ -25,8 +25,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         dest="objects",
         type=Path,
         metavar="FILE",
-        help="look at what `kubectl get services,configmaps,ingresses,deployments,daemonsets -A "
-        "-o yaml` prints (-: standard input), and ask no cluster",
+        help="look at what `kubectl get services,configmaps,ingresses,deployments,daemonsets,"
+        "statefulsets -A -o yaml` prints (-: standard input), and ask no cluster",
     )
     source.add_argument(
         "--context", metavar="NAME", help="a cluster's context in the kubeconfig (the current one)"

@@ -152,7 +152,8 @@ def from_text(text: str, where: str) -> Iterator[Object]:
             raise StackproofError(
                 "is no list of Kubernetes' objects",
                 where=where,
-                todo="`kubectl get services,configmaps,ingresses -A -o yaml` makes one.",
+                todo="`kubectl get services,configmaps,ingresses,deployments,daemonsets,"
+                "statefulsets -A -o yaml` makes one.",
             )
         items = each.get("items") if str(each["kind"]).endswith("List") else None
         if isinstance(items, list):

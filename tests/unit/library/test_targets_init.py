@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -455,3 +456,19 @@ def test_bytes_that_are_no_text_are_one_message(
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"\xff\x00")))
     assert cli.main(["targets", "init", "--from", "-", "--output", "-"]) == ExitCode.USAGE
     assert capsys.readouterr().err.startswith("stackproof: -: cannot be read: ")
+
+
+def test_what_kubectl_is_told_to_list_is_what_is_looked_at(
+    checkout: Checkout, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """But for kinds that not every cluster has."""
+    kinds = {kind for api, kind in discovery._KINDS if "." not in api or api.endswith("k8s.io/v1")}
+    names = {f"{kind.lower()}{'es' if kind.endswith('s') else 's'}" for kind in kinds}
+    with pytest.raises(SystemExit):
+        cli.main(["targets", "init", "--help"])
+    page = (checkout.root / "docs" / "targets.md").read_text()
+    with pytest.raises(StackproofError) as refused:
+        list(discovery.from_text("[1]", "here"))
+    for told in (capsys.readouterr().out, page, str(refused.value)):
+        listed = re.search(r"kubectl get ([\w,\s]+?) -A", told)
+        assert listed and set(re.sub(r"\s", "", listed[1]).split(",")) == names
