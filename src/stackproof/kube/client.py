@@ -323,8 +323,27 @@ class Kube:
             query["previous"] = "true"
         return self.text("GET", f"/api/v1/namespaces/{namespace}/pods/{pod}/log", query=query)
 
-    def execute(self, pod: str, namespace: str, container: str, argv: Sequence[str]) -> str:
-        """Run a program in a container, return what it printed."""
+    def execute(
+        self,
+        pod: str,
+        namespace: str,
+        container: str,
+        argv: Sequence[str],
+        *,
+        may_fail: bool = False,
+    ) -> str:
+        """Run a program in a container, return what it printed.
+
+        Args:
+            pod: The pod.
+            namespace: Its namespace.
+            container: Which of its containers.
+            argv: The program and its arguments.
+            may_fail: Its exit code is an answer, whatever it is.
+
+        Raises:
+            StackproofError: It does not start, does not end, or ends with another code than 0.
+        """
         from kubernetes.client.exceptions import ApiException
         from kubernetes.stream import ws_client
 
@@ -348,9 +367,17 @@ class Kube:
             raise StackproofError(f"exec failed: {error.reason}", where=path) from error
         try:
             client.run_forever(timeout=_REQUEST_S)
-            return str(client.read_all())
+            # Before the rest is read, which forgets it.
+            ended = json.loads(client.read_channel(ws_client.ERROR_CHANNEL) or "{}")
+            said = str(client.read_all())
         finally:
             client.sock.shutdown()  # close() does nothing where the server was first
+        is_code = ended.get("reason") == "NonZeroExitCode"
+        if ended.get("status") != "Success" and not (may_fail and is_code):
+            told = ended.get("message") or f"did not end within {_REQUEST_S:g} s"
+            where = f"{argv[0]} in {namespace}/{pod}"
+            raise StackproofError("\n".join(filter(None, [told, said])), where=where)
+        return said
 
     # --- waiting ---
 

@@ -75,8 +75,8 @@ class Forward:
             back.start()
             _copy(client, remote)
             back.join()
+            # Its own thread then closes the connection: two threads in OpenSSL end the process.
             remote.close()
-            opened.websocket.close()
 
     def _open(self) -> Any:
         from kubernetes.client.exceptions import ApiException
@@ -97,9 +97,9 @@ class Forward:
 
 
 def _copy(source: Any, target: Any) -> None:
-    """Copy until the source ends, then tell the target so."""
+    """Copy until the source ends, then tell the target so, which may still have much to say."""
     with contextlib.suppress(OSError):
         while data := source.recv(_BUFFER):
             target.sendall(data)
     with contextlib.suppress(OSError):
-        target.shutdown(socket.SHUT_RDWR)
+        target.shutdown(socket.SHUT_WR)

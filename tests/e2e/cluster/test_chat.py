@@ -20,8 +20,6 @@ from stackproof.stack.kind import KindStack
 from stackproof.toolchain.images import How
 from stackproof.waiting import until
 
-pytestmark = pytest.mark.needs_restart
-
 REGISTRY = load_registry(Checkout.find())
 ME, *OTHERS = REGISTRY.names
 SPACE = REGISTRY.get(ME).namespace
@@ -82,7 +80,7 @@ def signed_in(kind: KindStack) -> Iterator[Browser]:
     """Sign in as the tenant's administrator, as the pod's environment names it."""
     pod = component(kind.kube, SPACE, "open-webui")["metadata"]["name"]
     email, password = (
-        kind.kube.execute(pod, SPACE, "open-webui", ["printenv", name]).strip()
+        kind.kube.execute(pod, SPACE, "open-webui", ["sh", "-c", f'echo "${name}"']).strip()
         for name in ("WEBUI_ADMIN_EMAIL", "WEBUI_ADMIN_PASSWORD")
     )
     forward = Forward(kind.kube, SPACE, 8080, lambda: str(pod))

@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from stackproof.backends import PROVABLE, Client, grafana
+from stackproof.errors import StackproofError
 from stackproof.flux import tree
 from stackproof.helm.endpoints import Endpoint, in_text, in_value
 from stackproof.helm.externals import merged
@@ -108,6 +109,17 @@ def test_what_stands_in_for_an_image_is_told(kind: KindStack) -> None:
     real = {"mimir", "loki", "tempo", "alloy", "gateway", "external-secrets"}
     assert {name for name in real if kind.choices[name].how is How.STAND_IN} == set()
     print({name: f"{each.how}: {each.reference}" for name, each in kind.choices.items()})
+
+
+def test_a_program_that_fails_in_a_container_is_no_answer(kind: KindStack) -> None:
+    pod = component(kind.kube, OBSERVABILITY_NAMESPACE, "gateway")["metadata"]["name"]
+    where = (pod, OBSERVABILITY_NAMESPACE, "gateway")
+    assert "v2." in kind.kube.execute(*where, ["caddy", "version"])
+    with pytest.raises(StackproofError, match="no-such-program"):
+        kind.kube.execute(*where, ["no-such-program"], may_fail=True)
+    with pytest.raises(StackproofError, match="exit code 1"):
+        kind.kube.execute(*where, ["caddy", "no-such-command"])
+    assert kind.kube.execute(*where, ["caddy", "no-such-command"], may_fail=True)
 
 
 # --- data ---
