@@ -51,7 +51,7 @@ class ServiceProxy:
         if target is None:
             self._targets.pop(port, None)
             if server := self._servers.pop(port, None):
-                server.close()
+                await self._stop(server)
             return
         self._targets[port] = target
         if port not in self._servers:
@@ -60,30 +60,38 @@ class ServiceProxy:
                 task = self._loop.create_task(self._connect(port, reader, writer))
                 self._connections.add(task)
                 task.add_done_callback(self._connections.discard)
+                # However it ends: it may be ended before it has begun.
+                task.add_done_callback(lambda _: writer.transport.abort())
 
             self._servers[port] = await asyncio.start_server(accept, _LOOPBACK, port)
 
+    async def _stop(self, server: asyncio.Server) -> None:
+        """Listen no more; whoever is being accepted still is, which a closed server refuses."""
+        for each in server.sockets:
+            self._loop.remove_reader(each.fileno())
+        await asyncio.sleep(0)
+        server.close()
+
     async def _close(self) -> None:
         for server in self._servers.values():
-            server.close()
-        for task in self._connections:
-            task.cancel()
-        await asyncio.gather(*self._connections, return_exceptions=True)
+            await self._stop(server)
+        # asyncio's own tasks, which are accepting somebody, end by themselves, and become ours.
+        while others := asyncio.all_tasks() - {asyncio.current_task()}:
+            for task in self._connections:
+                task.cancel()
+            await asyncio.wait(others)
+            await asyncio.sleep(0)
         await asyncio.sleep(0)  # transports close in the loop's next turn
 
     async def _connect(
         self, port: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
-        try:
+        with contextlib.suppress(OSError, KeyError):
             inner, outer = await asyncio.open_connection(_LOOPBACK, self._targets[port])
-        except (OSError, KeyError):
-            writer.transport.abort()
-            return
-        try:
-            await asyncio.gather(_pump(reader, outer), _pump(inner, writer))
-        finally:
-            for each in (outer, writer):
-                each.transport.abort()
+            try:
+                await asyncio.gather(_pump(reader, outer), _pump(inner, writer))
+            finally:
+                outer.transport.abort()
 
 
 async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import os
 import re
@@ -13,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -98,6 +99,7 @@ def test_an_interrupted_roll_leaves_nothing_behind(tmp_path: Path) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     ) as started:
         try:
             assert started.stdout
@@ -219,6 +221,20 @@ def _echo(word: bytes) -> Iterator[int]:
 def _ask(client: socket.socket) -> bytes:
     client.sendall(b"?\n")
     return client.recv(100)
+
+
+def test_a_service_that_is_closed_leaves_no_connection_open() -> None:
+    """Whatever it is about to do. Warnings are errors, and a socket that is left warns."""
+    for _ in range(20):
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = int(free.getsockname()[1])
+        proxy = ServiceProxy()
+        with _echo(b"pod") as pod, ExitStack() as clients:
+            proxy.lead(port, pod)
+            for _ in range(10):
+                clients.enter_context(socket.create_connection(("127.0.0.1", port), 5))
+            proxy.close()
+    gc.collect()
 
 
 def test_a_service_leads_new_connections_elsewhere_and_leaves_the_old() -> None:
