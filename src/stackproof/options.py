@@ -69,6 +69,32 @@ def add_names(parser: argparse.ArgumentParser, what: str) -> None:
     add_json(parser)
 
 
+def add_kubeconfig(parser: argparse.ArgumentParser) -> None:
+    """Add --kubeconfig."""
+    parser.add_argument("--kubeconfig", type=Path, metavar="FILE", help="another kubeconfig")
+
+
+def add_deadline(parser: argparse.ArgumentParser) -> None:
+    """Add --deadline, of a proof."""
+    parser.add_argument(
+        "--deadline",
+        type=number(),
+        default=30.0,
+        metavar="SECONDS",
+        help="how long each piece of telemetry may take to be seen (default: 30)",
+    )
+
+
+def add_report(parser: argparse.ArgumentParser) -> None:
+    """Add --report, of a proof."""
+    parser.add_argument(
+        "--report",
+        type=Path,
+        metavar="DIR",
+        help="where the report goes (default: build/report)",
+    )
+
+
 def add_json(parser: argparse.ArgumentParser) -> None:
     """Add --json."""
     parser.add_argument(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from stackproof.options import add_kubeconfig
 from stackproof.repo.checkout import Checkout
 
 
@@ -16,7 +17,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--context", metavar="NAME", help="the cluster's context (default: the kind cluster)"
     )
-    parser.add_argument("--kubeconfig", type=Path, metavar="FILE", help="another kubeconfig")
+    add_kubeconfig(parser)
     parser.add_argument(
         "--evidence-dir",
         type=Path,

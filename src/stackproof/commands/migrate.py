@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stackproof.errors import StackproofError, UsageError
-from stackproof.options import add_json
+from stackproof.options import add_json, add_kubeconfig
 from stackproof.repo.checkout import Checkout
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     check.add_argument(
         "--old-values", type=Path, metavar="FILE", help="what `helm get values` prints"
     )
-    check.add_argument("--kubeconfig", type=Path, metavar="FILE")
+    add_kubeconfig(check)
     _release(check)
     check.add_argument("--cluster", default="production", metavar="NAME", help="of flux/clusters")
     check.add_argument(

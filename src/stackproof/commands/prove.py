@@ -14,7 +14,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stackproof.errors import UsageError
-from stackproof.options import add_json, add_junit, check_names, count, names, number
+from stackproof.options import (
+    add_deadline,
+    add_json,
+    add_junit,
+    add_kubeconfig,
+    add_report,
+    check_names,
+    count,
+    names,
+)
 from stackproof.repo.checkout import Checkout
 from stackproof.wording import number as number_of
 
@@ -46,7 +55,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--context", metavar="NAME", help="an existing cluster's context in the kubeconfig"
     )
-    parser.add_argument("--kubeconfig", type=Path, metavar="FILE", help="another kubeconfig")
+    add_kubeconfig(parser)
     parser.add_argument(
         "--in-cluster", action="store_true", help="this runs in a pod of the cluster"
     )
@@ -58,13 +67,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--flux", action="store_true", help="let Flux install it in the kind cluster, not Helm"
     )
     parser.add_argument("--tenants", type=names, metavar="A,B", help="only these (default: all)")
-    parser.add_argument(
-        "--deadline",
-        type=number(),
-        default=30.0,
-        metavar="SECONDS",
-        help="how long each piece of telemetry may take to be seen (default: 30)",
-    )
+    add_deadline(parser)
     parser.add_argument(
         "--apis",
         type=names,
@@ -90,13 +93,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="TENANT",
         help="also send the verdict as metrics, as this tenant",
     )
-    parser.add_argument(
-        "--report",
-        type=Path,
-        default=None,
-        metavar="DIR",
-        help="where the report goes (default: build/report)",
-    )
+    add_report(parser)
     add_json(parser)
     add_junit(parser)
 

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 from stackproof.errors import ExitCode, StackproofError, UsageError, writing
+from stackproof.options import add_kubeconfig
 from stackproof.wording import number
 
 
@@ -31,7 +32,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     source.add_argument(
         "--context", metavar="NAME", help="a cluster's context in the kubeconfig (the current one)"
     )
-    init.add_argument("--kubeconfig", type=Path, metavar="FILE", help="another kubeconfig")
+    add_kubeconfig(init)
     init.add_argument(
         "--output",
         type=Path,

@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import argparse
 import subprocess
-from pathlib import Path
 
 from stackproof.errors import UsageError
-from stackproof.options import add_json, number
+from stackproof.options import add_deadline, add_json, add_report
 from stackproof.repo.checkout import Checkout
 
 
@@ -34,23 +33,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="another binary for the new side, on the data of the old one: mimir, loki, tempo, "
         "alloy or caddy",
     )
-    parser.add_argument(
-        "--deadline",
-        type=number(),
-        default=30.0,
-        metavar="SECONDS",
-        help="how long each piece of telemetry may take to be seen (default: 30)",
-    )
+    add_deadline(parser)
     parser.add_argument(
         "--keep", action="store_true", help="leave configurations, logs and data behind"
     )
-    parser.add_argument(
-        "--report",
-        type=Path,
-        default=None,
-        metavar="DIR",
-        help="where the report goes (default: build/report)",
-    )
+    add_report(parser)
     add_json(parser)
 
 

@@ -54,19 +54,29 @@ def _dot(kind: str, x: float, y: float) -> Markup:
     return Markup('<circle class="{}" cx="{:.1f}" cy="{:.1f}" r="4.5"/>').format(kind, x, y)
 
 
-def spans(title: str, rows: Sequence[tuple[str, float, float]], unit: str) -> Markup:
-    """Draw a row for each (name, median, most): a dot at the median, a line that ends at most."""
-    left, row, top = 200, 22, 26
-    ticks = steps(max((most for _, _, most in rows), default=0))
-    height = top + row * len(rows) + 8
-    at = _linear(ticks, left, _WIDTH - 110)
-    parts = [
-        _path("axis", f"M{at(tick):.1f} {top - 6}V{height - 4}")
+#: Above the rows: the figures of the axis.
+_TOP = 26
+
+
+def _axis(
+    ticks: Sequence[float], at: Callable[[float], float], height: int, unit: str
+) -> list[Markup]:
+    return [
+        _path("axis", f"M{at(tick):.1f} {_TOP - 6}V{height - 4}")
         + _text(at(tick), 14, f"{_figure(tick)} {unit}", "middle")
         for tick in ticks
     ]
+
+
+def spans(title: str, rows: Sequence[tuple[str, float, float]], unit: str) -> Markup:
+    """Draw a row for each (name, median, most): a dot at the median, a line that ends at most."""
+    left, row = 200, 22
+    ticks = steps(max((most for _, _, most in rows), default=0))
+    height = _TOP + row * len(rows) + 8
+    at = _linear(ticks, left, _WIDTH - 110)
+    parts = _axis(ticks, at, height, unit)
     for number, (name, middle, most) in enumerate(rows):
-        y = top + row * number + row // 2
+        y = _TOP + row * number + row // 2
         parts += [
             _text(left - 12, y + 4, name, "name end"),
             _path("whisker", f"M{at(middle):.1f} {y}H{at(most):.1f}"),
@@ -87,17 +97,13 @@ class Bar:
 
 def timeline(title: str, rows: Sequence[tuple[str, Sequence[Bar], str]]) -> Markup:
     """Draw a row for each (name, bars, figure) along one axis of seconds."""
-    left, row, top = 330, 20, 26
+    left, row = 330, 20
     ticks = steps(max((bar.end for _, bars, _ in rows for bar in bars), default=0))
-    height = top + row * len(rows) + 8
+    height = _TOP + row * len(rows) + 8
     at = _linear(ticks, left, _WIDTH - 70)
-    parts = [
-        _path("axis", f"M{at(tick):.1f} {top - 6}V{height - 4}")
-        + _text(at(tick), 14, f"{_figure(tick)} s", "middle")
-        for tick in ticks
-    ]
+    parts = _axis(ticks, at, height, "s")
     for number, (name, bars, figure) in enumerate(rows):
-        y = top + row * number + row // 2
+        y = _TOP + row * number + row // 2
         parts += [_text(left - 12, y + 4, name, "name end"), _text(_WIDTH - 58, y + 4, figure)]
         parts += [
             # What took no time is seen as well.

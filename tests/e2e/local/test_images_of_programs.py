@@ -26,6 +26,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 from tests.e2e.local.registry import Registry, layer
+from tests.foreground import usual_signals
 
 from stackproof.errors import StackproofError
 from stackproof.repo.checkout import Checkout
@@ -297,12 +298,6 @@ def test_a_program_of_another_version_is_refused(
     found, said = locate(home)
     assert not is_deployed(found)
     assert "does not say that it is 1.2.3, but: hello, version 1.2.30" in said
-
-
-def usual_signals() -> None:
-    """Undo what a shell's background ignores."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_DFL)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import requests
+from tests.foreground import usual_signals
 
 from stackproof.backends import poll
 from stackproof.errors import ExitCode
@@ -29,8 +30,7 @@ def _held(*words: str) -> Iterator[tuple[subprocess.Popen[str], list[str]]]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        # A shell's background ignores Ctrl-C, and so would whatever is started from it.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        preexec_fn=usual_signals,
     ) as running:
         try:
             assert running.stdout

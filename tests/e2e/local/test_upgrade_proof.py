@@ -18,6 +18,7 @@ from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import pytest
+from tests.foreground import usual_signals
 
 from stackproof import upgrade
 from stackproof.backends import Client
@@ -99,7 +100,7 @@ def test_an_interrupted_roll_leaves_nothing_behind(tmp_path: Path) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        preexec_fn=usual_signals,
     ) as started:
         try:
             assert started.stdout

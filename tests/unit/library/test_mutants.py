@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.foreground import usual_signals
 
 from stackproof import mutants
 from stackproof.checks.invariants import INVARIANTS
@@ -346,8 +347,7 @@ def test_a_run_that_is_told_to_end_ends(
         [sys.executable, "-m", "stackproof.cli", "mutants", chart, "--all", "--jobs", "2"],
         cwd=checkout.root,
         env={**os.environ, "TMPDIR": str(workplace)},
-        # A shell's background ignores Ctrl-C, and so would whatever is started from it.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        preexec_fn=usual_signals,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,

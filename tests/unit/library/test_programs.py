@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
+from tests.foreground import usual_signals
 
 from stackproof.errors import StackproofError
 from stackproof.repo.checkout import Checkout
@@ -101,12 +102,6 @@ def start(checkout: Checkout) -> subprocess.Popen[str]:
         text=True,
         preexec_fn=usual_signals,
     )
-
-
-def usual_signals() -> None:
-    """Undo what is inherited: a shell's background ignores SIGINT, and nohup SIGHUP."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_DFL)
 
 
 def wait_for(true: Callable[[], object], what: str) -> None:
