@@ -14,9 +14,9 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 from urllib.parse import urlencode
 
@@ -32,6 +32,7 @@ from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 
 from stackproof.backends import PROVABLE, Client
 from stackproof.backends.base import Request
+from stackproof.beside import beside
 from stackproof.errors import StackproofError
 from stackproof.model import Access, Backend, EntryPoint, Signal
 from stackproof.otlp import senders, synthetic
@@ -160,19 +161,19 @@ def sending(
     """Send as each tenant, one thread each, for as long as the block lasts."""
     run = synthetic.new_run()
     sources = {tenant: Source(tenant, run, pause_s) for tenant in tenants}
-    with ExitStack() as open_doors, ThreadPoolExecutor(len(sources), "sends") as threads:
+    with ExitStack() as open_doors:
         opened = {
             tenant: open_doors.enter_context(stack.sender(tenant, entry_point, client))
             for tenant in sources
         }
-        running = [threads.submit(sources[tenant].send, each) for tenant, each in opened.items()]
-        try:
-            yield sources
-        finally:
+        works = [partial(sources[tenant].send, each) for tenant, each in opened.items()]
+
+        def end() -> None:
             for source in sources.values():
                 source.end()
-        for each in running:
-            each.result()  # who sent no more would have lost nothing
+
+        with beside(works, end):
+            yield sources
 
 
 def arrived(

@@ -74,7 +74,7 @@ def prove(
         with (
             sending(stack, client, tenants) as alloys,
             sending(stack, client, tenants, entry_point=EntryPoint.GATEWAY) as direct,
-            Watch(stack, first.emissions) as watch,
+            Watch.over(stack, first.emissions) as watch,
         ):
             time.sleep(_AROUND_S)
             began = time.monotonic()

@@ -6,12 +6,12 @@ import itertools
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from types import TracebackType
 from typing import Self, TypeVar
 
 from stackproof.backends import ESSENTIAL, PROVABLE, Answer, Client, ReadApi
+from stackproof.beside import beside
 from stackproof.isolation.observer import Observer
 from stackproof.isolation.refusals import Intruder, intruders, judged
 from stackproof.isolation.tokens import observe, question, window
@@ -37,7 +37,7 @@ class Moment:
 
 
 class Watch:
-    """Asks in threads of its own for as long as a `with` block lasts.
+    """Asks in threads of its own (`over` a block).
 
     Each tenant reads what the proof before has shown it, through all read APIs of each backend in
     turn; its answer must hold its own token and nobody else's. And each tenant tries, with other
@@ -47,16 +47,19 @@ class Watch:
     Args:
         stack: That is rolled.
         emissions: What the proof before has sent, by tenant.
+        client: Asks through connections that are kept.
+        fresh: Asks through one of its own each time.
     """
 
-    def __init__(self, stack: Stack, emissions: Mapping[str, Emission]) -> None:
+    def __init__(
+        self, stack: Stack, emissions: Mapping[str, Emission], client: Client, fresh: Client
+    ) -> None:
         self.moments: list[Moment] = []
         self.reads: dict[tuple[Backend, str], list[Poll]] = {}
         """When each tenant read from each backend, and whether it saw its own."""
         self.refusals: dict[str, list[Poll]] = {}
         """When each tenant's intruders asked, and whether they were refused."""
-        self._client = Client(connections=4 * len(emissions))
-        self._fresh = Client(connections=4 * len(emissions))
+        self._client, self._fresh = client, fresh
         signals = tuple(next(iter(emissions.values())).tokens)
         self._observer = Observer(
             stack, tuple(emissions), signals, self._client, self._client.timeout_s, emissions
@@ -68,26 +71,16 @@ class Watch:
             loops.append(self._intruding(tenant))
             loops += [self._reading(tenant, backend) for backend in Backend]
         self._loops = loops
-        self._threads = ThreadPoolExecutor(len(loops), "watch")
-        self._running: list[Future[None]] = []
 
-    def __enter__(self) -> Self:
-        self._running = [self._threads.submit(each) for each in self._loops]
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._ended.set()
-        self._threads.shutdown()
-        self._client.close()
-        self._fresh.close()
-        if error is None:
-            for each in self._running:
-                each.result()  # who looked no more would have seen nothing
+    @classmethod
+    @contextmanager
+    def over(cls, stack: Stack, emissions: Mapping[str, Emission]) -> Iterator[Self]:
+        """Watch for as long as a block lasts."""
+        most = 4 * len(emissions)
+        with Client(connections=most) as client, Client(connections=most) as fresh:
+            watch = cls(stack, emissions, client, fresh)
+            with beside(watch._loops, watch._ended.set):
+                yield watch
 
     def unwatched(self) -> Iterator[str]:
         """Yield what was never answered, so that nothing is known of it."""

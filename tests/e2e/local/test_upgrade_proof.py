@@ -138,7 +138,7 @@ def test_what_was_never_answered_is_told(
     silent: tuple[TargetsStack, Mapping[str, Emission]],
 ) -> None:
     """It saw nothing that ought not to be, as it saw nothing at all."""
-    with Watch(*silent) as watch:
+    with Watch.over(*silent) as watch:
         time.sleep(1)
     told = "\n".join(watch.unwatched())
     assert not watch.moments
@@ -152,7 +152,7 @@ def test_everybody_asks_anew_and_through_a_kept_connection(
     silent: tuple[TargetsStack, Mapping[str, Emission]],
 ) -> None:
     """So that the old pod is asked to its end, and the new one from its beginning."""
-    with Watch(*silent) as watch:
+    with Watch.over(*silent) as watch:
         turns = list(itertools.islice(watch._turns(["one", "other"]), 4))
     assert set(turns) == set(itertools.product(["one", "other"], [True, False]))
 
@@ -164,7 +164,7 @@ def test_who_looks_no_more_ends_the_roll(
         raise ValueError("a fault of ours")
 
     monkeypatch.setattr("stackproof.upgrade.watch.observe", fail)
-    with pytest.raises(ValueError, match="a fault of ours"), Watch(*silent):
+    with pytest.raises(ValueError, match="a fault of ours"), Watch.over(*silent):
         time.sleep(0.5)
 
 
