@@ -9,6 +9,7 @@ import os
 import pkgutil
 import signal
 import sys
+import tempfile
 import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,8 +17,9 @@ from types import FrameType, ModuleType
 from typing import Any, NoReturn
 
 from stackproof import __version__, commands
-from stackproof.errors import ExitCode, StackproofError, not_installed
+from stackproof.errors import ExitCode, StackproofError, not_installed, writing
 from stackproof.options import chart, new_file
+from stackproof.repo.checkout import Checkout
 
 #: Set to anything, it shows where an error comes from.
 DEBUG = "STACKPROOF_DEBUG"
@@ -131,10 +133,22 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(argv: Sequence[str] | None) -> int:
     try:
         args = parser().parse_args(argv)
+        _try_places(args)
         code: int = args.run(args)
     finally:
         sys.stdout.flush()  # here, where what goes wrong is told; --help comes by as well
     return code
+
+
+def _try_places(args: argparse.Namespace) -> None:
+    """Refuse to write where that cannot be done, before anything is started that takes long."""
+    places = {name: getattr(args, name, None) for name in ("junitxml", "markdown")}
+    folders = {f"--{name}": path.parent for name, path in places.items() if path}
+    if hasattr(args, "report"):
+        folders["--report"] = args.report or Checkout.report_folder()
+    for option, folder in folders.items():
+        with writing(folder, option), tempfile.TemporaryFile(dir=folder):
+            pass
 
 
 def _failed(error: Exception) -> ExitCode:

@@ -22,7 +22,7 @@ from typing import Final
 
 from rich.console import Console
 
-from stackproof.errors import StackproofError
+from stackproof.errors import StackproofError, UsageError
 from stackproof.repo.checkout import Checkout
 from stackproof.repo.versions import Versions
 
@@ -214,11 +214,11 @@ def given(name: str, value: str, where: str, todo: str) -> Program:
         todo: What to do where it is none.
 
     Raises:
-        StackproofError: It is no file that can be run.
+        UsageError: It is no file that can be run.
     """
     path = Path(value).expanduser().absolute()
     if not (path.is_file() and os.access(path, os.X_OK)):
-        raise StackproofError(f"{path} is no file that can be run", where=where, todo=todo)
+        raise UsageError(f"{path} is no file that can be run", where=where, todo=todo)
     ask = RECIPES.get(name, Recipe()).ask
     return Program(name, identity.version_in(identity.told(path, ask) if ask else ""), path, where)
 

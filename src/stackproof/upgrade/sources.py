@@ -70,7 +70,7 @@ def chosen(options: Sequence[str]) -> Mapping[str, Program]:
     """Return the programs of NAME=PATH options.
 
     Raises:
-        StackproofError: One names no program of the stack, or no file that can be run.
+        UsageError: One names no program of the stack, or no file that can be run.
     """
     found = {}
     for option in options:

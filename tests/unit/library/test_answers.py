@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from pathlib import Path
 from typing import Any
@@ -169,3 +170,18 @@ def test_a_file_that_cannot_be_written_is_one_message(
     with pytest.raises(SystemExit, match=str(int(ExitCode.USAGE))):
         cli.main(["lint", str(chart), "--junitxml", str(chart)])
     assert "is a folder, or nothing" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--report", "--junitxml"])
+def test_a_place_that_cannot_be_written_is_told_before_anything_starts(
+    option: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start(_: argparse.Namespace) -> int:
+        raise AssertionError("it started")
+
+    monkeypatch.setattr("stackproof.commands.prove.run", start)
+    (tmp_path / "file").touch()
+    place = tmp_path / "file" / "report"
+    assert cli.main(["prove", option, str(place)]) == ExitCode.UNAVAILABLE
+    said = capsys.readouterr().err
+    assert "cannot be written: " in said and f"Choose another place: {option}." in said

@@ -19,7 +19,7 @@ import pytest
 from rich.console import Console
 from tests.foreground import usual_signals
 
-from stackproof.errors import StackproofError
+from stackproof.errors import StackproofError, UsageError
 from stackproof.repo.checkout import Checkout
 from stackproof.repo.versions import Difference, Versions
 from stackproof.stack.pod import PROGRAMS
@@ -462,7 +462,7 @@ def test_an_environment_that_names_no_program(
 ) -> None:
     make(tmp_path / "mine")
     monkeypatch.setenv("STACKPROOF_HELLO", str(tmp_path / "mine"))
-    with pytest.raises(StackproofError, match=r"^STACKPROOF_HELLO: .* is no file that can be run"):
+    with pytest.raises(UsageError, match=r"^STACKPROOF_HELLO: .* is no file that can be run"):
         programs.find("hello", home)
 
 
