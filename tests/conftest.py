@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -16,6 +18,10 @@ settings.register_profile(
     suppress_health_check=list(HealthCheck),
 )
 settings.load_profile("suite")
+
+# What make was given for this run is not for a make that a test runs.
+for name in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "ARGS"):
+    os.environ.pop(name, None)
 
 
 @pytest.fixture(scope="session")
