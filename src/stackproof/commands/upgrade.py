@@ -1,8 +1,8 @@
-"""Prove that tenants stay apart, and nothing is lost, while a change rolls out on this machine.
+"""Prove that tenants stay apart, and nothing is lost, while a change rolls out.
 
 The stack starts as a revision renders it; then the files here take over, as a cluster would roll
-them, while every tenant sends and reads, and intruders try. Writes build/report/upgrade.json, and
-the page of the proof that follows the roll.
+them (or, with --stack kind, as Flux does), while every tenant sends and reads, and intruders try.
+Writes build/report/upgrade.json, and the page of the proof that follows the roll.
 Exit code: 0 isolated (or nothing would roll), 1 leaking or lost, 2 incomplete.
 """
 
@@ -10,10 +10,18 @@ from __future__ import annotations
 
 import argparse
 import subprocess
+from functools import partial
+from typing import TYPE_CHECKING
 
 from stackproof.errors import UsageError
-from stackproof.options import add_deadline, add_json, add_report
+from stackproof.options import add_deadline, add_json, add_report, check_names
 from stackproof.repo.checkout import Checkout
+
+if TYPE_CHECKING:
+    from stackproof.stack.rollout import Rollable
+
+#: Where something can roll.
+STACKS = ("local", "kind")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -24,6 +32,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="REV",
         help="the revision that runs first (default: where this branch left main; on main, the "
         "commit before)",
+    )
+    parser.add_argument(
+        "--stack",
+        default="local",
+        help="where it rolls: local (default), or kind: a cluster of its own, in which Flux "
+        "fetches the revision and then a commit with the files here",
     )
     parser.add_argument(
         "--program",
@@ -47,40 +61,57 @@ def run(args: argparse.Namespace) -> int:
     from stackproof.flux.deployment import Deployment
     from stackproof.repo.versions import Versions
     from stackproof.stack import providers
+    from stackproof.stack.rolling import RollingStack
     from stackproof.upgrade import UpgradeVerdict, sources
 
     checkout = Checkout.find()
     console = terminal.console(args)
+    say = partial(console.print, style="dim", soft_wrap=True, markup=False)
     since = args.since or _left_main(checkout)
-    new = dict(sources.chosen(args.program))
+    new = sources.chosen(args.program)
+    _check_stack(args)
     of = report.Provenance.of(checkout)
     folder = args.report or Checkout.report_folder()
     with sources.earlier(checkout, since) as before:
         after = Deployment.load(checkout)
-        providers.prepare("local", console)
-        old, new = sources.pinned(before.checkout), {**sources.pinned(checkout), **new}
-        if sources.same(before, after) and old == new:
+        providers.prepare(args.stack, console)
+        old, now = sources.pinned(before.checkout), {**sources.pinned(checkout), **new}
+        if sources.same(before, after) and old == now:
             terminal.answer(args, report.write_unchanged(since, folder, of))
             console.print(f"{UpgradeVerdict.UNCHANGED}: {since} renders the same, nothing rolls")
             return UpgradeVerdict.UNCHANGED.exit_code
-        found = upgrade.prove(
-            before,
-            after,
-            since=since,
-            old=old,
-            new=new,
-            deadline_s=args.deadline,
-            keep=args.keep,
-            pins=Versions.load(checkout),
-            say=lambda text: console.print(f"{text} …", style="dim"),
-        )
+        stack: Rollable
+        if args.stack == "local":
+            stack = RollingStack(before, binaries=old, then=now, keep=args.keep)
+        else:
+            from stackproof.stack.kind import KindStack
+
+            stack = KindStack(before, flux=True, keep=args.keep, say=say)
+        with stack:
+            found = upgrade.prove(
+                stack,
+                after,
+                since=since,
+                deadline_s=args.deadline,
+                pins=Versions.load(checkout),
+                say=lambda text: say(f"{text} …"),
+            )
     report.show_upgrade(found, console)
     target = report.write_upgrade(found, folder, of)
     terminal.answer(args, target)
     if found.after:
         target = report.write(found.after, folder, of)
     console.print(f"\nreport: {target}", style="dim", soft_wrap=True)
+    if args.keep:
+        console.print(f"kept: {stack.name}", style="dim", soft_wrap=True)
     return found.verdict.exit_code
+
+
+def _check_stack(args: argparse.Namespace) -> None:
+    check_names("stack that can roll", [args.stack], STACKS, "--stack")
+    if args.program and args.stack != "local":
+        todo = "Change the image in the charts' values."
+        raise UsageError("a cluster runs images", where="--program", todo=todo)
 
 
 def _left_main(checkout: Checkout) -> str:

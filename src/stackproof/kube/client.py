@@ -457,6 +457,12 @@ class Kube:
         return "; ".join(reasons) or "no pod yet"
 
 
+def is_ready(pod: Object) -> bool:
+    """Tell whether a pod is ready, as its Services see it."""
+    conditions: Any = pod["status"].get("conditions") or ()
+    return any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
+
+
 def _is_rolled_out(workload: Object) -> bool:
     """Tell whether the newest template runs, ready, in as many pods as are wanted, and no other."""
     status = workload.get("status") or {}

@@ -12,10 +12,10 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
 from stackproof.errors import StackproofError
-from stackproof.kube.client import ApiError, Kube, Object, why_not
+from stackproof.kube.client import ApiError, Kube, Object, is_ready, why_not
 from stackproof.model import READS, TENANT_HEADER, Access, Backend
 from stackproof.repo.versions import image_version
 
@@ -312,7 +312,7 @@ class ClusterStack(FromCharts):
             # Not for each connection: a proof opens dozens.
             nonlocal chosen, asked
             if not chosen or time.monotonic() - asked > _HEALTH_S:
-                pods = [p for p in self.kube.pods(namespace, selector) if _is_ready(p)]
+                pods = [p for p in self.kube.pods(namespace, selector) if is_ready(p)]
                 if not pods:
                     raise StackproofError("no pod is ready", where=f"Service {namespace}/{service}")
                 names = [str(pod["metadata"]["name"]) for pod in pods]
@@ -376,7 +376,7 @@ class ClusterStack(FromCharts):
     def _unhealthy(self) -> Iterator[str]:
         for namespace in self.namespaces:
             for pod in self.kube.pods(namespace, _PROVEN):
-                if not _is_ready(pod):
+                if not is_ready(pod):
                     name = pod["metadata"]["labels"][_COMPONENT]
                     why = "; ".join(why_not(pod)) or "not ready"
                     yield f"{name} in {namespace}: {why}"
@@ -403,8 +403,3 @@ def _collector(workload: Object) -> Collector:
 
 def _selector(service: Object) -> str:
     return ",".join(f"{key}={value}" for key, value in service["spec"]["selector"].items())
-
-
-def _is_ready(pod: Object) -> bool:
-    conditions: Any = pod["status"].get("conditions") or ()
-    return any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)

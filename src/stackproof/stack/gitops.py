@@ -54,9 +54,14 @@ class Repository:
     def __init__(self, root: Path) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="stackproof-git-")
         self.path = Path(self._folder.name)
-        for name in _PUSHED:
-            shutil.copytree(root / name, self.path / name)
         self._git("init", "--quiet", "--initial-branch=main")
+        self.take(root)
+
+    def take(self, root: Path) -> None:
+        """Replace all files by another checkout's."""
+        for name in _PUSHED:
+            shutil.rmtree(self.path / name, ignore_errors=True)
+            shutil.copytree(root / name, self.path / name)
 
     def close(self) -> None:
         """Remove the working copy."""
@@ -178,6 +183,38 @@ class Flux:
         self.fetched(commit)
         self.ready()
 
+    def follow(self, installer: Installer, message: str) -> None:
+        """Commit what another installer deploys, and wait until all of it is applied."""
+        self._installer = installer
+        self.repository.take(installer.deployment.checkout.root)
+        self._overlay()
+        self.applied(self.push(message))
+
+    def applied(self, commit: str) -> None:
+        """Wait until a commit is fetched and every release was looked at since.
+
+        Raises:
+            StackproofError: A step or a release is not ready; it says which, and why.
+        """
+        self.fetched(commit)
+        self.ready()
+        self.kube.until(
+            lambda: not list(self._charts_behind(commit)),
+            within_s=_SOURCE_S,
+            what="every chart is of that commit",
+            seen=lambda: "\n".join(self._charts_behind(commit)),
+        )
+        for each in self.kube.listed(HELM, "HelmRelease"):
+            self.reconciled(HELM, "HelmRelease", _name(each), each["metadata"]["namespace"])
+        self.ready()
+
+    def _charts_behind(self, commit: str) -> Iterator[str]:
+        """Yield a line for each chart that was made of another commit's files."""
+        for chart in self.kube.listed(SOURCE, "HelmChart"):
+            seen = (chart.get("status") or {}).get("observedSourceArtifactRevision")
+            if commit not in str(seen):
+                yield f"HelmChart {_name(chart)} is of {seen}"
+
     def push(self, message: str) -> str:
         """Push what is in the working copy, and let Flux know; return the commit."""
         forward = Forward(self.kube, FLUX_NAMESPACE, 8080, self._git_pod)
@@ -229,8 +266,15 @@ class Flux:
             artifact = (found.get("status") or {}).get("artifact") or {}
             return f"{artifact.get('revision')}; {condition(found)}"
 
+        def there() -> bool:
+            said = source()
+            if "; False" in said:
+                # After a failure, such as a Service without a pod, it takes ever longer by itself.
+                self.reconcile(SOURCE, "GitRepository", BOOTSTRAP, FLUX_NAMESPACE)
+            return commit in said
+
         self.kube.until(
-            lambda: commit in source(),
+            there,
             within_s=_SOURCE_S,
             what=f"commit {commit[:8]} is fetched",
             seen=source,

@@ -162,8 +162,13 @@ class Installer:
     @property
     def namespaces(self) -> tuple[str, ...]:
         """Where something of the deployment is."""
+        return OPERATOR_NAMESPACE, *self.of_releases
+
+    @property
+    def of_releases(self) -> tuple[str, ...]:
+        """Where a release is: that of observability first."""
         tenants = (tenant.namespace for tenant in self.deployment.registry)
-        return OPERATOR_NAMESPACE, OBSERVABILITY_NAMESPACE, *tenants
+        return OBSERVABILITY_NAMESPACE, *tenants
 
     # --- what a production cluster has ---
 
@@ -177,6 +182,10 @@ class Installer:
         self.kube.rolled_out([OPERATOR_NAMESPACE], within_s=_OPERATOR_S)
         policies = ("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding")
         self.kube.apply_all(self.step_objects(*policies))
+        self.fill_store()
+
+    def fill_store(self) -> None:
+        """Make the store of secrets, with a value for each key that the releases ask for."""
         (definition,) = self.step_objects("ClusterSecretStore")
         asked = [thaw(one.content) for release in self.deployment.releases() for one in release]
         self.store.fill(asked, definition)
@@ -220,10 +229,18 @@ class Installer:
         with _files(layers) as files:
             arguments = [part for file in files for part in ("--values", str(file))]
             # What somebody has changed by hand is changed back, as helm-controller does it
-            # (internal/action/upgrade.go).
-            how = extra if _FROM_CLIENT in extra else (*extra, "--force-conflicts")
+            # (internal/action/upgrade.go); also where Flux had applied it from the client.
+            how = () if _FROM_CLIENT in extra else ("--server-side=true", "--force-conflicts")
             self.run_helm(
-                "upgrade", "--install", release, str(chart), "-n", namespace, *arguments, *how
+                "upgrade",
+                "--install",
+                release,
+                str(chart),
+                "-n",
+                namespace,
+                *arguments,
+                *extra,
+                *how,
             )
 
     def run_helm(self, *arguments: str) -> str:

@@ -29,6 +29,8 @@ from stackproof.toolchain.images import ImageChoice, Images, connect
 from .cluster import ClusterStack, Collector
 from .gitops import Flux
 from .install import COMPONENTS, CONTROLLERS, OPERATORS, Installer, objects
+from .pod_events import PodEvents
+from .rollout import RollEvent
 
 DEFAULT_NAME = "stackproof"
 
@@ -99,11 +101,11 @@ class KindCluster(pytest_kind.KindCluster):  # type: ignore[misc]
                 *self._which,
                 f"--image={self.image}",
                 f"--config={config}",
-                "--quiet",
             )
         except StackproofError as error:
+            # After what it tells of each step; with --quiet it does not say what is wrong.
             raise StackproofError(
-                error.what,
+                error.what.partition("ERROR: ")[2] or error.what,
                 where=error.where,
                 todo="Does Docker run, with the image of the node? KIND_NODE_IMAGE names another.",
             ) from error
@@ -164,6 +166,9 @@ class KindStack(ClusterStack):
 
     provider = "kind"
     disposable = True
+    # Each new connection is a port that is forwarded anew, and a pod has the processors of its
+    # limit: a Tempo with one does not search what many senders leave behind in the time of a proof.
+    pace_s = 1.0
 
     def __init__(
         self,
@@ -175,6 +180,7 @@ class KindStack(ClusterStack):
         say: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.deployment = deployment
+        self.events: list[RollEvent] = []
         self.keep = keep
         self.reuse = reuse
         self.flux = flux
@@ -183,7 +189,9 @@ class KindStack(ClusterStack):
         self._say = say
         self._made = False
         self._choices: dict[str, ImageChoice] = {}
-        self.cluster = KindCluster(deployment.checkout, cluster_name())
+        # Not the deployment's checkout: that may be of an earlier revision, and go.
+        self._home = Checkout.find()
+        self.cluster = KindCluster(self._home, cluster_name())
         self._installer: Installer | None = None
 
     # --- life ---
@@ -252,7 +260,7 @@ class KindStack(ClusterStack):
         """Keep what there is to see of an installation that failed, before it is gone."""
         if self._installer is None:
             return
-        target = self.deployment.checkout.root / "build" / "evidence" / "install.tar.gz"
+        target = self._home.root / "build" / "evidence" / "install.tar.gz"
         try:
             diagnostics.of_cluster(self.kube, self._installer.namespaces, target)
             self._say(f"evidence: {target}")
@@ -285,6 +293,22 @@ class KindStack(ClusterStack):
     def gitops(self) -> Flux:
         """Flux, and the repository that it follows."""
         return Flux(self.installer)
+
+    def roll(self, deployment: Deployment) -> tuple[str, ...]:
+        """See `Rollable.roll`: by a commit that Flux fetches."""
+        self.deployment = deployment
+        self._choices = choose(deployment.checkout, flux=True)
+        self.cluster.load(sorted({each.reference for each in self._choices.values()}))
+        kubeconfig = self.cluster.kubeconfig_path
+        self._installer = Installer(self.kube, kubeconfig, deployment, self._choices)
+        self._installer.fill_store()
+        watched = PodEvents(self.kube, self._installer.of_releases)
+        with watched.seen():
+            self.gitops.follow(self._installer, "What takes over")
+            self.kube.rolled_out(self._installer.namespaces, within_s=_ROLLED_OUT_S)
+        self.events += watched.events
+        self.find()
+        return watched.changed
 
     @property
     def choices(self) -> Mapping[str, ImageChoice]:

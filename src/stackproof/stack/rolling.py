@@ -12,7 +12,6 @@ import itertools
 import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from stackproof.toolchain.programs import Program
 from .local import GRACE_SECONDS, LocalStack
 from .pod import Pod, ServicePort, service_ports
 from .process import ProgramProcess
+from .rollout import ENDED, ENDING, KILLED, MOUNTED, READY, STARTED, RollEvent
 from .secrets import unchanged
 from .service_proxy import ServiceProxy
 
@@ -37,40 +37,30 @@ _TURN_S = 0.01
 _Roll = Iterator[object]
 
 
-@dataclass(frozen=True, slots=True)
-class RollEvent:
-    """Something that a roll did: when (`time.monotonic()`), to which component, and what."""
-
-    at: float
-    component: str
-    what: str
-
-
-#: What an event says.
-MOUNTED, STARTED, READY = "new files", "new one started", "new one ready"
-ENDING, ENDED, KILLED = "old one told to end", "old one ended", "old one killed after its grace"
-
-
 class RollingStack(LocalStack):
     """A `LocalStack` that can `roll`, in the thread that entered it.
 
     Args:
         deployment: What to run at first.
-        binaries: Programs to run instead of those that are pinned, by name.
+        binaries: Programs to run at first instead of those that are pinned, by name.
+        then: Programs to run so after a roll.
         keep: Leave the directory when it ends.
     """
+
+    pace_s = 0.1
 
     def __init__(
         self,
         deployment: Deployment,
         *,
         binaries: Mapping[str, Program] | None = None,
+        then: Mapping[str, Program] | None = None,
         keep: bool = False,
     ) -> None:
         super().__init__(deployment, keep=keep)
         self.events: list[RollEvent] = []
         self._declared = deployment
-        self._binaries = dict(binaries or {})
+        self._binaries, self._then = dict(binaries or {}), dict(then or {})
         self._used: dict[str, Path | None] = {}
         self._ending: list[ProgramProcess] = []
         self._proxy = ServiceProxy()
@@ -109,21 +99,12 @@ class RollingStack(LocalStack):
 
     # --- the roll ---
 
-    def roll(
-        self, deployment: Deployment, *, binaries: Mapping[str, Program] | None = None
-    ) -> tuple[str, ...]:
-        """Go over to another deployment; volumes stay, and so do the values in the store.
+    def roll(self, deployment: Deployment) -> tuple[str, ...]:
+        """See `Rollable.roll`: in the order of Flux, observability and then all tenants at once.
 
-        In the order of Flux, the observability release and then all tenants' at once: files first,
-        then the pods whose template or program is another.
-
-        Returns:
-            The components that were replaced, begun or ended.
-
-        Raises:
-            StackproofError: A new pod does not get ready.
+        In each release files first, then the pods whose template or program is another.
         """
-        self._declared, self._binaries = deployment, dict(binaries or {})
+        self._declared, self._binaries = deployment, self._then
         self.deployment = self._here(deployment)
         releases, secrets = {r.namespace: r for r in self._releases}, self._secrets
         self._render()

@@ -44,6 +44,7 @@ from stackproof.repo.checkout import Checkout
 from stackproof.repo.document import FileError
 from stackproof.rules import Rules
 from stackproof.stack.local import LocalStack
+from stackproof.stack.rolling import RollingStack
 from stackproof.stack.scratch import Scratch
 
 #: What a twin is made of; the rest of the repository stays where it is.
@@ -208,10 +209,9 @@ def _ask(twin: Twin, deployment: Deployment, suite: Checkout) -> Iterator[str]:
         yield from _prove(twin, deployment)
     elif registry == "upgrade":
         patience_s = twin.deadline_s
-        right = Deployment.load(suite)
-        yield from upgrade.prove(
-            right, deployment, deadline_s=patience_s, patience_s=patience_s
-        ).reasons
+        with RollingStack(Deployment.load(suite)) as right:
+            found = upgrade.prove(right, deployment, deadline_s=patience_s, patience_s=patience_s)
+        yield from found.reasons
     elif registry == "delivered":
         yield from differing(Subject.load(deployment.checkout).tree, deployment)
     elif registry == "configs":

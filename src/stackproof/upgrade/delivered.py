@@ -16,6 +16,7 @@ from stackproof.isolation.delivery import Source, arrived, numbered
 from stackproof.isolation.tokens import Marks, question, window
 from stackproof.model import EntryPoint, Signal
 from stackproof.otlp import synthetic
+from stackproof.otlp.senders import ExportError
 from stackproof.otlp.synthetic import Emission
 from stackproof.stack.base import Stack
 from stackproof.waiting import until
@@ -126,7 +127,7 @@ class Before:
     """Telemetry of before a roll: what the proof has sent, and some that is hours old.
 
     Args:
-        stack: Just started: hours-old samples are taken only before newer ones of the tenant.
+        stack: Best just started: Mimir takes hours-old points only before newer ones of the tenant.
         client: Asks.
         tenants: Who sends.
     """
@@ -134,16 +135,27 @@ class Before:
     def __init__(self, stack: Stack, client: Client, tenants: Sequence[str]) -> None:
         self._stack = stack
         self._client = client
-        self._tenants = tenants
         self._run = synthetic.new_run()
         self._aged_s = time.time() - _AGE_S
-        for tenant in tenants:
-            with stack.sender(tenant, EntryPoint.GATEWAY, client) as opened:
-                for signal in (Signal.METRICS, Signal.LOGS, Signal.TRACES):
-                    for number in _AGED:
-                        at = self._aged_s + number
-                        at_ns = 0 if signal is Signal.TRACES else int(at * 10**9)
-                        opened.send(signal, numbered(signal, tenant, self._run, number, at_ns))
+        self._taken: list[tuple[str, Signal]] = []
+        refused = {}
+        for tenant, signal in product(tenants, Signal):
+            try:
+                self._send(tenant, signal)
+                self._taken.append((tenant, signal))
+            except ExportError as error:
+                refused[signal] = error.what
+        self.notes = tuple(
+            f"nothing is known of {signal} of hours ago, as none were taken: {why}"
+            for signal, why in refused.items()
+        )
+        """What is not asked for after the roll, and why."""
+
+    def _send(self, tenant: str, signal: Signal) -> None:
+        with self._stack.sender(tenant, EntryPoint.GATEWAY, self._client) as opened:
+            for number in _AGED:
+                at_ns = 0 if signal is Signal.TRACES else int((self._aged_s + number) * 10**9)
+                opened.send(signal, numbered(signal, tenant, self._run, number, at_ns))
 
     def unread(self, emissions: Mapping[str, Emission], patience_s: float) -> tuple[str, ...]:
         """Return what cannot be read (any more), and why: nothing where all is well.
@@ -154,7 +166,7 @@ class Before:
         return (*self._aged(ends), *self._proven(emissions, ends))
 
     def _aged(self, ends: float) -> Iterator[str]:
-        for tenant, signal in product(self._tenants, Signal):
+        for tenant, signal in self._taken:
             about = f"{tenant}'s {signal}, asked for as of hours ago,"
             yield from _unseen(partial(self._look_back, tenant, signal), ends, about)
 

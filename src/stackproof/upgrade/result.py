@@ -10,7 +10,7 @@ from enum import StrEnum
 from stackproof.errors import ExitCode
 from stackproof.isolation import Proof
 from stackproof.isolation.verdict import Verdict, Violation
-from stackproof.stack.rolling import RollEvent
+from stackproof.stack.rollout import RollEvent
 
 from .availability import Availability
 from .delivered import Delivered

@@ -13,8 +13,7 @@ from stackproof.isolation.delivery import TEMPO_ENDS_S, TEMPO_LOSS_S, Source, se
 from stackproof.isolation.verdict import Verdict
 from stackproof.model import Backend, EntryPoint, Signal
 from stackproof.repo.versions import Versions
-from stackproof.stack.rolling import ENDING, RollingStack
-from stackproof.toolchain.programs import Program
+from stackproof.stack.rollout import ENDING, Rollable
 
 from .availability import Availability, Poll, availability
 from .delivered import Before, settled
@@ -30,55 +29,50 @@ _KEPT_S = 10.0
 
 
 def prove(
-    before: Deployment,
+    stack: Rollable,
     after: Deployment,
     *,
     since: str = "before",
-    old: Mapping[str, Program] | None = None,
-    new: Mapping[str, Program] | None = None,
     deadline_s: float = 30.0,
     patience_s: float = _PATIENCE_S,
-    keep: bool = False,
     pins: Versions | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> Upgrade:
-    """Roll a local stack from one deployment to another, and prove it before, during and after.
+    """Roll a stack that has just started, and prove it before, during and after.
 
     Args:
-        before: What runs first.
+        stack: What runs first.
         after: What takes over.
-        since: What `before` is called.
-        old: Programs that `before` runs instead of the pinned ones.
-        new: Programs that `after` runs.
+        since: What runs first is called so.
         deadline_s: As in `isolation.prove`.
         patience_s: How long what was acknowledged may take to be there after the roll.
-        keep: Leave the stack's directory behind.
         pins: What is deployed, for the comparison with what ran.
         say: Is told what is being done.
 
     Raises:
         StackproofError: It could not be tried: something does not start.
     """
-    tenants = tuple(name for name in before.registry.names if name in after.registry.names)
+    tenants = tuple(name for name in stack.tenants if name in after.registry.names)
     isolation.subjects(tenants, tenants)
-    with RollingStack(before, binaries=old, keep=keep) as stack, Client() as client:
+    with Client() as client:
         say("proving the old state")
         sent = Before(stack, client, tenants)
         first = isolation.prove(stack, tenants, deadline_s=deadline_s)
-        notes = (f"kept: {stack.name}",) if keep else ()
-        upgrade = Upgrade(since=since, tenants=tenants, before=first, notes=notes)
+        upgrade = Upgrade(since=since, tenants=tenants, before=first, notes=sent.notes)
         unread = sent.unread(first.emissions, _KEPT_S)
         if first.verdict is not Verdict.ISOLATED or unread:
-            return replace(upgrade, notes=("nothing was rolled", *unread, *notes))
+            return replace(upgrade, notes=("nothing was rolled", *unread, *sent.notes))
         say("rolling, while all send and read")
         with (
-            sending(stack, client, tenants) as alloys,
-            sending(stack, client, tenants, entry_point=EntryPoint.GATEWAY) as direct,
-            Watch.over(stack, first.emissions) as watch,
+            sending(stack, client, tenants, pause_s=stack.pace_s) as alloys,
+            sending(
+                stack, client, tenants, entry_point=EntryPoint.GATEWAY, pause_s=stack.pace_s
+            ) as direct,
+            Watch.over(stack, first.emissions, stack.pace_s) as watch,
         ):
             time.sleep(_AROUND_S)
             began = time.monotonic()
-            rolled = stack.roll(after, binaries=new)
+            rolled = stack.roll(after)
             seconds = time.monotonic() - began
             time.sleep(_AROUND_S)
         say("counting what arrived, and proving the new state")

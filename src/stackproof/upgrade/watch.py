@@ -24,9 +24,6 @@ from .availability import Poll
 
 _Item = TypeVar("_Item")
 
-#: Between two looks of one reader at one backend, and of one tenant's intruders.
-_PAUSE_S = 0.1
-
 
 @dataclass(frozen=True, slots=True)
 class Moment:
@@ -47,12 +44,18 @@ class Watch:
     Args:
         stack: That is rolled.
         emissions: What the proof before has sent, by tenant.
+        every_s: Between two looks of one reader at one backend, and of one tenant's intruders.
         client: Asks through connections that are kept.
         fresh: Asks through one of its own each time.
     """
 
     def __init__(
-        self, stack: Stack, emissions: Mapping[str, Emission], client: Client, fresh: Client
+        self,
+        stack: Stack,
+        emissions: Mapping[str, Emission],
+        every_s: float,
+        client: Client,
+        fresh: Client,
     ) -> None:
         self.moments: list[Moment] = []
         self.reads: dict[tuple[Backend, str], list[Poll]] = {}
@@ -60,6 +63,7 @@ class Watch:
         self.refusals: dict[str, list[Poll]] = {}
         """When each tenant's intruders asked, and whether they were refused."""
         self._client, self._fresh = client, fresh
+        self._every_s = every_s
         signals = tuple(next(iter(emissions.values())).tokens)
         self._observer = Observer(
             stack, tuple(emissions), signals, self._client, self._client.timeout_s, emissions
@@ -74,11 +78,13 @@ class Watch:
 
     @classmethod
     @contextmanager
-    def over(cls, stack: Stack, emissions: Mapping[str, Emission]) -> Iterator[Self]:
+    def over(
+        cls, stack: Stack, emissions: Mapping[str, Emission], every_s: float
+    ) -> Iterator[Self]:
         """Watch for as long as a block lasts."""
         most = 4 * len(emissions)
         with Client(connections=most) as client, Client(connections=most) as fresh:
-            watch = cls(stack, emissions, client, fresh)
+            watch = cls(stack, emissions, every_s, client, fresh)
             with beside(watch._loops, watch._ended.set):
                 yield watch
 
@@ -134,7 +140,7 @@ class Watch:
     def _turns(self, items: Sequence[_Item]) -> Iterator[tuple[_Item, bool]]:
         """Yield one after the other, over and over, each by turns for a fresh connection."""
         for number, item in enumerate(itertools.cycle(items)):
-            if self._ended.wait(_PAUSE_S):
+            if self._ended.wait(self._every_s):
                 return
             yield item, (number + number // len(items)) % 2 == 0
 

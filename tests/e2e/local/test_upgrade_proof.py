@@ -28,7 +28,8 @@ from stackproof.model import Backend, EntryPoint, Signal
 from stackproof.otlp import synthetic
 from stackproof.otlp.synthetic import Emission
 from stackproof.repo.checkout import Checkout
-from stackproof.stack.rolling import ENDED, ENDING, MOUNTED, READY, STARTED
+from stackproof.stack.rolling import RollingStack
+from stackproof.stack.rollout import ENDED, ENDING, MOUNTED, READY, STARTED
 from stackproof.stack.service_proxy import ServiceProxy
 from stackproof.stack.targets import Targets, TargetsStack
 from stackproof.toolchain import programs
@@ -45,7 +46,8 @@ def test_a_change_is_isolated_at_every_moment() -> None:
     changed = now.with_values(
         lgtm=[{"gateway": {"maxBodySize": "15MiB"}, "mimir": {"exemplars": 99_999}}]
     )
-    found = upgrade.prove(now, changed)
+    with RollingStack(now) as stack:
+        found = upgrade.prove(stack, changed)
     assert found.verdict is UpgradeVerdict.ISOLATED, found.reasons
     assert set(found.rolled) == {"gateway", "mimir"}
     assert all(each.acknowledged > 100 for each in found.delivered)
@@ -75,8 +77,11 @@ def test_alloy_sends_what_it_kept_before_it_is_replaced(hasty: bool) -> None:
         lgtm=[{"loki": {"maxQuerySeries": 501}}],
         tenant=[{"alloy": {"resources": {"limits": {"memory": "777Mi"}}}}],
     )
-    with HASTY.deployment(Checkout.find()) as faulty:
-        found = upgrade.prove(faulty if hasty else right, changed, patience_s=20 if hasty else 60)
+    with (
+        HASTY.deployment(Checkout.find()) as faulty,
+        RollingStack(faulty if hasty else right) as stack,
+    ):
+        found = upgrade.prove(stack, changed, patience_s=20 if hasty else 60)
     assert "loki" in found.rolled and len(found.rolled) > len(found.tenants)
     if hasty:
         assert found.verdict is UpgradeVerdict.LOST
@@ -138,7 +143,7 @@ def test_what_was_never_answered_is_told(
     silent: tuple[TargetsStack, Mapping[str, Emission]],
 ) -> None:
     """It saw nothing that ought not to be, as it saw nothing at all."""
-    with Watch.over(*silent) as watch:
+    with Watch.over(*silent, every_s=0.1) as watch:
         time.sleep(1)
     told = "\n".join(watch.unwatched())
     assert not watch.moments
@@ -152,7 +157,7 @@ def test_everybody_asks_anew_and_through_a_kept_connection(
     silent: tuple[TargetsStack, Mapping[str, Emission]],
 ) -> None:
     """So that the old pod is asked to its end, and the new one from its beginning."""
-    with Watch.over(*silent) as watch:
+    with Watch.over(*silent, every_s=0.1) as watch:
         turns = list(itertools.islice(watch._turns(["one", "other"]), 4))
     assert set(turns) == set(itertools.product(["one", "other"], [True, False]))
 
@@ -164,7 +169,7 @@ def test_who_looks_no_more_ends_the_roll(
         raise ValueError("a fault of ours")
 
     monkeypatch.setattr("stackproof.upgrade.watch.observe", fail)
-    with pytest.raises(ValueError, match="a fault of ours"), Watch.over(*silent):
+    with pytest.raises(ValueError, match="a fault of ours"), Watch.over(*silent, every_s=0.1):
         time.sleep(0.5)
 
 

@@ -15,7 +15,7 @@ from stackproof.isolation.verdict import Violation, ViolationKind
 from stackproof.model import Signal
 from stackproof.repo.checkout import Checkout
 from stackproof.report.upgrade import drawn, upgrade_json
-from stackproof.stack.rolling import MOUNTED, RollEvent
+from stackproof.stack.rollout import MOUNTED, RollEvent
 from stackproof.upgrade import run, sources
 from stackproof.upgrade.availability import availability
 from stackproof.upgrade.delivered import Delivered
