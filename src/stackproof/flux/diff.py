@@ -360,11 +360,11 @@ def as_yaml(manifest: Manifest) -> str:
     return yaml.dump(masked(manifest), Dumper=_Dumper, sort_keys=True, width=120)
 
 
-class _Dumper(yaml.SafeDumper):
+class _Dumper(yaml.CSafeDumper):
     """Writes texts of several lines as blocks, so that a diff shows the line that changed."""
 
 
-def _text(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
+def _text(dumper: _Dumper, text: str) -> yaml.Node:
     style = "|" if "\n" in text else None
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
