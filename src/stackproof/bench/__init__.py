@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from . import loads, local, rendering, scale
+from . import loads, local, peers, rendering, scale
 from .history import History, Recorded
 from .page import page
-from .registry import BENCHMARKS, Figures, about, quantile, read, write
+from .registry import BENCHMARKS, WITH, Figures, about, quantile, read, write
 
 __all__ = [
     "BENCHMARKS",
+    "WITH",
     "Figures",
     "History",
     "Recorded",
@@ -16,6 +17,7 @@ __all__ = [
     "loads",
     "local",
     "page",
+    "peers",
     "quantile",
     "read",
     "rendering",

@@ -19,6 +19,8 @@ from stackproof.report.results import Provenance
 Figures = dict[str, float]
 Benchmark = Callable[[Checkout], Figures]
 BENCHMARKS: dict[str, Benchmark] = {}
+#: What a benchmark is measured with, in a line, where that is more than this machine.
+WITH: dict[str, Callable[[], str]] = {}
 
 
 def benchmark(measure: Benchmark) -> Benchmark:
@@ -27,18 +29,28 @@ def benchmark(measure: Benchmark) -> Benchmark:
     return measure
 
 
-def write(name: str, figures: Mapping[str, float], folder: Path, of: Provenance) -> Path:
+def write(
+    name: str, figures: Mapping[str, float], folder: Path, of: Provenance, using: str = ""
+) -> Path:
     """Lay a benchmark's figures over those of folder/bench.json, and return its path.
 
     What was measured of other files goes: it says nothing of these.
+
+    Args:
+        name: The benchmark's.
+        figures: What it measured.
+        folder: Where bench.json is.
+        of: What it is of.
+        using: What it was measured with, beside stackproof itself.
     """
     earlier = results.read(folder / "bench.json")
     known = earlier.found if earlier and earlier.of.same_source(of) else {}
     measured = sorted({*known.get("measured", ()), name})
     both = dict(sorted({**known.get("figures", {}), **figures}.items()))
+    others = {**known.get("with", {}), **({name: using} if using else {})}
     with writing(folder):
         target = folder / "bench.json"
-        found = {"measured": measured, "figures": both}
+        found = {"measured": measured, "figures": both, "with": others}
         whole = set(measured) >= set(BENCHMARKS)
         results.write_json(target, results.content(found, of, whole=whole))
     return target

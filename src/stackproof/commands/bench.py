@@ -39,9 +39,12 @@ def run(args: argparse.Namespace) -> int:
         # What the machine is like belongs to every figure.
         if args.names and name not in {*args.names, "machine"}:
             continue
+        using = bench.WITH[name]() if name in bench.WITH else ""
+        if using:
+            console.print(using, style="dim", soft_wrap=True)
         with console.status(f"{name}: {about[name]}"):
             figures = measure(checkout)
-        found = bench.write(name, figures, folder, of)
+        found = bench.write(name, figures, folder, of, using)
         for figure, value in figures.items():
             console.print(f"{figure:48} {value:>12,}")
     known = bench.read(folder)

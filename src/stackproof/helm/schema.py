@@ -25,6 +25,9 @@ from .manifests import Manifest
 
 # What the packaged schemas call the file of shared definitions, made absolute.
 _DEFINITIONS = "file:///api/_definitions.json"
+# How they refer to it.
+_REFERRED = "/api/_definitions.json#"
+_DEFINITION = re.compile(r'"#/\$defs/([^"]+)"')
 _FOLDER = re.compile(r"v(\d+\.\d+)\.\d+-local-strict")
 
 
@@ -87,6 +90,22 @@ class Schemas:
         """Tell whether there is a schema for what an object says that it is."""
         return self._validator(manifest.api_version, manifest.kind) is not None
 
+    def standalone(self, manifest: Manifest) -> dict[str, Any] | None:
+        """Return the schema of an object's kind with all that it refers to, for other programs."""
+        schema = self._schema(manifest.api_version, manifest.kind)
+        if schema is None:
+            return None
+        own = {key: value for key, value in schema.items() if key != "$id"}
+        text = json.dumps(own).replace(_REFERRED, "#")
+        shared = json.loads((self._folder / "_definitions.json").read_text("utf-8"))["$defs"]
+        needed: dict[str, Any] = {}
+        names = set(_DEFINITION.findall(text))
+        while names := names - needed.keys():
+            needed |= {name: shared[name] for name in names}
+            names = set(_DEFINITION.findall(json.dumps(needed)))
+        found: dict[str, Any] = json.loads(text)
+        return found | {"$defs": needed} if needed else found
+
     def foreign(self, manifest: Manifest) -> bool:
         """Tell whether it is of a kind that others define, and nobody has given the schema."""
         group = manifest.api_version.rpartition("/")[0]
@@ -112,15 +131,16 @@ class Schemas:
     def _validator(self, api_version: str, kind: str) -> jsonschema_rs.Draft202012Validator | None:
         key = (api_version, kind)
         if key not in self._validators:
-            schema = self._packaged_schema(api_version, kind) or self._custom_schema(
-                api_version, kind
-            )
+            schema = self._schema(api_version, kind)
             self._validators[key] = (
                 jsonschema_rs.Draft202012Validator(schema, registry=self._registry)
                 if schema
                 else None
             )
         return self._validators[key]
+
+    def _schema(self, api_version: str, kind: str) -> dict[str, Any] | None:
+        return self._packaged_schema(api_version, kind) or self._custom_schema(api_version, kind)
 
     def _packaged_schema(self, api_version: str, kind: str) -> dict[str, Any] | None:
         # rbac.authorization.k8s.io/v1 Role -> role-rbac-v1.json, v1 Pod -> pod-v1.json

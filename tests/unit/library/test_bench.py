@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import subprocess
+import sys
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +14,7 @@ from typing import Any
 import pytest
 
 from stackproof import bench
-from stackproof.bench import rendering
+from stackproof.bench import peers, rendering
 from stackproof.bench.history import History, compare
 from stackproof.bench.page import TARGETS
 from stackproof.bench.scale import exponent
@@ -85,6 +88,108 @@ def test_the_renders_that_the_unit_suite_counted_are_this_runs(
     code = 1
     with pytest.raises(StackproofError, match=r"(?s)the unit tests: failed:.*assert 0"):
         measure(checkout)
+
+
+def _only_kubeconform(folder: Path, says: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put a program of that name on PATH, and no other peer."""
+    program = folder / "bin" / "kubeconform"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\n{says}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:/usr/bin:/bin")
+    monkeypatch.setattr(peers, "PEERS", {"kubeconform": peers.PEERS["kubeconform"]})
+    monkeypatch.setattr(peers, "_TURNS", 2)
+
+
+def test_a_peer_is_measured_beside_stackproof_on_the_same_work(
+    checkout: Checkout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, ours = peers.PEERS["kubeconform"].sides(checkout, tmp_path)
+    valid, invalid = ours.do()
+    assert valid > 500
+    assert invalid == 1, "the wrong object among them is found"
+    says = json.dumps({"summary": {"valid": valid, "invalid": invalid}})
+    _only_kubeconform(tmp_path, f"sleep 0.1; echo '{says}'; exit 1", monkeypatch)
+    figures = bench.BENCHMARKS["peers"](checkout)
+    assert figures["peers_kubeconform_s"] >= 0.1
+    assert figures["peers_kubeconform_stackproof_s"] > 0
+    assert figures["peers_kubeconform_ratio"] > 0
+
+
+def test_the_charts_work_is_every_scenario(checkout: Checkout, tmp_path: Path) -> None:
+    _, ours = peers.PEERS["helm-unittest"].sides(checkout, tmp_path)
+    suites = [json.loads(file.read_text()) for file in tmp_path.glob("*/tests/*_test.yaml")]
+    tests = [test for suite in suites for test in suite["tests"]]
+    assert ours.do() == len(tests) == len(list(checkout.charts.glob("*/ci/*.yaml")))
+    assert all(test["asserts"] for test in tests)
+
+
+def test_the_trees_work_is_all_that_is_to_be_had_without_a_network(
+    checkout: Checkout, tmp_path: Path
+) -> None:
+    _, ours = peers.PEERS["flate"].sides(checkout, tmp_path)
+    found = ours.found(ours.do())
+    assert isinstance(found, Counter)
+    assert found["HelmRelease", "lgtm"] == 1
+    assert found["StatefulSet", "mimir"] == 1, "releases are rendered"
+    assert not any(kind == "HelmRepository" for kind, _ in found)
+    assert ("Kustomization", "tenants") not in found, "the peers do not print it"
+
+
+@pytest.mark.parametrize(
+    ("says", "error"),
+    [
+        (
+            """echo '{"summary": {"valid": 9, "invalid": 1}}'; exit 1""",
+            r"kubeconform: found \(9, 1\), stackproof \(\d+, 1\): it is not the same work",
+        ),
+        ("echo there is no such flag >&2; exit 2", r"kubeconform: ends with 2:\nthere is no such"),
+    ],
+)
+def test_a_peer_that_does_something_else_is_an_error(
+    says: str, error: str, checkout: Checkout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _only_kubeconform(tmp_path, says, monkeypatch)
+    with pytest.raises(StackproofError, match=error):
+        bench.BENCHMARKS["peers"](checkout)
+
+
+def test_peers_that_are_not_there_are_left_out_and_told(
+    checkout: Checkout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert bench.BENCHMARKS["peers"](checkout) == {}
+    told = bench.WITH["peers"]()
+    assert told.startswith("left out: helm-unittest (not on PATH: helm-unittest; https://")
+    assert "not on PATH: flux-local, flux, kustomize; pip install flux-local" in told
+    script = tmp_path / "flux-local"
+    script.write_text(f"#!{sys.executable}\n")
+    script.chmod(0o755)
+    assert "not on PATH: flux, kustomize;" in bench.WITH["peers"](), "what it calls, too"
+
+
+def test_a_peers_version_is_what_its_file_tells(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    contents = {
+        "pytest": f"#!{sys.executable}\n",
+        "kubeconform": "\x7fELF\npath\texample.org/cmd\nmod\texample.org\tv0.8.0\th1:x=\n",
+        "unsaid": "\x7fELF",
+    }
+    for name, content in contents.items():
+        (tmp_path / name).write_text(content)
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setattr(peers, "PEERS", dict.fromkeys(contents, peers.PEERS["kubeconform"]))
+    pytests = importlib.metadata.version("pytest")
+    expected = f"peers: pytest {pytests}, kubeconform v0.8.0, unsaid of unknown version"
+    assert bench.WITH["peers"]() == expected
+
+
+def test_what_a_benchmark_was_measured_with_is_kept(tmp_path: Path) -> None:
+    bench.write("peers", {"a_s": 1.0}, tmp_path, OF, "peers: x v1")
+    target = bench.write("machine", {}, tmp_path, OF)
+    assert json.loads(target.read_text(encoding="utf-8"))["with"] == {"peers": "peers: x v1"}
 
 
 def test_growth_is_told_from_quadratic() -> None:

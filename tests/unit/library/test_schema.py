@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jsonschema_rs
 import pytest
 
 from stackproof.errors import StackproofError
@@ -216,3 +217,16 @@ def objects(schema: Any, path: str) -> list[tuple[str, dict[str, Any]]]:
         for index, part in enumerate(schema):
             found += objects(part, f"{path}/{index}")
     return found
+
+
+@pytest.mark.parametrize("content", [DEPLOYMENT, EXTERNAL_SECRET])
+def test_a_schema_for_other_programs_needs_no_other_file(content: dict[str, Any]) -> None:
+    schema = Schemas("1.37.0", CUSTOM).standalone(manifest(content))
+    assert schema is not None
+    alone = jsonschema_rs.Draft202012Validator(schema)
+    assert alone.is_valid(content)
+    assert not alone.is_valid({**content, "spec": {**content["spec"], "unknown": 1}})
+
+
+def test_there_is_no_schema_for_other_programs_of_an_unknown_kind() -> None:
+    assert Schemas("1.37.0").standalone(manifest(EXTERNAL_SECRET)) is None
