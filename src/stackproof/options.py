@@ -81,7 +81,8 @@ def add_deadline(parser: argparse.ArgumentParser) -> None:
         type=number(),
         default=30.0,
         metavar="SECONDS",
-        help="how long each piece of telemetry may take to be seen (default: 30)",
+        help="how long each piece of telemetry may take to be seen (default: 30); each answer may "
+        "take a third of it, or 10",
     )
 
 

@@ -51,6 +51,8 @@ PAIRWISE_LIMIT = 20
 PAIRWISE_SAMPLE = 3
 
 _WORKERS = 16
+#: An answer is waited for so long [s], or for a third of the deadline.
+_TIMEOUT_S = 10.0
 #: So many tenants send at once; the next begins when the controls of the one before are queued.
 _CONCURRENT_SENDERS = 8
 _POLL_S = (0.025, 0.1)  # first and longest pause between two looks at the same thing
@@ -93,7 +95,8 @@ def prove(
         raise UsageError(
             "no read API to ask", where="--apis", todo="name one, or leave the option out"
         )
-    with Client(connections=_WORKERS) as client:
+    # A backend that is slow, as all are asked at once, gets no further by being asked anew.
+    with Client(connections=_WORKERS, timeout_s=max(_TIMEOUT_S, deadline_s / 3)) as client:
         observer = Observer(stack, chosen, wanted, client, deadline_s)
         for reason, left_out in absent.items():
             observer.note(f"not compared: {', '.join(left_out)}: {reason}")

@@ -180,8 +180,7 @@ class Flux:
         self.kube.rolled_out([FLUX_NAMESPACE], within_s=_CONTROLLERS_S)
         commit = self.push("The repository as it is")
         self.kube.apply_all(_bootstrap())
-        self.fetched(commit)
-        self.ready()
+        self.applied(commit)
 
     def follow(self, installer: Installer, message: str) -> None:
         """Commit what another installer deploys, and wait until all of it is applied."""
