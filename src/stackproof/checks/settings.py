@@ -63,6 +63,10 @@ _LOOPBACK = "127.0.0.1"
 _QUIET = "a customer's deployment reports nothing home"
 _INSIDE = "whoever reaches the inside of a backend is any tenant"
 _OVERRIDES = "limits of single tenants come from here, without a restart"
+_ITSELF = (
+    "one process that is short of processor finds itself dead, and breaks off every search and "
+    "write that it is at"
+)
 _ANY_BACKEND = (
     Setting("server.grpc_listen_address", _LOOPBACK, _INSIDE),
     Setting("memberlist.bind_addr", [_LOOPBACK], _INSIDE),
@@ -82,6 +86,8 @@ BACKENDS: Mapping[str, tuple[Setting, ...]] = {
     "tempo": (
         Setting("usage_report.reporting_enabled", False, _QUIET),
         Setting("overrides.per_tenant_override_config", "${CONFIG_DIR}/overrides.yaml", _OVERRIDES),
+        Setting("ingester_client.pool_config.healthcheckenabled", False, _ITSELF),
+        Setting("metrics_generator_client.pool_config.healthcheckenabled", False, _ITSELF),
     ),
 }
 

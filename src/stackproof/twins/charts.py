@@ -29,6 +29,17 @@ CHARTS: tuple[Twin, ...] = (
         ),
     ),
     edited(
+        "tempo-finds-itself-dead",
+        "Tempo looks whether it answers itself in a second, and breaks off all its work if not",
+        "settings.backends-keep-to-themselves",
+        r"tempo\.yaml: ingester_client\.pool_config\.healthcheckenabled is nothing",
+        Edit(
+            f"{_LGTM}/tempo.yaml",
+            "ingester_client:\n  pool_config: {healthcheckenabled: false}\n",
+            "",
+        ),
+    ),
+    edited(
         "receiver-on-another-port",
         "Tempo takes OTLP on a port that its pod does not name",
         "settings.backends-listen-where-their-pods-say",

@@ -6,15 +6,21 @@ test_resilience.py sends as many bytes within seconds.
 
 from __future__ import annotations
 
+import contextlib
+import re
 import signal as signals
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 
 import pytest
 
 from stackproof.backends import Client
+from stackproof.beside import beside
 from stackproof.errors import StackproofError
 from stackproof.flux.deployment import Deployment
 from stackproof.isolation.delivery import TEMPO_LOSS_S, arrived, numbered, sending
@@ -24,6 +30,8 @@ from stackproof.otlp.senders import ExportError, Sender
 from stackproof.repo.checkout import Checkout
 from stackproof.repo.tenants import load_registry
 from stackproof.stack.local import LocalStack
+from stackproof.stack.process import ProgramProcess
+from stackproof.twins import TWINS
 
 pytestmark = [
     pytest.mark.endurance,
@@ -223,3 +231,45 @@ def _are_there(
             f"twice{said}"
         )
         time.sleep(2)
+
+
+#: As it was: Tempo looks every 15 s whether it answers itself within one.
+WARY = next(twin for twin in TWINS if twin.name == "tempo-finds-itself-dead")
+#: Of each tenth of a second Tempo runs this share, for so long, while so many ask at once.
+RUNS, THROTTLED_S, ASKING = 0.15, 45.0, 24
+
+
+@pytest.mark.parametrize("wary", [True, False], ids=["wary", "as-deployed"])
+def test_a_tempo_that_is_short_of_processor_breaks_nothing_off(wary: bool) -> None:
+    right = Deployment.load(Checkout.find())
+    with (
+        WARY.deployment(Checkout.find()) if wary else nullcontext(right) as deployment,
+        LocalStack(deployment) as stack,
+        Client(connections=ASKING, timeout_s=60) as client,
+    ):
+        with sending(stack, client, [VICTIM], pause_s=0.005) as sources:
+            time.sleep(8)
+        ended = threading.Event()
+
+        def ask() -> None:
+            while not ended.is_set():
+                with contextlib.suppress(StackproofError):
+                    arrived(client, stack.reader(VICTIM), Signal.TRACES, sources[VICTIM].run)
+
+        throttle = partial(_throttle, stack.process("tempo"), ended)
+        with beside([throttle, *[ask] * ASKING], ended.set):
+            time.sleep(THROTTLED_S)
+        log = (stack.directory / "logs" / "tempo.log").read_text()
+        removed = re.findall(r"removing \S+ failing healthcheck", log)
+    assert bool(removed) == wary, removed
+
+
+def _throttle(process: ProgramProcess, ended: threading.Event) -> None:
+    try:
+        while not ended.is_set():
+            process.signal(signals.SIGSTOP)
+            time.sleep(0.1 * (1 - RUNS))
+            process.signal(signals.SIGCONT)
+            time.sleep(0.1 * RUNS)
+    finally:
+        process.signal(signals.SIGCONT)
