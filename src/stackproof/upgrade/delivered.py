@@ -146,7 +146,7 @@ class Before:
             except ExportError as error:
                 refused[signal] = error.what
         self.notes = tuple(
-            f"nothing is known of {signal} of hours ago, as none were taken: {why}"
+            f"{signal} of hours ago are not asked for, of whom they were not taken: {why}"
             for signal, why in refused.items()
         )
         """What is not asked for after the roll, and why."""
