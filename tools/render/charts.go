@@ -11,11 +11,11 @@ import (
 	"helm.sh/helm/v4/pkg/chart/v2/loader"
 )
 
-// chartCache keeps loaded charts by path and digest. A kept chart is never changed: renders work
+// chartCache keeps loaded charts by digest. A kept chart is never changed: renders work
 // on a clone.
 type chartCache struct {
 	mutex sync.Mutex
-	kept  map[[2]string]*chart.Chart
+	kept  map[string]*chart.Chart
 }
 
 // get returns the chart of a request, with the request's files laid over it.
@@ -37,15 +37,14 @@ func (c *chartCache) load(path, digest string) (*chart.Chart, error) {
 	if digest == "" {
 		return loadInstallable(path)
 	}
-	key := [2]string{path, digest}
 	c.mutex.Lock()
 	defer c.mutex.Unlock()
-	if found := c.kept[key]; found != nil {
+	if found := c.kept[digest]; found != nil {
 		return found, nil
 	}
 	loaded, err := loadInstallable(path)
 	if err == nil {
-		c.kept[key] = loaded
+		c.kept[digest] = loaded
 	}
 	return loaded, err
 }

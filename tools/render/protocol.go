@@ -12,18 +12,20 @@ type request struct {
 	ID    int64  `json:"id"`
 	Op    string `json:"op"`
 	Chart string `json:"chart"`
-	// Digest of the chart's files, from the caller. Charts are kept by path and digest; without
-	// a digest the chart is read from disk each time.
+	// Digest of the chart's files, from the caller. Charts are kept by it; without one the chart is
+	// read from disk each time.
 	Digest string `json:"digest"`
 	// Files laid over the chart before it is loaded: path in the chart to text, null removes.
-	Files       map[string]*string `json:"files"`
-	Values      []valuesSource     `json:"values"`
-	Release     releaseOptions     `json:"release"`
-	KubeVersion string             `json:"kube_version"`
-	APIVersions []string           `json:"api_versions"`
-	IncludeCRDs bool               `json:"include_crds"`
-	Coverage    bool               `json:"coverage"`
-	Text        bool               `json:"text"`
+	Files  map[string]*string `json:"files"`
+	Values []valuesSource     `json:"values"`
+	// Names of the values, for messages; those that have none are numbered.
+	Names       []string       `json:"names"`
+	Release     releaseOptions `json:"release"`
+	KubeVersion string         `json:"kube_version"`
+	APIVersions []string       `json:"api_versions"`
+	IncludeCRDs bool           `json:"include_crds"`
+	Coverage    bool           `json:"coverage"`
+	Text        bool           `json:"text"`
 	// Of an ExternalSecret: its templates, and what they are executed with (base64).
 	Templates map[string]string `json:"templates"`
 	Data      map[string][]byte `json:"data"`
@@ -31,7 +33,6 @@ type request struct {
 
 // valuesSource is one values file: its text as Helm would read it, or a JSON object.
 type valuesSource struct {
-	Name string         `json:"name"`
 	YAML string         `json:"yaml"`
 	JSON map[string]any `json:"json"`
 }

@@ -26,7 +26,7 @@ type renderer struct {
 
 func newRenderer() *renderer {
 	return &renderer{
-		charts:    chartCache{kept: map[[2]string]*chart.Chart{}},
+		charts:    chartCache{kept: map[string]*chart.Chart{}},
 		probes:    probeCache{kept: map[string]*instrumentedText{}},
 		documents: documentCache{kept: map[[sha256.Size]byte]*document{}},
 	}
@@ -61,7 +61,7 @@ func (r *renderer) do(asked *request) (*response, *failure) {
 }
 
 func (r *renderer) render(asked *request, loaded *chart.Chart) (*response, *failure) {
-	given, failed := r.values.merge(asked.Values)
+	given, failed := r.values.merge(asked.Values, asked.Names)
 	if failed != nil {
 		return nil, failed
 	}

@@ -13,16 +13,18 @@ import (
 type valuesCache struct{ kept sync.Map }
 
 // merge reads the sources in order, each over those before it, as `helm -f one -f two` does.
-func (c *valuesCache) merge(sources []valuesSource) (map[string]any, *failure) {
+func (c *valuesCache) merge(
+	sources []valuesSource, names []string,
+) (map[string]any, *failure) {
 	merged := map[string]any{}
 	for number, source := range sources {
 		values := source.JSON
 		if values == nil {
 			var err error
 			if values, err = c.parse(source.YAML); err != nil {
-				name := source.Name
-				if name == "" {
-					name = fmt.Sprintf("values %d", number+1)
+				name := fmt.Sprintf("values %d", number+1)
+				if number < len(names) && names[number] != "" {
+					name = names[number]
 				}
 				return nil, loadFailure(fmt.Errorf("failed to parse %s: %w", name, err))
 			}

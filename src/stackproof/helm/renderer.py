@@ -217,6 +217,27 @@ def chart_digest(chart: Path) -> str:
     return _digest("\n".join(sorted(found)).encode())
 
 
+@dataclass(frozen=True)
+class _Request:
+    """One question to the program.
+
+    Args:
+        content: What the answer depends on: members of a JSON object.
+        places: Where that was read, which only messages name: members as well.
+    """
+
+    content: str
+    places: str = ""
+
+    @property
+    def key(self) -> str:
+        """The same for charts and values of the same content, wherever they lie."""
+        return _digest(self.content.encode())
+
+    def line(self, number: int) -> str:
+        return f'{{"id": {number}, {self.places}{self.content}}}'
+
+
 class Renderer:
     """A client of one `tools/render` process, which it starts when needed. Safe for threads.
 
@@ -256,7 +277,7 @@ class Renderer:
         wanted = list(asked)
         digests = {chart: chart_digest(chart) for chart in {one.chart for one in wanted}}
         requests = [self._request("render", one, digests[one.chart]) for one in wanted]
-        keys = [_digest(request.encode()) for request in requests]
+        keys = [request.key for request in requests]
         outcomes: dict[str, Release | HelmError] = {}
         open_keys = dict(zip(keys, range(len(keys)), strict=True))
         for key, known in ((key, self._releases.get(key)) for key in list(open_keys)):
@@ -308,7 +329,7 @@ class Renderer:
         """
         encoded = {key: base64.b64encode(value).decode() for key, value in data.items()}
         asked = {"op": "secret", "templates": dict(templates), "data": encoded}
-        (answer,) = self._exchange([json.dumps(asked)])
+        (answer,) = self._exchange([_Request(_members(asked))])
         if "error" in answer:
             raise StackproofError(str(answer["error"]["message"]))
         made: Mapping[str, str] = answer.get("data") or {}
@@ -330,11 +351,9 @@ class Renderer:
             raise HelmError(asked, answer["error"])
         return answer
 
-    def _request(self, op: str, asked: Render, digest: str = "", *, text: bool = False) -> str:
-        """Return a request as JSON: an object, yet without an id."""
-        request = {
+    def _request(self, op: str, asked: Render, digest: str = "", *, text: bool = False) -> _Request:
+        content = {
             "op": op,
-            "chart": str(asked.chart.resolve()),
             "digest": digest or chart_digest(asked.chart),
             "files": dict(asked.overlay),
             "values": [_values_source(values) for values in asked.values],
@@ -349,7 +368,11 @@ class Renderer:
             "coverage": asked.coverage,
             "text": text,
         }
-        return json.dumps(request, sort_keys=True)
+        places = {
+            "chart": str(asked.chart.resolve()),
+            "names": [str(values) if isinstance(values, Path) else "" for values in asked.values],
+        }
+        return _Request(_members(content), f"{_members(places)}, ")
 
     def _release(self, asked: Render, answer: Mapping[str, Any]) -> Release:
         return Release(
@@ -377,11 +400,11 @@ class Renderer:
             self._manifests[key] = found
         return found
 
-    def _exchange(self, requests: Sequence[str]) -> list[Mapping[str, Any]]:
+    def _exchange(self, requests: Sequence[_Request]) -> list[Mapping[str, Any]]:
         """Send requests, all before the first answer is read: the program reads on meanwhile."""
         if not requests:
             return []
-        lines = [f'{{"id": {i}, {request[1:]}' for i, request in enumerate(requests)]
+        lines = [request.line(number) for number, request in enumerate(requests)]
         with self._lock:
             process = self._running()
             assert process.stdin and process.stdout
@@ -450,11 +473,16 @@ class Renderer:
             return log_errors.read()[-2000:].decode(errors="replace").strip()
 
 
+def _members(content: Mapping[str, Any]) -> str:
+    """Return the members of an object as JSON, without its braces."""
+    return json.dumps(content, sort_keys=True)[1:-1]
+
+
 def _values_source(values: Values) -> dict[str, Any]:
     if not isinstance(values, Path):
         return {"json": thaw(values)}
     try:
-        return {"name": str(values), "yaml": values.read_text(encoding="utf-8")}
+        return {"yaml": values.read_text(encoding="utf-8")}
     except (OSError, UnicodeDecodeError) as error:
         raise StackproofError(f"cannot read the values file: {error}", where=str(values)) from None
 

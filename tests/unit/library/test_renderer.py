@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -114,6 +115,21 @@ def test_equal_requests_give_the_same_release(chart: Path, renderer: Renderer) -
     fresh = renderer.render(asked(chart, values=[{"word": "x"}]), fresh=True)
     assert fresh is not first
     assert fresh == first
+
+
+def test_a_chart_that_is_the_same_elsewhere_is_not_rendered_again(
+    chart: Path, renderer: Renderer, tmp_path: Path
+) -> None:
+    values, copy = tmp_path / "values.yaml", tmp_path / "copy"
+    values.write_text("word: x\n")
+    first = renderer.render(asked(chart, values=[values]))
+    shutil.copytree(chart, copy / chart.name)
+    shutil.copy(values, copy)
+    again = asked(copy / chart.name, values=[copy / values.name])
+    assert renderer.render(again) is first
+    (copy / values.name).write_text("word: [\n")
+    with pytest.raises(HelmError, match=f"failed to parse {copy / values.name}"):
+        renderer.render(again)
 
 
 def test_a_changed_chart_is_rendered_again_at_once(chart: Path, renderer: Renderer) -> None:
