@@ -39,6 +39,9 @@ _PUSHED = ("charts", "flux", "observability")
 #: Steps of production whose controllers a test cluster has not.
 _LEFT_OUT = {"flux-extras"}
 
+#: What the API server notes as the manager of what `helm` applies, and of what Flux does.
+_HELM, _FLUX = "helm", "helm-controller"
+
 _CONTROLLERS_S = 120.0
 _READY_S = 300.0
 _SOURCE_S = 60.0
@@ -181,6 +184,45 @@ class Flux:
         commit = self.push("The repository as it is")
         self.kube.apply_all(_bootstrap())
         self.applied(commit)
+
+    def take_over(self) -> None:
+        """Install Flux where Helm has deployed the same, as if Flux had done so from the start."""
+        self._hand_over(_HELM, _FLUX)
+        self.install()
+
+    def rest(self) -> None:
+        """End the controllers, so that Helm deploys again; nothing happens where there are none.
+
+        Raises:
+            StackproofError: One does not end.
+        """
+        deployed = self.kube.listed("apps/v1", "Deployment", FLUX_NAMESPACE)
+        controllers = [each for each in deployed if _name(each) in CONTROLLERS]
+        if not controllers:
+            return
+        for each in controllers:
+            self.kube.patch(each, {"spec": {"replicas": 0}})
+        labels = f"app in ({','.join(CONTROLLERS)})"
+        self.kube.until(
+            lambda: not self.kube.listed("v1", "Pod", FLUX_NAMESPACE, labels),
+            within_s=_CONTROLLERS_S,
+            what="the controllers of Flux have ended",
+        )
+        self._hand_over(_FLUX, _HELM)
+
+    def _hand_over(self, giver: str, taker: str) -> None:
+        """Note one manager of what is deployed for the other.
+
+        Two that apply the same object own its fields together, and one that both have applied stays
+        when one of them leaves it out. Source: Kubernetes' documentation of server-side apply.
+        """
+        for release in self._installer.deployment.releases():
+            for one in release:
+                found = self.kube.find(one["apiVersion"], one.kind, one.name, one.namespace)
+                noted = found["metadata"]["managedFields"] if found else []
+                if found and any(each["manager"] == giver for each in noted):
+                    now = [_noted(each, giver, taker) for each in noted if each["manager"] != taker]
+                    self.kube.patch(found, {"metadata": {"managedFields": now}})
 
     def follow(self, installer: Installer, message: str) -> None:
         """Commit what another installer deploys, and wait until all of it is applied."""
@@ -337,6 +379,10 @@ def _release_values(wanted: Any) -> dict[str, Any]:
         "spec": {"values": wanted},
     }
     return {"target": {"kind": "HelmRelease"}, "patch": yaml.safe_dump(dict(patch))}
+
+
+def _noted(entry: Object, giver: str, taker: str) -> Object:
+    return {**entry, "manager": taker} if entry["manager"] == giver else entry
 
 
 def _bootstrap() -> list[dict[str, Any]]:

@@ -240,8 +240,9 @@ class KindStack(ClusterStack):
             installer.prerequisites()
         with self._step("releases installed"):
             if self.flux:
-                self.gitops.install()
+                self.gitops.take_over()
             else:
+                self.gitops.rest()
                 installer.helm()
             installer.synced()
         with self._step("pods ready"):
@@ -283,11 +284,17 @@ class KindStack(ClusterStack):
         assert self._installer is not None
         return self._installer
 
-    def with_controllers(self) -> None:
-        """Load Flux' controllers into the node, where Helm installed the deployment."""
+    @contextmanager
+    def by_flux(self) -> Iterator[Flux]:
+        """Let Flux deploy for as long as a block lasts, where Helm did before."""
         self._choices |= choose(self.deployment.checkout, flux=True)
         self.cluster.load([self._choices[name].reference for name in CONTROLLERS])
         self.installer.choices = self._choices
+        self.gitops.take_over()
+        try:
+            yield self.gitops
+        finally:
+            self.gitops.rest()
 
     @cached_property
     def gitops(self) -> Flux:

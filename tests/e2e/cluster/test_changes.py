@@ -248,3 +248,14 @@ def test_the_gateway_off_and_on(switched: Callable[..., None], kind: KindStack) 
     kind.installer.synced()
     kind.kube.rolled_out(kind.installer.namespaces, within_s=ROLLED_S)
     _isolated(kind)
+
+
+def test_helm_takes_away_what_flux_has_deployed(
+    switched: Callable[..., None], kind: KindStack
+) -> None:
+    """The one leaves nothing behind that the other has to live with."""
+    with kind.by_flux() as flux:
+        flux.ready()
+    off = {"enabled": False}
+    # Its Alloy waits for ever for a Secret that is no longer made, if it still mounts it.
+    switched(TENANT_RELEASE, ONE.name, alloy={"gateway": off})

@@ -6,6 +6,7 @@ It takes over the releases that Helm installed, as it does where somebody turns 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 import pytest
 
@@ -32,14 +33,13 @@ SOON_S = 120.0
 
 
 @pytest.fixture(scope="module")
-def flux(kind: KindStack) -> Flux:
+def flux(kind: KindStack) -> Iterator[Flux]:
     """Flux, with the whole tree applied."""
     missing = set(CONTROLLERS) - set(programs.names(kind.deployment.checkout))
     if missing:
         pytest.skip(f"not pinned in tools/, so not to be had: {', '.join(sorted(missing))}")
-    kind.with_controllers()
-    kind.gitops.install()
-    return kind.gitops
+    with kind.by_flux() as flux:
+        yield flux
 
 
 def _loki(kind: KindStack) -> str:

@@ -31,10 +31,9 @@ PATIENCE_S = 120.0
 def flux(kind: KindStack) -> Iterator[KindStack]:
     """The cluster, with the whole tree applied by Flux; afterwards it is as it was."""
     deployment = kind.deployment
-    kind.with_controllers()
-    kind.gitops.install()
-    yield kind
-    kind.roll(deployment)
+    with kind.by_flux():
+        yield kind
+        kind.roll(deployment)
 
 
 def _next(folder: Path, *edits: Edit) -> Deployment:
