@@ -33,12 +33,15 @@ from stackproof.repo.tenants import OBSERVABILITY_NAMESPACE, load_registry
 from stackproof.stack import discovery
 from stackproof.stack.cluster import ClusterStack
 from stackproof.stack.kind import KindStack
+from stackproof.toolchain.cache import cache_root
 from stackproof.toolchain.images import How
 
 REGISTRY = load_registry(Checkout.find())
 TENANTS = REGISTRY.names
 NAMESPACES = [OBSERVABILITY_NAMESPACE, *(tenant.namespace for tenant in REGISTRY)]
 SOON_S = 60.0
+#: pytester gives each test another home.
+CACHE = cache_root()
 #: What each namespace enforces, as Flux makes it: soev's is `baseline` until it cannot go back.
 _DECLARED = {
     one.name: one.labels["pod-security.kubernetes.io/enforce"]
@@ -426,3 +429,29 @@ def _applied(kube: Kube, wanted: Any) -> str:
             raise
         return str(error)
     return ""
+
+
+# --- the plugin's evidence ---
+
+
+def test_what_failed_leaves_its_evidence(
+    kind: KindStack,
+    checkout: Checkout,
+    pytester: pytest.Pytester,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("KUBECONFIG", str(kind.cluster.kubeconfig_path))
+    monkeypatch.setenv("STACKPROOF_CACHE", str(CACHE))
+    pytester.makepyfile("def test_it(stack):\n    assert not stack.tenants")
+    done = pytester.runpytest_subprocess(
+        *("-p", "no:pytest-kind", f"--stackproof-checkout={checkout.root}"),
+        *("--stackproof-stack=cluster", f"--stackproof-context={kind.cluster.context}"),
+        "--stackproof-evidence=kept",
+    )
+    done.assert_outcomes(failed=1)
+    (path,) = (pytester.path / "kept").glob("*.tar.gz")
+    done.stdout.fnmatch_lines([f"evidence: {path}"])
+    with tarfile.open(path) as kept:
+        names = "\n".join(kept.getnames())
+    for namespace in NAMESPACES:
+        assert namespace in names, names
