@@ -221,6 +221,7 @@ class Flux:
                 found = self.kube.find(one["apiVersion"], one.kind, one.name, one.namespace)
                 noted = found["metadata"]["managedFields"] if found else []
                 if found and any(each["manager"] == giver for each in noted):
+                    # A manager has one entry: what the taker had before goes.
                     now = [_noted(each, giver, taker) for each in noted if each["manager"] != taker]
                     self.kube.patch(found, {"metadata": {"managedFields": now}})
 

@@ -242,7 +242,8 @@ class KindStack(ClusterStack):
             if self.flux:
                 self.gitops.take_over()
             else:
-                self.gitops.rest()
+                if not self._made:  # one that was left may have Flux in it
+                    self.gitops.rest()
                 installer.helm()
             installer.synced()
         with self._step("pods ready"):

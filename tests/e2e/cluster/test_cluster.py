@@ -61,7 +61,7 @@ def _restarted(pod: Object, pods: Sequence[Object]) -> Iterator[str]:
     cannot connect.
     """
     served = [each for each in pods if _of_stateful_set(each)]
-    since = max((_since(each, "Ready") for each in served), default="")
+    since = max((_ready_since(each) for each in served), default="")
     for status in pod["status"]["containerStatuses"]:
         if status["restartCount"]:
             ended = status["lastState"].get("terminated") or {}
@@ -74,10 +74,10 @@ def _of_stateful_set(pod: Object) -> bool:
     return any(o["kind"] == "StatefulSet" for o in pod["metadata"].get("ownerReferences") or ())
 
 
-def _since(found: Object, kind: str) -> str:
-    """Return since when a condition is as it is (RFC 3339)."""
-    each = next(c for c in found["status"]["conditions"] if c["type"] == kind)
-    return str(each["lastTransitionTime"])
+def _ready_since(pod: Object) -> str:
+    """Return since when a pod is, or is not, ready (RFC 3339)."""
+    ready = next(each for each in pod["status"]["conditions"] if each["type"] == "Ready")
+    return str(ready["lastTransitionTime"])
 
 
 @pytest.mark.parametrize("namespace", NAMESPACES)
