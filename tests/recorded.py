@@ -11,8 +11,8 @@ from stackproof.backends.base import Request
 from stackproof.isolation import Proof, pairs
 from stackproof.isolation.verdict import Finding, Observation, Observations, Violation, judge
 from stackproof.model import EntryPoint, Signal
+from stackproof.repo.results import Provenance
 from stackproof.repo.versions import RunningProgram
-from stackproof.report import Provenance
 
 APIS = tuple(
     api

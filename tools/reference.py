@@ -16,7 +16,7 @@ from pathlib import Path
 from stackproof import cli
 from stackproof.errors import ExitCode
 from stackproof.repo.checkout import Checkout
-from stackproof.report.results import SCHEMA, Provenance
+from stackproof.repo.results import SCHEMA, Provenance
 
 _HEAD = """\
 # Commands

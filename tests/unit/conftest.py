@@ -9,8 +9,9 @@ from __future__ import annotations
 import pytest
 from pytest_socket import disable_socket
 
+from stackproof.repo import results
 from stackproof.repo.checkout import Checkout
-from stackproof.report import Provenance, results
+from stackproof.repo.results import Provenance
 
 RENDERS = "renders"
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from stackproof.repo.results import Provenance
 from stackproof.report.plots import Series, lines, spans
-from stackproof.report.results import Provenance
 
 from .history import Recorded, compare
 from .registry import Figures, about

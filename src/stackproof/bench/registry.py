@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from stackproof.errors import writing
+from stackproof.repo import results
 from stackproof.repo.checkout import Checkout
-from stackproof.report import results
-from stackproof.report.results import Provenance
+from stackproof.repo.results import Provenance
 
 #: Name to number. A name ends with its unit (`_s`, `_ms`, `_mb`, `_per_s`) or says it is a ratio.
 Figures = dict[str, float]

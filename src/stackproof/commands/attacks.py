@@ -20,8 +20,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the attacks and print what became of them."""
-    from stackproof import attacks, report, terminal
+    from stackproof import attacks, terminal
     from stackproof.flux.deployment import Deployment
+    from stackproof.repo import results
     from stackproof.report.junit import Case
     from stackproof.stack import providers
 
@@ -29,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
     if only_listed(args, "attack", {attack.name: attack.does for attack in attacks.ATTACKS}):
         return 0
     console = terminal.console(args)
-    of = report.Provenance.of(checkout)
+    of = results.Provenance.of(checkout)
     providers.prepare("local", console)
     chosen = [each for each in attacks.ATTACKS if not args.names or each.name in args.names]
     records, cases = [], []
@@ -51,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
             failures = [] if outcome.ok else [told]
             group = f"attacks.{attack.entry_point}"
             cases.append(Case(group, attack.name, failures, (), outcome.seconds))
-    target = report.results.write(
+    target = results.write(
         checkout.root / "build" / "report",
         "attacks",
         {"of": len(attacks.ATTACKS), "attacks": records},

@@ -23,7 +23,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measure and print each figure as it comes."""
-    from stackproof import bench, report, terminal
+    from stackproof import bench, terminal
+    from stackproof.repo import results
     from stackproof.stack import providers
 
     checkout = Checkout.find()
@@ -33,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
     console = terminal.console(args)
     providers.prepare("local", console)
     console.print(bench.about(), style="dim")
-    of = report.Provenance.of(checkout)
+    of = results.Provenance.of(checkout)
     folder, history = checkout.root / "build", bench.History.of(checkout)
     for name, measure in bench.BENCHMARKS.items():
         # What the machine is like belongs to every figure.

@@ -24,23 +24,24 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measure, print a line for each chart and for each branch that was missed."""
-    from stackproof import report, terminal
+    from stackproof import terminal
+    from stackproof.repo import results
     from stackproof.values import coverage
     from stackproof.values.coverage.page import page
 
     if args.charts:
-        charts, of = args.charts, report.Provenance.of_files(*args.charts)
+        charts, of = args.charts, results.Provenance.of_files(*args.charts)
     else:
         checkout = Checkout.find()
         charts = sorted(file.parent for file in checkout.charts.glob("*/Chart.yaml"))
-        of = report.Provenance.of(checkout)
+        of = results.Provenance.of(checkout)
     console = terminal.console(args)
     folder = args.report or Checkout.report_folder()
-    results = []
+    measured = []
     for each in charts:
         with console.status(f"rendering {each.name}"):
             one = coverage.measure(each)
-        results.append(one)
+        measured.append(one)
         good = one.share >= coverage.THRESHOLD
         console.print(
             f"[{'green' if good else 'bold red'}]{'✔' if good else '✘'}[/] {one.name}: "
@@ -51,12 +52,10 @@ def run(args: argparse.Namespace) -> int:
         )
         for branch in one.missed:
             console.print(f"    {branch.template}:{branch.line}  {branch.text}", soft_wrap=True)
-    target = report.results.write(
-        folder, "coverage", coverage.record(results), of, whole=not args.charts
-    )
+    target = results.write(folder, "coverage", coverage.record(measured), of, whole=not args.charts)
     shown = target.with_suffix(".html")
     with writing(shown.parent):
-        shown.write_text(page(results), encoding="utf-8")
+        shown.write_text(page(measured), encoding="utf-8")
     terminal.answer(args, target)
     console.print(f"\nreport: {shown}", style="dim", soft_wrap=True)
-    return 0 if all(one.share >= coverage.THRESHOLD for one in results) else 1
+    return 0 if all(one.share >= coverage.THRESHOLD for one in measured) else 1

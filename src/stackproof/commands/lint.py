@@ -44,9 +44,10 @@ def run(args: argparse.Namespace) -> int:
     """Print each problem once, and in how many renders it is."""
     from rich.console import Console
 
-    from stackproof import report, terminal
+    from stackproof import terminal
     from stackproof.checks import charts
     from stackproof.checks.invariants import INVARIANTS
+    from stackproof.repo import results
     from stackproof.toolchain import programs
 
     check_names("invariant", args.without, INVARIANTS.names, "--without")
@@ -78,8 +79,8 @@ def run(args: argparse.Namespace) -> int:
             f"{folder.name}: {len(cases)} renders, {len(INVARIANTS.names) - len(args.without)} "
             f"invariants, {len(found)} problems"
         )
-    of = report.Provenance.of_files(*args.charts)
-    terminal.answer(args, report.results.content({"charts": answer}, of), junit)
+    of = results.Provenance.of_files(*args.charts)
+    terminal.answer(args, results.content({"charts": answer}, of), junit)
     if charts.RENDER in all_found:
         return ExitCode.UNDECIDED
     return ExitCode.BAD if all_found else ExitCode.GOOD

@@ -45,8 +45,9 @@ def run(args: argparse.Namespace) -> int:
     """Judge the mutants, show the survivors, write the report."""
     from rich.progress import Progress
 
-    from stackproof import mutants, report, terminal
+    from stackproof import mutants, terminal
     from stackproof.mutants.run import generate
+    from stackproof.repo import results
     from stackproof.stack import providers
     from stackproof.toolchain import programs
 
@@ -71,10 +72,10 @@ def run(args: argparse.Namespace) -> int:
     others = [m for m in every if whole and m.id in explained and m not in drawn]
     console = terminal.console(args)
     if args.path:
-        of = report.Provenance.of_files(root)
+        of = results.Provenance.of_files(root)
         programs.locate("render", console=console)
     else:
-        of = report.Provenance.of(Checkout.find())
+        of = results.Provenance.of(Checkout.find())
         providers.prepare("local", console)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("mutants", total=len(chosen) + len(others))
@@ -82,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
             root, chosen, others, jobs=args.jobs, on_result=lambda _: bar.advance(task)
         )
     stale = summary.stale if whole else ()
-    target = report.results.write(
+    target = results.write(
         Checkout.report_folder(),
         "mutants",
         {"of": len(every), **summary.record()},

@@ -103,6 +103,7 @@ def run(args: argparse.Namespace) -> int:
     from stackproof import report, terminal
     from stackproof.backends import ESSENTIAL, PROVABLE
     from stackproof.model import EntryPoint
+    from stackproof.repo import results
     from stackproof.repo.versions import Versions
 
     many = bool(args.synthetic)
@@ -114,10 +115,10 @@ def run(args: argparse.Namespace) -> int:
     if args.targets:
         stack = targets = _targets(args)
         absent = targets.absent
-        of = report.Provenance.of_files(args.targets)
+        of = results.Provenance.of_files(args.targets)
     else:
         stack = _deployment(args, tenants, console)
-        of = report.Provenance.of(Checkout.find())
+        of = results.Provenance.of(Checkout.find())
     began = time.monotonic()
     with stack:
         ready = time.monotonic()

@@ -23,7 +23,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the twins and print the table."""
-    from stackproof import report, terminal, twins
+    from stackproof import terminal, twins
+    from stackproof.repo import results
     from stackproof.report.junit import Case
     from stackproof.stack import providers
 
@@ -35,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
     if only_listed(args, "twin", {twin.name: twin.fault for twin in twins.TWINS}):
         return 0
     console = terminal.console(args)
-    of = report.Provenance.of(checkout)
+    of = results.Provenance.of(checkout)
     providers.prepare("local", console)
     records, cases = [], []
     for twin in twins.TWINS:
@@ -52,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
             f"{outcome.seconds:.1f} s[/]\n  {twin.fault}",
             soft_wrap=True,
         )
-    target = report.results.write(
+    target = results.write(
         checkout.root / "build" / "report",
         "twins",
         {"of": len(twins.TWINS), "twins": records},

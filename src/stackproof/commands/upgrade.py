@@ -59,6 +59,7 @@ def run(args: argparse.Namespace) -> int:
     """Roll, prove, show and write the report; the exit code is the verdict's."""
     from stackproof import report, terminal, upgrade
     from stackproof.flux.deployment import Deployment
+    from stackproof.repo import results
     from stackproof.repo.versions import Versions
     from stackproof.stack import providers
     from stackproof.stack.rolling import RollingStack
@@ -70,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
     since = args.since or _left_main(checkout)
     new = sources.chosen(args.program)
     _check_stack(args)
-    of = report.Provenance.of(checkout)
+    of = results.Provenance.of(checkout)
     folder = args.report or Checkout.report_folder()
     with sources.earlier(checkout, since) as before:
         after = Deployment.load(checkout)

@@ -20,6 +20,7 @@ from stackproof.helm.manifests import Release
 from stackproof.helm.renderer import Values
 from stackproof.isolation import Proof, prove
 from stackproof.kube import diagnostics
+from stackproof.repo import results
 from stackproof.repo.checkout import Checkout
 from stackproof.repo.versions import Versions
 from stackproof.stack.base import Stack
@@ -173,10 +174,10 @@ def proof(pytestconfig: pytest.Config, stack: Stack) -> Proof:
     """One run of the proof with all tenants, signals and read APIs; its report is written."""
     with _one_message():
         if targets := setting(pytestconfig, "targets"):
-            of, pins = report.Provenance.of_files(targets), None
+            of, pins = results.Provenance.of_files(targets), None
         else:
             checkout = _checkout(pytestconfig)
-            of, pins = report.Provenance.of(checkout), Versions.load(checkout)
+            of, pins = results.Provenance.of(checkout), Versions.load(checkout)
         deadline_s: float = pytestconfig.getoption("stackproof_deadline")
         found = prove(stack, deadline_s=deadline_s, pins=pins)
         report.write(found, _folder(pytestconfig, "report"), of)

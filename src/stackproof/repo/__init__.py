@@ -1,1 +1,1 @@
-"""The repository's files: where they are, the pins, the list of tenants."""
+"""The repository's files: where they are, the pins, the list of tenants, the results."""

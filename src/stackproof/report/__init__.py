@@ -8,25 +8,24 @@ from pathlib import Path
 from stackproof.backends import PROVABLE
 from stackproof.errors import writing
 from stackproof.isolation import Proof
+from stackproof.repo import results
+from stackproof.repo.results import Provenance
 
-from . import junit, results
+from . import junit
 from .data import Extras, evidence_json, isolation_json, read_extras
 from .metrics import send_metrics
 from .page import page
-from .results import Provenance
 from .terminal import show
 from .upgrade import show_upgrade, upgrade_json, write_unchanged, write_upgrade
 
 __all__ = [
     "Extras",
-    "Provenance",
     "evidence_json",
     "is_whole",
     "isolation_json",
     "junit",
     "page",
     "read_extras",
-    "results",
     "send_metrics",
     "show",
     "show_upgrade",

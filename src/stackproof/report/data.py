@@ -15,9 +15,8 @@ from typing import Any
 from stackproof.backends import READ_APIS
 from stackproof.isolation import Proof
 from stackproof.isolation.verdict import Cell, Violation
-
-from . import results as results_
-from .results import Provenance
+from stackproof.repo import results
+from stackproof.repo.results import Provenance
 
 _EXTRAS = ("attacks", "twins", "mutants", "coverage", "upgrade")
 
@@ -45,8 +44,8 @@ class Extras:
 
 def read_extras(directory: Path, of: Provenance) -> Extras:
     """Read what other commands left in the report's directory; what is not there is left out."""
-    results = {name: results_.read(directory / f"{name}.json") for name in _EXTRAS}
-    found = {name: result.found if result else {} for name, result in results.items()}
+    read = {name: results.read(directory / f"{name}.json") for name in _EXTRAS}
+    found = {name: result.found if result else {} for name, result in read.items()}
     return Extras(
         attacks=found["attacks"].get("attacks", ()),
         twins=found["twins"].get("twins", ()),
@@ -55,7 +54,7 @@ def read_extras(directory: Path, of: Provenance) -> Extras:
         upgrade=found["upgrade"],
         stale={
             name: f"{result.of.source}, of {result.of.made[:10]}"
-            for name, result in results.items()
+            for name, result in read.items()
             if result and not result.of.same_source(of)
         },
     )

@@ -12,13 +12,13 @@ from stackproof.backends import PROVABLE, READ_APIS
 from stackproof.isolation import Proof
 from stackproof.isolation.verdict import Finding, Violation
 from stackproof.model import Signal
+from stackproof.repo.results import Provenance
 from stackproof.wording import number, percent
 
 from . import upgrade
 from .data import ALL_CELLS, Extras
 from .picture import Panel, State, panels, state, ticks
 from .plots import spans
-from .results import Provenance
 from .wording import groups, headline
 
 #: At most this many violations are shown in full; the JSON beside the page holds them all.

@@ -11,12 +11,12 @@ from markupsafe import Markup
 from rich.console import Console
 from rich.text import Text
 
+from stackproof.repo import results
+from stackproof.repo.results import Provenance
 from stackproof.upgrade import Upgrade, UpgradeVerdict
 from stackproof.wording import number
 
-from . import results
 from .plots import Bar, timeline
-from .results import Provenance
 
 _STYLE = {
     UpgradeVerdict.ISOLATED: "bold green",

@@ -20,8 +20,8 @@ from stackproof.bench.page import TARGETS
 from stackproof.bench.scale import exponent
 from stackproof.errors import StackproofError
 from stackproof.repo.checkout import Checkout
+from stackproof.repo.results import Provenance
 from stackproof.report.plots import Series, decades, lines, spans, steps
-from stackproof.report.results import Provenance
 
 OF = Provenance(tool="1", made="2026-01-01T00:00:00+00:00", commit="a" * 40, digests={"x": "1"})
 

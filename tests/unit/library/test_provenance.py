@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from stackproof.repo import results
 from stackproof.repo.checkout import Checkout
-from stackproof.report import Provenance, results
+from stackproof.repo.results import Provenance
 from stackproof.wording import percent
 
 

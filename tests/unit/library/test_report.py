@@ -21,7 +21,9 @@ from stackproof.errors import StackproofError
 from stackproof.isolation import Proof
 from stackproof.isolation.verdict import Finding, Verdict, Violation, ViolationKind
 from stackproof.model import Signal
-from stackproof.report import Extras, Provenance, results
+from stackproof.repo import results
+from stackproof.repo.results import Provenance
+from stackproof.report import Extras
 from stackproof.report.data import ALL_CELLS
 from stackproof.report.picture import Rectangle, State, coarser, merge, panels, ticks
 
