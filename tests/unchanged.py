@@ -2,10 +2,11 @@
 
 The inputs of a test are the Python files that its own imports, however deeply, all other files of
 the repository, the installed packages, the interpreter and the STACKPROOF_* variables; of a test
-that takes a fixture of stackproof.pytest_plugin, what that imports as well. The documents are
-inputs of unit tests alone. A file of the repository that a test opens and that is not
-among its inputs is an error of that test: `--unchanged=check`, which answers nothing, proves that
-the answers of other runs are right.
+that takes a fixture of stackproof.pytest_plugin, what that imports as well. A document counts for
+those alone whose Python files name it, and a file in a package of src for those that import the
+package. A file of the repository that a test opens and that is not among its inputs is an error of
+that test: `--unchanged=check`, which answers nothing, proves that the answers of other runs are
+right.
 
 Only what passed is kept, in the user's cache and for a week: a test may depend on the date.
 """
@@ -37,6 +38,10 @@ _ROOTS = {"stackproof": "src/stackproof", "tests": "tests"}
 _PLUGIN = "src/stackproof/pytest_plugin/__init__.py"
 #: Where the plugin's fixtures are, which are taken by name and not imported.
 _FIXTURES = "src/stackproof/pytest_plugin/fixtures.py"
+_CLI = "src/stackproof/cli.py"
+#: They are imported by their names.
+_COMMANDS = "src/stackproof/commands/"
+_OF_REPOSITORY = "tests/unit/repository/"
 _UNCHANGED = "unchanged"
 #: So many calls lie between who wants a file and its opening: pathlib, io.
 _NEAR = 6
@@ -64,17 +69,34 @@ class Inputs:
             if (root / name).is_file()
         }
         self._imports: dict[str, set[str]] = {}
-
-    @cached_property
-    def _everything(self) -> set[str]:
-        return {name for name in self.files if name.endswith(".py")}
+        self._named: dict[str, set[str]] = {}
 
     def of(self, test: str) -> set[str]:
         """Return the files that a test file's tests depend on, by their paths in the repository."""
-        data = {name for name in self.files if not name.endswith(".py")}
-        if not test.startswith("tests/unit/"):
-            data -= {name for name in data if _is_document(name)}
-        return data | self._code(test)
+        # Tests of the repository read all of it.
+        if test.startswith(_OF_REPOSITORY):
+            return set(self.files)
+        code = self._code(test)
+        named = set().union(*(self._named[name] for name in code))
+        return code | {data for data in self._data if self._counts(data, code, named)}
+
+    def _counts(self, data: str, code: set[str], named: set[str]) -> bool:
+        """Tell whether a file that is no Python is an input of what has this code."""
+        if data in self._documents:
+            return data in named
+        if not data.startswith("src/"):
+            return True
+        above = (f"{folder}/__init__.py" for folder in Path(data).parents)
+        package = next((name for name in above if name in self.files), None)
+        return package is None or package in code
+
+    @cached_property
+    def _data(self) -> set[str]:
+        return {name for name in self.files if not name.endswith(".py")}
+
+    @cached_property
+    def _documents(self) -> set[str]:
+        return {name for name in self._data if _is_document(name)}
 
     def key(self, test: str) -> str:
         """Return what changes whenever an input of a test file does."""
@@ -95,9 +117,6 @@ class Inputs:
             if name in found:
                 continue
             found.add(name)
-            # Commands are imported by name, and tests of the repository read its source.
-            if name == "src/stackproof/cli.py" or name.startswith("tests/unit/repository/"):
-                return self._everything
             waiting.extend(self._imported(name))
         return found
 
@@ -109,7 +128,10 @@ class Inputs:
             if '"stackproof.cli"' in text:
                 modules.add("stackproof.cli")
             self._imports[name] = {found for each in modules if (found := self._file(each))}
-            if name.startswith("tests/") and _words(tree) & self._fixtures:
+            self._named[name] = {each for each in self._documents if Path(each).name in text}
+            if name == _CLI:
+                self._imports[name] |= {each for each in self.files if each.startswith(_COMMANDS)}
+            if name.startswith("tests/") and self._takes_fixture(tree):
                 self._imports[name].add(_FIXTURES)
         return self._imports[name]
 
@@ -121,6 +143,11 @@ class Inputs:
         tree = ast.parse((self.root / _FIXTURES).read_text(encoding="utf-8"))
         functions = (node for node in tree.body if isinstance(node, ast.FunctionDef))
         return {each.name for each in functions if each.decorator_list}
+
+    def _takes_fixture(self, tree: ast.Module) -> bool:
+        """Tell whether a test or fixture takes one of the plugin, or one whose name is computed."""
+        taken = set(_taken(tree))
+        return None in taken or not taken.isdisjoint(self._fixtures)
 
     def _file(self, module: str) -> str | None:
         first, *rest = module.split(".")
@@ -139,10 +166,7 @@ def _file(item: pytest.Item) -> str:
 
 
 def _is_document(name: str) -> bool:
-    """Tell it from an input; the code on the pages of docs/extend is run."""
-    if name.startswith("docs/"):
-        return not name.startswith("docs/extend/")
-    return "/" not in name and name.endswith(".md")
+    return name.startswith("docs/") or ("/" not in name and name.endswith((".md", "mkdocs.yml")))
 
 
 def _variables() -> list[str]:
@@ -165,15 +189,21 @@ def _modules(tree: ast.Module, name: str) -> Iterator[str]:
             yield from (f"{base}.{alias.name}" for alias in node.names)
 
 
-def _words(tree: ast.Module) -> set[str]:
-    """Return what may be a fixture's name: parameters, and texts as `getfixturevalue` takes."""
-    found = set()
+def _taken(tree: ast.Module) -> Iterator[str | None]:
+    """Yield the names of the fixtures that a file takes; None for one that is computed."""
     for node in ast.walk(tree):
-        if isinstance(node, ast.arg):
-            found.add(node.arg)
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-            found.add(node.value)
-    return found
+        if isinstance(node, ast.FunctionDef) and (
+            node.name.startswith("test")
+            or any("fixture" in ast.dump(each) for each in node.decorator_list)
+        ):
+            yield from (each.arg for each in ast.walk(node.args) if isinstance(each, ast.arg))
+        elif isinstance(node, ast.Call) and _called(node) in {"getfixturevalue", "usefixtures"}:
+            for each in node.args:
+                yield str(each.value) if isinstance(each, ast.Constant) else None
+
+
+def _called(call: ast.Call) -> str:
+    return getattr(call.func, "attr", getattr(call.func, "id", ""))
 
 
 def _parts(module: str) -> Iterator[str]:

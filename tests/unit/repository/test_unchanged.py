@@ -64,9 +64,13 @@ def test_what_an_end_to_end_test_depends_on(repository: Path, changed: str, matt
     [
         ("def test_word(stack):\n    pass\n", True),
         ("def test_word(request):\n    request.getfixturevalue('stack')\n", True),
+        ("def test_word(request):\n    request.getfixturevalue('st' + 'ack')\n", True),
+        ("@pytest.fixture\ndef other(stack):\n    pass\n", True),
         ("def test_word(tmp_path):\n    stack = tmp_path\n", False),
+        ("def a_helper(stack):\n    pass\n", False),
+        ("TEXT = 'stack'\n", False),
     ],
-    ids=["by a parameter", "by its name", "not"],
+    ids=["parameter", "name", "computed", "fixture's parameter", "not", "helper", "text"],
 )
 def test_who_takes_the_plugins_fixtures_depends_on_them(
     repository: Path, test: str, matters: bool
@@ -87,11 +91,43 @@ def test_who_takes_the_plugins_fixtures_depends_on_them(
     assert Inputs(repository).key(TEST) != before
 
 
-def test_documents_matter_to_unit_tests(repository: Path) -> None:
-    test = repository / "tests/unit/test_two.py"
-    test.parent.mkdir()
-    test.touch()
-    assert "docs/page.md" in Inputs(repository).of("tests/unit/test_two.py")
+@pytest.mark.parametrize(
+    ("test", "content", "matters"),
+    [
+        ("tests/unit/library/test_two.py", "PAGE = 'page.md'", True),
+        ("tests/unit/library/test_two.py", "from tests.names import PAGE", True),
+        ("tests/unit/library/test_two.py", "PAGE = 'pages.md'", False),
+        ("tests/unit/repository/test_two.py", "", True),
+    ],
+)
+def test_documents_matter_to_those_who_name_them(
+    repository: Path, test: str, content: str, matters: bool
+) -> None:
+    (repository / test).parent.mkdir(parents=True)
+    (repository / test).write_text(content)
+    (repository / "tests/names.py").write_text("PAGE = 'docs/page.md'")
+    assert ("docs/page.md" in Inputs(repository).of(test)) is matters
+
+
+def test_data_of_a_package_matters_to_those_who_import_it(repository: Path) -> None:
+    package = repository / "src" / "stackproof" / "shown"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (package / "page.html").touch()
+    assert "src/stackproof/shown/page.html" not in Inputs(repository).of(TEST)
+    (repository / TEST).write_text("from stackproof import shown")
+    assert "src/stackproof/shown/page.html" in Inputs(repository).of(TEST)
+
+
+def test_commands_matter_to_those_who_import_their_interface(repository: Path) -> None:
+    commands = repository / "src" / "stackproof" / "commands"
+    commands.mkdir(parents=True)
+    (commands / "one.py").write_text("from stackproof import used")
+    (commands.parent / "used.py").touch()
+    (commands.parent / "cli.py").touch()
+    (repository / TEST).write_text("from stackproof import cli")
+    inputs = Inputs(repository).of(TEST)
+    assert {"src/stackproof/commands/one.py", "src/stackproof/used.py"} <= inputs
 
 
 def test_variables_matter(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
