@@ -45,9 +45,8 @@ class RollingStack(LocalStack):
         binaries: Programs to run at first instead of those that are pinned, by name.
         then: Programs to run so after a roll.
         keep: Leave the directory when it ends.
+        pace_s: See `Rollable.pace_s`.
     """
-
-    pace_s = 0.1
 
     def __init__(
         self,
@@ -56,9 +55,11 @@ class RollingStack(LocalStack):
         binaries: Mapping[str, Program] | None = None,
         then: Mapping[str, Program] | None = None,
         keep: bool = False,
+        pace_s: float = 0.1,
     ) -> None:
         super().__init__(deployment, keep=keep)
         self.events: list[RollEvent] = []
+        self.pace_s = pace_s
         self._declared = deployment
         self._binaries, self._then = dict(binaries or {}), dict(then or {})
         self._used: dict[str, Path | None] = {}

@@ -58,6 +58,8 @@ _COPIED = (
     ".sourceignore",
     "versions.yaml",
 )
+#: A fault of a roll lasts for seconds: looking so often finds it.
+_PACE_S = 0.3
 
 
 class Layer(StrEnum):
@@ -209,7 +211,7 @@ def _ask(twin: Twin, deployment: Deployment, suite: Checkout) -> Iterator[str]:
         yield from _prove(twin, deployment)
     elif registry == "upgrade":
         patience_s = twin.deadline_s
-        with RollingStack(Deployment.load(suite)) as right:
+        with RollingStack(Deployment.load(suite), pace_s=_PACE_S) as right:
             found = upgrade.prove(right, deployment, deadline_s=patience_s, patience_s=patience_s)
         yield from found.reasons
     elif registry == "delivered":
