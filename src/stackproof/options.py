@@ -143,12 +143,6 @@ def check_names(
 ) -> None:
     """Refuse names that nothing has.
 
-    Args:
-        what: What they would be names of, as in "no twin is called …".
-        given: The names.
-        known: All that there are.
-        where: The option they were given by.
-
     Raises:
         UsageError: It names the unknown ones, and those that they may stand for.
     """

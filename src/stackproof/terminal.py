@@ -91,11 +91,7 @@ def _bar(console: Console) -> Iterator[Callable[[isolation.Progress], None] | No
 
 
 def send_samples(stack: Stack) -> dict[str, Emission]:
-    """Send each tenant's telemetry to its Alloy, once; return what was sent by whom.
-
-    Raises:
-        ExportError: It was not taken.
-    """
+    """Send each tenant's telemetry to its Alloy, once; return what was sent by whom."""
     run = synthetic.new_run()
     sent = {}
     for tenant in stack.tenants:
@@ -105,11 +101,7 @@ def send_samples(stack: Stack) -> dict[str, Emission]:
 
 
 def hold(stack: Stack, tenant: str, emission: Emission, output: IO[str] | None = None) -> None:
-    """Say where everything is and how it is asked, and wait for Ctrl-C.
-
-    Raises:
-        StackproofError: A component has ended meanwhile.
-    """
+    """Say where everything is and how it is asked, and wait for Ctrl-C."""
     say = partial(print, file=output, flush=True)
     for name in stack.tenants:
         say(f"{name} sends OTLP to {stack.otlp_grpc(name)} (gRPC), {stack.otlp_http(name)} (HTTP)")
@@ -138,11 +130,7 @@ def console(args: argparse.Namespace | None = None, **how: Any) -> Console:
 def answer(
     args: argparse.Namespace, found: Path | Mapping[str, Any], cases: Iterable[junit.Case] = ()
 ) -> None:
-    """Give the answer, or the file that holds it, to programs: as --json and --junitxml ask.
-
-    Raises:
-        StackproofError: The file cannot be written.
-    """
+    """Give the answer, or the file that holds it, to programs: as --json and --junitxml ask."""
     if path := getattr(args, "junitxml", None):
         junit.write(path, "stackproof", list(cases))
     if args.json and isinstance(found, Path):

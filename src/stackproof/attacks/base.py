@@ -183,11 +183,7 @@ class AttackedStack:
 
     @property
     def gateway(self) -> Address:
-        """Where the gateway listens.
-
-        Raises:
-            StackproofError: The deployment has none.
-        """
+        """Where the gateway listens."""
         if self.stack.gateway_url is None:
             raise StackproofError("the deployment has no gateway", where=self.stack.name)
         return address(self.stack.gateway_url)
@@ -256,11 +252,7 @@ class AttackedStack:
         return emission.tokens[signal].encode() in answer.body, answer.describe()
 
     def wait_for(self, emission: Emission, signals: Iterable[Signal]) -> None:
-        """Wait until the owner sees these signals of an emission.
-
-        Raises:
-            StackproofError: It does not.
-        """
+        """Wait until the owner sees these signals of an emission."""
         for signal in signals:
 
             def look(signal: Signal = signal) -> tuple[bool | None, str]:

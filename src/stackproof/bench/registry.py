@@ -35,13 +35,6 @@ def write(
     """Lay a benchmark's figures over those of folder/bench.json, and return its path.
 
     What was measured of other files goes: it says nothing of these.
-
-    Args:
-        name: The benchmark's.
-        figures: What it measured.
-        folder: Where bench.json is.
-        of: What it is of.
-        using: What it was measured with, beside stackproof itself.
     """
     earlier = results.read(folder / "bench.json")
     known = earlier.found if earlier and earlier.of.same_source(of) else {}

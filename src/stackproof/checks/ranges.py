@@ -46,13 +46,7 @@ _RETENTION = {
 def too_short(
     backend: str, config: Mapping[str, Any], overrides: Mapping[str, Any]
 ) -> Iterator[str]:
-    """Yield the limits of a range below the longest retention of any tenant.
-
-    Args:
-        backend: mimir, loki or tempo.
-        config: Its configuration.
-        overrides: What it is told of each tenant.
-    """
+    """Yield the limits of a range below the longest retention of any tenant."""
     whole, own = _RETENTION[backend]
     kept = [at(config, whole), *(at(limits, own) for limits in overrides.values())]
     longest = max(_duration(one) for one in kept if one)

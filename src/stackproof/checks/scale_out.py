@@ -28,11 +28,7 @@ _PLACE: Mapping[str, tuple[str, ...]] = {
 
 
 def tenant_values(deployment: Deployment, backend: str) -> dict[str, Any]:
-    """Return values of a backend's distributed chart that hold every tenant's limits.
-
-    Raises:
-        StackproofError: There is no such backend.
-    """
+    """Return values of a backend's distributed chart that hold every tenant's limits."""
     if backend not in _PLACE:
         raise StackproofError(f"no backend {backend!r} (there are: {', '.join(BACKENDS)})")
     text = deployment.lgtm().get("ConfigMap", backend)["data"]["overrides.yaml"]
@@ -48,11 +44,7 @@ _INSTALL = re.compile(r"helm upgrade --install (\S+)(?:[^\n]|\\\n)*? -n (\S+)")
 
 
 def installed(checkout: Checkout) -> dict[str, str]:
-    """Return the namespace of each release that the README installs, by the release's name.
-
-    Raises:
-        StackproofError: The README installs nothing.
-    """
+    """Return the namespace of each release that the README installs, by the release's name."""
     readme = checkout.observability / _FOLDER / "README.md"
     found = dict(_INSTALL.findall(readme.read_text(encoding="utf-8")))
     if not found:

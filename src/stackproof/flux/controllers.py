@@ -41,11 +41,7 @@ class Built:
 
 
 class FluxHelper:
-    """A client of one `tools/flux` process, which it starts when needed. Safe for threads.
-
-    Args:
-        path: The built program.
-    """
+    """A client of one `tools/flux` process, which it starts when needed. Safe for threads."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -165,11 +161,7 @@ def build(
 def post_rendered(
     objects: Sequence[Mapping[str, Any]], renderers: Sequence[Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
-    """Do what helm-controller's post-renderers do to a chart's objects.
-
-    Raises:
-        StackproofError: kustomize refuses a patch.
-    """
+    """Do what helm-controller's post-renderers do to a chart's objects."""
     answer = _program().ask(op="render", objects=list(objects), post_renderers=list(renderers))
     if message := answer.get("error"):
         raise StackproofError(message)
@@ -177,11 +169,7 @@ def post_rendered(
 
 
 def value_at(path: str, text: str) -> Mapping[str, Any]:
-    """Return the values that a `valuesFrom` with a `targetPath` means, as `helm --set` reads them.
-
-    Raises:
-        StackproofError: It is no such path.
-    """
+    """Return the values which a `valuesFrom` with a `targetPath` means, as `helm --set` does."""
     answer = _program().ask(op="set", path=path, text=text)
     if message := answer.get("error"):
         raise StackproofError(message)

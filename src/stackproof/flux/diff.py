@@ -185,13 +185,7 @@ def _step_of(tree: Tree, name: tuple[str, str]) -> Step:
 
 
 def failures(before: Tree, after: Tree, since: str) -> tuple[str, ...]:
-    """Return what of either tree could not be built: of that, the diff says nothing.
-
-    Args:
-        before: The earlier tree.
-        after: The later one.
-        since: How messages call the earlier one.
-    """
+    """Return what of either tree could not be built: of that, the diff says nothing."""
     return (
         *(f"{who} does not build: {text}" for who, text in after.failures),
         *(
@@ -501,15 +495,7 @@ def as_markdown(
     limit: int = 60_000,
     data: tuple[str, ...] = (),
 ) -> str:
-    """Return the diff for a pull request: one folded block an object, cut at `limit` characters.
-
-    Args:
-        entries: What changes.
-        since: From which revision.
-        failed: What could not be built, told first.
-        limit: Characters that it may have.
-        data: What it takes away, told next.
-    """
+    """Return the diff for a pull request: one folded block an object, cut at `limit` characters."""
     text = f"### What this does to the cluster\n\nSince {since}: {summary(entries, failed)}.\n"
     if told := (*(_one_line(text) for text in failed), *data, *warnings(entries)):
         lines = "\n".join(f"> - {warning}" for warning in told)

@@ -47,11 +47,7 @@ def folder(checkout: Checkout, name: str) -> Path:
 
 
 def default_host(checkout: Checkout, name: str, cluster: str = "production") -> str:
-    """Return the host of a tenant that names none: NAME.DOMAIN, with the cluster's own DOMAIN.
-
-    Raises:
-        StackproofError: The cluster has no DOMAIN.
-    """
+    """Return the host of a tenant that names none: NAME.DOMAIN, with the cluster's own DOMAIN."""
     path = checkout.flux / "clusters" / cluster / "cluster.yaml"
     try:
         data = yaml.load(path.read_bytes(), Loader=yaml.CSafeLoader)["data"]
@@ -63,13 +59,7 @@ def default_host(checkout: Checkout, name: str, cluster: str = "production") -> 
 
 
 def check_new(checkout: Checkout, name: str, host: str) -> None:
-    """Raise where a tenant's folder is there already, or could not say what it must.
-
-    Args:
-        checkout: Where.
-        name: The tenant.
-        host: The name under which its users reach it.
-    """
+    """Raise where a tenant's folder is there already, or could not say what it must."""
     there = folder(checkout, name)
     if there.exists():
         raise StackproofError(
@@ -86,11 +76,7 @@ def check_new(checkout: Checkout, name: str, host: str) -> None:
 
 
 def check_address(address: str) -> None:
-    """Raise where an administrator's address is none, as the application takes it.
-
-    Raises:
-        StackproofError: It is no `NAME@HOST`.
-    """
+    """Raise where an administrator's address is none, as the application takes it."""
     # Flux writes it without quotes: nothing in it that YAML could take for something else.
     if not re.fullmatch(r"[A-Za-z0-9][\w.+-]*@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+", address):
         raise StackproofError(
@@ -108,14 +94,7 @@ def _is_text(value: str) -> bool:
 
 
 def write(checkout: Checkout, tenant: Tenant, host: str, admin: str) -> Path:
-    """Write a tenant's folder and return it.
-
-    Args:
-        checkout: Where.
-        tenant: Its entry in the registry.
-        host: The name under which its users reach it.
-        admin: E-mail address of its first administrator.
-    """
+    """Write a tenant's folder and return it."""
     there = folder(checkout, tenant.name)
     there.mkdir(parents=True)
     text = _TEMPLATE.format(

@@ -239,11 +239,7 @@ class _Request:
 
 
 class Renderer:
-    """A client of one `tools/render` process, which it starts when needed. Safe for threads.
-
-    Args:
-        program: The built program.
-    """
+    """A client of one `tools/render` process, which it starts when needed. Safe for threads."""
 
     def __init__(self, program: Path) -> None:
         self._program = program

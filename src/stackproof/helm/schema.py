@@ -254,12 +254,6 @@ def schemas(kube_version: str, custom: Path | None = None) -> Schemas:
 def validate(
     manifests: Iterable[Manifest], kube_version: str, custom: Path | None = None
 ) -> list[SchemaError]:
-    """Return everything that is wrong with these objects for a Kubernetes version.
-
-    Args:
-        manifests: Rendered objects; a `Release` is one such list.
-        kube_version: `1.N` or `1.N.P`.
-        custom: Folder of the schemas of custom kinds (`Checkout.root / "schemas"`).
-    """
+    """Return everything that is wrong with these objects for a Kubernetes version."""
     known = schemas(kube_version, custom)
     return [problem for manifest in manifests for problem in known.check(manifest)]

@@ -194,9 +194,6 @@ def arrived(
         run: Of which run.
         window_s: How far back it is asked for.
         end_s: From when (seconds of the wall clock); now if not given.
-
-    Raises:
-        StackproofError: The backend did not answer.
     """
     now = end_s or time.time()
     start, end = str(int(now - window_s)), str(int(now) + 60)
@@ -257,9 +254,6 @@ def lines(
     """Return how often each log line with this text is there for this reader.
 
     In any stream, or in that of a run.
-
-    Raises:
-        StackproofError: Loki did not answer.
     """
     now = time.time()
     wanted = f"counted-{run}" if run else ".*"
@@ -274,11 +268,7 @@ def lines(
 
 
 def latest(client: Client, access: Access, name: str, run: str) -> float | None:
-    """Return the last value of a run's one series with this name, None while there is none.
-
-    Raises:
-        StackproofError: Mimir did not answer.
-    """
+    """Return the last value of a run's one series with this name, None while there is none."""
     query = {"query": f'{name}{{stackproof_run="{run}"}}'}
     found = _ask(client, access, Backend.MIMIR, "/api/v1/query", query)["data"]["result"]
     return float(found[0]["value"][1]) if found else None

@@ -33,13 +33,7 @@ _POLL_S = 0.5
 
 
 class ApiError(StackproofError):
-    """The API server refused a request.
-
-    Args:
-        status: The HTTP status.
-        reason: What the server says.
-        where: Method and path.
-    """
+    """The API server refused a request."""
 
     def __init__(self, status: int, reason: str, where: str) -> None:
         super().__init__(f"HTTP {status}: {reason}", where=where)
@@ -334,13 +328,6 @@ class Kube:
     ) -> str:
         """Run a program in a container, return what it printed.
 
-        Args:
-            pod: The pod.
-            namespace: Its namespace.
-            container: Which of its containers.
-            argv: The program and its arguments.
-            may_fail: Its exit code is an answer, whatever it is.
-
         Raises:
             StackproofError: It does not start, does not end, or ends with another code than 0.
         """
@@ -398,9 +385,6 @@ class Kube:
             what: What is waited for, as a sentence: "the pods are ready".
             seen: Says what was seen last, for the message.
             retry: Says which refusals of the API server may pass.
-
-        Raises:
-            StackproofError: The deadline passed.
         """
         refused = ""
 

@@ -119,11 +119,7 @@ def from_cluster(kube: Kube, *, release: str, namespace: str) -> Deployed:
 
 
 def decoded(text: str) -> dict[str, Any]:
-    """Return Helm's record of a release: JSON, gzipped, in base64 twice (Kubernetes' and its own).
-
-    Raises:
-        StackproofError: It is something else.
-    """
+    """Return Helm's record of a release: JSON, gzipped, in base64 twice (Kubernetes' and its)."""
     try:
         packed = base64.b64decode(base64.b64decode(text))
         found: dict[str, Any] = json.loads(gzip.decompress(packed))

@@ -126,11 +126,7 @@ class Summary:
 
 
 def generate(root: Path) -> list[Mutant]:
-    """Return every mutant of a checkout, or of a chart's folder.
-
-    Raises:
-        UsageError: It is neither.
-    """
+    """Return every mutant of a checkout, or of a chart's folder."""
     whole = not (root / "Chart.yaml").is_file()
     if whole and not (root / "charts").is_dir():
         raise UsageError("there is no chart", where=str(root), todo="Name a chart's folder.")
@@ -157,11 +153,7 @@ def sample(of: Sequence[Mutant], most: int, seed: int = 0) -> list[Mutant]:
 
 
 def since(of: Sequence[Mutant], root: Path, revision: str) -> list[Mutant]:
-    """Return the mutants of lines that a checkout has changed since a revision.
-
-    Raises:
-        UsageError: git does not know the revision.
-    """
+    """Return the mutants of lines that a checkout has changed since a revision."""
     changed = _changed_lines(root, revision)
     return [mutant for mutant in of if mutant.line in changed.get(mutant.file, ())]
 

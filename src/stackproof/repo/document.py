@@ -28,12 +28,7 @@ class FileProblem:
 
 
 class FileError(StackproofError):
-    """The file cannot be used as it is.
-
-    Args:
-        where: The file.
-        problems: All that is wrong with it, in the file's order.
-    """
+    """The file cannot be used as it is."""
 
     def __init__(self, where: str, problems: Sequence[FileProblem]) -> None:
         super().__init__("\n".join(f"{where}:{p.line}:{p.column}: {p.reason}" for p in problems))

@@ -51,12 +51,7 @@ class Tenant:
 
 @dataclass(frozen=True)
 class Registry:
-    """The list of tenants, in the file's order.
-
-    Args:
-        checkout: Whose list it is.
-        tenants: Its entries.
-    """
+    """The list of tenants, in the file's order."""
 
     checkout: Checkout
     tenants: tuple[Tenant, ...]
@@ -139,11 +134,7 @@ class Registry:
         return self._write(lines, f"cannot add tenant {name!r}")
 
     def remove(self, name: str) -> Registry:
-        """Remove an entry and the comment above it from the file, and return the new registry.
-
-        Raises:
-            StackproofError: There is no such tenant.
-        """
+        """Remove an entry and the comment above it from the file, and return the new registry."""
         gone = self.names.index(self.get(name).name)
         lines, blocks = self._read()
         start = blocks[gone].start

@@ -110,12 +110,7 @@ class Image:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """A chart from elsewhere, which Flux installs.
-
-    Args:
-        repository: URL of its repository, without a slash at the end.
-        version: Its version.
-    """
+    """A chart from elsewhere, which Flux installs."""
 
     repository: str
     version: str
@@ -239,11 +234,7 @@ class Versions:
         )
 
     def image(self, component: str) -> Image:
-        """Return the image of a component, e.g. `mimir`.
-
-        Raises:
-            StackproofError: versions.yaml pins none.
-        """
+        """Return the image of a component, e.g. `mimir`."""
         if component not in self.images:
             raise StackproofError(
                 f"no image of {component!r} (there are: {', '.join(self.images)})",

@@ -38,11 +38,7 @@ class Case:
 
 
 def write(path: Path, suite: str, cases: Sequence[Case]) -> None:
-    """Write a file with one suite.
-
-    Raises:
-        StackproofError: It cannot be written.
-    """
+    """Write a file with one suite."""
     attributes = {
         "name": suite,
         "tests": str(len(cases)),

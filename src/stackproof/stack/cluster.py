@@ -46,14 +46,7 @@ _SERVICE = re.compile(r"http://([a-z0-9-]+)\.([a-z0-9-]+)\.svc(?:\.cluster\.loca
 
 @dataclass(frozen=True, slots=True)
 class Collector:
-    """A tenant's Alloy, as it was found.
-
-    Args:
-        tenant: Whom it sends as.
-        namespace: Where it runs.
-        service: Its Service's name.
-        workload: Its Deployment.
-    """
+    """A tenant's Alloy, as it was found."""
 
     tenant: str
     namespace: str
@@ -75,12 +68,7 @@ class Addresses:
 
 
 class ClusterStack(FromCharts):
-    """A `Stack` in an existing cluster. Entering it finds the deployment.
-
-    Args:
-        kube: The cluster.
-        addresses: How it is reached.
-    """
+    """A `Stack` in an existing cluster. Entering it finds the deployment."""
 
     provider = "cluster"
     disposable = False
@@ -164,11 +152,7 @@ class ClusterStack(FromCharts):
         return self.namespace, *(each.namespace for each in self._collectors.values())
 
     def collector(self, tenant: str) -> Collector:
-        """Return a tenant's Alloy.
-
-        Raises:
-            StackproofError: It has none.
-        """
+        """Return a tenant's Alloy."""
         if tenant not in self._collectors:
             raise StackproofError(
                 f"tenant {tenant} has no Alloy",

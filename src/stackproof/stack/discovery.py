@@ -178,10 +178,6 @@ def _refuse_malformed(each: Object, where: str) -> None:
 def discover(objects: Iterable[Object], refused: Sequence[str] = ()) -> Found:
     """Return what objects tell.
 
-    Args:
-        objects: Of whatever kinds.
-        refused: The kinds that may not be listed.
-
     Raises:
         StackproofError: There is no Mimir, Loki or Tempo among them.
     """

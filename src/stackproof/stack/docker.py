@@ -45,11 +45,7 @@ class Container(ProgramProcess):
     _docker: Any = field(default=None, repr=False)
 
     def start(self) -> None:
-        """Start the container.
-
-        Raises:
-            StackproofError: Docker cannot; with its own words.
-        """
+        """Start the container."""
         import docker.errors
 
         try:
@@ -116,12 +112,7 @@ class Container(ProgramProcess):
 
 
 class DockerStack(LocalStack):
-    """A `Stack` of containers. Entering it makes them and their network, leaving it removes both.
-
-    Args:
-        deployment: What to run.
-        keep: Leave the directory (configurations, logs) when it ends.
-    """
+    """A `Stack` of containers. Entering makes them and their network, leaving removes both."""
 
     provider = "docker"
 

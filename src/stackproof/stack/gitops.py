@@ -48,11 +48,7 @@ _SOURCE_S = 60.0
 
 
 class Repository:
-    """The files that Flux reads: a working copy that is committed and pushed.
-
-    Args:
-        root: Whose charts, values and Flux tree are copied.
-    """
+    """The files that Flux reads: a working copy that is committed and pushed."""
 
     def __init__(self, root: Path) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="stackproof-git-")
@@ -77,11 +73,7 @@ class Repository:
         path.write_text(yaml.safe_dump_all(documents, sort_keys=False), encoding="utf-8")
 
     def edit(self, file: str, old: str, new: str) -> None:
-        """Replace a text that must be in a file.
-
-        Raises:
-            StackproofError: It is not.
-        """
+        """Replace a text that must be in a file."""
         path = self.path / file
         text = path.read_text(encoding="utf-8")
         if old not in text:
@@ -114,11 +106,7 @@ class Repository:
 
 
 class Flux:
-    """Flux in a test cluster, and the repository that it follows.
-
-    Args:
-        installer: What made the prerequisites.
-    """
+    """Flux in a test cluster, and the repository that it follows."""
 
     def __init__(self, installer: Installer) -> None:
         self._installer = installer
@@ -191,11 +179,7 @@ class Flux:
         self.install()
 
     def rest(self) -> None:
-        """End the controllers, so that Helm deploys again; nothing happens where there are none.
-
-        Raises:
-            StackproofError: One does not end.
-        """
+        """End the controllers, so that Helm deploys again; nothing happens where there are none."""
         deployed = self.kube.listed("apps/v1", "Deployment", FLUX_NAMESPACE)
         controllers = [each for each in deployed if _name(each) in CONTROLLERS]
         if not controllers:

@@ -136,14 +136,7 @@ _FROM_CLIENT = "--server-side=false"
 
 
 class Installer:
-    """Installs a deployment into a cluster.
-
-    Args:
-        kube: The cluster.
-        kubeconfig: Its file, for helm.
-        deployment: What is installed.
-        choices: The image of each component, which the cluster's nodes have.
-    """
+    """Installs a deployment into a cluster."""
 
     def __init__(
         self,
@@ -244,11 +237,7 @@ class Installer:
             )
 
     def run_helm(self, *arguments: str) -> str:
-        """Run helm on the cluster, return what it printed.
-
-        Raises:
-            StackproofError: It failed.
-        """
+        """Run helm on the cluster, return what it printed."""
         done = subprocess.run(
             [programs.find("helm"), "--kubeconfig", str(self.kubeconfig), *arguments],
             capture_output=True,

@@ -51,12 +51,7 @@ def cluster_name() -> str:
 
 
 class KindCluster(pytest_kind.KindCluster):  # type: ignore[misc]
-    """pytest-kind's cluster, made by the kind that tools/ pins, with its files in build/kind.
-
-    Args:
-        checkout: Whose pins count, and where the kubeconfig goes.
-        name: The cluster's name.
-    """
+    """pytest-kind's cluster, made by the kind that tools/ pins, with its files in build/kind."""
 
     def __init__(self, checkout: Checkout, name: str) -> None:
         # Not the base class's own: that makes a folder in the working directory.
@@ -86,11 +81,7 @@ class KindCluster(pytest_kind.KindCluster):  # type: ignore[misc]
         return self.name in self.kind("get", "clusters").split()
 
     def make(self) -> None:
-        """Make the cluster, and mark it as ours.
-
-        Raises:
-            StackproofError: kind cannot; with its own words.
-        """
+        """Make the cluster, and mark it as ours."""
         self.path.mkdir(parents=True, exist_ok=True)
         config = self.path / "kind.yaml"
         config.write_text(yaml.safe_dump(objects("kind")[0]), encoding="utf-8")
@@ -139,11 +130,7 @@ class KindCluster(pytest_kind.KindCluster):  # type: ignore[misc]
         self.kind("load", "docker-image", f"--name={self.name}", *references)
 
     def kind(self, *arguments: str) -> str:
-        """Run kind, return what it printed.
-
-        Raises:
-            StackproofError: It failed.
-        """
+        """Run kind, return what it printed."""
         done = subprocess.run(
             [self.kind_path, *arguments], capture_output=True, text=True, check=False
         )
@@ -340,11 +327,7 @@ def choose(checkout: Checkout, *, flux: bool = False) -> dict[str, ImageChoice]:
 
 
 def down(checkout: Checkout) -> bool:
-    """Delete the cluster if this suite made it; return whether there was one.
-
-    Raises:
-        StackproofError: Somebody else made it.
-    """
+    """Delete the cluster if this suite made it; return whether there was one."""
     cluster = KindCluster(checkout, cluster_name())
     if not cluster.exists():
         return False

@@ -29,11 +29,7 @@ def variable(tenant: str) -> str:
 
 
 def preflight(url: str, pool: urllib3.PoolManager) -> None:
-    """Look whether anybody is there. Any answer will do, a refusal as well.
-
-    Raises:
-        StackproofError: Nothing answers at the URL.
-    """
+    """Look whether anybody is there. Any answer will do, a refusal as well."""
     try:
         pool.request("GET", url, timeout=_PREFLIGHT_S, retries=False, redirect=False)
     except urllib3.exceptions.HTTPError as error:
@@ -46,11 +42,6 @@ def preflight(url: str, pool: urllib3.PoolManager) -> None:
 
 class RemoteStack(FromCharts):
     """A `Stack` behind a gateway's URL.
-
-    Args:
-        gateway_url: Where it is.
-        tenants: Whom to prove.
-        environment: Has their passwords.
 
     Raises:
         UsageError: The URL is none, or a password is missing.
@@ -151,11 +142,7 @@ class RemoteStack(FromCharts):
         return ()
 
     def __enter__(self) -> Self:
-        """Look whether anybody is there, before anything is sent.
-
-        Raises:
-            StackproofError: Nothing answers at the URL.
-        """
+        """Look whether anybody is there, before anything is sent."""
         with Client() as client:
             preflight(self.name, client.pool)
         return self

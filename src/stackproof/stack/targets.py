@@ -205,9 +205,6 @@ class _Reader:
 class TargetsStack:
     """A `Stack` that a file describes.
 
-    Args:
-        targets: What the file says.
-
     Raises:
         StackproofError: There is no signal that every tenant both writes and reads.
     """
@@ -294,11 +291,7 @@ class TargetsStack:
         return self._by_name[tenant].access
 
     def admin_reader(self, tenants: Sequence[str]) -> Access:
-        """The administrator, asking for these tenants by name.
-
-        Raises:
-            StackproofError: The file has none.
-        """
+        """The administrator, asking for these tenants by name."""
         if self.targets.admin is None:
             raise self._unknown("an administrator")
         admin = self.targets.admin

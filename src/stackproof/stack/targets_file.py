@@ -19,14 +19,7 @@ _WORDS = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null"}
 
 
 def text(found: Found, name: str, source: str, file: str) -> str:
-    """Return the file.
-
-    Args:
-        found: Of the deployment.
-        name: What the report calls it.
-        source: What was looked at, as in "from …".
-        file: What it will be called.
-    """
+    """Return the file."""
     variables = passwords(found)
     lines = [f"# Written by `stackproof targets init` from {_line(source)}. Look through it, then:"]
     if variables:

@@ -149,11 +149,7 @@ def wanted() -> bool:
 
 
 def this_platform() -> str:
-    """Return what images call this machine: `linux/amd64`.
-
-    Raises:
-        NotHadError: No image is for it.
-    """
+    """Return what images call this machine: `linux/amd64`."""
     here = f"{platform.system()} {platform.machine()}"
     if platform.system() != "Linux" or platform.machine() not in _PROCESSORS:
         raise NotHadError(f"images have programs for Linux on amd64 and arm64, this is {here}")
@@ -161,11 +157,7 @@ def this_platform() -> str:
 
 
 def digest(image: Image, fetch: Callable[[], Path]) -> str:
-    """Return the digest that a registry has of an image: for all of its platforms.
-
-    Raises:
-        NotHadError: It does not say.
-    """
+    """Return the digest that a registry has of an image: for all of its platforms."""
     reference = Reference.of(image)
     reference.reach()
     return reference.ask([str(fetch()), "digest", str(reference)])
@@ -191,11 +183,7 @@ class Reference:
 
     @classmethod
     def of(cls, image: Image) -> Reference:
-        """Return where an image is: in its registry, or under the mirror of STACKPROOF_MIRROR.
-
-        Raises:
-            StackproofError: The mirror is none.
-        """
+        """Return where an image is: in its registry, or under the mirror of STACKPROOF_MIRROR."""
         registry, path = _split(image.repository)
         # A digest says which; the tag beside it says no more.
         path += f"@{image.digest}" if image.digest else f":{image.version}"
@@ -212,11 +200,7 @@ class Reference:
         return cls(registry, f"{prefix}/{path}" if prefix else path)
 
     def reach(self) -> None:
-        """Ask whether the registry answers, unless it is known not to.
-
-        Raises:
-            NotHadError: It does not.
-        """
+        """Ask whether the registry answers, unless it is known not to."""
         if self.registry not in _gone and (why := _unreachable(self.registry)):
             _gone[self.registry] = f"the registry {self.registry} cannot be reached ({why})"
         if self.registry in _gone:
@@ -228,11 +212,7 @@ class Reference:
         tick: Callable[[float], None] = lambda _: None,
         lock: int | None = None,
     ) -> str:
-        """Let tools/fetch ask for the image; return its digest.
-
-        Raises:
-            NotHadError: The registry does not give it.
-        """
+        """Let tools/fetch ask for the image; return its digest."""
         answer = _run(command, tick, lock)
         if answer.get("kind") in {"unreachable", "limited"}:
             _gone[self.registry] = f"the registry {self.registry} does not go on: {answer['error']}"

@@ -151,16 +151,7 @@ def _install(lock: Path, into: Path) -> None:
 
 
 def module_folder(go: Path, pin: Path, module: str) -> Path:
-    """Return the folder of a module's source, downloaded where it must be and checked by go.sum.
-
-    Args:
-        go: The command.
-        pin: Folder of the go.mod that requires the module.
-        module: MODULE@VERSION.
-
-    Raises:
-        StackproofError: It cannot be had.
-    """
+    """Return the folder of a module's source, downloaded where it must be and checked by go.sum."""
     done = subprocess.run(
         [go, "mod", "download", "-json", module],
         cwd=pin,
@@ -222,10 +213,6 @@ def check(go: Path, source: Path) -> str:
     """Run `go vet` and `go test` on all packages of a module; return what they complain of.
 
     Go keeps what came of both until a file changes.
-
-    Args:
-        go: The command.
-        source: Folder of go.mod and go.sum.
     """
     told = []
     for verb in ("vet", "test"):

@@ -13,12 +13,7 @@ _MINUTE_S = 60
 
 
 class Progress:
-    """Lines, for where nobody watches: at the start, once a minute, and at the end.
-
-    Args:
-        console: Where they go.
-        what: The program and its version.
-    """
+    """Lines, for where nobody watches: at the start, once a minute, and at the end."""
 
     def __init__(self, console: Console, what: str) -> None:
         self._console = console

@@ -119,11 +119,7 @@ class RootFs:
                 self.copy(library)
 
     def shell(self) -> None:
-        """Copy busybox, under all of its names, as in Alpine.
-
-        Raises:
-            StackproofError: There is none here.
-        """
+        """Copy busybox, under all of its names, as in Alpine."""
         busybox = shutil.which("busybox")
         if not busybox:
             raise StackproofError(
