@@ -49,7 +49,7 @@ $(LOCKED): requirements.lock
 $(READY): $(LOCKED) pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps --editable .
 	@$(BIN)/python -m pip check --disable-pip-version-check >/dev/null || { $(BIN)/python -m pip check; \
-	  echo "make: where pyproject.toml asks for more than requirements.lock holds: make lock" >&2; exit 1; }
+	  echo "make: pyproject.toml asks for more than requirements.lock holds. Run: make lock" >&2; exit 1; }
 	@touch $@
 
 demo: $(READY) ## Start the stack from the charts, prove that tenants are isolated, write the report

@@ -215,7 +215,7 @@ class Reference:
         """Let tools/fetch ask for the image; return its digest."""
         answer = _run(command, tick, lock)
         if answer.get("kind") in {"unreachable", "limited"}:
-            _gone[self.registry] = f"the registry {self.registry} does not go on: {answer['error']}"
+            _gone[self.registry] = f"the registry {self.registry} cannot be used: {answer['error']}"
             raise NotHadError(_gone[self.registry], of_registry=True)
         if "error" in answer:
             raise NotHadError(str(answer["error"]).rstrip(": "))

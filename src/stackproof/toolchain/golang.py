@@ -163,7 +163,8 @@ def module_folder(go: Path, pin: Path, module: str) -> Path:
     found = json.loads(done.stdout or "{}")
     if done.returncode or "Dir" not in found:
         raise StackproofError(
-            f"the source of {module} cannot be had: {found.get('Error') or done.stderr.strip()}",
+            f"the source of {module} cannot be downloaded: "
+            f"{found.get('Error') or done.stderr.strip()}",
             where=str(pin),
             todo="Check the network and GOPROXY.",
         )

