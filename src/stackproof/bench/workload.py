@@ -12,7 +12,7 @@ import secrets
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import cast
@@ -20,7 +20,6 @@ from typing import cast
 from google.protobuf.message import Message
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.logs.v1.logs_pb2 import SeverityNumber
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
@@ -30,6 +29,7 @@ from stackproof.isolation import Marks, observe, question
 from stackproof.isolation.scheduler import Schedule
 from stackproof.model import EntryPoint, Signal
 from stackproof.otlp import app_metrics, senders, synthetic
+from stackproof.otlp.app_metrics import key_values
 from stackproof.otlp.senders import ExportError
 from stackproof.stack.base import Stack
 
@@ -73,13 +73,9 @@ class Mix:
     routes: int = 20
 
 
-def _attributes(values: Mapping[str, str]) -> list[KeyValue]:
-    return [KeyValue(key=key, value=AnyValue(string_value=value)) for key, value in values.items()]
-
-
 def _resource(tenant: str) -> Resource:
     return Resource(
-        attributes=_attributes(
+        attributes=key_values(
             {
                 "service.name": "open-webui",
                 "service.instance.id": "open-webui-0",
@@ -142,7 +138,7 @@ def traces(tenant: str, chats: int, until_ns: int, over_s: float) -> ExportTrace
             about = {"http.method": "POST", "http.route": "/api/chat/completions"}
             if "openwebui" in name:
                 about = {"db.system": "postgresql", "db.statement": _STATEMENT}
-            span.attributes.extend(_attributes(about))
+            span.attributes.extend(key_values(about))
     return request
 
 
@@ -159,7 +155,7 @@ def logs(tenant: str, chats: int, until_ns: int, over_s: float) -> ExportLogsSer
             record.severity_text = "INFO"
             record.severity_number = SeverityNumber.SEVERITY_NUMBER_INFO
             record.trace_id, record.span_id = _identity(16), secrets.token_bytes(8)
-            record.attributes.extend(_attributes({"code.file.path": "open_webui/main.py"}))
+            record.attributes.extend(key_values({"code.file.path": "open_webui/main.py"}))
     return request
 
 

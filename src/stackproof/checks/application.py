@@ -9,12 +9,12 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from stackproof.helm.manifests import Manifest, Release, containers, pod_template
+from stackproof.helm.manifests import Manifest, Release, at, containers, pod_template
 from stackproof.repo.versions import version_key
 from stackproof.toolchain.openwebui import READY_SINCE
 
 from . import Rules, alloy
-from .pods import at, owned, patient
+from .pods import owned, patient
 
 APPLICATION: Rules[Release] = Rules()
 

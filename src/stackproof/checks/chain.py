@@ -19,10 +19,9 @@ from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord, SeverityNumber
 from opentelemetry.proto.metrics.v1.metrics_pb2 import HistogramDataPoint
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from stackproof.helm.manifests import Manifest, Release, amount, containers, parsed
+from stackproof.helm.manifests import Manifest, Release, amount, at, containers, parsed
 
 from .alloy import Alloy, alloy_settings, seconds
-from .pods import at
 
 MIB = 2**20
 #: What programs take where their configuration says nothing [bytes]; they are asked in

@@ -16,7 +16,7 @@ from typing import Any
 
 from stackproof.flux.deployment import Deployment
 from stackproof.helm import references
-from stackproof.helm.manifests import Release, containers, parsed, pod_template
+from stackproof.helm.manifests import Release, at, containers, parsed, pod_template
 from stackproof.model import STACK_TENANT
 from stackproof.repo.tenants import parse_duration
 from stackproof.values import unused
@@ -80,18 +80,10 @@ def _yaml(text: str) -> Mapping[str, Any]:
     return data if isinstance(data, Mapping) else {}
 
 
-def _at(config: Mapping[str, Any], path: str) -> Any:
-    """Return what stands at a dotted path, None where nothing does."""
-    found: Any = config
-    for key in path.split("."):
-        found = found.get(key) if isinstance(found, Mapping) else None
-    return found
-
-
 def _wrong(deployed: RenderedDeployment, wanted: Mapping[tuple[str, str], object]) -> Iterator[str]:
     """Yield where a backend's configuration does not say what it must."""
     for (backend, path), value in wanted.items():
-        found = _at(deployed.config(backend), path)
+        found = at(deployed.config(backend), path)
         if found != value:
             yield f"{backend}.yaml: {path} is {found!r}, must be {value!r}"
 
@@ -141,11 +133,11 @@ def retention_is_in_force(deployed: RenderedDeployment) -> Iterator[str]:
         "loki": "retention_period",
         "tempo": "compaction.block_retention",
     }
-    default = parse_duration(_at(deployed.config("loki"), "limits_config.retention_period") or "0h")
+    default = parse_duration(at(deployed.config("loki"), "limits_config.retention_period") or "0h")
     for tenant in deployed.deployment.registry:
         wanted = tenant.retention or default
         for backend, path in paths.items():
-            found = _at(deployed.overrides(backend).get(tenant.name) or {}, path)
+            found = at(deployed.overrides(backend).get(tenant.name) or {}, path)
             if _hours(found) != wanted or not wanted:
                 yield f"{backend} keeps {tenant.name}'s data {found or 'for ever'}, not {wanted}"
 
@@ -217,8 +209,8 @@ def data_sources_name_known_tenants(deployed: RenderedDeployment) -> Iterator[st
     """Every data source asks for tenants by name: one, or all joined by |. There is no pattern."""
     names = deployed.deployment.registry.names
     for source in deployed.data_sources:
-        uid, header = str(source["uid"]), str(_at(source, "secureJsonData.httpHeaderValue1"))
-        if _at(source, "jsonData.httpHeaderName1") != "X-Scope-OrgID":
+        uid, header = str(source["uid"]), str(at(source, "secureJsonData.httpHeaderValue1"))
+        if at(source, "jsonData.httpHeaderName1") != "X-Scope-OrgID":
             yield f"data source {uid} sends no X-Scope-OrgID: a viewer's own would pass through"
         asked = header.split("|")
         wanted = names if uid in _BACKENDS else (uid.split("-", 1)[-1],)
@@ -240,7 +232,7 @@ def only_the_gateway_reaches_a_backend(deployed: RenderedDeployment) -> Iterator
         allowed = {"gateway", "monitor", *(["tempo"] if backend == "mimir" else [])}
         for rule in deployed.lgtm.get("NetworkPolicy", backend)["spec"].get("ingress") or ():
             for peer in rule.get("from") or [{}]:
-                component = _at(peer, "podSelector.matchLabels") or {}
+                component = at(peer, "podSelector.matchLabels") or {}
                 if set(peer) != {"podSelector"} or component.get(_COMPONENT) not in allowed:
                     yield f"NetworkPolicy/{backend} lets in {dict(peer) or 'everybody'}"
 
@@ -253,18 +245,18 @@ def spans_make_metrics(deployed: RenderedDeployment) -> Iterator[str]:
     """
     wanted = ["service-graphs", "span-metrics", "local-blocks"]
     config = deployed.config("tempo")
-    if not _at(config, "metrics_generator.storage.remote_write_add_org_id_header"):
+    if not at(config, "metrics_generator.storage.remote_write_add_org_id_header"):
         yield "tempo.yaml: metrics_generator.storage.remote_write_add_org_id_header must be true"
-    writes = _at(config, "metrics_generator.storage.remote_write") or ()
+    writes = at(config, "metrics_generator.storage.remote_write") or ()
     if not writes:
         yield "tempo.yaml: the metrics generator writes nowhere"
     for write in writes:
         if "X-Scope-OrgID" in (write.get("headers") or {}):
             yield f"tempo.yaml: {write['url']} gets a fixed X-Scope-OrgID: it wins"
     for tenant, limits in deployed.overrides("tempo").items():
-        if _at(limits, "metrics_generator.processors") != wanted:
+        if at(limits, "metrics_generator.processors") != wanted:
             yield f"tempo makes no {' and '.join(wanted)} for {tenant}"
-        if _at(limits, "metrics_generator.remote_write_headers"):
+        if at(limits, "metrics_generator.remote_write_headers"):
             yield f"tempo writes {tenant}'s metrics with headers of its own, which win"
 
 
@@ -280,7 +272,7 @@ def directories_do_not_overlap(deployed: RenderedDeployment) -> Iterator[str]:
         "ruler_storage.filesystem.dir",
         "ruler.rule_path",
     }
-    found = {path: _at(config, path) for path in sorted(paths)}
+    found = {path: at(config, path) for path in sorted(paths)}
     for path, directory in found.items():
         if directory is None:
             yield f"mimir.yaml: {path} is not set: its default is outside the volume"

@@ -6,13 +6,13 @@ That Caddy does what is read off here is proven by asking it (tests/e2e: refusal
 from __future__ import annotations
 
 import re
-from base64 import b64encode
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from string import Template
 
 from stackproof.backends import READ_APIS
 from stackproof.model import STACK_TENANT, Backend
+from stackproof.otlp.senders import basic_auth
 
 from .alloy import DIRECT, SIGNALS
 
@@ -164,12 +164,8 @@ def mistaken(caddyfile: str, tenants: Sequence[str]) -> Iterator[str]:
         yield f"Caddyfile: {name} is no account, or its credential is not known"
     for name, begins in known.items():
         for password in ("", "x", "\x00secret", "zzzzzz"):
-            if not begins.match(_basic(name, password)):
+            if not begins.match(basic_auth((name, password))["Authorization"]):
                 yield f"Caddyfile: {name} is not asked for the password"
         for other in (f"{name}x", name[:-1], f"x{name}", STACK_TENANT, *(accounts - {name})):
-            if begins.match(_basic(other, "x")):
+            if begins.match(basic_auth((other, "x"))["Authorization"]):
                 yield f"Caddyfile: {other} is taken for {name}"
-
-
-def _basic(name: str, password: str) -> str:
-    return f"Basic {b64encode(f'{name}:{password}'.encode()).decode()}"

@@ -5,19 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from stackproof.helm.manifests import Manifest, pod_template
-
-
-def at(data: Any, path: str) -> Any:
-    """Return what stands at a dotted path of maps and lists, None where nothing does."""
-    for key in path.split("."):
-        if isinstance(data, Mapping):
-            data = data.get(key)
-        elif isinstance(data, list) and key.isdigit() and int(key) < len(data):
-            data = data[int(key)]
-        else:
-            return None
-    return data
+from stackproof.helm.manifests import Manifest, at, pod_template
 
 
 def owned(workload: Manifest, user: tuple[int, int] | None) -> Iterator[str]:
@@ -38,11 +26,11 @@ def patient(container: Mapping[str, Any], start_s: int) -> Iterator[str]:
         start_s: How long a start may take at least [s]; 0 without a startup probe.
     """
     name = container["name"]
-    if start_s and not start_s <= _lasting(container.get("startupProbe")) <= _STARTED_S:
+    if start_s and not start_s <= lasting(container.get("startupProbe")) <= _STARTED_S:
         yield f"container {name}: a start may not take {start_s} to {_STARTED_S} s"
-    if _lasting(container.get("readinessProbe")) > _UNREADY_S:
+    if lasting(container.get("readinessProbe")) > _UNREADY_S:
         yield f"container {name}: gets requests for more than {_UNREADY_S} s after it is unready"
-    if not _DEAD_S[0] <= _lasting(container.get("livenessProbe")) <= _DEAD_S[1]:
+    if not _DEAD_S[0] <= lasting(container.get("livenessProbe")) <= _DEAD_S[1]:
         yield f"container {name}: is not killed after {_DEAD_S[0]} to {_DEAD_S[1]} s of silence"
 
 
@@ -52,6 +40,6 @@ _UNREADY_S = 30
 _DEAD_S = (60, 180)
 
 
-def _lasting(probe: Mapping[str, Any] | None) -> int:
+def lasting(probe: Mapping[str, Any] | None) -> int:
     """Return how long a probe fails until it counts [s]."""
     return probe.get("periodSeconds", 10) * probe.get("failureThreshold", 3) if probe else 0

@@ -11,9 +11,8 @@ from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from typing import Any
 
+from stackproof.helm.manifests import at
 from stackproof.repo.tenants import format_duration, parse_duration
-
-from .pods import at
 
 #: Limits of a range, by backend: where each stands in the configuration, where in the limits of a
 #: tenant (None: nowhere), and what it is where nothing is said; 0 is no limit. Sources:

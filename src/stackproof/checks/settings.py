@@ -21,6 +21,7 @@ from stackproof.helm.manifests import (
     Manifest,
     Release,
     amount,
+    at,
     containers,
     hosts,
     parsed,
@@ -33,7 +34,7 @@ from stackproof.repo.versions import Versions
 from . import Rules, gateway, network
 from .alloy import Alloy, seconds
 from .deployment import FROM_FLUX, RenderedDeployment
-from .pods import at, owned, patient
+from .pods import owned, patient
 
 SETTINGS: Rules[RenderedDeployment] = Rules()
 

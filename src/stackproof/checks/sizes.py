@@ -13,12 +13,19 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from stackproof.backends import capacity
-from stackproof.helm.manifests import Manifest, Release, amount, containers, parsed, pod_template
+from stackproof.helm.manifests import (
+    Manifest,
+    Release,
+    amount,
+    at,
+    containers,
+    parsed,
+    pod_template,
+)
 from stackproof.model import STACK_TENANT
 from stackproof.repo.tenants import parse_duration
 
 from . import Rules
-from .pods import at
 
 SIZES: Rules[Release] = Rules()
 

@@ -31,7 +31,7 @@ from stackproof.repo.checkout import Checkout
 from stackproof.repo.versions import Versions
 
 from . import endpoints, references, renderer
-from .manifests import Release
+from .manifests import Release, at
 from .references import Externals
 
 FILE = Path("ci", "stackproof", "externals.yaml")
@@ -116,7 +116,7 @@ def _resolved(
     objects: set[tuple[str, str]] = set()
     made: set[tuple[str, str]] = set()
     for entry in entries:
-        if "unless" in entry and _at(values, entry["unless"]):
+        if "unless" in entry and at(values, entry["unless"]):
             continue
         for text in _texts(entry.get("name") or entry["url"], values):
             if "url" in entry:
@@ -154,18 +154,11 @@ def _texts(pattern: str, values: Mapping[str, Any]) -> list[str]:
     """Return what an entry's text stands for: nothing, one text, or one for each element."""
     reference = _VALUE.fullmatch(pattern)
     if not reference:
-        return [_VALUE.sub(lambda one: str(_at(values, one[1]) or ""), pattern)]
-    found = _at(values, reference[1])
+        return [_VALUE.sub(lambda one: str(at(values, one[1]) or ""), pattern)]
+    found = at(values, reference[1])
     several = found if isinstance(found, list) else [found]
     named = (one.get("name") if isinstance(one, Mapping) else one for one in several)
     return [str(one) for one in named if one not in (None, "")]
-
-
-def _at(values: Mapping[str, Any], path: str) -> Any:
-    found: Any = values
-    for key in path.split("."):
-        found = found.get(key) if isinstance(found, Mapping) else None
-    return found
 
 
 def merged(*parts: Mapping[str, Any]) -> dict[str, Any]:

@@ -80,6 +80,18 @@ def freeze(value: Any) -> Any:
     return value
 
 
+def at(data: Any, path: str) -> Any:
+    """Return what stands at a dotted path of maps and lists, None where nothing does."""
+    for key in path.split("."):
+        if isinstance(data, Mapping):
+            data = data.get(key)
+        elif isinstance(data, list) and key.isdigit() and int(key) < len(data):
+            data = data[int(key)]
+        else:
+            return None
+    return data
+
+
 @lru_cache(maxsize=512)
 def parsed(text: str) -> Any:
     """Return what a YAML file inside an object holds, frozen: a hundred checks read the same ones.

@@ -295,11 +295,9 @@ class Renderer:
         answer = self._ask("branches", chart, overlay)
         return tuple(Branch(**branch) for branch in answer.get("branches") or ())
 
-    def values_used(
-        self, chart: Path, overlay: Mapping[str, str | None] | None = None
-    ) -> tuple[ValueUse, ...]:
+    def values_used(self, chart: Path) -> tuple[ValueUse, ...]:
         """Return what the templates of a chart read from `.Values`, as far as parsing tells."""
-        answer = self._ask("values_used", chart, overlay)
+        answer = self._ask("values_used", chart)
         return tuple(
             ValueUse(tuple(use["path"] or ()), use["how"], use["template"], use["line"])
             for use in answer.get("used") or ()
@@ -337,7 +335,7 @@ class Renderer:
             self._stop()
 
     def _ask(
-        self, op: str, chart: Path, overlay: Mapping[str, str | None] | None
+        self, op: str, chart: Path, overlay: Mapping[str, str | None] | None = None
     ) -> Mapping[str, Any]:
         asked = Render(
             chart=chart, overlay=overlay or {}, release="none", namespace="none", kube_version="1"

@@ -26,7 +26,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
     ExportMetricsServiceRequest,
 )
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
+from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 from opentelemetry.proto.logs.v1.logs_pb2 import SeverityNumber
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 
@@ -36,6 +36,7 @@ from stackproof.beside import beside
 from stackproof.errors import StackproofError
 from stackproof.model import Access, Backend, EntryPoint, Signal
 from stackproof.otlp import senders, synthetic
+from stackproof.otlp.app_metrics import key_values
 from stackproof.otlp.senders import ExportError
 from stackproof.stack.base import Stack
 
@@ -52,10 +53,7 @@ _PART = 2_000
 
 
 def _attributes(**values: str) -> list[KeyValue]:
-    return [
-        KeyValue(key=key.replace("_", "."), value=AnyValue(string_value=value))
-        for key, value in values.items()
-    ]
+    return key_values({key.replace("_", "."): value for key, value in values.items()})
 
 
 def numbered(

@@ -204,16 +204,8 @@ EMITTED_TWICE: Mapping[str, str] = dict.fromkeys(
 _BOUNDS = (5.0, 10.0, 25.0, 50.0, 75.0, 100.0, 250.0, 500.0, 1000.0)
 
 
-def busy(
-    tenant: str,
-    *,
-    service: str = "open-webui",
-    instance: str = "open-webui-0",
-    minutes: float = 5.0,
-    step_s: float = 15.0,
-    routes: int = 1,
-) -> ExportMetricsServiceRequest:
-    """Return the last `minutes` of every metric of a busy application, a point each `step_s`.
+def busy(tenant: str, *, minutes: float = 5.0, routes: int = 1) -> ExportMetricsServiceRequest:
+    """Return the last `minutes` of every metric of a busy application, a point each 15 seconds.
 
     Counters and histograms are cumulative and grow with every point, so that rates are not zero.
     With more than one route, what is told by route is there for each.
@@ -221,18 +213,18 @@ def busy(
     request = ExportMetricsServiceRequest()
     resource = request.resource_metrics.add()
     resource.resource.attributes.extend(
-        _attributes(
+        key_values(
             {
-                "service.name": service,
-                "service.instance.id": instance,
+                "service.name": "open-webui",
+                "service.instance.id": "open-webui-0",
                 "deployment.environment": "stackproof",
                 "tenant.id": tenant,
             }
         )
     )
     now = time.time_ns()
-    steps = int(minutes * 60 / step_s)
-    times = [now - int((steps - number) * step_s * 1e9) for number in range(steps + 1)]
+    steps = int(minutes * 4)
+    times = [now - (steps - number) * 15 * 10**9 for number in range(steps + 1)]
     for scope in dict.fromkeys(metric.scope for metric in EMITTED):
         part = resource.scope_metrics.add()
         part.scope.name = scope
@@ -242,7 +234,8 @@ def busy(
     return request
 
 
-def _attributes(attributes: Mapping[str, str]) -> list[KeyValue]:
+def key_values(attributes: Mapping[str, str]) -> list[KeyValue]:
+    """Return attributes as OTLP has them."""
     return [
         KeyValue(key=key, value=AnyValue(string_value=value)) for key, value in attributes.items()
     ]
@@ -277,7 +270,7 @@ def _made(metric: Metric, times: list[int], routes: int) -> OtlpMetric:
     elif metric.kind is Instrument.COUNTER:
         made.sum.aggregation_temporality = AGGREGATION_TEMPORALITY_CUMULATIVE
         made.sum.is_monotonic = True
-    for attributes in map(_attributes, _by_route(metric, routes)):
+    for attributes in map(key_values, _by_route(metric, routes)):
         for number, at in enumerate(times, start=1):
             when = {"start_time_unix_nano": times[0] - 10**9, "time_unix_nano": at}
             if metric.kind is Instrument.HISTOGRAM:

@@ -6,6 +6,7 @@ import json
 import time
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol, Self
 
@@ -247,7 +248,6 @@ def emit(
     run: str,
     *,
     signals: Sequence[Signal] = tuple(Signal),
-    timeout_s: float = 10.0,
 ) -> Emission:
     """Make and send the signals of one tenant; return the tokens when all of them were taken.
 
@@ -256,22 +256,12 @@ def emit(
     emission = new_emission(tenant, run, signals)
     taken: dict[Signal, float] = {}
     for signal in signals:
-        sender.send(signal, make(emission, signal), timeout_s=timeout_s)
+        sender.send(signal, make(emission, signal))
         taken[signal] = time.monotonic()
-    return Emission(
-        run=run,
-        tenant=tenant,
-        tokens=emission.tokens,
-        trace_id=emission.trace_id,
-        span_id=emission.span_id,
-        sent_ns=emission.sent_ns,
-        taken=taken,
-    )
+    return replace(emission, taken=taken)
 
 
-def push_label(
-    access: Access, emission: Emission, pool: urllib3.PoolManager, *, timeout_s: float = 10.0
-) -> None:
+def push_label(access: Access, emission: Emission, pool: urllib3.PoolManager) -> None:
     """Push one line to Loki under a label whose *name* carries the tenant's log token.
 
     OTLP cannot make such a label (Loki indexes a fixed list of resource attributes), and without
@@ -283,4 +273,4 @@ def push_label(
     line = [str(emission.sent_ns), f"label of the isolation proof {token}"]
     body = json.dumps({"streams": [{"stream": stream, "values": [line]}]}).encode()
     headers = {"Content-Type": "application/json", **basic_auth(access.auth), **access.headers}
-    post(pool, url, body, headers, "push", f"POST {url} as {access.name}", timeout_s)
+    post(pool, url, body, headers, "push", f"POST {url} as {access.name}", 10.0)

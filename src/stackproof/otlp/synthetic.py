@@ -144,7 +144,7 @@ _SPAN_LIMITS = SpanLimits(
 _ROUTE = "/api/v1/chats/{id}"
 
 
-def _resource(tenant: str, token: str, service: str, environment: str) -> Resource:
+def _resource(tenant: str, token: str, service: str) -> Resource:
     # Resource.create() would read the environment. The instance id carries the token because it is
     # the attribute that all backends index (Mimir's `instance`, Loki's `service_instance_id`).
     return Resource(
@@ -154,7 +154,8 @@ def _resource(tenant: str, token: str, service: str, environment: str) -> Resour
             ResourceAttributes.TELEMETRY_SDK_VERSION: sdk_version,
             ResourceAttributes.SERVICE_NAME: service,
             ResourceAttributes.SERVICE_INSTANCE_ID: f"{service}-{token}",
-            ResourceAttributes.DEPLOYMENT_ENVIRONMENT: environment,
+            # Keeps it apart on dashboards of a deployment that is in use.
+            ResourceAttributes.DEPLOYMENT_ENVIRONMENT: "stackproof",
             "tenant.id": tenant,
         }
     )
@@ -311,19 +312,9 @@ _MAKERS: Mapping[Signal, Callable[[Emission, Resource], Message]] = {
 }
 
 
-def make(
-    emission: Emission,
-    signal: Signal,
-    *,
-    service: str = "open-webui",
-    environment: str = "stackproof",
-) -> Message:
-    """Return the OTLP export request of one signal of an emission.
-
-    `environment` is the `deployment.environment`, which keeps synthetic telemetry apart on
-    dashboards of a deployment that is in use.
-    """
-    resource = _resource(emission.tenant, emission.tokens[signal], service, environment)
+def make(emission: Emission, signal: Signal, *, service: str = "open-webui") -> Message:
+    """Return the OTLP export request of one signal of an emission."""
+    resource = _resource(emission.tenant, emission.tokens[signal], service)
     with _without_otel_environment():
         return _MAKERS[signal](emission, resource)
 

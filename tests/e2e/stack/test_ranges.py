@@ -13,8 +13,7 @@ import yaml
 
 from stackproof.backends import PROVABLE, Client, Question, ReadApi
 from stackproof.checks import chain, ranges
-from stackproof.checks.pods import at
-from stackproof.helm.manifests import amount
+from stackproof.helm.manifests import amount, at
 from stackproof.model import Access, Backend
 from stackproof.otlp import synthetic
 from stackproof.repo.tenants import parse_duration

@@ -17,12 +17,11 @@ from stackproof.checks.application import APPLICATION
 from stackproof.checks.deployment import RenderedDeployment
 from stackproof.checks.gateway import routes
 from stackproof.checks.observability import OBSERVABILITY
-from stackproof.checks.pods import at
 from stackproof.checks.settings import SETTINGS
 from stackproof.flux.deployment import Deployment
 from stackproof.helm import renderer
 from stackproof.helm.externals import read_values
-from stackproof.helm.manifests import Release
+from stackproof.helm.manifests import Release, at
 from stackproof.repo.checkout import Checkout
 from stackproof.rules import Rules
 

@@ -8,10 +8,10 @@ import pytest
 
 from stackproof.backends import capacity
 from stackproof.checks.deployment import RenderedDeployment
-from stackproof.checks.pods import at
 from stackproof.checks.sizes import CACHES, SIZES
 from stackproof.flux.deployment import Deployment
 from stackproof.helm import renderer
+from stackproof.helm.manifests import at
 from stackproof.repo.checkout import Checkout
 from stackproof.twins import SIZES as TWINS
 

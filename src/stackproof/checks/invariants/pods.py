@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
+from stackproof.checks.pods import lasting
 from stackproof.helm import podsecurity
 from stackproof.helm.externals import Rendered
 from stackproof.helm.manifests import WORKLOAD_KINDS, Manifest, amount
@@ -101,7 +101,7 @@ def probes_on_long_running_containers(m: Manifest) -> Iterator[str]:
 def probes_are_patient(m: Manifest) -> Iterator[str]:
     """A container is killed later than it stops getting requests, and not within 30 seconds."""
     for container in all_containers(pod_spec(m) or {}):
-        ready, alive = (_seconds(container.get(f"{p}Probe")) for p in ("readiness", "liveness"))
+        ready, alive = (lasting(container.get(f"{p}Probe")) for p in ("readiness", "liveness"))
         if ready and alive and alive <= ready:
             name = container["name"]
             yield f"container {name} is killed after {alive} s and unready after {ready} s"
@@ -138,11 +138,6 @@ def ports_are_what_variables_say(m: Manifest) -> Iterator[str]:
                 ):
                     named = f"the port {port['name']} is {port['containerPort']}"
                     yield f"container {container['name']}: {variable} is {number}, {named}"
-
-
-def _seconds(probe: Mapping[str, Any] | None) -> int:
-    """Return how long a probe fails until it counts."""
-    return probe.get("periodSeconds", 10) * probe.get("failureThreshold", 3) if probe else 0
 
 
 _MOVING = {"latest", "main", "master", "edge", "dev", "nightly", "stable", "head", "canary"}

@@ -77,18 +77,12 @@ class Coverage:
         }
 
 
-def measure(chart: Path, *, kube_version: str | None = None, mixed: int = _MIXED) -> Coverage:
+def measure(chart: Path, *, mixed: int = _MIXED) -> Coverage:
     """Render a chart's scenarios and permutations, and return which branches that entered.
 
-    Args:
-        chart: The chart's folder.
-        kube_version: What the chart sees; the newest supported by default.
-        mixed: How many mixtures of all switches to try beside the scenarios and each switch alone.
-
-    Raises:
-        StackproofError: The chart cannot be read, or its unreachable.yaml is wrong.
+    With as many mixtures of all switches as `mixed`, beside the scenarios and each switch alone.
     """
-    requests = list(requested(chart, kube_version or renderer.newest_kubernetes(), mixed))
+    requests = list(requested(chart, renderer.newest_kubernetes(), mixed))
     outcomes = renderer.render_many(requests)
     entered = frozenset[str]().union(*(outcome.branches for outcome in outcomes))
     every = renderer.renderer().branches(chart)
