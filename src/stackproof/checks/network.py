@@ -12,8 +12,16 @@ from ipaddress import ip_address, ip_network
 from typing import Any
 
 from stackproof.helm import endpoints
-from stackproof.helm.manifests import Manifest, Release, backends, containers
-from stackproof.helm.references import NOTHING, Cluster, Externals, PodTemplate, addresses, matches
+from stackproof.helm.manifests import Manifest, Release, backends, containers, freeze
+from stackproof.helm.references import (
+    HTTP01_SOLVER,
+    NOTHING,
+    Cluster,
+    Externals,
+    PodTemplate,
+    addresses,
+    matches,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +122,43 @@ def locked_out(releases: Iterable[Release], externals: Externals = NOTHING) -> I
                 yield f"{where}, and only a part of the load balancers' addresses may call it"
 
 
+#: What asks cert-manager for a certificate (cert-manager.io/docs/usage/ingress), and where the pod
+#: listens that then proves the host (cert-manager, pkg/issuer/acme/http/http.go).
+_ISSUERS = frozenset({"cert-manager.io/cluster-issuer", "cert-manager.io/issuer"})
+_SOLVER_PORT = 8089
+
+
+def uncertified(releases: Iterable[Release], externals: Externals = NOTHING) -> Iterator[str]:
+    """Yield each Ingress whose certificate is not renewed: nobody reaches the solver."""
+    cluster = Cluster(releases, externals)
+    policies = Policies(cluster)
+    for m in cluster.manifests:
+        if m.kind == "Ingress" and m["spec"].get("tls") and _ISSUERS & m.annotations.keys():
+            solver = _solver(m)
+            shut = policies.ruling(solver, "ingress")
+            known = policies.outsiders(solver, _SOLVER_PORT)
+            for pod, port in _behind(cluster, m):
+                if shut and any(one not in known for one in policies.outsiders(pod, port)):
+                    yield (
+                        f"{m.ref} gets its certificate from cert-manager, and who comes in by it "
+                        f"may not reach the pod that proves the host by HTTP-01 ({HTTP01_SOLVER}, "
+                        f"port {_SOLVER_PORT}): the certificate is not made, or ends unrenewed"
+                    )
+
+
+def _solver(ingress: Manifest) -> PodTemplate:
+    spec = {"containers": [{"name": "solver", "ports": [{"containerPort": _SOLVER_PORT}]}]}
+    template = {"metadata": {"labels": HTTP01_SOLVER}, "spec": spec}
+    name, namespace = "cm-acme-http-solver", ingress.namespace or ""
+    content = {
+        "kind": "Deployment",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {"template": template},
+    }
+    made = Manifest(freeze(content), source=ingress.source, index=0, digest=name)
+    return PodTemplate(made, namespace, HTTP01_SOLVER, spec)
+
+
 def _behind(cluster: Cluster, way_in: Manifest) -> Iterator[tuple[PodTemplate, int]]:
     """Yield the pods, and their port, that a way in leads to."""
     for name, wanted in backends(way_in):
@@ -165,12 +210,19 @@ class Policies:
         """Tell whether anybody outside the pod's namespace may call its port."""
         ruling = self.ruling(pod, "ingress")
         rules = (rule for one in ruling for rule in one["spec"].get("ingress") or ())
-        return not ruling or any(
-            not rule.get("from")
-            or any("ipBlock" in peer or "namespaceSelector" in peer for peer in rule["from"])
-            for rule in rules
+        everybody = any(_has_port(rule, pod, port) and not rule.get("from") for rule in rules)
+        return not ruling or everybody or bool(self.outsiders(pod, port))
+
+    def outsiders(self, pod: PodTemplate, port: int) -> list[Mapping[str, Any]]:
+        """Return whom policies let in to a pod's port from outside its namespace."""
+        return [
+            peer
+            for policy in self.ruling(pod, "ingress")
+            for rule in policy["spec"].get("ingress") or ()
             if _has_port(rule, pod, port)
-        )
+            for peer in rule.get("from") or ()
+            if "ipBlock" in peer or "namespaceSelector" in peer
+        ]
 
     def _lets(
         self,

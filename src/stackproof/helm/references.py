@@ -59,6 +59,10 @@ class Externals:
 
 NOTHING = Externals()
 
+#: Labels of the pod that cert-manager starts beside an Ingress to answer its issuer by HTTP-01: no
+#: release makes it, and its policies are the release's (cert-manager, pkg/apis/acme/v1/labels.go).
+HTTP01_SOLVER = {"acme.cert-manager.io/http01-solver": "true"}
+
 
 @dataclass(frozen=True)
 class PodTemplate:
@@ -560,7 +564,7 @@ def _dead_policies(cluster: Cluster) -> Iterator[BrokenReference]:
             continue
         namespace, spec = m.namespace or "", m["spec"]
         chosen = cluster.selected(namespace, spec.get("podSelector"))
-        if not chosen:
+        if not chosen and not matches(spec.get("podSelector"), HTTP01_SOLVER):
             yield _problem("policy", m, "spec.podSelector", "selects no pod")
         for direction, side in (("ingress", "from"), ("egress", "to")):
             for index, rule in enumerate(spec.get(direction) or ()):

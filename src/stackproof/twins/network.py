@@ -109,6 +109,33 @@ _WAYS_IN = (
         tenant={"ingress": {"enabled": False}, "httpRoute": _HALF},
     ),
     edited(
+        "challenge-is-kept-out",
+        "the namespace is closed to the pod by which cert-manager proves the host: the tenant's "
+        "certificate ends after three months, and a new tenant never has one",
+        _OPEN,
+        r"Ingress/open-webui gets its certificate from cert-manager, .*HTTP-01 .*port 8089",
+        Edit(_POLICIES, "port: 8089", "port: 8080"),
+        tenant={
+            "ingress": {
+                "enabled": True,
+                "host": "chat.soev.ai",
+                "tlsSecret": "tls",
+                "annotations": {"cert-manager.io/cluster-issuer": "letsencrypt-prod"},
+            }
+        },
+    ),
+    edited(
+        "challenge-is-kept-out-of-grafana",
+        "the same for Grafana",
+        _OPEN,
+        r"Ingress/grafana gets its certificate from cert-manager, .*HTTP-01 .*port 8089",
+        Edit(
+            "charts/lgtm/templates/networkpolicies.yaml",
+            'acme.cert-manager.io/http01-solver: "true"',
+            'acme.cert-manager.io/http01-solver: "false"',
+        ),
+    ),
+    edited(
         "nobody-may-come-in",
         "a gateway leads to the application, and nobody is named who may come in by it",
         "render",

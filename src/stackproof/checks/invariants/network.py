@@ -44,6 +44,7 @@ def what_policies_close_they_open(rendered: Rendered) -> Iterator[str]:
     yield from network.blocked([rendered.release], rendered.externals)
     yield from network.cut_off([rendered.release], rendered.externals)
     yield from network.locked_out([rendered.release], rendered.externals)
+    yield from network.uncertified([rendered.release], rendered.externals)
 
 
 @INVARIANTS.register
