@@ -7,22 +7,18 @@ says why such a program; this one is its smaller sister). It fetches nothing and
 from __future__ import annotations
 
 import atexit
-import contextlib
 import hashlib
 import json
-import os
-import subprocess
-import tempfile
-import threading
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from stackproof.errors import StackproofError
 from stackproof.helm.manifests import Manifest, freeze, thaw
 from stackproof.toolchain import programs
+from stackproof.toolchain.conversation import Conversation, EndedError
 
 
 @dataclass(frozen=True)
@@ -40,76 +36,25 @@ class Built:
     undefined: tuple[str, ...] = ()
 
 
-class FluxHelper:
-    """A client of one `tools/flux` process, which it starts when needed. Safe for threads."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._lock = threading.Lock()
-        self._process: subprocess.Popen[bytes] | None = None
-        self._owner = 0
-        self._said: IO[bytes] | None = None
-
-    def ask(self, **request: Any) -> dict[str, Any]:
-        """Return the answer to a request.
-
-        Raises:
-            StackproofError: The program ended over it, as kustomize does on some odd files.
-        """
-        line = json.dumps(thaw(request)).encode() + b"\n"
-        with self._lock:
-            process = self._running()
-            assert process.stdin and process.stdout
-            try:
-                process.stdin.write(line)
-                process.stdin.flush()
-                answer: dict[str, Any] = json.loads(process.stdout.readline())
-            except (OSError, ValueError):
-                raise StackproofError(f"kustomize ended over it: {self._end()}") from None
-            except BaseException:
-                self._end()  # half a conversation is of no use
-                raise
-        return answer
-
-    def close(self) -> None:
-        """End the process. The next request starts another."""
-        with self._lock:
-            self._end()
-
-    def _running(self) -> subprocess.Popen[bytes]:
-        if self._process and self._owner == os.getpid() and self._process.poll() is None:
-            return self._process
-        self._end()
-        self._said = tempfile.TemporaryFile()  # noqa: SIM115 (closed by _end)
-        self._process = subprocess.Popen(
-            [self._path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._said
-        )
-        self._owner = os.getpid()
-        return self._process
-
-    def _end(self) -> str:
-        """End the process, close its pipes, and return the first line that it complained with."""
-        process, said = self._process, self._said
-        self._process = self._said = None
-        if process is None or said is None:
-            return ""
-        if self._owner == os.getpid():  # else it belongs to the process that this one forked from
-            process.kill()
-            process.wait()
-        for pipe in (process.stdin, process.stdout):
-            with contextlib.suppress(OSError):
-                assert pipe
-                pipe.close()
-        with said:
-            said.seek(0)
-            return said.readline().decode(errors="replace").strip()
-
-
 @cache
-def _program() -> FluxHelper:
-    made = FluxHelper(programs.find("flux"))
+def _program() -> Conversation:
+    made = Conversation(programs.find("flux"))
     atexit.register(made.close)
     return made
+
+
+def _ask(**request: Any) -> dict[str, Any]:
+    """Return the answer to a request.
+
+    Raises:
+        StackproofError: The program ended over it, as kustomize does on some odd files.
+    """
+    try:
+        (answer,) = _program().ask([json.dumps(thaw(request))], json.loads)
+    except EndedError as error:
+        said = str(error).partition("\n")[0]
+        raise StackproofError(f"kustomize ended over it: {said}") from None
+    return dict(answer)
 
 
 def close() -> None:
@@ -137,7 +82,7 @@ def build(
     """
     where = str((kustomization.get("spec") or {}).get("path") or ".").removeprefix("./")
     try:
-        answer = _program().ask(
+        answer = _ask(
             op="build",
             root=str(root),
             ignore=ignore,
@@ -162,7 +107,7 @@ def post_rendered(
     objects: Sequence[Mapping[str, Any]], renderers: Sequence[Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
     """Do what helm-controller's post-renderers do to a chart's objects."""
-    answer = _program().ask(op="render", objects=list(objects), post_renderers=list(renderers))
+    answer = _ask(op="render", objects=list(objects), post_renderers=list(renderers))
     if message := answer.get("error"):
         raise StackproofError(message)
     return list(answer.get("objects") or ())
@@ -170,7 +115,7 @@ def post_rendered(
 
 def value_at(path: str, text: str) -> Mapping[str, Any]:
     """Return the values which a `valuesFrom` with a `targetPath` means, as `helm --set` does."""
-    answer = _program().ask(op="set", path=path, text=text)
+    answer = _ask(op="set", path=path, text=text)
     if message := answer.get("error"):
         raise StackproofError(message)
     values: Mapping[str, Any] = answer.get("values") or {}
@@ -187,7 +132,7 @@ def accepted(policy: Mapping[str, Any], tags: Collection[str]) -> tuple[str, ...
     Raises:
         StackproofError: The range or the pattern is none.
     """
-    answer = _program().ask(op="accepted", policy=policy, files=sorted(tags))
+    answer = _ask(op="accepted", policy=policy, files=sorted(tags))
     if message := answer.get("error"):
         raise StackproofError(message)
     return tuple(answer.get("accepted") or ())
@@ -195,7 +140,7 @@ def accepted(policy: Mapping[str, Any], tags: Collection[str]) -> tuple[str, ...
 
 def ignored(root: Path, files: Sequence[str], *, ignore: str | None = None) -> tuple[str, ...]:
     """Return those of some files below a root that Flux does not fetch (`.sourceignore`)."""
-    answer = _program().ask(op="ignored", root=str(root), files=list(files), ignore=ignore)
+    answer = _ask(op="ignored", root=str(root), files=list(files), ignore=ignore)
     if message := answer.get("error"):
         raise StackproofError(message, where=str(root))
     return tuple(answer.get("ignored") or ())

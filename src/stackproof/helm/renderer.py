@@ -9,26 +9,24 @@ from __future__ import annotations
 
 import atexit
 import base64
-import contextlib
 import hashlib
 import json
 import os
 import shlex
 import shutil
-import subprocess
 import tempfile
-import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from stackproof.errors import StackproofError
 from stackproof.repo.checkout import Checkout
 from stackproof.repo.versions import Versions
 from stackproof.toolchain import programs
+from stackproof.toolchain.conversation import Conversation, EndedError
 
 from .manifests import FrozenDict, Manifest, Release, freeze, thaw
 
@@ -242,11 +240,7 @@ class Renderer:
     """A client of one `tools/render` process, which it starts when needed. Safe for threads."""
 
     def __init__(self, program: Path) -> None:
-        self._program = program
-        self._lock = threading.Lock()
-        self._process: subprocess.Popen[bytes] | None = None
-        self._owner = 0
-        self._log_errors: IO[bytes] | None = None
+        self._program = Conversation(program)
         self._objects: dict[str, FrozenDict] = {}
         self._manifests: dict[tuple[str, str, int, str], Manifest] = {}
         self._releases: dict[str, Release] = {}
@@ -331,8 +325,7 @@ class Renderer:
 
     def close(self) -> None:
         """End the process. The next request starts another."""
-        with self._lock:
-            self._stop()
+        self._program.close()
 
     def _ask(
         self, op: str, chart: Path, overlay: Mapping[str, str | None] | None = None
@@ -395,76 +388,25 @@ class Renderer:
         return found
 
     def _exchange(self, requests: Sequence[_Request]) -> list[Mapping[str, Any]]:
-        """Send requests, all before the first answer is read: the program reads on meanwhile."""
         if not requests:
             return []
         lines = [request.line(number) for number, request in enumerate(requests)]
-        with self._lock:
-            process = self._running()
-            assert process.stdin and process.stdout
-            try:
-                process.stdin.write(("\n".join(lines) + "\n").encode())
-                process.stdin.flush()
-                answers = [self._answer(process.stdout) for _ in requests]
-            except BaseException as error:
-                # Half a conversation is of no use: whoever asks next starts a new one.
-                said = self._stop()
-                if isinstance(error, (OSError, EOFError)):
-                    raise StackproofError(
-                        "the render program died" + (f", saying:\n{said}" if said else ""),
-                        where=str(self._program),
-                    ) from None
-                raise
+        try:
+            answers = self._program.ask(lines, self._answer)
+        except EndedError as error:
+            said = f", saying:\n{str(error)[-2000:]}" if str(error) else ""
+            raise StackproofError(
+                f"the render program died{said}", where=str(self._program.program)
+            ) from None
         answers.sort(key=lambda answer: int(answer["id"]))
         return answers
 
-    def _answer(self, output: IO[bytes]) -> Mapping[str, Any]:
-        line = output.readline()
-        if not line.endswith(b"\n"):
-            raise EOFError
+    def _answer(self, line: bytes) -> Mapping[str, Any]:
         answer: dict[str, Any] = json.loads(line)
         for part in answer.get("manifests") or ():
             if "object" in part:  # absent where an earlier answer had it
                 self._objects[part["digest"]] = freeze(part.pop("object"))
         return answer
-
-    def _running(self) -> subprocess.Popen[bytes]:
-        if self._process and self._owner == os.getpid() and self._process.poll() is None:
-            return self._process
-        self._stop()
-        log_errors = tempfile.TemporaryFile()  # noqa: SIM115 (closed by _stop)
-        try:
-            self._process = subprocess.Popen(
-                [self._program],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log_errors,
-                bufsize=1 << 20,
-            )
-        except OSError as error:
-            log_errors.close()
-            raise StackproofError(
-                f"cannot be started: {error.strerror}", where=str(self._program)
-            ) from None
-        self._owner, self._log_errors = os.getpid(), log_errors
-        return self._process
-
-    def _stop(self) -> str:
-        """End the process and close its pipes; return the last that it complained of."""
-        process, log_errors = self._process, self._log_errors
-        self._process = self._log_errors = None
-        if process is None or log_errors is None:
-            return ""
-        if self._owner == os.getpid():  # else it belongs to the process that this one forked from
-            process.kill()
-            process.wait()
-        for pipe in (process.stdin, process.stdout):
-            with contextlib.suppress(OSError):  # what cannot be written goes to nobody
-                assert pipe
-                pipe.close()
-        with log_errors:
-            log_errors.seek(0)
-            return log_errors.read()[-2000:].decode(errors="replace").strip()
 
 
 def _members(content: Mapping[str, Any]) -> str:

@@ -12,7 +12,7 @@ from typing import Protocol, Self
 from stackproof.backends import Client, ReadApi, grafana
 from stackproof.backends.grafana import DataSource
 from stackproof.errors import StackproofError
-from stackproof.model import Access, Backend, EntryPoint
+from stackproof.model import READS, TENANT_HEADER, Access, Backend, EntryPoint
 from stackproof.otlp import senders
 
 
@@ -110,6 +110,13 @@ class Stack(Protocol):
     def __exit__(self, *_: object) -> None: ...
 
 
+class _WithPasswords(Stack, Protocol):
+    """What a deployment of our charts knows besides."""
+
+    def password(self, user: str) -> str:
+        """Return what a tenant, or `admin`, says to the gateway."""
+
+
 class FromCharts:
     """What all deployments of this repository's charts have in common."""
 
@@ -151,3 +158,21 @@ class FromCharts:
     def views(self: Stack) -> Sequence[DataSource]:
         """Return Grafana's data sources."""
         return grafana.sources(self.data_sources())
+
+    def reader(self: _WithPasswords, tenant: str) -> Access:
+        """The tenant, with its own password."""
+        return _access(self, tenant, tenant, {})
+
+    def admin_reader(self: _WithPasswords, tenants: Sequence[str]) -> Access:
+        """The administrator, asking for these tenants by name."""
+        wanted = "|".join(tenants)
+        return _access(self, "admin", wanted, {TENANT_HEADER: wanted})
+
+
+def _access(stack: _WithPasswords, user: str, tenant: str, headers: Mapping[str, str]) -> Access:
+    """Return how somebody reads: through the gateway, else as a tenant that the header names."""
+    if stack.gateway_url is None:
+        urls = {backend: stack.backend_url(backend) for backend in Backend}
+        return Access(user, urls, headers={TENANT_HEADER: tenant})
+    urls = {backend: f"{stack.gateway_url}{read.prefix}" for backend, read in READS.items()}
+    return Access(user, urls, auth=(user, stack.password(user)), headers=headers)

@@ -16,7 +16,7 @@ from typing import Self
 
 from stackproof.errors import StackproofError
 from stackproof.kube.client import ApiError, Kube, Object, is_ready, why_not
-from stackproof.model import READS, TENANT_HEADER, Access, Backend
+from stackproof.model import READS, Backend
 from stackproof.repo.versions import image_version
 
 from . import provisioning
@@ -191,20 +191,6 @@ class ClusterStack(FromCharts):
         found = self.collector(tenant)
         return f"http://{self.address(found.service, found.namespace, _HTTP)}"
 
-    def reader(self, tenant: str) -> Access:
-        """The tenant, with the password that its Alloy has."""
-        if self.gateway_url is None:
-            return self._direct(tenant, tenant)
-        return self._through_gateway(tenant, self._password(tenant), {})
-
-    def admin_reader(self, tenants: Sequence[str]) -> Access:
-        """The administrator, asking for these tenants by name."""
-        wanted = "|".join(tenants)
-        if self.gateway_url is None:
-            return self._direct("admin", wanted)
-        password = self.kube.secret("gateway-admin", self.namespace)["password"]
-        return self._through_gateway("admin", password, {TENANT_HEADER: wanted})
-
     def backend_url(self, backend: Backend) -> str:
         """Refuse: behind the gateway is somebody else's data."""
         if self.gateway_url is not None and not self.disposable:
@@ -306,13 +292,11 @@ class ClusterStack(FromCharts):
 
         return ready
 
-    def _through_gateway(self, user: str, password: str, headers: Mapping[str, str]) -> Access:
-        urls = {backend: f"{self.gateway_url}{read.prefix}" for backend, read in READS.items()}
-        return Access(user, urls, auth=(user, password), headers=headers)
-
-    def _direct(self, name: str, tenant: str) -> Access:
-        urls = {backend: self.backend_url(backend) for backend in Backend}
-        return Access(name, urls, headers={TENANT_HEADER: tenant})
+    def password(self, user: str) -> str:
+        """Return the administrator's password from its Secret, or a tenant's own."""
+        if user == "admin":
+            return self.kube.secret("gateway-admin", self.namespace)["password"]
+        return self._password(user)
 
     def _password(self, tenant: str) -> str:
         """Return the tenant's own password: from the environment, else from its Alloy's Secret."""

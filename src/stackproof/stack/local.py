@@ -20,7 +20,7 @@ from stackproof.errors import StackproofError
 from stackproof.flux.deployment import Deployment
 from stackproof.helm.manifests import Release, containers
 from stackproof.helm.renderer import Values
-from stackproof.model import READS, TENANT_HEADER, Access, Backend
+from stackproof.model import READS, Backend
 from stackproof.repo.tenants import OBSERVABILITY_NAMESPACE
 from stackproof.toolchain import programs
 from stackproof.toolchain.programs import Program
@@ -265,20 +265,6 @@ class LocalStack(FromCharts):
         """Base URL of the tenant's Alloy for OTLP over HTTP."""
         return f"http://{LOOPBACK}:{self._reached(self._alloy(tenant), 'otlp-http')}"
 
-    def reader(self, tenant: str) -> Access:
-        """The tenant, with the password that its Alloy has."""
-        if self.gateway_url is None:
-            return self._direct(tenant, tenant)
-        return self._through_gateway(tenant, self._tenant_password(tenant), {})
-
-    def admin_reader(self, tenants: Sequence[str]) -> Access:
-        """The administrator, asking for these tenants by name."""
-        wanted = "|".join(tenants)
-        if self.gateway_url is None:
-            return self._direct("admin", wanted)
-        password = self._secrets[OBSERVABILITY_NAMESPACE]["gateway-admin"]["password"]
-        return self._through_gateway("admin", password, {TENANT_HEADER: wanted})
-
     def backend_url(self, backend: Backend) -> str:
         """Base URL of a backend itself, past the gateway."""
         read = READS[backend]
@@ -394,25 +380,20 @@ class LocalStack(FromCharts):
         """Return the port by which others reach a named port of a pod."""
         return pod.port(port)
 
-    def _tenant_password(self, tenant: str) -> str:
-        namespace = self.deployment.registry.get(tenant).namespace
+    def password(self, user: str) -> str:
+        """Return the administrator's password, or a tenant's as its Alloy has it."""
+        if user == "admin":
+            return self._secrets[OBSERVABILITY_NAMESPACE]["gateway-admin"]["password"]
+        namespace = self.deployment.registry.get(user).namespace
         if not self.alloys:
-            made_of = synced_values(self._releases[0], f"gateway-user-{tenant}", self._store)
+            made_of = synced_values(self._releases[0], f"gateway-user-{user}", self._store)
             return made_of["password"].strip()
-        environment = self._alloy(tenant).environment(self._services, self._secrets[namespace])
+        environment = self._alloy(user).environment(self._services, self._secrets[namespace])
         if file := environment.get("GATEWAY_PASSWORD_FILE"):
             return Path(file).read_text(encoding="utf-8").strip()
         if password := environment.get("GATEWAY_PASSWORD"):  # as revisions of the past have it
             return password
-        raise StackproofError("its Alloy has no password for the gateway", where=f"tenant {tenant}")
-
-    def _through_gateway(self, user: str, password: str, headers: Mapping[str, str]) -> Access:
-        urls = {backend: f"{self.gateway_url}{read.prefix}" for backend, read in READS.items()}
-        return Access(user, urls, auth=(user, password), headers=headers)
-
-    def _direct(self, name: str, tenant: str) -> Access:
-        urls = {backend: self.backend_url(backend) for backend in Backend}
-        return Access(name, urls, headers={TENANT_HEADER: tenant})
+        raise StackproofError("its Alloy has no password for the gateway", where=f"tenant {user}")
 
 
 class _PortTakenError(StackproofError):

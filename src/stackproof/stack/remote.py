@@ -15,7 +15,7 @@ import urllib3
 
 from stackproof.backends import Client
 from stackproof.errors import StackproofError, UsageError
-from stackproof.model import READS, TENANT_HEADER, Access, Backend, EntryPoint
+from stackproof.model import Backend, EntryPoint
 
 from .base import FromCharts
 
@@ -97,29 +97,17 @@ class RemoteStack(FromCharts):
             todo="Send through the gateway: it has no Alloy.",
         )
 
-    def reader(self, tenant: str) -> Access:
-        """The tenant with its own password.
-
-        Raises:
-            StackproofError: It is none of those whose passwords are known.
-        """
-        if tenant not in self._passwords:
+    def password(self, user: str) -> str:
+        """Return a tenant's password; the administrator's is looked for like one of those."""
+        if user == "admin":
+            return os.environ.get(variable("admin"), "")
+        if user not in self._passwords:
             raise StackproofError(
-                f"the password of {tenant} is not known",
+                f"the password of {user} is not known",
                 where=self.name,
                 todo=f"There are: {', '.join(self.tenants)}.",
             )
-        return Access(tenant, self._urls(), (tenant, self._passwords[tenant]))
-
-    def admin_reader(self, tenants: Sequence[str]) -> Access:
-        """The administrator, whose password is looked for like a tenant's."""
-        password = os.environ.get(variable("admin"), "")
-        return Access(
-            "admin", self._urls(), ("admin", password), {TENANT_HEADER: "|".join(tenants)}
-        )
-
-    def _urls(self) -> dict[Backend, str]:
-        return {backend: f"{self.gateway_url}{read.prefix}" for backend, read in READS.items()}
+        return self._passwords[user]
 
     def backend_url(self, backend: Backend) -> str:
         """Refuse: behind the gateway is somebody else's data."""

@@ -261,9 +261,9 @@ def test_bad_names_and_versions_are_refused(chart: Path, renderer: Renderer) -> 
 
 def test_a_dead_process_is_replaced(chart: Path, renderer: Renderer) -> None:
     before = renderer.render(asked(chart))
-    assert renderer._process
-    renderer._process.kill()
-    renderer._process.wait()
+    assert renderer._program.process
+    renderer._program.process.kill()
+    renderer._program.process.wait()
     after = renderer.render(asked(chart, values=[{"word": "new"}]))
     assert word(after) == "new"
     assert renderer.render(asked(chart), fresh=True) == before
@@ -285,8 +285,8 @@ def test_a_process_that_dies_while_asked_is_an_error(tmp_path: Path, chart: Path
 def test_a_closed_renderer_leaves_no_process(chart: Path) -> None:
     made = Renderer(programs.find("render"))
     made.render(asked(chart))
-    assert made._process
-    pid = made._process.pid
+    assert made._program.process
+    pid = made._program.process.pid
     made.close()
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
