@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .base import Edit, Layer, Twin
+from .base import Edit, Layer, Twin, edited, invalid
 
 _TENANTS = "observability/tenants.yaml"
 _GATEWAY = "charts/lgtm/templates/gateway.yaml"
@@ -10,14 +10,8 @@ _GATEWAY = "charts/lgtm/templates/gateway.yaml"
 
 def _named(name: str, fault: str, reason: str, key: str, value: str) -> Twin:
     """A tenant whose entry has another name, namespace or prefix."""
-    return Twin(
-        name=name,
-        fault=fault,
-        layer=Layer.SCHEMA,
-        caught_by="registry",
-        reason=reason,
-        edits=[Edit(_TENANTS, f"{key}: enterprise-b", f"{key}: {value}")],
-    )
+    edit = Edit(_TENANTS, f"{key}: enterprise-b", f"{key}: {value}")
+    return edited(name, fault, "registry", reason, edit, layer=Layer.SCHEMA)
 
 
 ACCOUNTS: tuple[Twin, ...] = (
@@ -70,109 +64,95 @@ ACCOUNTS: tuple[Twin, ...] = (
         "secretPrefix",
         "enterprise-a-b",
     ),
-    Twin(
-        name="tenant-twice-in-the-charts-values",
-        fault="two entries of one name, by hand: the backends and the gateway do not start",
-        layer=Layer.SCHEMA,
-        caught_by="render",
-        reason=r"tenants: two have the name soev",
+    invalid(
+        "tenant-twice-in-the-charts-values",
+        "two entries of one name, by hand: the backends and the gateway do not start",
+        r"tenants: two have the name soev",
         lgtm={
             "tenants": [
                 {"name": "soev", "namespace": name, "secretPrefix": name} for name in ("a", "b")
             ]
         },
     ),
-    Twin(
-        name="something-in-a-tenants-namespace",
-        fault="the platform runs something in a namespace that is a tenant's",
-        caught_by="flux.tenants-live-alone",
-        reason=r"ServiceAccount/backups in enterprise-a .*: is in the namespace of tenant-",
-        edits=[
-            Edit(
-                "flux/infrastructure/namespaces.yaml",
-                "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: observability\n",
-                "apiVersion: v1\nkind: ServiceAccount\n"
-                "metadata: {name: backups, namespace: enterprise-a}\n---\n"
-                "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: observability\n",
-            )
-        ],
+    edited(
+        "something-in-a-tenants-namespace",
+        "the platform runs something in a namespace that is a tenant's",
+        "flux.tenants-live-alone",
+        r"ServiceAccount/backups in enterprise-a .*: is in the namespace of tenant-",
+        Edit(
+            "flux/infrastructure/namespaces.yaml",
+            "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: observability\n",
+            "apiVersion: v1\nkind: ServiceAccount\n"
+            "metadata: {name: backups, namespace: enterprise-a}\n---\n"
+            "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: observability\n",
+        ),
     ),
-    Twin(
-        name="a-users-secret-that-must-be-there",
-        fault="one tenant's Secret that cannot be made keeps the gateway from starting",
-        caught_by="deployment.an-account-harms-its-owner-only",
-        reason=r"the gateway does not start without \S+'s Secret gateway-user-",
-        edits=[Edit(_GATEWAY, "                  optional: true\n", "")],
+    edited(
+        "a-users-secret-that-must-be-there",
+        "one tenant's Secret that cannot be made keeps the gateway from starting",
+        "deployment.an-account-harms-its-owner-only",
+        r"the gateway does not start without \S+'s Secret gateway-user-",
+        Edit(_GATEWAY, "                  optional: true\n", ""),
     ),
-    Twin(
-        name="all-users-in-one-secret",
-        fault="a key of one tenant that is missing keeps every password from rotating",
-        caught_by="deployment.an-account-harms-its-owner-only",
-        reason=r"soev and enterprise-a are in one Secret|a key that is missing keeps others'",
-        edits=[
-            Edit(
-                _GATEWAY,
-                'name: {{ printf "%s-%s" $.Values.gateway.userSecretPrefix .name | quote }}',
-                "name: {{ $.Values.gateway.userSecretPrefix }}",
-            )
-        ],
+    edited(
+        "all-users-in-one-secret",
+        "a key of one tenant that is missing keeps every password from rotating",
+        "deployment.an-account-harms-its-owner-only",
+        r"soev and enterprise-a are in one Secret|a key that is missing keeps others'",
+        Edit(
+            _GATEWAY,
+            'name: {{ printf "%s-%s" $.Values.gateway.userSecretPrefix .name | quote }}',
+            "name: {{ $.Values.gateway.userSecretPrefix }}",
+        ),
     ),
-    Twin(
-        name="alloy-keeps-the-old-password",
-        fault="Alloy has its password from the environment: a rotated one needs a new pod",
-        caught_by="application.alloy-passes-everything-on-as-its-tenant",
-        reason=r"reads its password from no mounted Secret: it keeps one that was rotated",
-        edits=[
-            Edit(
-                "charts/open-webui-stack/templates/alloy.yaml",
-                'password_file = sys.env("GATEWAY_PASSWORD_FILE")',
-                'password = sys.env("GATEWAY_PASSWORD")',
-            )
-        ],
+    edited(
+        "alloy-keeps-the-old-password",
+        "Alloy has its password from the environment: a rotated one needs a new pod",
+        "application.alloy-passes-everything-on-as-its-tenant",
+        r"reads its password from no mounted Secret: it keeps one that was rotated",
+        Edit(
+            "charts/open-webui-stack/templates/alloy.yaml",
+            'password_file = sys.env("GATEWAY_PASSWORD_FILE")',
+            'password = sys.env("GATEWAY_PASSWORD")',
+        ),
     ),
-    Twin(
-        name="rotation-longer-than-alloy-waits",
-        fault="the two sides of a password may differ for longer than a sender keeps what it sends",
-        caught_by="deployment.a-rotation-is-shorter-than-the-senders-patience",
-        reason=r"soev: otelcol\.exporter\.otlphttp\.default drops .* for 1:00:00, and both sides",
-        edits=[Edit("observability/gateway-values.yaml", "Interval: 15m", "Interval: 1h")],
+    edited(
+        "rotation-longer-than-alloy-waits",
+        "the two sides of a password may differ for longer than a sender keeps what it sends",
+        "deployment.a-rotation-is-shorter-than-the-senders-patience",
+        r"soev: otelcol\.exporter\.otlphttp\.default drops .* for 1:00:00, and both sides",
+        Edit("observability/gateway-values.yaml", "Interval: 15m", "Interval: 1h"),
     ),
-    Twin(
-        name="pod-logs-dropped-while-a-password-is-rotated",
-        fault="the writer of pod logs gives up after ten tries, eight minutes",
-        caught_by="deployment.a-rotation-is-shorter-than-the-senders-patience",
-        reason=r"loki\.write\.default drops what it could not send for 0:08:31",
-        edits=[
-            Edit(
-                "charts/open-webui-stack/templates/alloy.yaml",
-                '  \t\tmax_backoff_period  = "15s"\n  \t\tmax_backoff_retries = 245\n',
-                "",
-            )
-        ],
+    edited(
+        "pod-logs-dropped-while-a-password-is-rotated",
+        "the writer of pod logs gives up after ten tries, eight minutes",
+        "deployment.a-rotation-is-shorter-than-the-senders-patience",
+        r"loki\.write\.default drops what it could not send for 0:08:31",
+        Edit(
+            "charts/open-webui-stack/templates/alloy.yaml",
+            '  \t\tmax_backoff_period  = "15s"\n  \t\tmax_backoff_retries = 245\n',
+            "",
+        ),
     ),
-    Twin(
-        name="reloader-that-nobody-installs",
-        fault="pods ask Reloader to replace them when a Secret changes, and there is none",
-        caught_by="flux.whoever-asks-is-reloaded",
-        reason=r"Deployment/grafana in observability .*no Reloader watches observability",
-        edits=[Edit("flux/infrastructure/kustomization.yaml", "  - reloader.yaml\n", "")],
+    edited(
+        "reloader-that-nobody-installs",
+        "pods ask Reloader to replace them when a Secret changes, and there is none",
+        "flux.whoever-asks-is-reloaded",
+        r"Deployment/grafana in observability .*no Reloader watches observability",
+        Edit("flux/infrastructure/kustomization.yaml", "  - reloader.yaml\n", ""),
     ),
-    Twin(
-        name="reloader-that-does-not-look-at-tenants",
-        fault="Reloader is installed and does not watch the tenants' namespaces",
-        caught_by="flux.whoever-asks-is-reloaded",
-        reason=r"in enterprise-a .*no Reloader watches enterprise-a",
-        edits=[
-            Edit("flux/base/open-webui/namespace.yaml", "    reloader: watched\n", ""),
-        ],
+    edited(
+        "reloader-that-does-not-look-at-tenants",
+        "Reloader is installed and does not watch the tenants' namespaces",
+        "flux.whoever-asks-is-reloaded",
+        r"in enterprise-a .*no Reloader watches enterprise-a",
+        Edit("flux/base/open-webui/namespace.yaml", "    reloader: watched\n", ""),
     ),
-    Twin(
-        name="reloader-that-flux-undoes",
-        fault="Reloader marks a Deployment where Flux corrects it: each rotation rolls for ever",
-        caught_by="flux.reloader-does-no-more-than-it-must",
-        reason=r"changes what Flux corrects \(reloadStrategy\)",
-        edits=[
-            Edit("flux/infrastructure/reloader.yaml", "      reloadStrategy: annotations\n", ""),
-        ],
+    edited(
+        "reloader-that-flux-undoes",
+        "Reloader marks a Deployment where Flux corrects it: each rotation rolls for ever",
+        "flux.reloader-does-no-more-than-it-must",
+        r"changes what Flux corrects \(reloadStrategy\)",
+        Edit("flux/infrastructure/reloader.yaml", "      reloadStrategy: annotations\n", ""),
     ),
 )

@@ -153,6 +153,11 @@ def edited(name: str, fault: str, caught_by: str, reason: str, *edits: Edit, **m
     return Twin(name=name, fault=fault, caught_by=caught_by, reason=reason, edits=edits, **more)
 
 
+def invalid(name: str, fault: str, reason: str, **more: Any) -> Twin:
+    """Return a fault in the values that a chart's schema refuses; `more` are further fields."""
+    return edited(name, fault, "render", reason, layer=Layer.SCHEMA, **more)
+
+
 @dataclass(frozen=True, slots=True)
 class TwinOutcome:
     """What the named check said of a twin."""

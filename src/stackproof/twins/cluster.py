@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-from .base import Layer, Twin
+from .base import Layer, Twin, edited
 
 
 def _only(name: str, number: int, fault: str, reason: str) -> Twin:
-    return Twin(
-        name=name,
-        number=number,
-        fault=fault,
-        layer=Layer.CLUSTER,
-        caught_by="cluster",
-        reason=reason,
-    )
+    return edited(name, fault, "cluster", reason, number=number, layer=Layer.CLUSTER)
 
 
 CLUSTER: tuple[Twin, ...] = (

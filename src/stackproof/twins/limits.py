@@ -2,51 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
-from .base import Edit, Layer, Twin
+from .base import Edit, Twin, edited, invalid
 
 _ALLOY = "charts/open-webui-stack/templates/alloy.yaml"
 _LOKI = "charts/lgtm/templates/loki.yaml"
 _TEMPO = "charts/lgtm/templates/tempo.yaml"
 _GATEWAY = "charts/lgtm/templates/gateway.yaml"
-_CHAIN = "deployment.limits-form-a-chain"
 _BATCH = "min_size      = 184320\n  \t\t\tmax_size      = 368640\n  \t\t\tsizer         = "
 
 
-def _link(name: str, fault: str, reason: str, edit: Edit, **more: Any) -> Twin:
-    return Twin(
-        name=name,
-        fault=fault,
-        caught_by=_CHAIN,
-        reason=reason,
-        edits=[edit],
-        **more,
-    )
+def _link(name: str, fault: str, reason: str, *edits: Edit, **values: Any) -> Twin:
+    return edited(name, fault, "deployment.limits-form-a-chain", reason, *edits, **values)
 
 
-def _burst(name: str, fault: str, reason: str, limits: Mapping[str, Any]) -> Twin:
-    return Twin(
-        name=name,
-        fault=fault,
-        layer=Layer.SCHEMA,
-        caught_by="render",
-        reason=reason,
-        lgtm={"defaults": {"limits": limits}},
-    )
-
-
-def _range(name: str, fault: str, reason: str, edit: Edit, **more: Any) -> Twin:
+def _range(name: str, fault: str, reason: str, *edits: Edit, **values: Any) -> Twin:
     check = "deployment.all-that-is-kept-can-be-read"
-    return Twin(
-        name=name,
-        fault=fault,
-        caught_by=check,
-        reason=reason,
-        edits=[edit],
-        **more,
-    )
+    return edited(name, fault, check, reason, *edits, **values)
 
 
 LIMITS: tuple[Twin, ...] = (
@@ -176,23 +149,23 @@ LIMITS: tuple[Twin, ...] = (
             "",
         ),
     ),
-    _burst(
+    invalid(
         "burst-of-logs-smaller-than-a-batch",
         "a tenant may send less at once than Alloy does",
         r"megabytesBurst.*want 8",
-        {"logs": {"megabytesBurst": 4}},
+        lgtm={"defaults": {"limits": {"logs": {"megabytesBurst": 4}}}},
     ),
-    _burst(
+    invalid(
         "burst-of-samples-smaller-than-a-batch",
         "a tenant may send less at once than Alloy does",
         r"samplesBurst.*want 40,000",
-        {"metrics": {"samplesBurst": 10_000}},
+        lgtm={"defaults": {"limits": {"metrics": {"samplesBurst": 10_000}}}},
     ),
-    _burst(
+    invalid(
         "burst-of-spans-smaller-than-a-batch",
         "a tenant may send less at once than Alloy does",
         r"burstBytes.*want 400,000",
-        {"traces": {"burstBytes": 100_000}},
+        lgtm={"defaults": {"limits": {"traces": {"burstBytes": 100_000}}}},
     ),
     _range(
         "lines-that-cannot-be-read",

@@ -2,36 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
-from .base import Edit, Layer, Twin, edited
+from .base import Edit, Layer, Twin, edited, invalid
 
 _LGTM = "charts/lgtm/templates"
 _TENANT = "charts/open-webui-stack/templates"
 _SOURCES = f"{_LGTM}/grafana-datasources.yaml"
-
-
-def _refused(
-    name: str,
-    number: int | None,
-    fault: str,
-    reason: str,
-    *,
-    lgtm: Mapping[str, Any] | None = None,
-    tenant: Mapping[str, Any] | None = None,
-) -> Twin:
-    """A fault in the values that the chart's schema refuses."""
-    return Twin(
-        name=name,
-        number=number,
-        fault=fault,
-        layer=Layer.SCHEMA,
-        caught_by="render",
-        reason=reason,
-        lgtm=lgtm or {},
-        tenant=tenant or {},
-    )
 
 
 def _otel(**values: object) -> dict[str, Any]:
@@ -39,65 +16,64 @@ def _otel(**values: object) -> dict[str, Any]:
 
 
 _VALUES: tuple[Twin, ...] = (
-    _refused(
+    invalid(
         "key-of-another-chart",
-        1,
         "resources: at the top, where the distributed charts ignore it",
         r"additional properties 'resources' not allowed",
         lgtm={"resources": {"requests": {"cpu": "1"}}},
+        number=1,
     ),
-    _refused(
+    invalid(
         "replicas-of-a-monolith",
-        1,
         "mimir.replicas, a key of another chart",
         r"at '/mimir': additional properties 'replicas' not allowed",
         lgtm={"mimir": {"replicas": 3}},
+        number=1,
     ),
-    _refused(
+    invalid(
         "resources-at-the-wrong-level",
-        4,
         "tempo.requests instead of tempo.resources.requests",
         r"at '/tempo': additional properties 'requests' not allowed",
         lgtm={"tempo": {"requests": {"cpu": "1"}}},
+        number=4,
     ),
-    _refused(
+    invalid(
         "tls-where-nobody-speaks-it",
-        11,
         "insecure is false, with gRPC and http://: the application sends nothing",
         r"openWebui/config/telemetry/otel",
         tenant=_otel(insecure=False, endpoint="http://open-webui-alloy:4317"),
+        number=11,
     ),
-    _refused(
+    invalid(
         "ratio-without-a-ratio",
-        11,
         "a ratio sampler without its argument samples everything",
         r"openWebui/config/telemetry/otel.*",
         tenant=_otel(sampler="parentbased_traceidratio"),
+        number=11,
     ),
-    _refused(
+    invalid(
         "protocol-that-is-taken-for-grpc",
-        11,
         "protocol http/protobuf: the application knows exactly http, and takes all else for grpc",
         r"openWebui/config/telemetry/otel/protocol",
         tenant=_otel(protocol="http/protobuf"),
+        number=11,
     ),
-    _refused(
+    invalid(
         "telemetry-at-the-wrong-indent",
-        12,
         "telemetry: beside config: instead of below it",
         r"at '/openWebui': additional properties 'telemetry' not allowed",
         tenant={"openWebui": {"telemetry": {"otel": {"enabled": True}}}},
+        number=12,
     ),
-    _refused(
+    invalid(
         "image-of-the-day",
-        21,
         "an image tag that means another image tomorrow",
         r"loki/image/tag",
         lgtm={"loki": {"image": {"tag": "latest"}}},
+        number=21,
     ),
-    _refused(
+    invalid(
         "tenant-with-a-pattern-for-a-name",
-        9,
         "a tenant called enterprise-.*",
         r"tenants/0/name.*does not match pattern",
         lgtm={
@@ -105,10 +81,10 @@ _VALUES: tuple[Twin, ...] = (
                 {"name": "enterprise-.*", "namespace": "enterprise", "secretPrefix": "enterprise"}
             ]
         },
+        number=9,
     ),
-    _refused(
+    invalid(
         "tenant-called-admin",
-        None,
         "a tenant whose user is the administrator",
         r"tenants/0/name",
         lgtm={"tenants": [{"name": "admin", "namespace": "admin", "secretPrefix": "admin"}]},

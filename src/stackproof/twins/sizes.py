@@ -2,46 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
-from .base import Edit, Layer, Twin
-
-
-def _refused(
-    name: str,
-    fault: str,
-    reason: str,
-    *,
-    lgtm: Mapping[str, Any] | None = None,
-    tenant: Mapping[str, Any] | None = None,
-) -> Twin:
-    """A size that the chart's schema refuses."""
-    return Twin(
-        name=name,
-        fault=fault,
-        layer=Layer.SCHEMA,
-        caught_by="render",
-        reason=reason,
-        lgtm=lgtm or {},
-        tenant=tenant or {},
-    )
-
+from .base import Edit, Twin, edited, invalid
 
 _UNITS: tuple[Twin, ...] = (
-    _refused(
+    invalid(
         "megabytes-for-a-disk",
         "Mimir's volume has 10M instead of 10Gi",
         r"mimir/persistence/size.*'10M' does not match pattern",
         lgtm={"mimir": {"persistence": {"size": "10M"}}},
     ),
-    _refused(
+    invalid(
         "thousandths-of-a-byte",
         "Loki's memory is 512m, half a byte, instead of 512Mi",
         r"loki/resources/limits/memory.*'512m' does not match pattern",
         lgtm={"loki": {"resources": {"limits": {"memory": "512m"}}}},
     ),
-    _refused(
+    invalid(
         "megabytes-for-a-database",
         "PostgreSQL's volume has 10Mi instead of 10Gi",
         r"postgres/persistence/size.*'10Mi' does not match pattern",
@@ -52,24 +30,9 @@ _UNITS: tuple[Twin, ...] = (
 _LGTM = "charts/lgtm/templates"
 
 
-def _unfit(
-    name: str,
-    fault: str,
-    reason: str,
-    *edits: Edit,
-    lgtm: Mapping[str, Any] | None = None,
-    tenant: Mapping[str, Any] | None = None,
-) -> Twin:
+def _unfit(name: str, fault: str, reason: str, *edits: Edit, **values: Any) -> Twin:
     """Sizes that are well formed and do not fit each other."""
-    return Twin(
-        name=name,
-        fault=fault,
-        caught_by="deployment.sizes-fit-the-limits",
-        reason=reason,
-        edits=edits,
-        lgtm=lgtm or {},
-        tenant=tenant or {},
-    )
+    return edited(name, fault, "deployment.sizes-fit-the-limits", reason, *edits, **values)
 
 
 def _memory(backend: str, memory: str) -> dict[str, Any]:

@@ -4,22 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from .base import Edit, Layer, Twin
+from .base import Edit, Layer, Twin, edited
 
 _GATEWAY = "charts/lgtm/templates/gateway.yaml"
 _BACKEND = "charts/lgtm/templates/_backend.tpl"
 
 
 def _upgrade(name: str, fault: str, reason: str, *edits: Edit, **more: Any) -> Twin:
-    return Twin(
-        name=name,
-        fault=fault,
-        layer=Layer.LOCAL,
-        caught_by="upgrade",
-        reason=reason,
-        edits=edits,
-        **more,
-    )
+    return edited(name, fault, "upgrade", reason, *edits, layer=Layer.LOCAL, **more)
 
 
 UPGRADE: tuple[Twin, ...] = (
