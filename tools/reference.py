@@ -52,7 +52,7 @@ def exit_codes() -> str:
         if isinstance(member, ast.Assign) and isinstance(member.targets[0], ast.Name):
             assert isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant)
             name = member.targets[0].id
-            about = " ".join(str(text.value.value).split())
+            about = " ".join(str(text.value.value).split()).replace("|", r"\|")
             rows.append(f"| {ExitCode[name].value} | {name} | {about} |")
     return "\n".join(rows) + "\n"
 

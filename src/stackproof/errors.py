@@ -19,23 +19,23 @@ class ExitCode(IntEnum):
     """
 
     GOOD = 0
-    """All is as it must be: `isolated`."""
+    """Everything is as it must be: `isolated`."""
     BAD = 1
-    """Something is not as it must be: `leaking`."""
+    """Something is wrong: `leaking`."""
     UNDECIDED = 2
-    """It was tried, and not all could be told: `incomplete`."""
+    """It was tried, but something remained unknown: `incomplete`."""
     USAGE = os.EX_USAGE
-    """The command line is wrong, or a name on it that nothing has."""
+    """The command line is wrong, or names something that does not exist."""
     UNAVAILABLE = os.EX_UNAVAILABLE
-    """It could not run: something that it needs is missing, wrong or does not answer."""
+    """It could not run: something that it needs is missing, wrong or not answering."""
     INTERNAL = os.EX_SOFTWARE
-    """A fault of stackproof itself, to be reported."""
+    """A fault of stackproof itself: please report it."""
     INTERRUPTED = 128 + signal.SIGINT
     """Ctrl-C."""
     UNREAD = 128 + signal.SIGPIPE
-    """Whoever read the answer (`| head`) went before its end."""
+    """Whoever read the answer (`| head`) stopped before its end."""
     TERMINATED = 128 + signal.SIGTERM
-    """Ended by SIGTERM, after what it had started."""
+    """Ended by SIGTERM, once everything that it had started had ended."""
 
 
 class StackproofError(Exception):

@@ -60,6 +60,13 @@ def chart(text: str) -> Path:
     return folder
 
 
+def add_command(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, text: str
+) -> argparse.ArgumentParser:
+    """Add a command of a command. The first line of its text is its summary, as of a module."""
+    return commands.add_parser(name, help=text.splitlines()[0].rstrip("."), description=text)
+
+
 def add_names(parser: argparse.ArgumentParser, what: str) -> None:
     """Add names to choose by, --list, which shows those that there are, and --json."""
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"{what} (default: all)")

@@ -1,7 +1,7 @@
-"""Attack a stack of its own, and show what became of each attack.
+"""Start a stack, attack it, and show the outcome of each attack.
 
-Writes build/report/attacks.json, which the next report includes; of some attacks, into
-build/report/partial. Exit code: 0 all came out as they must, 1 one did not.
+Writes build/report/attacks.json, which the next report includes; with some attacks only, into
+build/report/partial. Exit code: 0 every outcome is as it must be, 1 one is not.
 """
 
 from __future__ import annotations

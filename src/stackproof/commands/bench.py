@@ -1,7 +1,7 @@
 """Measure rendering, the start of the stack, the time to a verdict, and what many tenants cost.
 
-Writes build/bench.json (figures by name, with units in the names; what is not measured again stays
-while the files are the same) and build/bench.html with plots. An idle machine is wanted: about ten
+Writes build/bench.json (figures by name, with units in the names; earlier figures stay while the
+files are unchanged) and build/bench.html with plots. Use an idle machine: it takes about ten
 minutes on two cores.
 """
 

@@ -1,7 +1,7 @@
 """Say whether one node is enough for a load, and what the distributed charts would need.
 
-Rules of thumb, multiplied out; the sources are named below the tables. Exit code: 0 one node may be
-enough, 1 it is not.
+It multiplies out rules of thumb, whose sources it names below the tables. Exit code: 0 one node may
+be enough, 1 it is not.
 """
 
 from __future__ import annotations

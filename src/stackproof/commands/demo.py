@@ -1,6 +1,6 @@
 """Start the whole stack from the charts on this machine, and prove that its tenants are isolated.
 
-The same as `prove`, told step by step.
+The same as `prove`, explained step by step.
 """
 
 from __future__ import annotations

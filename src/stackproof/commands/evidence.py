@@ -1,4 +1,4 @@
-"""Collect what one wants to see of a cluster that failed, without its secrets.
+"""Collect the evidence of a cluster that failed, without its secrets.
 
 Objects, events, logs (with those before a restart), Helm's and Flux' status, and configurations.
 """

@@ -17,13 +17,29 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from stackproof.errors import ExitCode, UsageError, writing
-from stackproof.options import add_json, add_junit, names, new_file
+from stackproof.options import add_command, add_json, add_junit, names, new_file
 from stackproof.repo.checkout import Checkout
 
 if TYPE_CHECKING:
     from stackproof.flux.diff import ObjectDiff
     from stackproof.flux.tree import Tree
 
+
+_BUILD_TEXT = """\
+Print the Flux tree, in the order in which it is applied.
+
+Exit code: 0 all builds, 2 a step or a release does not."""
+
+_CHECK_TEXT = """\
+Check the Flux tree, built as the controllers build it.
+
+Exit code: 0 all checks hold, 1 some do not; with a PATH 2 if the tree does not build."""
+
+_DIFF_TEXT = """\
+Show what the files here change in the cluster, compared with a revision.
+
+Exit code: 0 nothing that --fail-on names; 1 something that it names; 2 a step or a release, before
+or now, does not build."""
 
 #: What a diff may find, besides the changes.
 FINDINGS = ("refused", "data-loss")
@@ -43,22 +59,22 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--cluster", default="production", metavar="NAME", help="folder of flux/clusters"
     )
     does = parser.add_subparsers(title="what to do", metavar="build|check|diff", required=True)
-    built = does.add_parser("build", help="print the tree in the order in which it is applied")
+    built = add_command(does, "build", _BUILD_TEXT)
     built.add_argument("--yaml", action="store_true", help="print the objects, secrets masked")
     built.set_defaults(do=_build)
-    check = does.add_parser("check", help="say what is wrong with the tree")
+    check = add_command(does, "check", _CHECK_TEXT)
     check.add_argument(
         "path",
         nargs="?",
         type=Path,
         metavar="PATH",
-        help="the folder that Flux starts from, in anybody's repository: only the checks that hold "
+        help="the folder that Flux starts from, in any repository: runs only the checks that hold "
         "for any tree (default: this repository's cluster)",
     )
     add_json(check)
     add_junit(check)
     check.set_defaults(do=_check)
-    compare = does.add_parser("diff", help="show what the files here would change since a revision")
+    compare = add_command(does, "diff", _DIFF_TEXT)
     compare.add_argument("revision", metavar="REV", help="a commit, branch or tag")
     compare.add_argument(
         "--markdown", type=new_file, metavar="FILE", help="also write it for a pull request"

@@ -1,6 +1,6 @@
-"""Make the kind cluster with the deployment in it, or delete it.
+"""Make a kind cluster with the deployment in it, or delete it.
 
-`kind up` leaves it running for `--reuse`; `kind down` deletes it if this suite made it.
+`kind up` leaves it running for `--reuse`; `kind down` deletes it if stackproof made it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add up or down, and how it is installed."""
     parser.add_argument("what", choices=["up", "down"], help="make it, or delete it")
     parser.add_argument(
-        "--reuse", action="store_true", help="up: bring the cluster that there is up to date"
+        "--reuse", action="store_true", help="up: bring the existing cluster up to date"
     )
     parser.add_argument(
         "--flux", action="store_true", help="up: let Flux install it instead of Helm"

@@ -1,9 +1,9 @@
-"""Say what is wrong with any chart's objects, whatever its values: the invariants.
+"""Check what any chart renders against the invariants, which hold whatever the values.
 
-A chart is rendered with each of its scenarios (ci/*.yaml, as chart-testing has them), or with its
-defaults where it has none, or with the values that are given.
+The chart is rendered with each of its scenarios (ci/*.yaml, as for chart-testing), with its
+defaults if it has none, or with the given values.
 
-Exit code: 0 all hold; 1 some do not; 2 a render failed, so that not all could be told.
+Exit code: 0 all hold, 1 some do not, 2 a render failed, so that some could not be checked.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stackproof.errors import StackproofError, UsageError
-from stackproof.options import add_json, add_kubeconfig
+from stackproof.options import add_command, add_json, add_kubeconfig
 from stackproof.repo.checkout import Checkout
 
 if TYPE_CHECKING:
@@ -21,29 +21,46 @@ if TYPE_CHECKING:
     from stackproof.migrate.deployed import Deployed
 
 
+_CHECK_TEXT = """\
+Say what the merge does to a release that holds data, object by object.
+
+Nothing is changed. Only digests of secrets are compared, and none is printed whole.
+Exit code: 0 nothing is lost, 1 something would be, 2 something could not be compared."""
+
+_VALUES_TEXT = """\
+Print the values of an earlier release as values of this chart.
+
+Comments name the values that have no place in this chart, and say why."""
+
+
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add `check` and `values`."""
     does = parser.add_subparsers(title="what to do", metavar="check|values", required=True)
-    check = does.add_parser(
-        "check", help="say what the merge does to the release, object by object"
-    )
+    check = add_command(does, "check", _CHECK_TEXT)
     source = check.add_mutually_exclusive_group(required=True)
-    source.add_argument("--context", metavar="NAME", help="of the kubeconfig, where it runs")
     source.add_argument(
-        "--old-manifest", type=Path, metavar="FILE", help="what `helm get manifest` prints"
+        "--context", metavar="NAME", help="where the release runs: a context of the kubeconfig"
+    )
+    source.add_argument(
+        "--old-manifest",
+        type=Path,
+        metavar="FILE",
+        help="instead of a cluster: what `helm get manifest` prints",
     )
     check.add_argument(
         "--old-values", type=Path, metavar="FILE", help="what `helm get values` prints"
     )
     add_kubeconfig(check)
     _release(check)
-    check.add_argument("--cluster", default="production", metavar="NAME", help="of flux/clusters")
+    check.add_argument(
+        "--cluster", default="production", metavar="NAME", help="folder of flux/clusters"
+    )
     check.add_argument(
         "--values",
         type=Path,
         action="append",
         metavar="FILE",
-        help="the merge is `helm upgrade` with these, not the Flux tree",
+        help="the merge is `helm upgrade` with these values, not the Flux tree",
     )
     check.add_argument(
         "--store",
@@ -56,10 +73,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     add_json(check)
     check.set_defaults(do=_check)
-    values = does.add_parser("values", help="print an earlier release's values as this chart's")
+    values = add_command(does, "values", _VALUES_TEXT)
     values.add_argument("old", type=Path, metavar="OLD.yaml", help="values of the earlier release")
     values.add_argument(
-        "--tenant", default=None, metavar="NAME", help="(default: of the namespace)"
+        "--tenant", default=None, metavar="NAME", help="(default: the tenant of the namespace)"
     )
     _release(values)
     values.set_defaults(do=_values)

@@ -1,9 +1,8 @@
-"""Change charts, values, configurations and Flux files at one place each: what do the checks miss?
+"""Change charts, values and Flux files, one place at a time, and show what the checks miss.
 
-Writes build/report/mutants.json; of a smaller choice, into build/report/partial. Exit code: 0 at
-least 95 % are noticed, each survivor is explained in charts/mutants-allowed.yaml, all that is
-explained there does survive, and no check crashes; 1 otherwise. A check that fails on the unchanged
-chart notices nothing.
+Writes build/report/mutants.json; of a smaller choice, into build/report/partial. Exit code: 0 if at
+least 95 % are noticed, charts/mutants-allowed.yaml explains each survivor and nothing else, and no
+check crashes; 1 otherwise. A check that fails on the unchanged chart does not count.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Prove on a stack that no tenant reads, writes or disturbs another's telemetry.
 
-Writes build/report/isolation.json and build/report/index.html; of some tenants or read APIs, into
-build/report/partial.
+Writes build/report/isolation.json and build/report/index.html; with some tenants or read APIs only,
+into build/report/partial.
 Exit code: 0 isolated, 1 leaking, 2 incomplete.
 """
 
@@ -44,13 +44,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--stack",
         default=None,
         help="where it runs: local (default), docker, kind, cluster (an existing one), or gateway "
-        "(nothing is known but its URL and the tenants' passwords)",
+        "(only its URL and the tenants' passwords are known)",
     )
     parser.add_argument(
         "--targets",
         type=Path,
         metavar="FILE",
-        help="a deployment of anybody's making: the file says where each tenant writes and reads",
+        help="any deployment: the file says where each tenant writes and reads",
     )
     parser.add_argument(
         "--context", metavar="NAME", help="an existing cluster's context in the kubeconfig"
@@ -60,7 +60,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--in-cluster", action="store_true", help="this runs in a pod of the cluster"
     )
     parser.add_argument(
-        "--gateway-url", metavar="URL", help="the gateway, if its port is not to be forwarded"
+        "--gateway-url", metavar="URL", help="where the gateway is, instead of forwarding its port"
     )
     parser.add_argument("--reuse", action="store_true", help="use the kind cluster if there is one")
     parser.add_argument(
@@ -72,7 +72,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--apis",
         type=names,
         metavar="A,B",
-        help="only through these read APIs (default: all; see --synthetic)",
+        help="ask only these read APIs (default: all; see --synthetic)",
     )
     parser.add_argument(
         "--synthetic",
@@ -80,7 +80,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default=0,
         metavar="N",
         help="prove N made-up tenants besides the real ones: no Alloys, every tenant writes to the "
-        "gateway; through one read API of each backend unless --apis says otherwise",
+        "gateway; asks one read API of each backend unless --apis says otherwise",
     )
     parser.add_argument(
         "--keep",

@@ -1,4 +1,4 @@
-"""Write the file of `prove --targets` from what a cluster, or a list of its objects, tells.
+"""Write the file for `prove --targets` from the objects of a cluster, or from a list of them.
 
 Objects are only read, and no Secret is: passwords are to come from the environment.
 
@@ -12,14 +12,20 @@ import sys
 from pathlib import Path
 
 from stackproof.errors import ExitCode, StackproofError, UsageError, writing
-from stackproof.options import add_kubeconfig
+from stackproof.options import add_command, add_kubeconfig
 from stackproof.wording import number
+
+_INIT_TEXT = """\
+Write a file for `prove --targets` from the objects of a cluster, or from a list of them.
+
+It only reads, and reads no Secret: passwords are to come from the environment.
+Exit code: 0 a proof can be tried with it, 2 something must be added first (see its comments)."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add `init`."""
     does = parser.add_subparsers(title="what to do", metavar="init", required=True)
-    init = does.add_parser("init", help="write a file to start from")
+    init = add_command(does, "init", _INIT_TEXT)
     source = init.add_mutually_exclusive_group()
     source.add_argument(
         "--from",
@@ -30,7 +36,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "statefulsets -A -o yaml` prints (-: standard input), and ask no cluster",
     )
     source.add_argument(
-        "--context", metavar="NAME", help="a cluster's context in the kubeconfig (the current one)"
+        "--context",
+        metavar="NAME",
+        help="a cluster's context in the kubeconfig (default: the current one)",
     )
     add_kubeconfig(init)
     init.add_argument(
@@ -38,7 +46,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         type=Path,
         default=Path("targets.yaml"),
         metavar="FILE",
-        help="where it goes (%(default)s; -: standard output)",
+        help="where it goes (default: %(default)s; -: standard output)",
     )
     init.set_defaults(do=_init)
 

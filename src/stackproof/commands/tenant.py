@@ -7,13 +7,24 @@ from __future__ import annotations
 
 import argparse
 
+from stackproof.options import add_command
 from stackproof.repo.checkout import Checkout
+
+_ADD_TEXT = """\
+Add a tenant: an entry in observability/tenants.yaml, and the folder flux/tenants/NAME.
+
+Its secrets must be in the store before that is merged (flux/README.md)."""
+
+_REMOVE_TEXT = """\
+Remove a tenant's entry and its folder.
+
+Its namespace and its data stay until somebody deletes them."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add `add NAME` and `remove NAME`."""
     does = parser.add_subparsers(title="what to do", metavar="add|remove", required=True)
-    add = does.add_parser("add", help="append a tenant")
+    add = add_command(does, "add", _ADD_TEXT)
     add.add_argument("name", help="its user at the gateway and its X-Scope-OrgID")
     add.add_argument("--namespace", help="where it runs (default: NAME)")
     add.add_argument(
@@ -24,8 +35,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--admin-email", help="its first administrator's address (default: admin@HOST)"
     )
     add.set_defaults(do=_add)
-    remove = does.add_parser("remove", help="remove a tenant's entry and its folder")
-    remove.add_argument("name")
+    remove = add_command(does, "remove", _REMOVE_TEXT)
+    remove.add_argument("name", help="the tenant")
     remove.set_defaults(do=_remove)
 
 

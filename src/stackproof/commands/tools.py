@@ -1,6 +1,6 @@
-"""Show what runs on this machine: programs and the application; get what is missing.
+"""Show which programs, and which application, run on this machine; get those that are missing.
 
-Where that is not what is deployed, the deployed version stands beside it, and the reason below.
+Where a version is not the deployed one, both are shown, with the reason below the table.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--build",
         action="store_true",
-        help="get what is neither cached nor on PATH: out of its image, else built",
+        help="get what is neither cached nor on PATH: take it out of its image, else build it",
     )
     parser.add_argument("--local", action="store_true", help="leave out what only a cluster needs")
     add_json(parser)

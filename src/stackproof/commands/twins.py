@@ -1,7 +1,7 @@
 """Put every known fault back, one at a time, and show what catches it.
 
-Writes build/report/twins.json; of some twins, into build/report/partial. Exit code: 0 all caught,
-1 a fault that nothing catches.
+Writes build/report/twins.json; with some twins only, into build/report/partial. Exit code: 0 all
+are caught, 1 some are not.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Run the stack on this machine until Ctrl-C: addresses, a password, and a query of each kind.
+"""Run the stack on this machine until Ctrl-C; show addresses, a password, and a query of each kind.
 
-Every tenant has sent a trace, a metric and a log line by then, so that the queries show something.
+Every tenant first sends a trace, a metric and a log line, so that the queries show something.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ from stackproof.repo.checkout import Checkout
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
-    parser.add_argument("--tenant", metavar="NAME", help="show the queries of this one (the first)")
+    parser.add_argument(
+        "--tenant", metavar="NAME", help="show the queries of this tenant (default: the first)"
+    )
     parser.add_argument(
         "--keep", action="store_true", help="leave configurations, logs and data behind"
     )

@@ -2,7 +2,7 @@
 
 The stack starts as a revision renders it; then the files here take over, as a cluster would roll
 them (or, with --stack kind, as Flux does), while every tenant sends and reads, and intruders try.
-Writes build/report/upgrade.json, and the page of the proof that follows the roll.
+Writes build/report/upgrade.json, and the page of the proof that follows the rollout.
 Exit code: 0 isolated (or nothing would roll), 1 leaking or lost, 2 incomplete.
 """
 

@@ -15,7 +15,7 @@ _FIXTURES = "stackproof.pytest_plugin.fixtures"
 #: What is tested, as an option or in pytest's configuration file: name, and what it is.
 _PATHS = {
     "chart": "the chart that `render` renders",
-    "targets": "a deployment of anybody's making: the file says where each tenant writes and reads",
+    "targets": "any deployment: the file says where each tenant writes and reads",
     "checkout": "the clone of stackproof whose charts `stack` starts (default: the one around)",
 }
 _STACKS = ("local", "docker", "kind", "cluster")

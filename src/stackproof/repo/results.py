@@ -33,12 +33,12 @@ class Provenance:
 
     Args:
         tool: The version of stackproof.
-        made: When it was begun.
-        commit: The checkout's; None where there is no Git repository.
+        made: When the run began.
+        commit: The checkout's commit; None where there is no Git repository.
         dirty: Whether files differ from that commit.
-        digests: Of each chart, of all values (observability) and of the Flux tree.
-        images: The versions that are deployed, as versions.yaml pins them.
-        file: The charts, or the file of a deployment, that are in no checkout.
+        digests: Digests of each chart, of all values (observability) and of the Flux tree.
+        images: The deployed versions, as versions.yaml pins them.
+        file: The charts, or the targets file, if they are outside a checkout.
     """
 
     tool: str
