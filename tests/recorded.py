@@ -83,6 +83,7 @@ def make_proof(
         run_id="0123456789abcdef",
         started=datetime(2026, 11, 23, 8, 0, tzinfo=UTC),
         duration_s=1.234,
+        deadline_s=30.0,
         stack="synthetic observations of a unit test",
         provider="local",
         programs=(

@@ -35,6 +35,8 @@ class Proof:
     run_id: str
     started: datetime
     duration_s: float
+    deadline_s: float
+    """What each control, and each read after it, might take."""
     stack: str
     provider: str
     programs: tuple[RunningProgram, ...]

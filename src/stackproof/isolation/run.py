@@ -219,6 +219,7 @@ class _Run:
             run_id=self.observer.run_id,
             started=self.started,
             duration_s=time.monotonic() - self.began,
+            deadline_s=self.observer.deadline_s,
             stack=self.stack.name,
             provider=self.stack.provider,
             programs=programs.running(self.observer, self.pins),

@@ -114,6 +114,7 @@ def evidence_json(proof: Proof) -> dict[str, Any]:
         "run_id": proof.run_id,
         "stack": proof.stack,
         "entry_point": proof.entry_point.value,
+        "deadline_s": proof.deadline_s,
         "requests": proof.requests,
         "programs": [{**asdict(each), "differs": each.differs} for each in proof.programs],
         "memory_bytes": dict(proof.memory),

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from stackproof.errors import StackproofError
 from stackproof.repo.checkout import Checkout
 from stackproof.repo.versions import Versions
+from stackproof.stack.kind import KindCluster
 from stackproof.toolchain import golang, postgresql, programs
 
 
@@ -54,3 +56,13 @@ def test_a_program_that_is_wrong_is_told(checkout: Checkout, tmp_path: Path) -> 
     assert "it fails" in golang.check(go, tmp_path)
     (tmp_path / "main_test.go").write_text(test.replace("t.Error(", 't.Errorf("%d", '))
     assert "wrong type string" in golang.check(go, tmp_path)
+
+
+def test_kind_says_itself_why_it_makes_no_cluster(
+    checkout: Checkout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOCKER_HOST", "tcp://127.0.0.1:9")  # where nobody listens
+    cluster = KindCluster(checkout, "none")
+    cluster.path = tmp_path
+    with pytest.raises(StackproofError, match=r"^kind create cluster: failed to .*docker"):
+        cluster.make()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -80,5 +81,7 @@ def test_a_leak_is_seen(
     done.stdout.fnmatch_lines(
         ["E *leak: *through loki.*", "E *'leaking'> == 'isolated'", "kept: *"]
     )
+    evidence = (project.path / "build" / "report" / "evidence.json").read_text()
+    assert json.loads(evidence)["deadline_s"] == 10
     (kept,) = [line for line in done.outlines if line.startswith("kept: ")]
     assert (Path(kept.removeprefix("kept: ")) / "logs").is_dir()
