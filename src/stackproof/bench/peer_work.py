@@ -180,12 +180,71 @@ def objects(checkout: Checkout, folder: Path) -> tuple[Side, Side]:
 
 # --- the Flux tree: every step built, every release rendered, all of it printed ---
 
+_Kinds = Counter[tuple[str, str]]
+
 
 def flux_tree(checkout: Checkout, folder: Path, *, command: Sequence[str]) -> tuple[Side, Side]:
-    """Make the work of a command that builds a tree, and ours.
+    """Make the work of a command that builds a tree, and ours."""
+    _copy_tree(checkout, folder)
+    start = build_from(Checkout(folder), folder / CLUSTER).steps[0].objects
+    # What lies in the folder that Flux starts from, the peers read and do not print.
+    unprinted = {(each.kind, each.name) for each in start}
 
-    It is a copy of the tree without the releases whose charts come from elsewhere: those are not
-    looked at here, and the others would ask a network for them.
+    def found(said: str) -> _Kinds:
+        documents = yaml.load_all(said, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        objects = [(each["kind"], each["metadata"]["name"]) for each in documents if each]
+        return Counter(each for each in objects if each not in unprinted)
+
+    return (
+        Side(lambda: run(*command, cwd=folder), found),
+        Side(lambda: run(_own(), "flux", "build", "--yaml", cwd=folder), found),
+    )
+
+
+def flux_change(
+    checkout: Checkout, folder: Path, *, command: Sequence[str], title: str, steps: bool = True
+) -> tuple[Side, Side]:
+    """Make the work of a command that shows what a change does to a tree, and ours.
+
+    One tenant's host is another: its Ingress changes, its settings, and with them its pod.
+
+    Args:
+        checkout: Whose tree it is.
+        folder: Where the copy is made.
+        command: It prints the differences.
+        title: A pattern of the line above an object's differences: its kind and its name.
+        steps: Whether it shows what Flux' steps apply, beside what the releases hold.
+    """
+    _copy_tree(checkout, folder)
+    git = ("git", "-C", folder, "-c", "user.name=bench", "-c", "user.email=bench@example.org")
+    run(*git, "add", "--all")
+    run(*git, "commit", "--quiet", "--message=before")
+    tenant = min(folder.glob("flux/tenants/*/tenant.yaml"))
+    text = tenant.read_text(encoding="utf-8")
+    tenant.write_text(text.replace(" HOST: ", " HOST: chat."), encoding="utf-8")
+
+    def ours(said: str) -> _Kinds:
+        changes = json.loads(said)["changes"]
+        shown = [one for one in changes if steps or not one["by"].startswith("step ")]
+        return Counter((one["kind"], one["name"]) for one in shown)
+
+    return (
+        Side(
+            lambda: run(*command, cwd=folder),
+            lambda said: Counter(re.findall(title, said, re.MULTILINE)),
+        ),
+        Side(lambda: run(_own(), "flux", "diff", "HEAD", "--json", cwd=folder), ours),
+    )
+
+
+def _own() -> Path:
+    return Path(sys.executable).with_name("stackproof")
+
+
+def _copy_tree(checkout: Checkout, folder: Path) -> None:
+    """Copy the tree without the releases whose charts come from elsewhere.
+
+    Those are not looked at here, and the others would ask a network for them.
     """
     for name in ("charts", "flux", "observability"):
         shutil.copytree(checkout.root / name, folder / name)
@@ -201,17 +260,3 @@ def flux_tree(checkout: Checkout, folder: Path, *, command: Sequence[str]) -> tu
             or "kind: HelmRepository" not in (file.parent / name).read_text(encoding="utf-8")
         ]
         file.write_text(yaml.safe_dump(content), encoding="utf-8")
-    start = build_from(Checkout(folder), folder / CLUSTER).steps[0].objects
-    # What lies in the folder that Flux starts from, the peers read and do not print.
-    unprinted = {(each.kind, each.name) for each in start}
-
-    def found(said: str) -> Counter[tuple[str, str]]:
-        documents = yaml.load_all(said, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-        objects = [(each["kind"], each["metadata"]["name"]) for each in documents if each]
-        return Counter(each for each in objects if each not in unprinted)
-
-    own = Path(sys.executable).with_name("stackproof")
-    return (
-        Side(lambda: run(*command, cwd=folder), found),
-        Side(lambda: run(own, "flux", "build", "--yaml", cwd=folder), found),
-    )

@@ -11,7 +11,7 @@ import shutil
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -32,33 +32,53 @@ class Peer:
 
     Args:
         get: How to get it.
-        sides: Make its work and ours, from the checkout and in a folder for files.
+        work: By name: makes its side and ours, from the checkout and in a folder for files.
         needs: Other programs that it calls.
     """
 
     get: str
-    sides: Callable[[Checkout, Path], tuple[Side, Side]]
+    work: Mapping[str, Callable[[Checkout, Path], tuple[Side, Side]]]
     needs: tuple[str, ...] = ()
 
 
-_FLUX_LOCAL = ("flux-local", "build", "all", "--enable-helm", str(peer_work.CLUSTER))
+_PATH = f"--path={peer_work.CLUSTER}"
+_FLUX_LOCAL_BUILD = ("flux-local", "build", "all", "--enable-helm", str(peer_work.CLUSTER))
+_FLUX_LOCAL_DIFF = ("flux-local", "diff", "hr", "--all-namespaces", "--branch-orig=HEAD", _PATH)
 #: Without what it keeps on disk from one run to the next.
-_UNKEPT = ("--helm-render-cache-mb=0", "--kustomize-render-cache-mb=0")
-_FLATE = ("flate", "build", "all", *_UNKEPT, "--path", str(peer_work.CLUSTER))
+_UNKEPT = ("--helm-render-cache-mb=0", "--kustomize-render-cache-mb=0", _PATH)
+_FLATE_BUILD = ("flate", "build", "all", *_UNKEPT)
+#: Left to itself it says nothing of a pod whose checksum of its files is all that changes.
+_FLATE_DIFF = ("flate", "diff", "all", *_UNKEPT, "--base=HEAD", "-o=diff", "--strip-attr=none")
 
 #: By the name of its program.
 PEERS = {
-    "helm-unittest": Peer("https://github.com/helm-unittest/helm-unittest", peer_work.charts),
+    "helm-unittest": Peer(
+        "https://github.com/helm-unittest/helm-unittest", {"test": peer_work.charts}
+    ),
     "kubeconform": Peer(
-        "go install github.com/yannh/kubeconform/cmd/kubeconform@latest", peer_work.objects
+        "go install github.com/yannh/kubeconform/cmd/kubeconform@latest",
+        {"validate": peer_work.objects},
     ),
     "flate": Peer(
         "go install github.com/home-operations/flate/cmd/flate@latest",
-        partial(peer_work.flux_tree, command=_FLATE),
+        {
+            "build": partial(peer_work.flux_tree, command=_FLATE_BUILD),
+            "diff": partial(
+                peer_work.flux_change, command=_FLATE_DIFF, title=r"^--- (\w+) \S+/(\S+)$"
+            ),
+        },
     ),
     "flux-local": Peer(
         "pip install flux-local",
-        partial(peer_work.flux_tree, command=_FLUX_LOCAL),
+        {
+            "build": partial(peer_work.flux_tree, command=_FLUX_LOCAL_BUILD),
+            "diff": partial(
+                peer_work.flux_change,
+                command=_FLUX_LOCAL_DIFF,
+                title=r"^--- HelmRelease: \S+ (\w+): \S+/(\S+)$",
+                steps=False,
+            ),
+        },
         needs=("flux", "kustomize"),
     ),
 }
@@ -69,9 +89,9 @@ def peers(checkout: Checkout) -> Figures:
     """Do what other programs do, in turns with those of them that are on PATH."""
     figures: Figures = {}
     for name, peer in PEERS.items():
-        if not _missing(name):
+        for work, sides in peer.work.items() if not _missing(name) else ():
             with tempfile.TemporaryDirectory(prefix="stackproof-bench-") as folder:
-                figures |= _in_turns(name, *peer.sides(checkout, Path(folder)))
+                figures |= _in_turns(f"{name} {work}", *sides(checkout, Path(folder)))
     return figures
 
 
@@ -89,7 +109,7 @@ def _in_turns(name: str, theirs: Side, ours: Side) -> Figures:
                 f"found {they_found}, stackproof {we_found}: it is not the same work", where=name
             )
         pairs.append((they, we))
-    figure = f"peers_{name.replace('-', '_')}"
+    figure = f"peers_{re.sub('[- ]', '_', name)}"
     return {
         f"{figure}_s": round(statistics.median(they for they, _ in pairs), 3),
         f"{figure}_stackproof_s": round(statistics.median(we for _, we in pairs), 3),

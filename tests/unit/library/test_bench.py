@@ -104,20 +104,20 @@ def _only_kubeconform(folder: Path, says: str, monkeypatch: pytest.MonkeyPatch) 
 def test_a_peer_is_measured_beside_stackproof_on_the_same_work(
     checkout: Checkout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _, ours = peers.PEERS["kubeconform"].sides(checkout, tmp_path)
+    _, ours = peers.PEERS["kubeconform"].work["validate"](checkout, tmp_path)
     valid, invalid = ours.do()
     assert valid > 500
     assert invalid == 1, "the wrong object among them is found"
     says = json.dumps({"summary": {"valid": valid, "invalid": invalid}})
     _only_kubeconform(tmp_path, f"sleep 0.1; echo '{says}'; exit 1", monkeypatch)
     figures = bench.BENCHMARKS["peers"](checkout)
-    assert figures["peers_kubeconform_s"] >= 0.1
-    assert figures["peers_kubeconform_stackproof_s"] > 0
-    assert figures["peers_kubeconform_ratio"] > 0
+    assert figures["peers_kubeconform_validate_s"] >= 0.1
+    assert figures["peers_kubeconform_validate_stackproof_s"] > 0
+    assert figures["peers_kubeconform_validate_ratio"] > 0
 
 
 def test_the_charts_work_is_every_scenario(checkout: Checkout, tmp_path: Path) -> None:
-    _, ours = peers.PEERS["helm-unittest"].sides(checkout, tmp_path)
+    _, ours = peers.PEERS["helm-unittest"].work["test"](checkout, tmp_path)
     suites = [json.loads(file.read_text()) for file in tmp_path.glob("*/tests/*_test.yaml")]
     tests = [test for suite in suites for test in suite["tests"]]
     assert ours.do() == len(tests) == len(list(checkout.charts.glob("*/ci/*.yaml")))
@@ -127,7 +127,7 @@ def test_the_charts_work_is_every_scenario(checkout: Checkout, tmp_path: Path) -
 def test_the_trees_work_is_all_that_is_to_be_had_without_a_network(
     checkout: Checkout, tmp_path: Path
 ) -> None:
-    _, ours = peers.PEERS["flate"].sides(checkout, tmp_path)
+    _, ours = peers.PEERS["flate"].work["build"](checkout, tmp_path)
     found = ours.found(ours.do())
     assert isinstance(found, Counter)
     assert found["HelmRelease", "lgtm"] == 1
@@ -137,11 +137,28 @@ def test_the_trees_work_is_all_that_is_to_be_had_without_a_network(
 
 
 @pytest.mark.parametrize(
+    ("peer", "kinds"),
+    [
+        ("flate", {"Kustomization", "HelmRelease", "ConfigMap", "Deployment", "Ingress"}),
+        ("flux-local", {"ConfigMap", "Deployment", "Ingress"}),
+    ],
+)
+def test_the_changes_work_is_one_tenants_host(
+    peer: str, kinds: set[str], checkout: Checkout, tmp_path: Path
+) -> None:
+    _, ours = peers.PEERS[peer].work["diff"](checkout, tmp_path)
+    found = ours.found(ours.do())
+    assert isinstance(found, Counter)
+    assert {kind for kind, _ in found} == kinds
+    assert set(found.values()) == {1}
+
+
+@pytest.mark.parametrize(
     ("says", "error"),
     [
         (
             """echo '{"summary": {"valid": 9, "invalid": 1}}'; exit 1""",
-            r"kubeconform: found \(9, 1\), stackproof \(\d+, 1\): it is not the same work",
+            r"kubeconform validate: found \(9, 1\), stackproof \(\d+, 1\): it is not the same work",
         ),
         ("echo there is no such flag >&2; exit 2", r"kubeconform: ends with 2:\nthere is no such"),
     ],
