@@ -91,7 +91,7 @@ def wanted() -> Iterator[Wanted]:
 
 
 #: What nobody may send: reads of every tenant, changes, and writes by another method
-#: (docs/facts.md, "Endpoints that ask nobody").
+#: (docs/facts.md, "Endpoints without authentication").
 REFUSED = (
     ("GET", "/config"),
     ("GET", "/metrics"),
