@@ -26,8 +26,10 @@ from .alloy import Alloy
 from .sizes import SIZES
 
 _BACKENDS = ("mimir", "loki", "tempo")
-#: What neither chart makes: flux/infrastructure does, before anything that refers to it.
+#: What neither chart makes: flux/infrastructure does, before anything that refers to it. Only the
+#: registry's credential somebody made by hand, for chart 0.1.0 (docs/migration.md).
 FROM_FLUX = references.Externals(
+    keys={("open-webui", "ghcr-secret"): frozenset({".dockerconfigjson"})},
     services={("external-secrets", "external-secrets-metrics"): frozenset({8080})},
     objects=frozenset({("ClusterSecretStore", "gcp-secret-manager")}),
 )

@@ -13,7 +13,7 @@ from stackproof.flux.losses import VITAL, Harm, Loss, Objects
 from stackproof.flux.releases import AUTO, DISABLED, ENABLED, server_side_apply
 from stackproof.flux.tree import Key, Tree, key_of
 from stackproof.helm import podsecurity
-from stackproof.helm.manifests import WORKLOAD_KINDS, Manifest
+from stackproof.helm.manifests import WORKLOAD_KINDS, Manifest, containers, pod_template
 from stackproof.rules import Rules
 
 from .deployed import Deployed
@@ -177,6 +177,32 @@ def the_database_is_known(change: Change) -> Iterator[str]:
             f"open-webui: {now} does not know the migration {revision}, which {was} has made: "
             "it does not start on this database. Keep an image of the same line"
         )
+
+
+@MIGRATION.register
+def images_are_pulled_as_before(change: Change) -> Iterator[str]:
+    """A registry that old pods named a credential for is not asked without one by the new ones."""
+    for manifest in change.before.values():
+        heir = change.heir(manifest)
+        if heir is None or not (gone := _pulled_with(manifest) - _pulled_with(heir)):
+            continue
+        if _pulled_with(heir) or not _registries(manifest) & _registries(heir):
+            continue
+        yield (
+            f"{heir.ref} in {heir.namespace}: its image came from "
+            f"{', '.join(sorted(_registries(heir)))} with Secret/{', '.join(sorted(gone))}, which "
+            "its new pod does not name: a private image is not pulled (global.imagePullSecrets)"
+        )
+
+
+def _pulled_with(workload: Manifest) -> set[str]:
+    return {one["name"] for one in pod_template(workload)["spec"].get("imagePullSecrets") or ()}
+
+
+def _registries(workload: Manifest) -> set[str]:
+    """Return the registries that a workload's images name; Docker Hub is the one that none does."""
+    firsts = (c["image"].partition("/") for c in containers(workload))
+    return {host for host, slash, _ in firsts if slash and set(".:") & set(host)}
 
 
 # --- Secrets ------------------------------------------------------------------------------------

@@ -81,7 +81,7 @@ MIGRATION: tuple[Twin, ...] = (
         "the StatefulSets' claims get labels: Kubernetes refuses, and the upgrade stops half-way",
         "migration.nothing-is-refused",
         r"StatefulSet/open-webui-open-webui-stack-postgres .*spec\.volumeClaimTemplates",
-        Edit(_SOEV, "            global:\n              claimTemplateLabels: false\n", ""),
+        Edit(_SOEV, "claimTemplateLabels: false", "claimTemplateLabels: true"),
     ),
     edited(
         "another-password-in-the-store",
@@ -105,6 +105,13 @@ MIGRATION: tuple[Twin, ...] = (
         "migration.versions-go-step-by-step",
         r"weaviate: 1\.28\.4 to 1\.35\.\d+ skips versions; first 1\.29, .*1\.34",
         Edit(_SOEV, "                tag: 1.28.4\n", "                tag: 1.35.2\n"),
+    ),
+    edited(
+        "image-without-its-credential",
+        "the new pods do not name the Secret with which the registry gave the image",
+        "migration.images-are-pulled-as-before",
+        r"Deployment/.* its image came from ghcr\.io with Secret/ghcr-secret, which its new",
+        Edit(_SOEV, "              imagePullSecrets: [ghcr-secret]\n", ""),
     ),
     edited(
         "ingress-of-a-host-that-is-taken",

@@ -424,7 +424,7 @@ CONFIG = {
     "featureVoice": "False",
 }
 VALUES = {
-    "global": {"storageClass": "standard-rwo"},
+    "global": {"storageClass": "standard-rwo", "imagePullSecrets": ["ghcr-secret"]},
     "openWebui": {
         "image": {"repository": "ghcr.io/gradient-ds/open-webui", "tag": "main"},
         "config": CONFIG,
