@@ -22,8 +22,8 @@ def run(args: argparse.Namespace) -> int:
     """Run the attacks and print what became of them."""
     from stackproof import attacks, terminal
     from stackproof.flux.deployment import Deployment
+    from stackproof.junit import Case
     from stackproof.repo import results
-    from stackproof.report.junit import Case
     from stackproof.stack import providers
 
     checkout = Checkout.find()

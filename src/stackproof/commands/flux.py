@@ -133,7 +133,8 @@ def _tell(
     tree: Tree,
     checks: Sequence[str],
 ) -> None:
-    from stackproof import report, terminal
+    from stackproof import terminal
+    from stackproof.junit import Case
 
     for name, message in found:
         console.print(name, style="bold red", end=" ")
@@ -148,7 +149,7 @@ def _tell(
         messages = [message for name, message in found if name == check]
         # Of a step that does not build nothing is known.
         which = ((), messages) if check == "builds" else (messages,)
-        cases.append(report.junit.Case("flux", check, *which))
+        cases.append(Case("flux", check, *which))
     terminal.answer(args, answer, cases)
 
 

@@ -19,7 +19,7 @@ from stackproof.options import add_json, add_junit, chart, check_names, names
 
 if TYPE_CHECKING:
     from stackproof.checks.charts import Problem
-    from stackproof.report.junit import Case
+    from stackproof.junit import Case
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -92,7 +92,7 @@ def _cases(
     """Yield a case for each invariant, and one for that the chart renders."""
     from stackproof.checks.charts import RENDER
     from stackproof.checks.invariants import INVARIANTS
-    from stackproof.report.junit import Case
+    from stackproof.junit import Case
 
     for rule in (RENDER, *(name for name in INVARIANTS.names if name not in without)):
         told = [f"{p.text} ({', '.join(where)})" for p, where in problems.items() if p.rule == rule]

@@ -100,14 +100,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Start the stack, prove, show and write the report; the exit code is the verdict's."""
-    from stackproof import report, terminal
+    from stackproof import live, report, terminal
     from stackproof.backends import ESSENTIAL, PROVABLE
     from stackproof.model import EntryPoint
     from stackproof.repo import results
     from stackproof.repo.versions import Versions
 
     many = bool(args.synthetic)
-    apis = terminal.read_apis(args.apis) if args.apis else ESSENTIAL if many else PROVABLE
+    apis = live.read_apis(args.apis) if args.apis else ESSENTIAL if many else PROVABLE
     tenants = args.tenants
     console = terminal.console(args)
     absent: tuple[str, ...] = ()
@@ -123,7 +123,7 @@ def run(args: argparse.Namespace) -> int:
     with stack:
         ready = time.monotonic()
         _check_names(args.metrics_as, tenants, stack.tenants)
-        proof = terminal.prove(
+        proof = live.prove(
             stack,
             console,
             tenants=tenants,
@@ -137,13 +137,13 @@ def run(args: argparse.Namespace) -> int:
         folder = args.report or Checkout.report_folder()
         whole = report.is_whole(proof, stack.tenants, absent)
         page = report.write(proof, folder, of, whole=whole)
-        terminal.answer(args, page.with_name("isolation.json"), report.junit.of_proof(proof))
+        terminal.answer(args, page.with_name("isolation.json"), report.cases(proof))
         if args.metrics_as:
             report.send_metrics(proof, stack, args.metrics_as)
         if args.keep and stack.provider == "local" and proof.verdict.exit_code:
             # The report's lines for curl are of no use once it has ended.
             first = proof.tenants[0]
-            terminal.hold(stack, first, proof.emissions[first], console.file)
+            live.hold(stack, first, proof.emissions[first], console.file)
     console.print(
         f"\nstack ready in {ready - began:.1f} s, verdict after {decided - began:.1f} s "
         f"and {proof.requests} requests\n{_memory(proof)}report: {page}",

@@ -24,8 +24,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the twins and print the table."""
     from stackproof import terminal, twins
+    from stackproof.junit import Case
     from stackproof.repo import results
-    from stackproof.report.junit import Case
     from stackproof.stack import providers
 
     checkout = Checkout.find()

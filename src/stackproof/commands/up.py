@@ -23,7 +23,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Start it, say how to use it, and wait."""
-    from stackproof import terminal
+    from stackproof import live, terminal
     from stackproof.flux.deployment import Deployment
     from stackproof.stack import providers
     from stackproof.stack.local import LocalStack
@@ -32,9 +32,9 @@ def run(args: argparse.Namespace) -> int:
     check_names("tenant", [args.tenant] if args.tenant else [], deployment.registry.names)
     providers.prepare("local", terminal.console())
     with LocalStack(deployment, keep=args.keep) as stack:
-        sent = terminal.send_samples(stack)
+        sent = live.send_samples(stack)
         tenant = args.tenant or stack.tenants[0]
-        terminal.hold(stack, tenant, sent[tenant])
+        live.hold(stack, tenant, sent[tenant])
     if args.keep:
         print(f"kept: {stack.name}")
     return 0

@@ -11,8 +11,7 @@ from stackproof.isolation import Proof
 from stackproof.repo import results
 from stackproof.repo.results import Provenance
 
-from . import junit
-from .data import Extras, evidence_json, isolation_json, read_extras
+from .data import Extras, cases, evidence_json, isolation_json, read_extras
 from .metrics import send_metrics
 from .page import page
 from .terminal import show
@@ -20,10 +19,10 @@ from .upgrade import show_upgrade, upgrade_json, write_unchanged, write_upgrade
 
 __all__ = [
     "Extras",
+    "cases",
     "evidence_json",
     "is_whole",
     "isolation_json",
-    "junit",
     "page",
     "read_extras",
     "send_metrics",

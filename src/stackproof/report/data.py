@@ -7,16 +7,19 @@ needs to follow it: per API, per violation, per further check.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from stackproof.backends import READ_APIS
 from stackproof.isolation import Proof
-from stackproof.isolation.verdict import Cell, Violation
+from stackproof.isolation.verdict import Cell, Verdict, Violation, ViolationKind
+from stackproof.junit import Case
 from stackproof.repo import results
 from stackproof.repo.results import Provenance
+
+from .wording import headline
 
 _EXTRAS = ("attacks", "twins", "mutants", "coverage", "upgrade")
 
@@ -127,3 +130,27 @@ def evidence_json(proof: Proof) -> dict[str, Any]:
         "excluded": {api.id: api.excluded for api in READ_APIS if api.excluded},
         "checks": [asdict(check) for check in proof.checks],
     }
+
+
+def cases(proof: Proof) -> Iterator[Case]:
+    """Yield a case for each read API and each further check, and one for the verdict."""
+    for api in proof.apis:
+        mine = [each for each in proof.violations if each.api == api.api]
+        yield Case(
+            f"isolation.{api.signal}",
+            api.api,
+            [str(each) for each in mine if each.kind is ViolationKind.LEAK],
+            [str(each) for each in mine if each.kind is ViolationKind.MISSING],
+        )
+    # What of the violations is no leak and nothing missing is told by these.
+    for check in proof.checks:
+        failures = [] if check.ok else [f"{check.about}: {check.detail}"]
+        yield Case("isolation.check", f"{check.name}: {check.about}", failures)
+    told = [f"{proof.verdict}: {headline(proof)}", *proof.health]
+    yield Case(
+        "isolation",
+        "verdict",
+        told if proof.verdict is Verdict.LEAKING else (),
+        told if proof.verdict is Verdict.INCOMPLETE else (),
+        proof.duration_s,
+    )

@@ -11,12 +11,11 @@ from xml.etree import ElementTree as ET
 import pytest
 from tests.recorded import recorded
 
-from stackproof import cli
+from stackproof import cli, junit, report
 from stackproof.attacks import ATTACKS
 from stackproof.errors import ExitCode
+from stackproof.junit import Case
 from stackproof.repo.checkout import Checkout
-from stackproof.report import junit
-from stackproof.report.junit import Case
 
 CHART = "Chart.yaml", "{apiVersion: v2, name: web, version: 1.0.0}"
 SERVICE = """\
@@ -142,7 +141,7 @@ def test_twins_as_junit(tmp_path: Path) -> None:
 )
 def test_a_proof_as_junit(proof: str, kind: str | None, tmp_path: Path) -> None:
     path = tmp_path / "proof.xml"
-    junit.write(path, "stackproof", list(junit.of_proof(recorded(proof))))
+    junit.write(path, "stackproof", list(report.cases(recorded(proof))))
     assert [element.tag for element in _suite(path)["verdict"]] == ([kind] if kind else [])
 
 

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
 from stackproof.errors import writing
-from stackproof.isolation import Proof
-from stackproof.isolation.verdict import Verdict, ViolationKind
-
-from .wording import headline
 
 #: What XML 1.0 cannot hold, not even escaped: answers of others may have it.
 _NOT_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -59,30 +55,6 @@ def write(path: Path, suite: str, cases: Sequence[Case]) -> None:
     ET.indent(root)
     with writing(path.parent, "--junitxml"):
         ET.ElementTree(root).write(path, encoding="utf-8", xml_declaration=True)
-
-
-def of_proof(proof: Proof) -> Iterator[Case]:
-    """Yield a case for each read API and each further check, and one for the verdict."""
-    for api in proof.apis:
-        mine = [each for each in proof.violations if each.api == api.api]
-        yield Case(
-            f"isolation.{api.signal}",
-            api.api,
-            [str(each) for each in mine if each.kind is ViolationKind.LEAK],
-            [str(each) for each in mine if each.kind is ViolationKind.MISSING],
-        )
-    # What of the violations is no leak and nothing missing is told by these.
-    for check in proof.checks:
-        failures = [] if check.ok else [f"{check.about}: {check.detail}"]
-        yield Case("isolation.check", f"{check.name}: {check.about}", failures)
-    told = [f"{proof.verdict}: {headline(proof)}", *proof.health]
-    yield Case(
-        "isolation",
-        "verdict",
-        told if proof.verdict is Verdict.LEAKING else (),
-        told if proof.verdict is Verdict.INCOMPLETE else (),
-        proof.duration_s,
-    )
 
 
 def _text(text: str) -> str:

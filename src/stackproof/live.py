@@ -1,0 +1,113 @@
+"""A running stack in the terminal: proven with its progress shown, and held until Ctrl-C."""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import IO
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from stackproof import isolation
+from stackproof.backends import ESSENTIAL, PROVABLE, ReadApi
+from stackproof.errors import StackproofError
+from stackproof.model import EntryPoint, Signal
+from stackproof.options import check_names
+from stackproof.otlp import senders, synthetic
+from stackproof.otlp.synthetic import Emission
+from stackproof.repo.versions import Versions
+from stackproof.stack.base import Stack
+
+#: How often it is looked whether all components of a held stack are well [s].
+_HEALTH_S = 1.0
+
+
+def prove(
+    stack: Stack,
+    console: Console,
+    *,
+    tenants: Sequence[str] | None = None,
+    signals: Sequence[Signal] = tuple(Signal),
+    apis: Sequence[ReadApi] = PROVABLE,
+    deadline_s: float = 30.0,
+    entry_point: EntryPoint | None = None,
+    pins: Versions | None = None,
+) -> isolation.Proof:
+    """Prove the isolation of a running stack, with a progress bar where there is a terminal."""
+    with _bar(console) as update:
+        return isolation.prove(
+            stack,
+            tenants,
+            signals=signals,
+            apis=apis,
+            deadline_s=deadline_s,
+            entry_point=entry_point,
+            on_progress=update,
+            pins=pins,
+        )
+
+
+def read_apis(names: Sequence[str]) -> tuple[ReadApi, ...]:
+    """Return the read APIs of these ids.
+
+    Raises:
+        UsageError: One is unknown, or cannot show a token.
+    """
+    known = {api.id: api for api in PROVABLE}
+    check_names("read API that can be proven", names, known, "--apis")
+    return tuple(api for name, api in known.items() if name in names)
+
+
+@contextmanager
+def _bar(console: Console) -> Iterator[Callable[[isolation.Progress], None] | None]:
+    if not console.is_terminal:
+        yield None
+        return
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed}/{task.total}"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("proving", total=None)
+
+        def update(now: isolation.Progress) -> None:
+            text = f"{now.phase}, {now.tenants} tenants sent"
+            progress.update(task, description=text, completed=now.done, total=now.total)
+
+        yield update
+
+
+def send_samples(stack: Stack) -> dict[str, Emission]:
+    """Send each tenant's telemetry to its Alloy, once; return what was sent by whom."""
+    run = synthetic.new_run()
+    sent = {}
+    for tenant in stack.tenants:
+        with senders.GrpcSender(stack.otlp_grpc(tenant)) as exporter:
+            sent[tenant] = senders.emit(exporter, tenant, run)
+    return sent
+
+
+def hold(stack: Stack, tenant: str, emission: Emission, output: IO[str] | None = None) -> None:
+    """Say where everything is and how it is asked, and wait for Ctrl-C."""
+    say = partial(print, file=output, flush=True)
+    for name in stack.tenants:
+        say(f"{name} sends OTLP to {stack.otlp_grpc(name)} (gRPC), {stack.otlp_http(name)} (HTTP)")
+    access = stack.reader(tenant)
+    _, password = access.auth or ("", "")
+    say(f"All read at {stack.gateway_url}. What {tenant} has sent:\n")
+    say(f"PASSWORD={shlex.quote(password)}")
+    for api in ESSENTIAL:
+        say(api.request(access, isolation.question(emission)).curl())
+    with contextlib.suppress(KeyboardInterrupt):
+        say("\nCtrl-C ends it.")
+        while not (ended := stack.health()):
+            time.sleep(_HEALTH_S)
+        raise StackproofError("; ".join(ended), where=stack.name, todo="Start it again.")
