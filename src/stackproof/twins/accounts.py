@@ -17,14 +17,14 @@ def _named(name: str, fault: str, reason: str, key: str, value: str) -> Twin:
 ACCOUNTS: tuple[Twin, ...] = (
     _named(
         "tenant-called-import",
-        "a tenant is called as a directive of Caddy's: the gateway does not start",
+        "a tenant has the name of a Caddy directive: the gateway does not start",
         r"name 'import' cannot be used \(the gateway, Caddy",
         "name",
         "import",
     ),
     _named(
         "tenant-called-index",
-        "a tenant is called as the folder in which Loki keeps every tenant's index",
+        "a tenant has the name of the folder in which Loki keeps every tenant's index",
         r"name 'index' cannot be used \(Loki",
         "name",
         "index",
@@ -66,7 +66,7 @@ ACCOUNTS: tuple[Twin, ...] = (
     ),
     invalid(
         "tenant-twice-in-the-charts-values",
-        "two entries of one name, by hand: the backends and the gateway do not start",
+        "two entries with one name, written by hand: the backends and the gateway do not start",
         r"tenants: two have the name soev",
         lgtm={
             "tenants": [

@@ -32,13 +32,13 @@ APPLICATION: tuple[Twin, ...] = (
     ),
     invalid(
         "secrets-are-frozen",
-        "secrets are fetched once: a rotated one never arrives",
+        "secrets are fetched only once: a rotated one never arrives",
         r"externalSecrets/refreshInterval.*does not match",
         tenant={"externalSecrets": {"refreshInterval": "0s"}},
     ),
     edited(
         "first-stranger-is-administrator",
-        "the administrator is not made at the start: who signs up first is it",
+        "the administrator is not made at the start: whoever signs up first becomes it",
         "arrival.its-administrator-is-there-first",
         r"a stranger signed up: 200, role admin",
         Edit(_APPLICATION, "WEBUI_ADMIN_EMAIL: {{ . | quote }}", 'WEBUI_ADMIN_EMAIL: ""'),

@@ -1,4 +1,4 @@
-"""Broken twins: the right deployment with one fault put back, which a named check must catch.
+"""Broken twins: the correct deployment with one fault put back, which a named check must catch.
 
 A check that has never failed proves nothing. Each `Twin` is a small edit of a temporary copy of the
 repository's charts and values; `run` puts it there and asks the check that is named. A twin that

@@ -30,7 +30,7 @@ CHARTS: tuple[Twin, ...] = (
     ),
     edited(
         "tempo-finds-itself-dead",
-        "Tempo looks whether it answers itself in a second, and breaks off all its work if not",
+        "Tempo checks that it answers itself within a second, and breaks off all its work if not",
         "settings.backends-keep-to-themselves",
         r"tempo\.yaml: ingester_client\.pool_config\.healthcheckenabled is nothing",
         Edit(
@@ -286,7 +286,7 @@ CHARTS: tuple[Twin, ...] = (
     ),
     edited(
         "canary-that-asks-nobody",
-        "the canary is told of no gateway",
+        "the canary is not told where the gateway is",
         "observability.the-canary-tells-what-it-finds",
         "the canary asks nobody",
         Edit(f"{_LGTM}/canary.yaml", "- --gateway-url=$(GATEWAY_URL)", ""),
@@ -306,7 +306,7 @@ CHARTS: tuple[Twin, ...] = (
     ),
     edited(
         "canary-that-nobody-hears",
-        "the canary's verdict is sent as a tenant that is not there",
+        "the canary's verdict is sent as a tenant that does not exist",
         "observability.the-canary-tells-what-it-finds",
         "the canary's verdict is nobody's",
         Edit(
@@ -318,7 +318,7 @@ CHARTS: tuple[Twin, ...] = (
     ),
     edited(
         "canary-that-tries-again",
-        "a proof that failed is done again, and passes",
+        "a proof that failed is tried again, and passes",
         "observability.the-canary-tells-what-it-finds",
         r"tries again what was found \(backoffLimit\)",
         Edit(f"{_LGTM}/canary.yaml", "backoffLimit: 0", ""),
@@ -398,7 +398,7 @@ CHARTS: tuple[Twin, ...] = (
     ),
     edited(
         "resolver-on-the-internet",
-        "names are asked for outside, which is a way out for data",
+        "pods ask resolvers on the internet for names, which is a way out for data",
         "settings.everything-is-closed-but-dns",
         r"all pods may call 8\.8\.8\.8/32, which is no resolver here",
         Edit(

@@ -37,7 +37,7 @@ CLUSTER: tuple[Twin, ...] = (
     _only(
         "release-without-a-namespace",
         18,
-        "a HelmRelease lies in a namespace that nobody makes",
+        "a HelmRelease is in a namespace that nothing makes",
         r"namespaces .* not found",
     ),
     _only(

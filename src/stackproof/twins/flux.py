@@ -124,7 +124,7 @@ FLUX: tuple[Twin, ...] = (
     ),
     edited(
         "namespace-of-nobody",
-        "nobody creates the tenants' namespaces",
+        "nothing creates the tenants' namespaces",
         "flux.namespaces-first",
         r"nobody creates the namespace enterprise-a",
         Edit(f"{_BASE}/kustomization.yaml", "  - namespace.yaml\n", ""),
@@ -132,7 +132,7 @@ FLUX: tuple[Twin, ...] = (
     ),
     edited(
         "tenant-without-a-folder",
-        "a tenant of the registry that Flux does not deploy",
+        "a tenant in the list that Flux does not deploy",
         "flux.tenants-match",
         r"no step deploys tenant enterprise-b into namespace enterprise-b",
         Edit("flux/tenants/enterprise-b/tenant.yaml", "enterprise-b", "enterprise-c"),
@@ -164,7 +164,7 @@ FLUX: tuple[Twin, ...] = (
     ),
     edited(
         "marker-of-another-policy",
-        "the setter marker names a policy that nobody makes",
+        "the setter marker names a policy that does not exist",
         "flux.images-are-updated",
         r"a marker names ImagePolicy flux-system:webui, which nobody makes",
         Edit(f"{_BASE}/helmrelease.yaml", "flux-system:open-webui:tag", "flux-system:webui:tag"),
@@ -269,7 +269,7 @@ FLUX: tuple[Twin, ...] = (
     ),
     edited(
         "step-that-waits-for-nobody",
-        "a step depends on one that there is not: it is never applied",
+        "a step depends on one that does not exist: it is never applied",
         "flux.dependencies-resolve",
         r"step tenants: depends on observabilty, and there is no such step",
         Edit(f"{_PRODUCTION}/tenants.yaml", "- name: observability", "- name: observabilty"),
@@ -285,7 +285,7 @@ FLUX: tuple[Twin, ...] = (
     ),
     edited(
         "chart-that-is-deprecated",
-        "a chart from where nobody maintains it any more",
+        "a chart from a repository that is no longer maintained",
         "flux.pinned",
         r"chart grafana of https://grafana\.github\.io/helm-charts is deprecated",
         Edit(
@@ -372,28 +372,28 @@ FLUX: tuple[Twin, ...] = (
     ),
     edited(
         "variable-of-nobody",
-        "a tenant does not say its host: it becomes nothing",
+        "a tenant does not set its host, which becomes empty",
         "flux.builds",
         r"step tenant-enterprise-a: \$\{HOST\} is undefined",
         Edit("flux/tenants/enterprise-a/tenant.yaml", "      HOST: enterprise-a.soev.ai\n", ""),
     ),
     edited(
         "cluster-values-of-nobody",
-        "a step takes its variables from a ConfigMap that nobody makes",
+        "a step takes its variables from a ConfigMap that nothing makes",
         "flux.builds",
         r"substituteFrom names ConfigMap/cluster, which no earlier step makes",
         Edit(f"{_PRODUCTION}/cluster.yaml", "  name: cluster\n", "  name: clusters\n"),
     ),
     edited(
         "alerts-without-an-address",
-        "the secret with the alerts' address is made by nobody",
+        "nothing makes the secret with the alerts' address",
         "flux.secrets-resolve",
         r"Provider/alerts .*secretRef names Secret/alert-webhook, which nobody makes",
         Edit("flux/flux-system/secrets.yaml", "    name: alert-webhook\n", "    name: alerts\n"),
     ),
     edited(
         "alerts-to-nobody",
-        "the alert names a provider that there is not",
+        "the alert names a provider that does not exist",
         "flux.sources-resolve",
         r"Alert/failures .*providerRef names Provider/alert in flux-system",
         Edit("flux/flux-system/notification.yaml", "    name: alerts\n", "    name: alert\n"),
@@ -425,7 +425,7 @@ FLUX: tuple[Twin, ...] = (
     ),
     edited(
         "folder-of-a-former-tenant",
-        "a tenant was taken from the registry, and Flux still deploys it",
+        "a tenant was removed from the list, and Flux still deploys it",
         "flux.tenants-match",
         r"HelmRelease/open-webui in enterprise-b: no tenant in .* has this namespace",
         Edit(
@@ -468,7 +468,7 @@ FLUX: tuple[Twin, ...] = (
     ),
     edited(
         "account-that-nobody-makes",
-        "a tenant's release is installed as an account that there is not",
+        "a tenant's release is installed as an account that does not exist",
         "flux.names-lead-somewhere",
         r"nothing gives rights to ServiceAccount/helm",
         Edit(f"{_BASE}/helmrelease.yaml", "serviceAccountName: flux", "serviceAccountName: helm"),
@@ -489,7 +489,7 @@ FLUX: tuple[Twin, ...] = (
     ),
     edited(
         "store-reads-as-another-account",
-        "the store uses an account that stands for nobody in GCP",
+        "the store uses an account without a counterpart in GCP",
         "flux.the-store-reads-as-the-operator",
         r"reads as default, not as external-secrets",
         Edit(
@@ -507,7 +507,7 @@ FLUX: tuple[Twin, ...] = (
     ),
     edited(
         "step-gives-up-before-helm",
-        "a step waits less long than the release that it applies may take",
+        "a step waits for less time than its release may take",
         "flux.everybody-waits-long-enough",
         r"gives up after 0:05:00, and HelmRelease/lgtm may take 0:10:00",
         Edit(f"{_PRODUCTION}/observability.yaml", "timeout: 15m", "timeout: 5m"),

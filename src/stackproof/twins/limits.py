@@ -41,7 +41,7 @@ LIMITS: tuple[Twin, ...] = (
     ),
     _link(
         "lines-of-any-length",
-        "Alloy cuts no line: one that fits no batch is dropped, with all that came beside it",
+        "Alloy cuts no line: one that fits no batch is dropped, with everything beside it",
         r"one log record can be inf bytes, max_size of",
         Edit(
             _ALLOY,
@@ -84,7 +84,7 @@ LIMITS: tuple[Twin, ...] = (
     ),
     _link(
         "loki-inside-smaller-than-a-batch",
-        "between Loki's parts 4 MiB fit, its default: 500 to what its receiver takes",
+        "Loki's parts pass on 4 MiB, its default: it answers 500 to what its receiver takes",
         r"a batch of logs can be [\d,]+ bytes, Loki's grpc_server_max_recv_msg_size is 4,194,304",
         Edit(
             _LOKI,
@@ -112,7 +112,7 @@ LIMITS: tuple[Twin, ...] = (
     ),
     _link(
         "tempo-inside-smaller-than-the-burst",
-        "between Tempo's parts 16 MiB fit, its default, and a tenant may send 20 MB at once",
+        "Tempo's parts pass on 16 MiB, its default, and a tenant may send 20 MB at once",
         r"soev's burst at Tempo can be 20,000,000 bytes, Tempo's grpc_\w+ is 16,777,216",
         Edit(_TEMPO, "  grpc_server_max_recv_msg_size: {{ $inside }}\n", ""),
     ),
@@ -169,7 +169,7 @@ LIMITS: tuple[Twin, ...] = (
     ),
     _range(
         "lines-that-cannot-be-read",
-        "Loki's own limit of a range, 721 h: of 31 days of lines none is shown at once",
+        "Loki's default limit of a range, 721 h: 31 days of lines cannot be shown at once",
         r"loki: limits_config\.max_query_length is 721h, data is kept for 744h",
         Edit(_LOKI, "  max_query_length: 0s\n", ""),
     ),
@@ -195,7 +195,7 @@ LIMITS: tuple[Twin, ...] = (
     ),
     _range(
         "traces-that-cannot-be-found",
-        "Tempo's own limit of a search, a week",
+        "Tempo's default limit of a search, a week",
         r"tempo: query_frontend\.search\.max_duration is 168h, data is kept for 744h",
         Edit(
             _TEMPO,

@@ -66,7 +66,7 @@ LOCAL: tuple[Twin, ...] = (
     ),
     edited(
         "gateway-drops-a-foreign-header",
-        "a header that names another tenant has no effect, and who sent it is not told",
+        "a header that names another tenant has no effect, and its sender is not told",
         "isolation",
         r"another tenant's header was answered with HTTP 200 instead of 401 or 403",
         Edit(_GATEWAY, 'error @foreign "X-Scope-OrgID names another tenant" 403', ""),
@@ -114,7 +114,7 @@ LOCAL: tuple[Twin, ...] = (
     ),
     edited(
         "application-expects-tls",
-        "OTEL_EXPORTER_OTLP_INSECURE is false, and the endpoint speaks no TLS",
+        "OTEL_EXPORTER_OTLP_INSECURE is false, and the endpoint does not speak TLS",
         "arrival.every-signal-arrives",
         r"traces of soev's .* do not arrive: .*Handshake failed .*WRONG_VERSION_NUMBER",
         Edit(_OTEL, "{{ $otel.insecure | quote }}", '"false"'),

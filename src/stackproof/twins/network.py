@@ -137,7 +137,7 @@ _WAYS_IN = (
     ),
     edited(
         "nobody-may-come-in",
-        "a gateway leads to the application, and nobody is named who may come in by it",
+        "a gateway leads to the application, but no peer may connect through it",
         "render",
         r"httpRoute/allowFrom.*minItems",
         tenant={"httpRoute": {**_ROUTE, "allowFrom": []}},
@@ -145,7 +145,7 @@ _WAYS_IN = (
     ),
     edited(
         "route-to-no-port",
-        "the HTTPRoute leads to a port that the Service has not",
+        "the HTTPRoute leads to a port that the Service does not have",
         "invariants.references-resolve",
         r"HTTPRoute/open-webui .*the Service open-webui has no port 80$",
         Edit("charts/open-webui-stack/templates/ingress.yaml", "port: 8080", "port: 80"),
@@ -177,7 +177,7 @@ _WAYS_IN = (
     ),
     edited(
         "route-without-the-right",
-        "a tenant's release makes an HTTPRoute, which its account may not",
+        "a tenant's release has an HTTPRoute, which its account may not make",
         "flux.accounts-may-what-they-need",
         r"ServiceAccount/flux in open-webui: may not create httproutes of gateway\.networking",
         Edit(

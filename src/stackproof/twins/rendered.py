@@ -67,7 +67,7 @@ _VALUES: tuple[Twin, ...] = (
     ),
     invalid(
         "image-of-the-day",
-        "an image tag that means another image tomorrow",
+        "an image tag that may mean another image tomorrow",
         r"loki/image/tag",
         lgtm={"loki": {"image": {"tag": "latest"}}},
         number=21,
@@ -390,7 +390,7 @@ _APPLICATION: tuple[Twin, ...] = (
     ),
     edited(
         "replicas-in-one-series",
-        "no service.instance.id: replicas write to one and the same series",
+        "no service.instance.id: replicas write to the same series",
         "deployment.replicas-are-told-apart",
         r"soev: no service\.instance\.id",
         Edit(f"{_TENANT}/_otel.tpl", '    "service.instance.id=$(POD_NAME)"\n', ""),

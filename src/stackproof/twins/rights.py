@@ -183,7 +183,7 @@ DELIVERED: tuple[Twin, ...] = (
     ),
     edited(
         "release-of-another-name",
-        "a HelmRelease with a target namespace and no name of its own: all is called otherwise",
+        "a HelmRelease has a target namespace and no release name: all its objects are renamed",
         "delivered",
         r"Flux applies another|only in the Flux tree",
         Edit(

@@ -103,7 +103,7 @@ _FIT: tuple[Twin, ...] = (
     ),
     _unfit(
         "queue-that-nobody-asked-for",
-        "Alloy queues on a node's disk of which it was given nothing",
+        "Alloy queues on a node's disk without having requested any of it",
         r"Deployment/open-webui-alloy queues 192 MiB, its requests of ephemeral-storage are 0 MiB",
         Edit(
             "charts/open-webui-stack/values.yaml",

@@ -10,9 +10,12 @@ _HEAD = """\
 # What catches which fault
 
 Made by `stackproof twins --docs` from the registry in `src/stackproof/twins`; a test says when it
-is stale. Each row is the right deployment with one fault put back. The check that is named must
-fail on it for the stated reason, and holds without it: `make twins` tries them all and shows the
-seconds. # is the row of the [faults of a first design](faults.md).
+is stale. Each row is the correct deployment with one fault put back. The named check must fail on
+it, for the stated reason, and must hold without it. # is the row in [faults](faults.md).
+
+The headings say where a fault is caught: when the charts are rendered (schema), in what is rendered
+(unit), by the real programs (local e2e), or in a cluster. `make twins` tries all but the last and
+shows the seconds; the tests in `tests/e2e/cluster` try the last.
 """
 
 
