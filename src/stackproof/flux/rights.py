@@ -18,8 +18,10 @@ from stackproof.errors import StackproofError
 from stackproof.helm import renderer
 from stackproof.helm.manifests import CLUSTER_KINDS, WORKLOAD_KINDS, Manifest, pod_template
 
-from .subject import FLUX, Subject, at
-from .tree import BOOTSTRAP, FLUX_NAMESPACE, Applied, group_of
+from .subject import FLUX, Subject, at, of, own
+from .tree import BOOTSTRAP, FLUX_NAMESPACE, Applied, Step, group_of
+
+_PRUNE = "kustomize.toolkit.fluxcd.io/prune"
 
 Right = tuple[str, str, str]
 """API group, resource, verb."""
@@ -75,6 +77,38 @@ def accounts_may_what_they_need(subject: Subject) -> Iterator[str]:
         for manifest in release.rendered.of_kind(*WORKLOAD_KINDS):
             if pod_template(manifest)["spec"].get("serviceAccountName") == account:
                 yield f"{where}: is what {manifest.ref} runs as: its pods may do all that Helm may"
+
+
+@FLUX.register
+def accounts_outlive_their_releases(subject: Subject) -> Iterator[str]:
+    """A release that Flux no longer applies is uninstalled by an account that is still there.
+
+    kustomize-controller deletes all that a step no longer applies at once. Without the account
+    helm-controller skips the uninstall, so that the pods run on; without its rights it fails for
+    ever (`reconcileReleaseDeletion`; fluxcd/flux2#2595).
+    """
+    for step, release in own(subject, "HelmRelease"):
+        account = release["spec"].get("serviceAccountName")
+        for one in _of_account(step, release.namespace or "", account) if account else ():
+            if one.annotations.get(_PRUNE) != "disabled":
+                yield (
+                    f"{of(step, one)}: goes together with {release.ref}, which is uninstalled as "
+                    f"{account} ({_PRUNE}: disabled)"
+                )
+
+
+def _of_account(step: Step, home: str, account: str) -> Iterator[Manifest]:
+    """Yield what a step applies that makes an account what it is: itself and its rights."""
+    roles = set()
+    for one in step.objects:
+        subjects = one.get("subjects") or ()
+        if any((s.get("namespace"), s["name"]) == (home, account) for s in subjects):
+            roles.add((one["roleRef"]["kind"], one["roleRef"]["name"]))
+            yield one
+    for one in step.objects:
+        itself = (one.kind, one.namespace, one.name) == ("ServiceAccount", home, account)
+        if itself or (one.namespace == home and (one.kind, one.name) in roles):
+            yield one
 
 
 @FLUX.register

@@ -31,7 +31,28 @@ def _bound(kind: str, role: str, name: str, subject: str, who: str) -> Edit:
     return Edit(_RBAC, "apiVersion: v1\nkind: ServiceAccount\n", text)
 
 
+_KEPT = "  annotations:\n    kustomize.toolkit.fluxcd.io/prune: disabled\n"
+_RELEASE = "  name: release\n  namespace: ${NAMESPACE}\n"
+
 RIGHTS: tuple[Twin, ...] = (
+    edited(
+        "account-goes-before-its-release",
+        "a tenant that is removed: its account goes first, and its pods run on",
+        "flux.accounts-outlive-their-releases",
+        r"ServiceAccount/flux in enterprise-a .*: goes together with HelmRelease/open-webui",
+        Edit(
+            _RBAC,
+            f"  name: flux\n  namespace: ${{NAMESPACE}}\n{_KEPT}",
+            "  name: flux\n  namespace: ${NAMESPACE}\n",
+        ),
+    ),
+    edited(
+        "rights-go-before-the-release",
+        "a tenant that is removed: its account has no rights any more to uninstall it",
+        "flux.accounts-outlive-their-releases",
+        r"RoleBinding/release in enterprise-a .*: goes together with HelmRelease/open-webui",
+        Edit(_RBAC, f"{_RELEASE}{_KEPT}roleRef:", f"{_RELEASE}roleRef:"),
+    ),
     edited(
         "release-as-the-cluster's-administrator",
         "a tenant's Flux account is bound to cluster-admin",

@@ -82,9 +82,11 @@ def test_removed_tenant(repository: Checkout) -> None:
     entries = _since_head(repository)
     kept = {entry.title for entry in entries if entry.change is diff.Change.KEPT}
     assert "Namespace/enterprise-b (step tenant-enterprise-b)" in kept
-    assert {title.partition("/")[0] for title in kept} == {"Namespace", "PersistentVolumeClaim"}
+    assert "Role/release in enterprise-b (step tenant-enterprise-b)" in kept
+    stays = {"Namespace", "PersistentVolumeClaim", "Role", "RoleBinding", "ServiceAccount"}
+    assert {title.partition("/")[0] for title in kept} == stays
     removed = {entry.title for entry in entries if entry.change is diff.Change.REMOVED}
-    assert "Role/release in enterprise-b (step tenant-enterprise-b)" in removed
+    assert "HelmRelease/open-webui in enterprise-b (step tenant-enterprise-b)" in removed
     assert len(removed) + len(kept) == len(entries)
 
 
