@@ -398,7 +398,12 @@ class AttackRun:
         return synthetic.make(self.forged, signal).SerializeToString()
 
     def write(
-        self, signal: Signal, *lines: str | bytes, path: str = "", to: Address | None = None
+        self,
+        signal: Signal,
+        *lines: str | bytes,
+        path: str = "",
+        to: Address | None = None,
+        body: bytes | None = None,
     ) -> Raw:
         """Return an export of the forged telemetry through the gateway, with these header lines."""
         return http1(
@@ -406,7 +411,7 @@ class AttackRun:
             "POST",
             path or f"/otlp/v1/{signal}",
             ["Content-Type: application/x-protobuf", *lines],
-            self.payload(signal),
+            self.payload(signal) if body is None else body,
         )
 
     def writes(self, *lines: str | bytes) -> Iterator[Raw]:

@@ -7,9 +7,10 @@ header. Each row says which of them fall for it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 from stackproof.backends import PROVABLE
-from stackproof.backends.facts import TEMPO_CHECKS_TENANTS, Fact
+from stackproof.backends.facts import TEMPO_CHECKS_TENANTS
 from stackproof.errors import StackproofError
 from stackproof.model import TENANT_HEADER, Access, Backend, EntryPoint, Signal
 from stackproof.stack.local import LocalStack
@@ -83,9 +84,7 @@ def _row(
     sends: Callable[[AttackRun], Iterable[WireRequest]],
     *,
     expect: Expect = Expect.DOCUMENTED,
-    writes: tuple[Signal, ...] = (),
-    destroys: bool = False,
-    refused_by: Fact | None = None,
+    **more: Any,
 ) -> Attack:
     return Attack(
         name=f"backend-{name}",
@@ -94,10 +93,8 @@ def _row(
         source=source,
         expect=expect,
         sends=sends,
-        writes=writes,
-        destroys=destroys,
         ineffective_because=_BESIDE,
-        refused_by=refused_by,
+        **more,
     )
 
 

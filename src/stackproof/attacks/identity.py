@@ -9,7 +9,7 @@ from stackproof.backends.facts import TEMPO_CHECKS_TENANTS
 from stackproof.model import TENANT_HEADER, Signal
 
 from .base import UPGRADE, Attack, AttackRun, Expect, basic
-from .wire import Http2, WireRequest, http1
+from .wire import Http2, WireRequest
 
 _ALL = tuple(Signal)
 _PASSWORD_FIRST = (
@@ -525,18 +525,8 @@ def _trailers(attack_run: AttackRun) -> Iterator[WireRequest]:
             _H.encode(),
             attack_run.victim.encode(),
         )
-        yield http1(
-            attack_run.gateway,
-            "POST",
-            f"/otlp/v1/{signal}",
-            [
-                attack_run.own,
-                "Content-Type: application/x-protobuf",
-                "Transfer-Encoding: chunked",
-                f"Trailer: {_H}",
-            ],
-            chunks,
-        )
+        lines = (attack_run.own, "Transfer-Encoding: chunked", f"Trailer: {_H}")
+        yield attack_run.write(signal, *lines, body=chunks)
 
 
 def _protocol(

@@ -466,37 +466,21 @@ def _padded(attack_run: AttackRun, signal: Signal, size: int) -> bytes:
 
 def _oversize(attack_run: AttackRun) -> Iterator[WireRequest]:
     for signal in Signal:
-        yield http1(
-            attack_run.gateway,
-            "POST",
-            f"/otlp/v1/{signal}",
-            [attack_run.own, "Content-Type: application/x-protobuf"],
-            _padded(attack_run, signal, 17 * _MEBIBYTE),
-        )
+        body = _padded(attack_run, signal, 17 * _MEBIBYTE)
+        yield attack_run.write(signal, attack_run.own, body=body)
 
 
 def _oversize_chunked(attack_run: AttackRun) -> Iterator[WireRequest]:
     for signal in Signal:
         body = _padded(attack_run, signal, 17 * _MEBIBYTE)
-        yield http1(
-            attack_run.gateway,
-            "POST",
-            f"/otlp/v1/{signal}",
-            [attack_run.own, "Content-Type: application/x-protobuf", "Transfer-Encoding: chunked"],
-            b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body),
-        )
+        chunks = b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
+        yield attack_run.write(signal, attack_run.own, "Transfer-Encoding: chunked", body=chunks)
 
 
 def _bomb(attack_run: AttackRun) -> Iterator[WireRequest]:
     for signal in Signal:
         body = gzip.compress(_padded(attack_run, signal, 64 * _MEBIBYTE), 1)
-        yield http1(
-            attack_run.gateway,
-            "POST",
-            f"/otlp/v1/{signal}",
-            [attack_run.own, "Content-Type: application/x-protobuf", "Content-Encoding: gzip"],
-            body,
-        )
+        yield attack_run.write(signal, attack_run.own, "Content-Encoding: gzip", body=body)
 
 
 def _smuggled(attack_run: AttackRun) -> bytes:
