@@ -100,6 +100,9 @@ def build(
             )
         raise StackproofError(message, where=where)
     objects = tuple(manifest(data, where, n) for n, data in enumerate(answer.get("objects") or ()))
+    for each in objects:
+        if not isinstance(each.metadata.get("namespace") or "", str):
+            raise StackproofError(f"{each.ref}: metadata.namespace is no text", where=where)
     return Built(objects, frozenset(answer.get("read") or ()), tuple(answer.get("undefined") or ()))
 
 

@@ -124,9 +124,11 @@ class Schemas:
             )
             yield "", reason
             return
-        for error in validator.iter_errors(manifest.content):
-            yield _dotted(error.instance_path), error.message
-        yield from _bad_names(manifest)
+        found = [
+            (_dotted(e.instance_path), e.message) for e in validator.iter_errors(manifest.content)
+        ]
+        # Names are looked at in what has the shape that they stand in.
+        yield from found or _bad_names(manifest)
 
     def _validator(self, api_version: str, kind: str) -> jsonschema_rs.Draft202012Validator | None:
         key = (api_version, kind)

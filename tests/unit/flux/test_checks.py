@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
-from pathlib import Path
 
 import pytest
 
@@ -88,15 +86,6 @@ PATCHES = [
         "step tenant-enterprise-b: changes Namespace/${NAMESPACE}",
     ),
 ]
-
-
-@pytest.fixture
-def copy(checkout: Checkout, tmp_path: Path) -> Checkout:
-    """A copy of what the checks look at, to put faults into."""
-    for name in ("charts", "flux", "observability", "schemas", ".github"):
-        shutil.copytree(checkout.root / name, tmp_path / name)
-    shutil.copy(checkout.versions_file, tmp_path)
-    return Checkout(tmp_path)
 
 
 @pytest.fixture(scope="module")

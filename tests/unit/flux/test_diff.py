@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.copies import commit, copied
 
 from stackproof.commands import flux as command
 from stackproof.errors import StackproofError
@@ -23,23 +24,13 @@ from stackproof.repo.checkout import Checkout
 @pytest.fixture
 def repository(checkout: Checkout, tmp_path: Path) -> Checkout:
     """A Git repository with this checkout's tree, committed."""
-    for name in ("charts", "flux", "observability", "schemas", ".github"):
-        shutil.copytree(checkout.root / name, tmp_path / name)
-    shutil.copy(checkout.versions_file, tmp_path)
-    _git(tmp_path, "init", "--quiet")
-    (tmp_path / ".git/info/exclude").write_text("tools\n")
-    _git(tmp_path, "add", "--all")
-    _git(tmp_path, "-c", "user.name=t", "-c", "user.email=t@t", "commit", "--quiet", "-m", "t")
-    return Checkout(tmp_path)
+    made = copied(checkout, tmp_path)
+    commit(tmp_path, "tools\n")
+    return made
 
 
 def _git(folder: Path, *args: str) -> None:
     subprocess.run(["git", "-C", folder, *args], check=True)
-
-
-def _commit(repository: Checkout) -> None:
-    _git(repository.root, "add", "--all")
-    _git(repository.root, "-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "t")
 
 
 def _since_head(repository: Checkout) -> tuple[diff.ObjectDiff, ...]:
@@ -202,7 +193,7 @@ def test_what_does_not_build_is_no_removal(
     assert _run(repository, monkeypatch, capsys, "build")[0] == 2
     assert _run(repository, monkeypatch, capsys, "check")[0] == 1
     # The other way: what did not build before shows as added, and as not known.
-    _commit(repository)
+    commit(repository.root)
     path.write_text(good, encoding="utf-8")
     code, said = _run(repository, monkeypatch, capsys, "diff", "HEAD")
     assert code == 2
@@ -216,7 +207,7 @@ def test_files_of_older_fields_are_looked_at(repository: Checkout) -> None:
         file.write("patchesStrategicMerge: [p.yaml]\n")
     patch = "apiVersion: v1\nkind: Namespace\nmetadata: {name: observability, labels: {x: '%s'}}\n"
     (folder / "p.yaml").write_text(patch % 1)
-    _commit(repository)
+    commit(repository.root)
     (folder / "p.yaml").write_text(patch % 2)
     (entry,) = _since_head(repository)
     assert entry.title == "Namespace/observability (step infrastructure)"
@@ -238,7 +229,7 @@ def test_what_stays_in_the_cluster_is_told(
 ) -> None:
     path = repository.flux / file
     path.write_text(path.read_text().replace(old, new))
-    _commit(repository)
+    commit(repository.root)
     path.unlink()
     changes = {entry.change for entry in _since_head(repository) if "tenants)" in entry.title}
     assert changes == {diff.Change.KEPT}
@@ -289,7 +280,7 @@ HANDED_OVER = [
 def test_what_is_handed_over_is_not_made_anew(repository: Checkout, old: str, new: str) -> None:
     path = repository.flux / STEP
     path.write_text(path.read_text().replace(old, new, 1))
-    _commit(repository)
+    commit(repository.root)
     path.write_text(path.read_text().replace("name: observability", "name: other", 1))
     with diff.revision(repository, "HEAD") as before:
         was, now = build(before), build(repository)
@@ -379,22 +370,21 @@ spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}
 @pytest.mark.parametrize("link", ["/etc/hostname", "../../outside", "link.yaml", "nowhere"])
 def test_links_in_git_are_no_obstacle(repository: Checkout, link: str) -> None:
     (repository.flux / "link.yaml").symlink_to(link)
-    _commit(repository)
+    commit(repository.root)
     assert not _since_head(repository)
 
 
 def test_what_git_archives_leave_out_is_there(repository: Checkout) -> None:
     """Flux clones: `export-ignore` is nothing to it."""
     (repository.root / ".gitattributes").write_text("/flux/observability export-ignore\n")
-    _commit(repository)
+    commit(repository.root)
     assert not _since_head(repository)
 
 
 def test_a_tree_in_a_folder_of_its_repository(repository: Checkout, tmp_path: Path) -> None:
     outer = tmp_path.with_name(f"{tmp_path.name}-outer")
     shutil.copytree(repository.root, outer / "inner", ignore=shutil.ignore_patterns(".git"))
-    _git(outer, "init", "--quiet")
-    _commit(Checkout(outer))
+    commit(outer)
     assert not _since_head(Checkout(outer / "inner"))
 
 

@@ -6,14 +6,9 @@ import pytest
 
 from stackproof.flux.delivered import differing
 from stackproof.flux.deployment import LGTM_RELEASE, Deployment
-from stackproof.flux.tree import Tree, build
+from stackproof.flux.tree import Tree
 from stackproof.repo.checkout import Checkout
 from stackproof.repo.tenants import OBSERVABILITY_NAMESPACE
-
-
-@pytest.fixture(scope="module")
-def tree(checkout: Checkout) -> Tree:
-    return build(checkout)
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,12 +10,13 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.copies import copied
 
 from stackproof.errors import StackproofError
 from stackproof.flux import controllers, diff
 from stackproof.flux.checks import Subject, problems
 from stackproof.flux.controllers import manifest
-from stackproof.flux.tree import Tree, build
+from stackproof.flux.tree import Tree
 from stackproof.repo.checkout import Checkout
 
 #: Files of each kind that Flux follows, or that others of the tree are made of.
@@ -55,6 +55,7 @@ TEXTS = [
     b"apiVersion: v1\nkind: ConfigMap\nmetadata: null\n",
     b"apiVersion: v1\nkind: ConfigMap\nmetadata: {name: 7}\n",
     b"apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x, labels: [a]}\n",
+    b"apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x, namespace: [1]}\n",
     b"apiVersion: v1\nkind: [ConfigMap]\nmetadata: {name: x}\n",
     b"!!python/object/apply:os.system [true]\n",
     b"a: " + b"[" * 200 + b"]" * 200 + b"\n",
@@ -65,28 +66,19 @@ TEXTS = [
 @pytest.fixture(scope="module")
 def plain(checkout: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     """A copy whose files a test may change, and puts back."""
-    root = tmp_path_factory.mktemp("tree")
-    for name in ("charts", "flux", "observability", "schemas", ".github"):
-        shutil.copytree(checkout.root / name, root / name)
-    shutil.copy(checkout.versions_file, root)
-    return Checkout(root)
+    return copied(checkout, tmp_path_factory.mktemp("tree"))
 
 
-@pytest.fixture(scope="module")
-def before(checkout: Checkout) -> Tree:
-    return build(checkout)
-
-
-def _looked_at(copy: Checkout, before: Tree, file: str, content: bytes) -> list[str]:
+def _looked_at(copy: Checkout, tree: Tree, file: str, content: bytes) -> list[str]:
     """Return what the check and the diff say of the tree with a file of this content."""
     path = copy.root / file
     kept = path.read_bytes()
     path.write_bytes(content)
     try:
         subject = Subject.load(copy)
-        entries, data = diff.diff(before, subject.tree), diff.lost(before, subject.tree)
-        failed = diff.failures(before, subject.tree, "before")
-        diff.as_markdown(entries, "before", failed, data=data)
+        entries, data = diff.diff(tree, subject.tree), diff.lost(tree, subject.tree)
+        failed = diff.failures(tree, subject.tree, "tree")
+        diff.as_markdown(entries, "tree", failed, data=data)
         told = [message for _, message in problems(subject)]
         return told or [f"{entry.change} {entry.title}" for entry in entries]
     except StackproofError as error:
@@ -96,8 +88,8 @@ def _looked_at(copy: Checkout, before: Tree, file: str, content: bytes) -> list[
 
 
 @pytest.mark.parametrize("number", range(len(TEXTS)))
-def test_whole_files(plain: Checkout, before: Tree, number: int) -> None:
-    found = _looked_at(plain, before, FILES[number % len(FILES)], TEXTS[number])
+def test_whole_files(plain: Checkout, tree: Tree, number: int) -> None:
+    found = _looked_at(plain, tree, FILES[number % len(FILES)], TEXTS[number])
     assert found
 
 
@@ -127,7 +119,7 @@ ODD: st.SearchStrategy[Any] = st.sampled_from(
 @settings(max_examples=3)
 @given(data=st.data())
 def test_odd_values_at_any_place(
-    plain: Checkout, before: Tree, file: str, data: st.DataObject
+    plain: Checkout, tree: Tree, file: str, data: st.DataObject
 ) -> None:
     documents = list(yaml.safe_load_all((plain.root / file).read_bytes()))
     places = [(n, place) for n, one in enumerate(documents) for place in _places(one)]
@@ -140,7 +132,7 @@ def test_odd_values_at_any_place(
     else:
         del parent[last]
     text = yaml.safe_dump_all(documents, allow_unicode=True).encode()
-    _looked_at(plain, before, file, text)  # and nothing is raised
+    _looked_at(plain, tree, file, text)  # and nothing is raised
 
 
 def _places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import shutil
 from pathlib import Path
 
 import pytest
+from tests.copies import copied
 
 from stackproof.checks.deployment import DEPLOYMENT, RenderedDeployment
 from stackproof.commands import tenant as command
@@ -22,11 +22,8 @@ NEW = "a-newcomer"
 
 @pytest.fixture
 def copy(checkout: Checkout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Checkout:
-    for name in ("charts", "flux", "observability", "schemas", ".github"):
-        shutil.copytree(checkout.root / name, tmp_path / name)
-    shutil.copy(checkout.versions_file, tmp_path)
+    made = copied(checkout, tmp_path)
     (tmp_path / "tools").symlink_to(checkout.tools)
-    made = Checkout(tmp_path)
     monkeypatch.setattr(Checkout, "find", lambda: made)
     return made
 

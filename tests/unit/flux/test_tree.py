@@ -18,20 +18,6 @@ from stackproof.repo.tenants import load_registry
 BOOTSTRAPPED = Path(__file__).parent / "flux-bootstrap"
 
 
-@pytest.fixture(scope="module")
-def tree(checkout: Checkout) -> Tree:
-    return build(checkout)
-
-
-@pytest.fixture
-def copy(checkout: Checkout, tmp_path: Path) -> Checkout:
-    """A copy whose tree a test may change."""
-    for name in ("charts", "flux", "observability", "schemas", ".github"):
-        shutil.copytree(checkout.root / name, tmp_path / name)
-    shutil.copy(checkout.versions_file, tmp_path)
-    return Checkout(tmp_path)
-
-
 def test_order(tree: Tree, checkout: Checkout) -> None:
     names = [step.name for step in tree.steps]
     assert names[:6] == [

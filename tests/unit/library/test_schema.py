@@ -49,6 +49,11 @@ STORE: dict[str, Any] = {
     "metadata": {"name": "gcp"},
     "spec": {"provider": {"gcpsm": {"projectID": "project"}}},
 }
+CONFIG_MAP: dict[str, Any] = {
+    "apiVersion": "v1",
+    "kind": "ConfigMap",
+    "metadata": {"name": "a"},
+}
 
 
 def manifest(content: dict[str, Any]) -> Manifest:
@@ -113,6 +118,12 @@ FAULTS: list[tuple[dict[str, Any], Callable[[dict[str, Any]], object], str]] = [
         "creationPolicy",
     ),
     (STORE, lambda d: d["spec"]["provider"]["gcpsm"].update(project="a"), "'project'"),
+    (CONFIG_MAP, lambda d: d.update(data=7), r"at data: 7 is not of type"),
+    (
+        CONFIG_MAP,
+        lambda d: d["metadata"].update(labels=[1]),
+        r"at metadata\.labels: \[1\] is not of",
+    ),
 ]
 
 
