@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import io
 import secrets
-import subprocess
-import tarfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from tests.copies import added
 from tests.rehearsal.conftest import say
 from tests.rehearsal.docked import Docked
 from tests.rehearsal.production import Production, choices
 from tests.rehearsal.test_data import KEYS
 from tests.rehearsal.users import ADMIN, CHATS
 
+from stackproof.flux.diff import revision
 from stackproof.helm import renderer
 from stackproof.helm.manifests import Release
 from stackproof.repo.checkout import Checkout
@@ -33,23 +33,14 @@ EARLIER = sorted(CHART.glob("ci/upgrade-from/*.yaml"))
 SHAPED = {"0.1.0": CHECKOUT.root / "tests" / "earlier" / f"{NAME}-0.1.0"}
 
 
-def git(*arguments: str) -> bytes:
-    """Ask git about this repository."""
-    command = ["git", "-C", str(CHECKOUT.root), *arguments]
-    return subprocess.run(command, check=True, capture_output=True).stdout
-
-
-def chart_of(values: Path, folder: Path) -> Path:
-    """Return the chart that earlier values were for: of the commit that added them."""
+@contextmanager
+def chart_of(values: Path) -> Iterator[Path]:
+    """Give the chart that earlier values were for: of the commit that added them."""
     if values.stem in SHAPED:
-        return SHAPED[values.stem]
-    if git("rev-parse", "--is-shallow-repository").strip() == b"true":
-        pytest.skip("the history is cut off: fetch all of it")
-    file = str(values.relative_to(CHECKOUT.root))
-    added = git("log", "--diff-filter=A", "--format=%H", "--", file).split()[-1].decode()
-    with tarfile.open(fileobj=io.BytesIO(git("archive", added, f"charts/{NAME}"))) as archive:
-        archive.extractall(folder, filter="data")
-    return folder / "charts" / NAME
+        yield SHAPED[values.stem]
+        return
+    with revision(CHECKOUT, added(values)) as files:
+        yield files.charts / NAME
 
 
 def render(chart: Path, values: Path | None) -> Release:
@@ -66,11 +57,12 @@ def docked() -> Iterator[Docked]:
 
 
 @pytest.mark.parametrize("values", EARLIER, ids=lambda path: path.stem)
-def test_an_upgrade_keeps_users_data(values: Path, docked: Docked, tmp_path: Path) -> None:
+def test_an_upgrade_keeps_users_data(values: Path, docked: Docked) -> None:
     images = Images(CHECKOUT)
     keys = {key: secrets.token_hex(16) for key in KEYS}
     shaped = values.stem in SHAPED
-    old = render(chart_of(values, tmp_path), None if shaped else values)
+    with chart_of(values) as chart:
+        old = render(chart, None if shaped else values)
     before = {
         "postgres": images.real("postgres", When.BEFORE),
         "weaviate": images.real("weaviate", When.BEFORE if shaped else When.NOW),
@@ -101,15 +93,14 @@ TENANT = "enterprise-a"
 @pytest.mark.parametrize(
     "values", [each for each in EARLIER if each.stem not in SHAPED], ids=lambda path: path.stem
 )
-def test_an_upgrade_on_a_cluster_keeps_users_data(
-    values: Path, production: Production, tmp_path: Path
-) -> None:
+def test_an_upgrade_on_a_cluster_keeps_users_data(values: Path, production: Production) -> None:
     tenant = Production(production.kind, production.deployment, tenant=TENANT)
     images = choices(CHECKOUT, When.NOW, vectors=When.NOW)
     production.kind.load(sorted({each.reference for each in images.values()}))
     tenant.with_images(images)
     tenant.installer.prerequisites()
-    tenant.install_earlier(chart_of(values, tmp_path), values)
+    with chart_of(values) as chart:
+        tenant.install_earlier(chart, values)
     tenant.fill()
     there, claims = tenant.snapshot(), tenant.claims()
     with tenant.downtime() as away:

@@ -8,6 +8,7 @@ empty trace, and 404 may be a mistyped path).
 
 from __future__ import annotations
 
+import json
 import shlex
 import ssl
 import threading
@@ -17,7 +18,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from string import Template
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 from urllib.parse import urlencode
 
 import urllib3
@@ -212,6 +213,22 @@ class Client:
     def ask(self, api: ReadApi, access: Access, question: Question) -> Answer:
         """Ask one question. What goes wrong is part of the answer, never an exception."""
         return self.send(api, access, api.request(access, question))
+
+    def get(self, access: Access, backend: Backend, path: str, params: Mapping[str, str]) -> Answer:
+        """Ask something of a backend that is no read API."""
+        url = f"{access.urls[backend]}{path}?{urlencode(params)}"
+        return self.send(ReadApi("", backend, path), access, Request("GET", url, access.headers))
+
+    def data(self, access: Access, backend: Backend, path: str, params: Mapping[str, str]) -> Any:
+        """Return what a backend answers in JSON.
+
+        Raises:
+            StackproofError: It answers otherwise.
+        """
+        answer = self.get(access, backend, path, params)
+        if answer.status != 200:
+            raise StackproofError(answer.describe(), f"{answer.request.url} as {access.name}")
+        return json.loads(answer.body)
 
     def send(self, api: ReadApi, access: Access, request: Request) -> Answer:
         """Send a request that was made for `api`, with the credential of `access`."""

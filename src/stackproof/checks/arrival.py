@@ -14,10 +14,9 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
-from urllib.parse import urlencode
 
-from stackproof.backends import PROVABLE, Client
-from stackproof.backends.base import Answer, Request
+from stackproof.backends import Client
+from stackproof.backends.base import Answer
 from stackproof.errors import StackproofError
 from stackproof.helm.renderer import Values
 from stackproof.model import Access, Backend, Signal
@@ -27,7 +26,6 @@ from stackproof.stack.application import Application
 from stackproof.stack.local import LocalStack
 from stackproof.waiting import until
 
-_ANY_API = PROVABLE[0]
 _PATH = "/api/config"
 _WAITED_S = 30.0
 
@@ -77,8 +75,7 @@ class RunningApplication:
 
     def ask(self, access: Access, backend: Backend, path: str, **params: str) -> Answer:
         """Ask a backend as this reader."""
-        url = f"{access.urls[backend]}{path}?{urlencode(params)}"
-        return self.client.send(_ANY_API, access, Request("GET", url, access.headers))
+        return self.client.get(access, backend, path, params)
 
     def series(self, access: Access) -> tuple[list[dict[str, str]], Answer]:
         """Return the labels of each series of the application's job that this reader sees."""

@@ -13,12 +13,10 @@ import secrets
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
-from urllib.parse import urlencode
 
 from google.protobuf.message import Message
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
@@ -30,8 +28,7 @@ from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 from opentelemetry.proto.logs.v1.logs_pb2 import SeverityNumber
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 
-from stackproof.backends import PROVABLE, Client
-from stackproof.backends.base import Request
+from stackproof.backends import Client
 from stackproof.beside import beside
 from stackproof.errors import StackproofError
 from stackproof.model import Access, Backend, EntryPoint, Signal
@@ -48,7 +45,6 @@ TEMPO_LOSS_S = 1.5
 #: A Tempo that is told to end writes once, and then takes what it never writes for as long.
 TEMPO_ENDS_S = 3.0
 _NUMBER = re.compile(r"number=(\d+) tenant=(\S+)")
-_ANY_API = PROVABLE[0]
 _PART = 2_000
 
 
@@ -198,7 +194,7 @@ def arrived(
     if signal is Signal.METRICS:
         query = f'{METRIC.replace(".", "_")}{{stackproof_run="{run}"}}[{int(window_s)}s]'
         asked = {"query": query, "time": f"{now:.3f}"}
-        answer = _ask(client, access, Backend.MIMIR, "/api/v1/query", asked)
+        answer = client.data(access, Backend.MIMIR, "/api/v1/query", asked)
         return Counter(
             (series["metric"]["stackproof_owner"], int(value))
             for series in answer["data"]["result"]
@@ -209,7 +205,7 @@ def arrived(
         return Counter(_number(line) for _, _, line in found)
     query = f'{{ span.stackproof.run = "{run}" }}'
     params = {"q": query, "start": start, "end": end, "limit": "10000", "spss": "10"}
-    answer = _ask(client, access, Backend.TEMPO, "/api/search", params)
+    answer = client.data(access, Backend.TEMPO, "/api/search", params)
     spans: Counter[tuple[str, int]] = Counter()
     for trace in answer["traces"]:
         spans[_number(trace["rootTraceName"])] += int(trace["spanSets"][0]["matched"])
@@ -231,7 +227,7 @@ def _lines_of(
     found: set[tuple[str, int, str]] = set()
     while True:
         piece = {"start": str(start_ns), "end": str(end_ns), "limit": str(_LINES)}
-        answer = _ask(client, access, Backend.LOKI, "/loki/api/v1/query_range", query | piece)
+        answer = client.data(access, Backend.LOKI, "/loki/api/v1/query_range", query | piece)
         lines = [
             (json.dumps(stream["stream"], sort_keys=True), int(at), line)
             for stream in answer["data"]["result"]
@@ -261,14 +257,14 @@ def lines(
         "end": str(int(now) + 60),
         "limit": "1000",
     }
-    answer = _ask(client, access, Backend.LOKI, "/loki/api/v1/query_range", params)
+    answer = client.data(access, Backend.LOKI, "/loki/api/v1/query_range", params)
     return Counter(line for stream in answer["data"]["result"] for _, line, *_ in stream["values"])
 
 
 def latest(client: Client, access: Access, name: str, run: str) -> float | None:
     """Return the last value of a run's one series with this name, None while there is none."""
     query = {"query": f'{name}{{stackproof_run="{run}"}}'}
-    found = _ask(client, access, Backend.MIMIR, "/api/v1/query", query)["data"]["result"]
+    found = client.data(access, Backend.MIMIR, "/api/v1/query", query)["data"]["result"]
     return float(found[0]["value"][1]) if found else None
 
 
@@ -293,13 +289,3 @@ def _number(text: str) -> tuple[str, int]:
     if found is None:
         raise StackproofError(f"{text!r} has no number", where="counted telemetry")
     return found[2], int(found[1])
-
-
-def _ask(
-    client: Client, access: Access, backend: Backend, path: str, params: Mapping[str, str]
-) -> Any:
-    url = f"{access.urls[backend]}{path}?{urlencode(params)}"
-    answer = client.send(_ANY_API, access, Request("GET", url, access.headers))
-    if answer.status != 200:
-        raise StackproofError(answer.describe(), where=f"{url} as {access.name}")
-    return json.loads(answer.body)

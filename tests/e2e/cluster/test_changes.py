@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.copies import DEPLOYED, copied
 
 from stackproof.backends import Client
 from stackproof.errors import StackproofError
@@ -82,17 +82,14 @@ def test_the_gateway_rolls_without_losing_telemetry(kind: KindStack, client: Cli
 def newer(kind: KindStack, tmp_path: Path) -> Installer:
     """The next version of both charts, with a changed setting in each backend and each Alloy."""
     root = tmp_path / "newer"
-    checkout = kind.deployment.checkout
-    for name in ("charts", "observability", "flux", "tools"):
-        shutil.copytree(checkout.root / name, root / name)
-    shutil.copy(checkout.versions_file, root)
+    made = copied(kind.deployment.checkout, root, DEPLOYED)
     for chart in ("lgtm", "open-webui-stack"):
         file = root / "charts" / chart / "Chart.yaml"
         text = file.read_text()
         (line,) = [each for each in text.splitlines() if each.startswith("version:")]
         file.write_text(text.replace(line, "version: 9.0.0"))
     changed: dict[str, Any] = {"defaults": {"retention": "743h"}}
-    deployment = replace(kind.deployment, checkout=Checkout(root)).with_values(lgtm=[changed])
+    deployment = replace(kind.deployment, checkout=made).with_values(lgtm=[changed])
     return Installer(kind.kube, kind.cluster.kubeconfig_path, deployment, kind.choices)
 
 

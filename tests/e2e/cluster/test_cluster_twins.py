@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import re
 import secrets
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -17,6 +16,7 @@ from pathlib import Path
 import pytest
 import urllib3
 import yaml
+from tests.copies import DEPLOYED, copied
 
 from stackproof.backends import Client
 from stackproof.errors import StackproofError
@@ -148,10 +148,7 @@ def _old_password(kind: KindStack, client: Client, __: Path) -> Iterator[str]:
 @fault("second-tenant-does-not-install")
 def _two_owners(kind: KindStack, _: Client, tmp_path: Path) -> Iterator[str]:
     root = tmp_path / "twin"
-    checkout = kind.deployment.checkout
-    for name in ("charts", "observability", "flux", "tools"):
-        shutil.copytree(checkout.root / name, root / name)
-    shutil.copy(checkout.versions_file, root)
+    made = copied(kind.deployment.checkout, root, DEPLOYED)
     store = {
         "apiVersion": "external-secrets.io/v1",
         "kind": "ClusterSecretStore",
@@ -160,7 +157,7 @@ def _two_owners(kind: KindStack, _: Client, tmp_path: Path) -> Iterator[str]:
     }
     template = root / "charts" / "open-webui-stack" / "templates" / "store.yaml"
     template.write_text(yaml.safe_dump(store))
-    deployment = replace(kind.installer.deployment, checkout=Checkout(root))
+    deployment = replace(kind.installer.deployment, checkout=made)
     twin = Installer(kind.kube, kind.cluster.kubeconfig_path, deployment, {})
     first, second = REGISTRY.names[:2]
     twin.upgrade(TENANT_RELEASE, first)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from rich.console import Console
+from tests.copies import DEPLOYED, copied
 
 from stackproof import upgrade
 from stackproof.flux.deployment import Deployment
@@ -38,15 +38,12 @@ def flux(kind: KindStack) -> Iterator[KindStack]:
 
 def _next(folder: Path, *edits: Edit) -> Deployment:
     """Return what the next commit deploys: these files, with some texts replaced."""
-    checkout = Checkout.find()
-    for name in ("charts", "observability", "flux", "tools"):
-        shutil.copytree(checkout.root / name, folder / name)
-    shutil.copy(checkout.versions_file, folder)
+    made = copied(Checkout.find(), folder, DEPLOYED)
     for edit in edits:
         edit.apply(folder)
     for chart in (folder / "charts").glob("*/"):
         chartversion.write(chart)
-    return Deployment.load(Checkout(folder))
+    return Deployment.load(made)
 
 
 def test_a_commit_is_isolated_at_every_moment(flux: KindStack, tmp_path: Path) -> None:

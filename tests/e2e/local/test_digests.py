@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from tests.copies import copied
 from tests.e2e.local.registry import Registry, layer
 
 from stackproof.errors import ExitCode
@@ -24,11 +24,8 @@ OWNERS = "ghcr.io/gradient-ds/open-webui"
 
 @pytest.fixture
 def clone(checkout: Checkout, tmp_path: Path) -> Checkout:
-    shutil.copy(checkout.versions_file, tmp_path)
-    for folder in ("charts", "flux"):
-        shutil.copytree(checkout.root / folder, tmp_path / folder)
     (tmp_path / "tools").symlink_to(checkout.tools)
-    return Checkout(tmp_path)
+    return copied(checkout, tmp_path, ("charts", "flux"))
 
 
 @pytest.fixture

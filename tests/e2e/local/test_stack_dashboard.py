@@ -11,7 +11,6 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
-from urllib.parse import urlencode
 
 import pytest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
@@ -20,7 +19,6 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
 from tests.disks import full, small_disk
 
 from stackproof.backends import PROVABLE, Client, grafana, poll
-from stackproof.backends.base import Request
 from stackproof.bench.workload import make
 from stackproof.checks import alerts, dashboards
 from stackproof.checks.dashboards import STACK_SOURCE, Query
@@ -39,7 +37,6 @@ DEPLOYMENT = Deployment.load(Checkout.find())
 KEPT = dashboards.kept(DEPLOYMENT.lgtm())
 #: Rates need two scrapes, 15 s apart; Tempo's generator writes after 15 s; some are slower.
 PATIENCE_S = 120
-_ANY_API = PROVABLE[0]
 _HOUR_NS = 3600 * 10**9
 
 
@@ -163,10 +160,7 @@ def _source(stack: LocalStack) -> grafana.DataSource:
 
 
 def _ask(client: Client, source: grafana.DataSource, path: str, **params: str) -> Any:
-    url = f"{source.access.urls[source.backend]}/api/v1/{path}?{urlencode(params)}"
-    answer = client.send(_ANY_API, source.access, Request("GET", url, source.access.headers))
-    assert answer.status == 200, f"{url}: {answer.describe()}"
-    return json.loads(answer.body)["data"]
+    return client.data(source.access, source.backend, f"/api/v1/{path}", params)["data"]
 
 
 def _poll(
@@ -236,15 +230,11 @@ def test_no_tenant_reads_it(backend: Backend, monitored: LocalStack, client: Cli
     reader = monitored.reader(tenant)
     asked = replace(reader, headers={TENANT_HEADER: STACK_TENANT})
     api = next(a for a in PROVABLE if a.backend is backend)
-    answer = client.send(_ANY_API, asked, Request("GET", _url(api, reader), asked.headers))
-    assert answer.status == 403
+    path = api.path.replace("$trace_id", "ab")
+    assert client.get(asked, backend, path, {}).status == 403
     # Nobody has its name and a password.
     stranger = replace(reader, auth=(STACK_TENANT, "x"), headers={})
-    assert client.send(_ANY_API, stranger, Request("GET", _url(api, reader))).status == 401
-
-
-def _url(api: Any, reader: Any) -> str:
-    return f"{reader.urls[api.backend]}{api.path.replace('$trace_id', 'ab')}"
+    assert client.get(stranger, backend, path, {}).status == 401
 
 
 @pytest.mark.parametrize("signal", list(Signal))
@@ -314,12 +304,11 @@ def test_traces_that_cannot_be_written_are_an_alert(monitored: LocalStack, clien
     """On a full disk Tempo says so in its log alone; here a test brings that log to Loki."""
 
     def found() -> list[Any]:
-        source = _source(monitored)
-        url = f"{monitored.gateway_url}/loki/api/v1/query?"
-        url += urlencode({"query": UNCUT.expr, "time": str(time.time_ns())})
-        answer = client.send(_ANY_API, source.access, Request("GET", url, source.access.headers))
-        assert answer.status == 200, answer.describe()
-        return list(json.loads(answer.body)["data"]["result"])
+        query = {"query": UNCUT.expr, "time": str(time.time_ns())}
+        gateway = {Backend.LOKI: str(monitored.gateway_url)}
+        access = replace(_source(monitored).access, urls=gateway)
+        found = client.data(access, Backend.LOKI, "/loki/api/v1/query", query)
+        return list(found["data"]["result"])
 
     def collect(lines: list[str]) -> None:
         stream = {"namespace": "observability", "component": "tempo"}

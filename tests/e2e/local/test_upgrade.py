@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import io
 import secrets
-import subprocess
-import tarfile
 from collections.abc import Mapping
 from itertools import product
 from pathlib import Path
 
 import pytest
+from tests.copies import added
 
 from stackproof.backends import PROVABLE, Client, ReadApi, poll
 from stackproof.flux.deployment import Deployment
+from stackproof.flux.diff import revision
 from stackproof.isolation import Marks, prove, question
 from stackproof.isolation.verdict import Verdict
 from stackproof.model import EntryPoint
@@ -31,43 +30,25 @@ KEPT = [api for api in PROVABLE if not api.volatile and api.shows != "label name
 PATIENCE_S = 60
 
 
-def _git(*arguments: str) -> bytes:
-    command = ["git", "-C", str(CHECKOUT.root), *arguments]
-    return subprocess.run(command, check=True, capture_output=True).stdout
-
-
-def _earlier(values: Path, folder: Path) -> Deployment:
-    """Return the whole deployment as the commit had it that added these values."""
-    try:
-        _git("rev-parse", "HEAD")
-    except (OSError, subprocess.CalledProcessError) as error:
-        pytest.skip(f"there is no history: {error}")
-    if _git("rev-parse", "--is-shallow-repository").strip() == b"true":
-        pytest.skip("the history is cut off: fetch all of it")
-    file = str(values.relative_to(CHECKOUT.root))
-    added = _git("log", "--diff-filter=A", "--format=%H", "--", file).split()[-1].decode()
-    with tarfile.open(fileobj=io.BytesIO(_git("archive", added))) as archive:
-        archive.extractall(folder, filter="data")
-    return Deployment.load(Checkout(folder))
-
-
 @pytest.mark.parametrize("values", EARLIER, ids=lambda values: values.stem)
-def test_what_was_sent_before_is_read_after(values: Path, tmp_path: Path, client: Client) -> None:
+def test_what_was_sent_before_is_read_after(values: Path, client: Client) -> None:
     now = Deployment.load(CHECKOUT)
-    stack = LocalStack(_earlier(values, tmp_path), alloys=False)
     passwords = {one.name: secrets.token_hex(8) for one in now.registry.tenants}
-    for one in now.registry.tenants:
-        stack.write_secret(f"{one.secret_prefix}-gateway-password", passwords[one.name])
-    with stack:
-        run = synthetic.new_run()
-        sent = {
-            tenant: senders.emit(_door(stack, (tenant, password), client), tenant, run)
-            for tenant, password in passwords.items()
-        }
-        stack.upgrade(now)
-        for tenant, api in product(sent, KEPT):
-            assert _shown(stack, tenant, api, sent, client) == {tenant}
-        assert prove(stack, apis=KEPT, entry_point=EntryPoint.GATEWAY).verdict is Verdict.ISOLATED
+    with revision(CHECKOUT, added(values)) as files:
+        stack = LocalStack(Deployment.load(files), alloys=False)
+        for one in now.registry.tenants:
+            stack.write_secret(f"{one.secret_prefix}-gateway-password", passwords[one.name])
+        with stack:
+            run = synthetic.new_run()
+            sent = {
+                tenant: senders.emit(_door(stack, (tenant, password), client), tenant, run)
+                for tenant, password in passwords.items()
+            }
+            stack.upgrade(now)
+            for tenant, api in product(sent, KEPT):
+                assert _shown(stack, tenant, api, sent, client) == {tenant}
+            found = prove(stack, apis=KEPT, entry_point=EntryPoint.GATEWAY)
+            assert found.verdict is Verdict.ISOLATED
 
 
 def _door(stack: LocalStack, auth: tuple[str, str], client: Client) -> HttpSender:

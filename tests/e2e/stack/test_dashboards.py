@@ -12,12 +12,10 @@ import re
 import time
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import urlencode
 
 import pytest
 
-from stackproof.backends import PROVABLE, Client, grafana, poll
-from stackproof.backends.base import Request
+from stackproof.backends import Client, grafana, poll
 from stackproof.checks import dashboards
 from stackproof.checks.dashboards import Dashboard, Query
 from stackproof.flux.deployment import Deployment
@@ -42,7 +40,6 @@ VIEWS = [
 ]
 #: Tempo's first span metrics of a tenant come after 15 seconds; a busy machine is slower.
 PATIENCE_S = 90
-ANY_API = PROVABLE[0]
 
 
 @pytest.fixture(scope="module")
@@ -165,10 +162,7 @@ def _question(query: Query, text: str) -> tuple[str, dict[str, str]]:
 
 
 def _ask(client: Client, source: grafana.DataSource, path: str, params: Mapping[str, str]) -> Any:
-    url = f"{source.access.urls[source.backend]}{path}?{urlencode(params)}"
-    answer = client.send(ANY_API, source.access, Request("GET", url, source.access.headers))
-    assert answer.status == 200, f"{url}: {answer.describe()}"
-    return json.loads(answer.body)
+    return client.data(source.access, source.backend, path, params)
 
 
 def _shown(answer: Any) -> tuple[list[Mapping[str, str]] | None, str]:

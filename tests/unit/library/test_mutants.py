@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.copies import commit, copied
 from tests.foreground import usual_signals
 
 from stackproof import mutants
@@ -246,13 +246,7 @@ def test_samples_are_fixed_by_their_seed(chart: Path) -> None:
 
 
 def test_only_changed_lines_are_mutated(chart: Path) -> None:
-    def git(*words: str) -> None:
-        identity = ("-c", "user.name=a", "-c", "user.email=a@example.org")
-        subprocess.run(["git", *identity, *words], cwd=chart, check=True, capture_output=True)
-
-    git("init", "-q")
-    git("add", ".")
-    git("commit", "-qm", "one")
+    commit(chart)
     template = chart / "templates" / "a.yaml"
     template.write_text(TEMPLATE.replace("port: 80", "port: 81"))
     found = mutants.since(generate(chart), chart, "HEAD")
@@ -274,10 +268,7 @@ def test_an_explanation_needs_all_its_parts(chart: Path) -> None:
 def test_a_checkout_that_is_wrong_already_is_refused(tmp_path: Path) -> None:
     """Else a check that never holds would seem to kill every mutant."""
     root = tmp_path / "copy"
-    checkout = Checkout.find().root
-    for name in ("charts", "observability", "flux", "schemas", ".github"):
-        shutil.copytree(checkout / name, root / name)
-    shutil.copy2(checkout / "versions.yaml", root)
+    copied(Checkout.find(), root)
     values = root / "observability" / "gateway-values.yaml"
     values.write_text(values.read_text().replace("refreshInterval: 15m", "refreshInterval: 9h"))
     workplace = tmp_path / "work"

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.copies import commit, copied
 
 from stackproof.repo import results
 from stackproof.repo.checkout import Checkout
@@ -18,14 +19,9 @@ from stackproof.wording import percent
 @pytest.fixture
 def repository(checkout: Checkout, tmp_path: Path) -> Checkout:
     """A Git repository with this checkout's charts and values, committed."""
-    root = tmp_path / "clone"
-    for name in ("charts", "flux", "observability"):
-        shutil.copytree(checkout.root / name, root / name)
-    shutil.copy(checkout.versions_file, root)
-    _git(root, "init", "--quiet")
-    _git(root, "add", "--all")
-    _git(root, "-c", "user.name=t", "-c", "user.email=t@t", "commit", "--quiet", "-m", "t")
-    return Checkout(root)
+    made = copied(checkout, tmp_path / "clone", ("charts", "flux", "observability"))
+    commit(made.root)
+    return made
 
 
 def _git(root: Path, *words: str) -> str:

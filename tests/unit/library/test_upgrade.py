@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tests.copies import commit
 from tests.recorded import recorded
 
 from stackproof.errors import StackproofError, UsageError
@@ -89,9 +89,7 @@ def test_what_has_no_answer_to_the_end_is_counted_until_then() -> None:
 
 def test_a_revision_without_this_layout_is_told(tmp_path: Path) -> None:
     (tmp_path / "versions.yaml").write_text("kubernetes: {}\n")
-    git = ["git", "-C", str(tmp_path), "-c", "user.name=x", "-c", "user.email=x@example.test"]
-    for words in (["init", "-q"], ["add", "."], ["commit", "-qm", "first"]):
-        subprocess.run([*git, *words], check=True)
+    commit(tmp_path)
     with (
         pytest.raises(StackproofError, match=r"revision HEAD: .* has no charts/lgtm.*later one"),
         sources.earlier(Checkout(tmp_path), "HEAD"),

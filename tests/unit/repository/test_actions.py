@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from tests.actions import Action
+from tests.copies import commit, copied
 
 from stackproof.repo.checkout import Checkout
 from stackproof.toolchain import programs
@@ -78,15 +79,9 @@ def test_it_installs_what_it_is_of(folder: str, checkout: Checkout, tmp_path: Pa
 @pytest.fixture
 def deployment(checkout: Checkout, tmp_path: Path) -> Path:
     """A repository that is made from this one, committed."""
-    for name in ("charts", "flux", "observability", "schemas", ".github"):
-        shutil.copytree(checkout.root / name, tmp_path / name)
-    shutil.copy(checkout.versions_file, tmp_path)
+    copied(checkout, tmp_path)
     (tmp_path / "tools").symlink_to(checkout.tools)
-    git = ["git", "-C", str(tmp_path), "-c", "user.name=t", "-c", "user.email=t@t"]
-    subprocess.run([*git, "init", "--quiet"], check=True)
-    (tmp_path / ".git/info/exclude").write_text("tools\ngithub_*\n")
-    subprocess.run([*git, "add", "--all"], check=True)
-    subprocess.run([*git, "commit", "--quiet", "-m", "t"], check=True)
+    commit(tmp_path, "tools\ngithub_*\n")
     return tmp_path
 
 
