@@ -23,6 +23,8 @@ from stackproof.helm.references import (
     matches,
 )
 
+KUBELET_PORT = 10250
+
 
 @dataclass(frozen=True, slots=True)
 class Call:
@@ -42,7 +44,10 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """What a policy sees of one end of a connection: a pod, or an address that is no pod's."""
+    """What a policy sees of one end of a connection: a pod, or an address that is no pod's.
+
+    With neither it is what only a rule without peers is about.
+    """
 
     namespace: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)

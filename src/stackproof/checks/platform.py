@@ -7,15 +7,16 @@ then evaluated against it as Kubernetes does (`network`).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from stackproof.helm.externals import read_values
-from stackproof.helm.references import Cluster
+from stackproof.helm.references import Cluster, PodTemplate
 
 from . import Rules, backups
 from .deployment import FROM_FLUX, RenderedDeployment
-from .network import Peer, Policies
+from .network import KUBELET_PORT, Peer, Policies
 
 PLATFORM: Rules[RenderedDeployment] = Rules()
 PLATFORM.register(backups.every_database_is_dumped)
@@ -133,6 +134,41 @@ def the_kubernetes_api_is_not_the_internet(deployed: RenderedDeployment) -> Iter
         for port in sorted({api.port for api in APIS}):
             if policies.let_out(pod, _INTERNET, port):
                 yield f"{who} has a token of the Kubernetes API, and the internet on port {port}"
+
+
+#: To Cilium nodes have identities of their own, which no block of addresses matches unless it is
+#: told so (docs.cilium.io, "Selecting nodes with CIDR / ipBlock"; cilium/cilium#12277, #46571).
+KUBELETS = (
+    ("kind and GKE Standard with Calico", Peer(address="10.164.0.15")),
+    ("GKE Standard or Autopilot with Dataplane V2", Peer()),
+)
+_ASKS_KUBELETS = re.compile(r'role\s*=\s*"node"')
+
+
+@PLATFORM.register
+def kubelets_are_reached_on_every_network(deployed: RenderedDeployment) -> Iterator[str]:
+    """Who measures volumes reaches every node's kubelet, and nobody else does."""
+    cluster = Cluster(deployed.releases, FROM_FLUX)
+    policies = Policies(cluster)
+    for pod in cluster.pods:
+        asks = any(_ASKS_KUBELETS.search(text) for text in _mounted(cluster, pod))
+        for where, kubelet in KUBELETS:
+            may = policies.let_out(pod, kubelet, KUBELET_PORT)
+            if asks and not may:
+                yield (
+                    f"{pod.workload.ref} in {pod.namespace}: on {where} no egress rule lets it ask "
+                    f"the kubelets, at port {KUBELET_PORT} of each node"
+                )
+            elif may and not asks:
+                yield f"{pod.workload.ref} in {pod.namespace} may ask kubelets without a reason"
+
+
+def _mounted(cluster: Cluster, pod: PodTemplate) -> Iterator[str]:
+    """Yield the files of a pod that ConfigMaps hold."""
+    for volume in pod.spec.get("volumes") or ():
+        name = (volume.get("configMap") or {}).get("name", "")
+        made = cluster.find("ConfigMap", pod.namespace, name)
+        yield from (made.get("data") or {}).values() if made else ()
 
 
 @PLATFORM.register

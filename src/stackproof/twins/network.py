@@ -215,6 +215,34 @@ _KUBERNETES_API = (
     ),
 )
 
+_KUBELETS = (
+    edited(
+        "kubelets-by-address",
+        "the monitor may ask the nodes' addresses, which are none to Dataplane V2: volumes that "
+        "fill up are not seen",
+        "platform.kubelets-are-reached-on-every-network",
+        r"Deployment/monitor in .*: on GKE .*Dataplane V2 no egress rule lets it ask the kubelets",
+        Edit(
+            "charts/lgtm/templates/networkpolicies.yaml",
+            "    - ports:\n        - {protocol: TCP, port: 10250}",
+            "    - to:\n        - ipBlock: {cidr: 10.0.0.0/8}\n"
+            "      ports:\n        - {protocol: TCP, port: 10250}",
+        ),
+    ),
+    edited(
+        "kubelets-for-nobody",
+        "the monitor may ask kubelets although it measures no volumes",
+        "platform.kubelets-are-reached-on-every-network",
+        r"Deployment/monitor in observability may ask kubelets without a reason",
+        Edit(
+            "charts/lgtm/templates/networkpolicies.yaml",
+            "    {{- if .Values.monitor.volumes.enabled }}\n    # The",
+            "    {{- if true }}\n    # The",
+        ),
+        lgtm={"monitor": {"volumes": {"enabled": False}}},
+    ),
+)
+
 _REPLICAS = (
     edited(
         "gateway-on-one-node",
@@ -252,6 +280,7 @@ NETWORK: tuple[Twin, ...] = (
     *_NAMES,
     *_WAYS_IN,
     *_KUBERNETES_API,
+    *_KUBELETS,
     *_REPLICAS,
     edited(
         "span-metrics-go-nowhere",
