@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import errno
 import importlib
+import io
 import os
 import pkgutil
 import signal
@@ -104,8 +105,8 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _terminated(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
-    """Leave by an exception on SIGTERM, so that every `finally` ends its child processes."""
-    raise SystemExit(ExitCode.TERMINATED)
+    """Leave by an exception, so that every `finally` ends its child processes."""
+    raise SystemExit(ExitCode(128 + number))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -114,18 +115,41 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         An :class:`ExitCode`; the first three are the subcommand's answer.
     """
-    signal.signal(signal.SIGTERM, _terminated)
+    _open_streams()
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
+            signal.signal(number, _terminated)
     # What is forked runs another program at once: gRPC need not prepare for it, nor tell of it.
     os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+    try:
+        return _told(argv)
+    except OSError:  # nobody reads what is told
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(nowhere, stream.fileno())  # Python must not complain again at exit
+        return ExitCode.UNREAD
+
+
+def _open_streams() -> None:
+    """Make standard streams that can be used: some are closed, some cannot write all characters."""
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        if getattr(sys, name) is None:
+            os.dup2(os.open(os.devnull, os.O_RDWR), number)
+            setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _told(argv: Sequence[str] | None) -> int:
+    """Run one command line; whatever ends it is told."""
     try:
         return _run(argv)
     except KeyboardInterrupt:
         print("stackproof: interrupted", file=sys.stderr)
         return ExitCode.INTERRUPTED
     except BrokenPipeError:
-        # Python must not complain again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return ExitCode.UNREAD
+        raise
     except Exception as error:  # noqa: BLE001 (whatever it is, it is told)
         return _failed(error)
 

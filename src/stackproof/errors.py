@@ -30,6 +30,8 @@ class ExitCode(IntEnum):
     """It could not run: something that it needs is missing, wrong or not answering."""
     INTERNAL = os.EX_SOFTWARE
     """A fault of stackproof itself: please report it."""
+    HUNG_UP = 128 + signal.SIGHUP
+    """Ended by SIGHUP (its terminal was closed), once everything that it had started had ended."""
     INTERRUPTED = 128 + signal.SIGINT
     """Ctrl-C."""
     UNREAD = 128 + signal.SIGPIPE

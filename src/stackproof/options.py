@@ -139,7 +139,7 @@ def only_listed(args: argparse.Namespace, what: str, known: Mapping[str, str]) -
     check_names(what, args.names, known)
     listed = {name: about for name, about in known.items() if name in (args.names or known)}
     if args.list and args.json:
-        print(json.dumps(listed, indent=1, ensure_ascii=False))
+        print(json.dumps(listed, indent=1))
     elif args.list:
         print(*(f"{name:40} {about}" for name, about in listed.items()), sep="\n")
     return bool(args.list)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import argparse
 
+from rich.text import Text
+
 from stackproof.options import add_junit, add_names, only_listed
 from stackproof.repo.checkout import Checkout
 
@@ -42,13 +44,16 @@ def run(args: argparse.Namespace) -> int:
             sign, style = ("✔", "green") if outcome.ok else ("✘", "bold red")
             became = "refused" if outcome.refused else attack.expect.value
             console.print(
-                f"[{style}]{sign}[/] {attack.name}  [dim]{attack.entry_point}, {became}, "
-                f"{outcome.seconds:.1f} s[/]",
+                Text.assemble(
+                    (sign, style),
+                    f" {attack.name}  ",
+                    (f"{attack.entry_point}, {became}, {outcome.seconds:.1f} s", "dim"),
+                ),
                 soft_wrap=True,
             )
             told = f"{'; '.join(outcome.harmed) or f'not {attack.expect}'}: {outcome.answer}"
             if not outcome.ok:
-                console.print(f"  {told}", markup=False, soft_wrap=True)
+                console.print(f"  {told}", soft_wrap=True)
             failures = [] if outcome.ok else [told]
             group = f"attacks.{attack.entry_point}"
             cases.append(Case(group, attack.name, failures, (), outcome.seconds))

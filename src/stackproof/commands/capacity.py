@@ -11,6 +11,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from rich.table import Table
+from rich.text import Text
 
 from stackproof.errors import StackproofError
 from stackproof.options import add_json, count, number
@@ -86,11 +87,12 @@ def run(args: argparse.Namespace) -> int:
     cluster = capacity.distributed(load)
     console.print()
     if reasons:
-        console.print("[bold]One node is too small:[/]", "; ".join(reasons))
+        console.print(Text("One node is too small:", "bold"), "; ".join(reasons))
     else:
         console.print(
-            f"[bold]One node[/] of {args.node_cores:.3g} cores and {args.node_memory:.3g} GB "
-            "[bold]may be enough.[/]"
+            Text("One node", "bold"),
+            f"of {args.node_cores:.3g} cores and {args.node_memory:.3g} GB",
+            Text("may be enough.", "bold"),
         )
     console.print()
     console.print(_table("The distributed charts (observability/scale-out)", cluster))

@@ -9,6 +9,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from rich.text import Text
+
 from stackproof.errors import writing
 from stackproof.options import add_json, chart
 from stackproof.repo.checkout import Checkout
@@ -44,10 +46,12 @@ def run(args: argparse.Namespace) -> int:
         measured.append(one)
         good = one.share >= coverage.THRESHOLD
         console.print(
-            f"[{'green' if good else 'bold red'}]{'✔' if good else '✘'}[/] {one.name}: "
-            f"{one.covered} of {len(one.branches)} branches, "
-            f"{percent(one.covered, len(one.branches))}  "
-            f"[dim]{one.renders} renders, {len(one.left_out)} branches cannot happen[/]",
+            Text.assemble(
+                ("✔", "green") if good else ("✘", "bold red"),
+                f" {one.name}: {one.covered} of {len(one.branches)} branches, "
+                f"{percent(one.covered, len(one.branches))}  ",
+                (f"{one.renders} renders, {len(one.left_out)} branches cannot happen", "dim"),
+            ),
             soft_wrap=True,
         )
         for branch in one.missed:

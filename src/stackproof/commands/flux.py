@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.text import Text
 
 from stackproof.errors import ExitCode, UsageError, writing
 from stackproof.options import add_command, add_json, add_junit, names, new_file
@@ -138,9 +139,9 @@ def _tell(
 
     for name, message in found:
         console.print(name, style="bold red", end=" ")
-        console.print(message, markup=False)
+        console.print(message)
     for note in tree.notes:
-        console.print(note, style="yellow", markup=False)
+        console.print(note, style="yellow")
     console.print(f"{len(checks)} checks, {len(found)} problems")
     told = [{"check": name, "problem": message} for name, message in found]
     answer = {"checks": list(checks), "problems": told, "notes": list(tree.notes)}
@@ -164,23 +165,24 @@ def _build(args: argparse.Namespace, checkout: Checkout, console: Console) -> in
             print(f"stackproof: {who} does not build: {problem}", file=sys.stderr)
         return code
     for number, step in enumerate(tree.steps):
-        after = f"  [dim]after {', '.join(step.depends_on)}[/]" if step.depends_on else ""
-        console.print(f"[bold]{number}. {step.name}[/]  {checkout.show(step.folder)}{after}")
+        after = f"  after {', '.join(step.depends_on)}" if step.depends_on else ""
+        title = (f"{number}. {step.name}", "bold")
+        console.print(Text.assemble(title, f"  {checkout.show(step.folder)}", (after, "dim")))
         if step.note:
-            console.print("   ", step.note, style="yellow", markup=False)
+            console.print("   ", step.note, style="yellow")
         for problem in step.problems:
-            console.print("   ", problem, style="red", markup=False)
+            console.print("   ", problem, style="red")
         for manifest in step.objects:
             where = f" in {manifest.namespace}" if manifest.namespace else ""
             console.print(f"     {manifest.ref}{where}")
             release = tree.releases.get((manifest.namespace or "", manifest.name))
             if manifest.kind == "HelmRelease" and release:
                 for problem in release.problems:
-                    console.print("     ", problem, style="red", markup=False)
+                    console.print("     ", problem, style="red")
                 if release.note:
-                    console.print("     ", release.note, style="yellow", markup=False)
+                    console.print("     ", release.note, style="yellow")
                 for made in release.rendered or ():
-                    console.print(f"       [dim]{made.ref}[/]")
+                    console.print(f"       {made.ref}", style="dim")
     return code
 
 
@@ -224,18 +226,18 @@ def _diff(args: argparse.Namespace, checkout: Checkout, console: Console) -> int
     styles = {"added": "green", "changed": "yellow", "kept": "cyan"}
     for entry in entries:
         console.print(entry.change, style=f"bold {styles.get(entry.change, 'red')}", end=" ")
-        console.print(entry.title, markup=False)
+        console.print(entry.title)
         for line in entry.lines:
             style = {"+": "green", "-": "red"}.get(line[:1], "dim")
-            console.print(f"  {line}", style=style, markup=False)
+            console.print(f"  {line}", style=style)
     for note in notes:
-        console.print(note, style="yellow", markup=False)
+        console.print(note, style="yellow")
     console.print(f"since {args.revision}: {comparison.summary(entries, failed)}")
     found = {"data-loss": data, "refused": comparison.warnings(entries), "error": failed}
     for label, texts in found.items():
         for text in texts:
             console.print(label, style="bold red", end=" ")
-            console.print(text, markup=False)
+            console.print(text)
     terminal.answer(args, _as_json(args.revision, entries, found, notes))
     if args.markdown:
         text = comparison.as_markdown(entries, args.revision, failed, data=data)

@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
         keep=True,
         reuse=args.reuse,
         flux=args.flux,
-        say=lambda text: console.print(text, style="dim", soft_wrap=True, markup=False),
+        say=lambda text: console.print(text, style="dim", soft_wrap=True),
     )
     with stack:
         standing_in = [each.component for each in stack.choices.values() if each.how == "stand-in"]

@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
         for each, where in problems.items():
             style = "dim" if each.rule == charts.NOTE else "bold red"
             console.print(each.rule, style=style, end=" ")
-            console.print(each.text, markup=False, end=" ")
+            console.print(each.text, end=" ")
             console.print(f"({', '.join(where[:3])}{' …' if where[3:] else ''})", style="dim")
         found = [each.rule for each in problems if each.rule != charts.NOTE]
         all_found.update(found)

@@ -12,6 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rich.text import Text
+
 from stackproof.errors import StackproofError, UsageError
 from stackproof.options import add_command, add_json, add_kubeconfig
 from stackproof.repo.checkout import Checkout
@@ -102,16 +104,16 @@ def _check(args: argparse.Namespace, checkout: Checkout) -> int:
     objects = sorted(fates(change).items(), key=_order)
     for (_, kind, namespace, name), fate in objects:
         style = "bold red" if fate in RED else "dim"
-        console.print(f"[{style}]{fate.value:<10}[/]", f"{kind}/{name} in {namespace}")
+        console.print(Text(f"{fate.value:<10}", style), f"{kind}/{name} in {namespace}")
     problems = [(check.name, text) for check in MIGRATION for text in check.find(change)]
     for name, text in problems:
-        console.print(f"[bold red]{name}[/]", text)
+        console.print(Text(name, "bold red"), text)
     open_questions = list(unproven(change))
     for text in open_questions:
-        console.print("[bold yellow]not compared[/]", text)
+        console.print(Text("not compared", "bold yellow"), text)
     steps = list(next_steps(change))
     for text in steps:
-        console.print("[bold]next[/]", text)
+        console.print(Text("next", "bold"), text)
     console.print(
         f"{len(MIGRATION.names)} checks, {len(problems)} problems, "
         f"{len(open_questions)} not compared"

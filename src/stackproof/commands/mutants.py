@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import argparse
 
+from rich.text import Text
+
 from stackproof.errors import UsageError
 from stackproof.options import add_json, chart, count
 from stackproof.repo.checkout import Checkout
@@ -16,6 +18,7 @@ from stackproof.wording import percent
 
 _LEAST = 0.95
 _SAMPLE = 1300
+_BAD = "bold red"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -91,17 +94,17 @@ def run(args: argparse.Namespace) -> int:
     )
     terminal.answer(args, target)
     for survivor in summary.unexplained:
-        console.print(f"[bold red]✘ SURVIVED[/] in {', '.join(survivor.judgement.seen_in)}")
-        console.print(survivor.mutant.diff(), markup=False, soft_wrap=True)
+        console.print(Text("✘ SURVIVED", _BAD), f"in {', '.join(survivor.judgement.seen_in)}")
+        console.print(survivor.mutant.diff(), soft_wrap=True)
     for crash in summary.crashed:
-        console.print(f"[bold red]✘ CRASHED[/] {crash.judgement.by}: {crash.judgement.message}")
-        console.print(crash.mutant.diff(), markup=False, soft_wrap=True)
+        console.print(Text("✘ CRASHED", _BAD), f"{crash.judgement.by}: {crash.judgement.message}")
+        console.print(crash.mutant.diff(), soft_wrap=True)
     for name in stale:
-        console.print(f"[bold red]✘ EXPLAINED[/] and noticed, or gone: {name}", soft_wrap=True)
+        console.print(Text("✘ EXPLAINED", _BAD), f"and noticed, or gone: {name}", soft_wrap=True)
     counts = ", ".join(f"{summary.count(verdict)} {verdict}" for verdict in mutants.MutantFate)
     for name, cases in summary.deaf.items():
         console.print(
-            f"[yellow]{name}[/] fails without a mutant in {cases} scenarios: not asked there"
+            Text(name, "yellow"), f"fails without a mutant in {cases} scenarios: not asked there"
         )
     share = percent(summary.count(mutants.MutantFate.KILLED), summary.counted)
     console.print(

@@ -189,7 +189,7 @@ def _deployment(args: argparse.Namespace, tenants: Sequence[str] | None, console
         gateway_url=args.gateway_url,
         tenants=tenants or deployment.registry.names,
         alloys=not args.synthetic,
-        say=lambda text: console.print(text, style="dim", soft_wrap=True, markup=False),
+        say=lambda text: console.print(text, style="dim", soft_wrap=True),
     )
     stack = providers.make_stack(provider, deployment, options)
     if provider in OURS:

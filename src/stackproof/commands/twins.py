@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import argparse
 
+from rich.text import Text
+
 from stackproof.options import add_junit, add_names, only_listed
 from stackproof.repo.checkout import Checkout
 
@@ -49,8 +51,12 @@ def run(args: argparse.Namespace) -> int:
         cases.append(Case(f"twins.{twin.layer}", twin.name, failures, (), outcome.seconds))
         sign, style = ("✔", "green") if outcome.caught else ("✘ UNCAUGHT", "bold red")
         console.print(
-            f"[{style}]{sign}[/] {twin.name}  [dim]{twin.layer}, {twin.caught_by}, "
-            f"{outcome.seconds:.1f} s[/]\n  {twin.fault}",
+            Text.assemble(
+                (sign, style),
+                f" {twin.name}  ",
+                (f"{twin.layer}, {twin.caught_by}, {outcome.seconds:.1f} s", "dim"),
+                f"\n  {twin.fault}",
+            ),
             soft_wrap=True,
         )
     target = results.write(

@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
 
     checkout = Checkout.find()
     console = terminal.console(args)
-    say = partial(console.print, style="dim", soft_wrap=True, markup=False)
+    say = partial(console.print, style="dim", soft_wrap=True)
     since = args.since or _left_main(checkout)
     new = sources.chosen(args.program)
     _check_stack(args)

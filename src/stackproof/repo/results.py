@@ -141,7 +141,7 @@ def content(found: Mapping[str, Any], of: Provenance, *, whole: bool = True) -> 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Write a file in one step, so that a reader never finds half of it."""
     part = path.with_suffix(".part")
-    part.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    part.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
     part.replace(path)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from rich.console import Console, Group, RenderableType
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -37,7 +36,7 @@ def matrix(proof: Proof) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     table.add_column("reader \\ owner", style="dim", no_wrap=True)
     for owner in proof.tenants:
-        table.add_column(escape(owner), no_wrap=True)
+        table.add_column(Text(owner), no_wrap=True)
     for reader in proof.tenants:
         row: list[RenderableType] = [Text(reader)]
         for owner in proof.tenants:

@@ -11,7 +11,7 @@ from xml.etree import ElementTree as ET
 import pytest
 from tests.recorded import recorded
 
-from stackproof import cli, junit, report
+from stackproof import cli, junit, report, terminal
 from stackproof.attacks import ATTACKS
 from stackproof.errors import ExitCode
 from stackproof.junit import Case
@@ -79,6 +79,22 @@ def test_of_charts(chart: Path, tmp_path: Path, capsys: pytest.CaptureFixture[st
     found, said, code = _json(capsys, "coverage", str(chart), "--report", str(tmp_path))
     assert "0 of 0 branches" in said and code == ExitCode.GOOD
     assert found == json.loads((tmp_path / "partial" / "coverage.json").read_text())
+
+
+def test_brackets_are_no_markup(
+    chart: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What charts and folders are called, and what stands in templates, is shown as it is."""
+    odd = chart.rename(tmp_path / "[bold]web")
+    condition = 'regexMatch "^[a-z]+[/y]$" .Values.name'
+    (odd / "templates" / "config.yaml").write_text(f"{{{{ if {condition} }}}}\n{{{{ end }}}}\n")
+    assert cli.main(["coverage", str(odd), "--report", str(tmp_path / "r[/z]")]) == ExitCode.BAD
+    said = capsys.readouterr().out
+    assert "✘ [bold]web: " in said and f"  if {condition}" in said
+    assert f"report: {tmp_path}/r[/z]/" in said
+    with terminal.console(force_terminal=True).status("rendering [/x]"):
+        pass
+    assert "rendering [/x]" in capsys.readouterr().out
 
 
 def _suite(path: Path) -> dict[str, ET.Element]:

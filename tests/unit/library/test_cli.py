@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import re
+import shlex
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -136,15 +139,19 @@ def test_the_codes_are_documented(checkout: Checkout) -> None:
     assert told == [(str(int(code)), code.name) for code in ExitCode]
 
 
-def test_sigterm_is_no_answer(checkout: Checkout) -> None:
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+@pytest.mark.parametrize("ignored", [False, True], ids=["usual", "nohup"])
+def test_a_signal_is_no_answer(name: str, ignored: bool, checkout: Checkout) -> None:
     """A process of its own, told to end by itself: the handler must be the command's."""
+    number = signal.Signals[name]
     script = (
         "import os, signal, sys; from stackproof import cli; from stackproof.commands import "
-        "tenants; tenants.run = lambda _: os.kill(os.getpid(), signal.SIGTERM) or 0; "
-        "sys.exit(cli.main(['tenants']))"
+        f"tenants; tenants.run = lambda _: os.kill(os.getpid(), {number}) or 0; "
+        + (f"signal.signal({number}, signal.SIG_IGN); " if ignored else "")
+        + "sys.exit(cli.main(['tenants']))"
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=checkout.root, check=False)
-    assert done.returncode == ExitCode.TERMINATED
+    assert done.returncode == (ExitCode.GOOD if ignored else ExitCode(128 + number))
 
 
 _PIPED = """
@@ -174,6 +181,67 @@ def test_an_answer_that_nobody_reads_is_none(words: str, checkout: Checkout) -> 
     )
     os.close(writes)
     assert (done.returncode, done.stderr) == (ExitCode.UNREAD, "")
+
+
+@pytest.mark.parametrize("words", ["tenants --json", "prove --tenants nobody"])
+def test_an_error_that_nobody_reads_is_no_verdict(words: str, checkout: Checkout) -> None:
+    """Both streams go into a pipe that closes early, as in `2>&1 | head`."""
+    reads, writes = os.pipe()
+    os.close(reads)
+    argv = [sys.executable, "-m", "stackproof.cli", *words.split()]
+    done = subprocess.run(argv, cwd=checkout.root, stdout=writes, stderr=writes, check=False)
+    os.close(writes)
+    assert done.returncode == ExitCode.UNREAD
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        ("tenants >&-", ExitCode.GOOD),
+        ("tenants >&- 2>&-", ExitCode.GOOD),
+        ("prove --tenants nobody 2>&-", ExitCode.USAGE),
+        ("targets init --from - <&-", ExitCode.UNAVAILABLE),
+    ],
+)
+def test_a_stream_may_be_closed(words: str, code: ExitCode, checkout: Checkout) -> None:
+    """As cron and daemons start programs. What is for one stream goes to no other."""
+    done = subprocess.run(
+        ["sh", "-c", f"{shlex.quote(sys.executable)} -m stackproof.cli {words}"],
+        cwd=checkout.root,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (code, "")
+    assert "internal error" not in done.stderr
+
+
+_ODD = "lüttich \u2714 \U0001f600 \udcff"
+_TOLD = f"""
+import sys
+from stackproof import cli, terminal
+from stackproof.commands import tenants
+def run(args):
+    terminal.console(args).print({_ODD!a})
+    terminal.answer(args, {{"name": {_ODD!a}}})
+    return 0
+tenants.run = run
+sys.exit(cli.main(["tenants", "--json"]))
+"""
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_no_character_is_too_odd_to_be_told(encoding: str, checkout: Checkout) -> None:
+    """The answer is the same wherever it is read: an old locale, a file name that is no text."""
+    done = subprocess.run(
+        [sys.executable, "-c", _TOLD],
+        cwd=checkout.root,
+        env={**os.environ, "PYTHONIOENCODING": encoding},
+        capture_output=True,
+        check=False,
+    )
+    assert (done.returncode, json.loads(done.stdout)) == (ExitCode.GOOD, {"name": _ODD})
+    assert done.stderr.decode(encoding).startswith("l")
 
 
 @pytest.mark.parametrize("known", [["ab"], [f"name-{n}" for n in range(99)]], ids=["few", "many"])
