@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from stackproof.helm.manifests import WORKLOAD_KINDS, Manifest, Release, pod_template
@@ -22,7 +23,7 @@ def releases_wait_for_no_unused_claim(subject: Subject) -> Iterator[str]:
     """
     for release in subject.tree.releases.values():
         m, made = release.manifest, release.rendered
-        if made is None or not _waits(m):
+        if made is None or not _waits(m, "PersistentVolumeClaim", "'Pending'"):
             continue
         for claim in made.of_kind("PersistentVolumeClaim"):
             if claim.name not in set(_mounted(made)):
@@ -32,11 +33,30 @@ def releases_wait_for_no_unused_claim(subject: Subject) -> Iterator[str]:
                 )
 
 
-def _waits(m: Manifest) -> bool:
-    """Tell whether an install or an upgrade waits for claims to be bound."""
+@FLUX.register
+def releases_wait_for_no_store(subject: Subject) -> Iterator[str]:
+    """A release waits for its pods, which wait for the Secrets that they need; not for the store.
+
+    Else a store that does not answer, or one tenant's secret that cannot be made, fails every
+    upgrade of the release, with a rollback for each try: to kstatus an ExternalSecret that is not
+    Ready is InProgress (`checkReadyCondition` in fluxcd/cli-utils).
+    """
+    for release in subject.tree.releases.values():
+        m, made = release.manifest, release.rendered
+        if made is None or not _waits(m, "ExternalSecret", "^true$"):
+            continue
+        for external in made.of_kind("ExternalSecret"):
+            yield (
+                f"{m.ref} in {m.namespace}: waits for {external.ref} to be synced: while it is "
+                "not, nothing in the release can be upgraded (healthCheckExprs)"
+            )
+
+
+def _waits(m: Manifest, kind: str, healthy: str) -> bool:
+    """Tell whether an install or an upgrade waits for a kind whose health is not said to be so."""
     spec = m["spec"]
     for each in spec.get("healthCheckExprs") or ():
-        if each["kind"] == "PersistentVolumeClaim" and "'Pending'" in each["current"]:
+        if each["kind"] == kind and re.search(healthy, each["current"]):
             return False
     return not all((spec.get(how) or {}).get("disableWait") for how in ("install", "upgrade"))
 

@@ -8,6 +8,10 @@ from .rights import RIGHTS
 _PRODUCTION = "flux/clusters/production"
 _BASE = "flux/base/open-webui"
 _IMAGES = "flux/flux-system/image-automation.yaml"
+_HEALTH_OF_SECRETS = """\
+    - apiVersion: external-secrets.io/v1
+      kind: ExternalSecret
+"""
 _FLUX_KUSTOMIZATION = """\
 apiVersion: kustomize.toolkit.fluxcd.io/v1
 kind: Kustomization
@@ -73,6 +77,29 @@ FLUX: tuple[Twin, ...] = (
             "SECRET_PREFIX: open-webui",
         ),
         number=14,
+    ),
+    edited(
+        "stack-waits-for-every-tenant's-secret",
+        "one tenant's password that cannot be hashed undoes each upgrade of the backends of all",
+        "flux.releases-wait-for-no-store",
+        r"HelmRelease/lgtm in observability: waits for ExternalSecret/gateway-user-soev",
+        Edit(
+            "flux/observability/helmrelease.yaml",
+            f"  healthCheckExprs:\n{_HEALTH_OF_SECRETS}      current: 'true'\n",
+            "",
+        ),
+    ),
+    edited(
+        "tenants-wait-for-the-store",
+        "while the store of secrets does not answer, each upgrade of each tenant is undone",
+        "flux.releases-wait-for-no-store",
+        r"HelmRelease/open-webui in enterprise-a: waits for ExternalSecret/open-webui-secrets",
+        Edit(
+            f"{_BASE}/helmrelease.yaml",
+            f"{_HEALTH_OF_SECRETS}      current: 'true'\n",
+            f"{_HEALTH_OF_SECRETS}      current: status.conditions.exists("
+            "e, e.type == 'Ready' && e.status == 'True')\n",
+        ),
     ),
     edited(
         "flux-kustomization-in-kustomization-yaml",
