@@ -31,7 +31,7 @@ from stackproof.model import STACK_TENANT, Backend
 from stackproof.repo.tenants import parse_duration
 from stackproof.repo.versions import Versions
 
-from . import Rules, gateway, network
+from . import Rules, alerts, gateway, network
 from .alloy import Alloy, seconds
 from .deployment import FROM_FLUX, RenderedDeployment
 from .pods import owned, patient
@@ -320,6 +320,17 @@ def dashboards_are_found(deployed: RenderedDeployment) -> Iterator[str]:
     volumes = {m["mountPath"]: m["name"] for m in container["volumeMounts"]}
     if volumes.get(path) != "dashboards":
         yield f"dashboards.yaml: no dashboard lies at {path}"
+
+
+@SETTINGS.register
+def alerts_are_sent_to_somebody(deployed: RenderedDeployment) -> Iterator[str]:
+    """Every alert is sent to a contact point: Grafana's own is an address of example.com."""
+    made = deployed.lgtm.find("ConfigMap", alerts.CONFIG_MAP)
+    files = [parsed(text) for text in made["data"].values()] if made else []
+    points = {point["name"] for file in files for point in file.get("contactPoints") or ()}
+    routed = {policy["receiver"] for file in files for policy in file.get("policies") or ()}
+    if (made and not routed) or routed - points:
+        yield "alerts are only shown in Grafana: they are sent to nobody (grafana.contactPoint)"
 
 
 #: Variables that decide something, by container: value and reason.

@@ -397,6 +397,14 @@ CHARTS: tuple[Twin, ...] = (
         scenario="charts/lgtm/ci/no-gateway.yaml",
     ),
     edited(
+        "alerts-for-nobody",
+        "alerts are shown in Grafana, and nobody is told: a full disk or a missing dump waits for "
+        "somebody to look",
+        "settings.alerts-are-sent-to-somebody",
+        r"alerts are only shown in Grafana: they are sent to nobody",
+        Edit("observability/grafana-values.yaml", "  contactPoint:\n    type: slack\n", ""),
+    ),
+    edited(
         "resolver-on-the-internet",
         "pods ask resolvers on the internet for names, which is a way out for data",
         "settings.everything-is-closed-but-dns",
