@@ -162,6 +162,7 @@ def test_a_dump_is_made_and_restored(database: Database) -> None:
     assert not done.returncode, done.stderr
     assert len(database.dumps) == 2
     assert "1 tables" in done.stdout
+    assert done.stdout.split()[-2:] == database.dumps, "its log says what can be restored"
     database.sql("DELETE FROM chat WHERE id > 7; CREATE TABLE later (id int)")
     assert database.sql(ROWS) != rows
     done = database.backup(RESTORE="newest")
@@ -239,6 +240,20 @@ def test_a_database_that_does_not_answer_yet_is_waited_for(database: Database) -
         done = dumped.result()
     assert not done.returncode, done.stderr
     assert len(database.dumps) == 2
+
+
+@pytest.mark.parametrize("name", ["20200102T000000Z.dump", "newest"])
+def test_a_dump_that_is_not_there_is_told_with_those_that_are(
+    database: Database, name: str
+) -> None:
+    if name == "newest":
+        (database.folder / "dumps" / OLD).unlink()
+    rows = database.sql(ROWS)
+    done = database.backup(RESTORE=name)
+    assert done.returncode
+    asked, there = (name, OLD) if name != "newest" else ("at all", "")
+    assert done.stderr.strip() == f"there is no dump {asked}; there are: {there}".strip()
+    assert database.sql(ROWS) == rows
 
 
 def test_a_bad_dump_restores_nothing(database: Database) -> None:
