@@ -98,6 +98,15 @@ def _sections(
             yield from _sections(one, abouts.get(name) or about)
 
 
+def _before(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
+    """Yield the options that come before the name of a command of a command: those of its group."""
+    outer = cli.parser()
+    for name in parser.prog.split()[1:-1]:
+        (several,) = (a for a in outer._actions if isinstance(a, argparse._SubParsersAction))
+        outer = several.choices[name]
+        yield from (a for a in outer._actions if a.option_strings and a.dest != "help")
+
+
 def _anchor(prog: str) -> str:
     return prog.replace(" ", "-")
 
@@ -111,8 +120,11 @@ def _section(parser: argparse.ArgumentParser) -> str:
         f"```console\n$ {parser.prog}{options}{words and ' ' + words}\n```\n",
         f"{(parser.description or '').strip()}\n",
     ]
-    if actions:
+    before = list(_before(parser))
+    if actions or before:
+        last = parser.prog.split()[-1]
         parts.append("| option | meaning |\n|---|---|")
+        parts += [f"| {_names(a)}, before `{last}` | {_meaning(a)} |" for a in before]
         parts += [f"| {_names(action)} | {_meaning(action)} |" for action in actions]
         parts.append("")
     return "\n".join(parts)

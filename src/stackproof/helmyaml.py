@@ -53,7 +53,7 @@ def _number(_loader: Any, node: yaml.ScalarNode) -> float:
     if not math.isfinite(number):
         # As Helm, which makes JSON of values.
         raise yaml.constructor.ConstructorError(
-            None, None, f"{node.value} is no number that JSON has", node.start_mark
+            None, None, f"{node.value} is not a number that JSON has", node.start_mark
         )
     return number
 

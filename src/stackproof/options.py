@@ -48,7 +48,7 @@ def names(text: str) -> tuple[str, ...]:
     """A type for argparse: `A,B` as names, each once."""
     found = tuple(dict.fromkeys(name.strip() for name in text.split(",")))
     if not all(found):
-        raise argparse.ArgumentTypeError(f"{text!r} is no list of names such as A,B")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of names such as A,B")
     return found
 
 

@@ -65,7 +65,7 @@ class History:
                 runs.append(Recorded(**json.loads(line)))
             except (ValueError, TypeError) as error:
                 raise StackproofError(
-                    f"is no recorded run: {error}",
+                    f"is not a recorded run: {error}",
                     where=f"{self.path}:{number}",
                     todo="Take the line out.",
                 ) from error

@@ -120,7 +120,7 @@ def read(release: Release) -> tuple[Dashboard, ...]:
             try:
                 found.append(Dashboard(name, json.loads(text)))
             except ValueError as error:
-                raise StackproofError(f"is no JSON: {error}", where=name) from error
+                raise StackproofError(f"is not valid JSON: {error}", where=name) from error
     return tuple(found)
 
 
@@ -151,7 +151,7 @@ def expand(text: str, values: Mapping[str, str]) -> str:
     def value(found: re.Match[str]) -> str:
         name = found["braced"] or found["plain"]
         if name not in known:
-            raise StackproofError(f"uses the variable {name}, which there is not", where=text)
+            raise StackproofError(f"uses the variable {name}, which does not exist", where=text)
         return known[name]
 
     return _VARIABLE.sub(value, text)

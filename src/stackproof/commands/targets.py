@@ -66,7 +66,7 @@ def _init(args: argparse.Namespace) -> int:
             "is there already", where=str(args.output), todo="Delete it, or name another: --output."
         )
     if args.objects and args.kubeconfig:
-        raise UsageError("a file's objects are of no cluster", where="--from --kubeconfig")
+        raise UsageError("with a file of objects no cluster is asked", where="--from --kubeconfig")
     refused: list[str] = []
     if args.objects:
         name, source = args.objects.stem, str(args.objects)

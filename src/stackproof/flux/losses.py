@@ -293,7 +293,7 @@ def _database(variables: Mapping[str, str], workload: Manifest) -> tuple[str, st
     url = urlsplit(variables.get("DATABASE_URL", ""))
     if not url.scheme.startswith("postgres"):
         return None
-    # A password that is no URL, such as $(DATABASE_PASSWORD), may stand before the last @.
+    # A password that is not a URL, such as $(DATABASE_PASSWORD), may stand before the last @.
     host = url.netloc.rpartition("@")[2].partition(":")[0]
     service, _, rest = host.partition(".")
     space = rest.split(".")[0] or workload.namespace or ""

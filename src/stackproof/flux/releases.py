@@ -206,7 +206,7 @@ def _parsed(text: str, where: str) -> renderer.Values | str:
     try:
         data = helmyaml.load(text)
     except yaml.YAMLError as error:
-        return f"{where}: is no YAML: {str(error).splitlines()[0]}"
+        return f"{where}: is not valid YAML: {str(error).splitlines()[0]}"
     if data is None:
         return {}
     return data if isinstance(data, Mapping) else f"{where}: holds no map of values"

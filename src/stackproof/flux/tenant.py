@@ -70,7 +70,7 @@ def check_new(checkout: Checkout, name: str, host: str) -> None:
     # Flux puts it into YAML as it stands, without quotes. The registry looks at all other names.
     if not _is_text(host):
         raise StackproofError(
-            f"{host!r} is no text to YAML, where Flux writes it without quotes",
+            f"{host!r} is not text to YAML, where Flux writes it without quotes",
             todo="Name another host: --host.",
         )
 
@@ -80,7 +80,7 @@ def check_address(address: str) -> None:
     # Flux writes it without quotes: nothing in it that YAML could take for something else.
     if not re.fullmatch(r"[A-Za-z0-9][\w.+-]*@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+", address):
         raise StackproofError(
-            f"{address!r} is no e-mail address", todo="Name one: --admin-email NAME@HOST."
+            f"{address!r} is not an e-mail address", todo="Name one: --admin-email NAME@HOST."
         )
 
 

@@ -199,7 +199,7 @@ def _parsed(file: Path, _changed: int, _size: int) -> Mapping[str, Any]:
     try:
         found = helmyaml.load(file.read_text(encoding="utf-8")) or {}
     except yaml.YAMLError as error:
-        raise StackproofError(f"is no YAML: {error}", where=str(file)) from None
+        raise StackproofError(f"is not valid YAML: {error}", where=str(file)) from None
     if not isinstance(found, dict):
         raise StackproofError("must hold a map", where=str(file))
     plain: Mapping[str, Any] = _with_string_keys(found)

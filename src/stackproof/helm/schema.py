@@ -166,7 +166,7 @@ class Schemas:
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:
-            raise StackproofError(f"is no JSON schema: {error}", where=str(file)) from None
+            raise StackproofError(f"is not a valid JSON schema: {error}", where=str(file)) from None
         return schema
 
 

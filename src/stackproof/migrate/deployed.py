@@ -71,7 +71,7 @@ def from_files(
     """Read a release from what `helm get manifest` and `helm get values` print.
 
     Raises:
-        StackproofError: A file cannot be read, or is no YAML.
+        StackproofError: A file cannot be read, or is not valid YAML.
     """
     found = _manifests(_text(manifest), namespace, str(manifest))
     given = _yaml(_text(values), str(values)) if values else {}
@@ -156,14 +156,14 @@ def _yaml(text: str, where: str) -> Any:
     try:
         return yaml.load(text, Loader=yaml.CSafeLoader)
     except yaml.YAMLError as error:
-        raise StackproofError(f"is no YAML: {error}", where=where) from None
+        raise StackproofError(f"is not valid YAML: {error}", where=where) from None
 
 
 def _manifests(text: str, namespace: str, source: str) -> tuple[Manifest, ...]:
     try:
         documents = [one for one in yaml.load_all(text, Loader=yaml.CSafeLoader) if one]
     except yaml.YAMLError as error:
-        raise StackproofError(f"is no YAML: {error}", where=source) from None
+        raise StackproofError(f"is not valid YAML: {error}", where=source) from None
     found = []
     for number, content in enumerate(documents):
         if not isinstance(content, dict) or "kind" not in content:

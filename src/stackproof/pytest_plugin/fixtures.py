@@ -150,7 +150,7 @@ def _checkout(config: pytest.Config) -> Checkout:
         return Checkout.find(setting(config, "checkout") or config.rootpath)
     except StackproofError as error:
         raise StackproofError(
-            "no deployment is told",
+            "no deployment is given",
             where=str(config.rootpath),
             todo="Give --stackproof-targets FILE, or --stackproof-checkout of a clone.",
         ) from error

@@ -47,10 +47,12 @@ class Document:
         try:
             node = self._compose(text)
         except yaml.MarkedYAMLError as error:
-            self._complain(error.problem_mark, f"is no YAML: {error.problem or error.context}")
+            self._complain(
+                error.problem_mark, f"is not valid YAML: {error.problem or error.context}"
+            )
         except yaml.reader.ReaderError as error:
             line = text.count("\n", 0, error.position) + 1
-            self.problems.append(FileProblem(line, 1, f"is no YAML: {error.reason}"))
+            self.problems.append(FileProblem(line, 1, f"is not valid YAML: {error.reason}"))
         else:
             self.data = self._value(node, ()) if node else None
 

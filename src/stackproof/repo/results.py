@@ -157,7 +157,7 @@ def read(path: Path) -> Result | None:
     """Return what a file holds; None where there is none, or one of another schema.
 
     Raises:
-        StackproofError: It is no JSON.
+        StackproofError: It is not valid JSON.
     """
     try:
         value = json.loads(path.read_text(encoding="utf-8"))

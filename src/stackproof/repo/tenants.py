@@ -298,7 +298,7 @@ def parse_duration(text: str) -> timedelta:
     """Return a Go duration in hours and minutes (`744h`, `36h30m`)."""
     match = _DURATION.fullmatch(text)
     if not match or not text:
-        raise StackproofError(f"{text!r} is no duration in hours and minutes, such as 744h")
+        raise StackproofError(f"{text!r} is not a duration in hours and minutes, such as 744h")
     hours, minutes = (int(part or 0) for part in match.groups())
     return timedelta(hours=hours, minutes=minutes)
 

@@ -195,7 +195,7 @@ class Versions:
         """Read versions.yaml.
 
         Raises:
-            StackproofError: It is not there, is no YAML, or holds something else than pins.
+            StackproofError: It is not there, is not valid YAML, or holds something else than pins.
         """
         where = checkout.show(checkout.versions_file)
         try:
@@ -203,7 +203,7 @@ class Versions:
         except OSError as error:
             raise StackproofError(f"cannot be read: {error.strerror}", where=where) from error
         except yaml.YAMLError as error:
-            raise StackproofError(f"is no YAML: {error}", where=where) from error
+            raise StackproofError(f"is not valid YAML: {error}", where=where) from error
         if problems := list(_SCHEMA.iter_errors(data)):
             raise _refused(problems, where)
         given = data["kubernetes"]

@@ -114,8 +114,8 @@ class ClusterStack(FromCharts):
             raise StackproofError(
                 f"charts/lgtm is installed in {', '.join(spaces) or 'no namespace'}",
                 where=self.kube.where,
-                todo="One release is needed; a Service with the label app.kubernetes.io/name=lgtm "
-                "is looked for.",
+                todo="Exactly one namespace must have Services with the label "
+                "app.kubernetes.io/name=lgtm.",
             )
         self.namespace = spaces[0]
         self._gateway = any(each["metadata"]["name"] == "gateway" for each in services)
@@ -126,7 +126,7 @@ class ClusterStack(FromCharts):
             raise StackproofError(
                 "no tenant's Alloy runs here",
                 where=self.kube.where,
-                todo=f"A Deployment with the labels {_ALLOYS} is looked for.",
+                todo=f"It must be a Deployment with the labels {_ALLOYS}.",
             )
         self._collectors = {each.tenant: each for each in self.in_order(found)}
 

@@ -137,12 +137,12 @@ def from_text(text: str, where: str) -> Iterator[Object]:
     """Yield the objects of what `kubectl get -o yaml` (or json) prints.
 
     Raises:
-        StackproofError: It is no YAML, or holds what are no objects of Kubernetes.
+        StackproofError: It is not valid YAML, or holds what are no objects of Kubernetes.
     """
     try:
         documents = list(yaml.load_all(text, Loader=yaml.CSafeLoader))
     except yaml.YAMLError as error:
-        raise StackproofError(f"is no YAML: {error}", where=where) from error
+        raise StackproofError(f"is not valid YAML: {error}", where=where) from error
     waiting: list[Any] = documents[::-1]
     while waiting:
         each = waiting.pop()
@@ -150,7 +150,7 @@ def from_text(text: str, where: str) -> Iterator[Object]:
             continue
         if not isinstance(each, dict) or "kind" not in each:
             raise StackproofError(
-                "is no list of Kubernetes' objects",
+                "is not a list of Kubernetes' objects",
                 where=where,
                 todo="`kubectl get services,configmaps,ingresses,deployments,daemonsets,"
                 "statefulsets -A -o yaml` makes one.",
@@ -187,7 +187,7 @@ def discover(objects: Iterable[Object], refused: Sequence[str] = ()) -> Found:
     if not found.reads and not found.writes:
         raise StackproofError(
             "there is no Service of Mimir, Loki or Tempo",
-            todo="Their labels, or else their names, are looked at: docs/targets.md.",
+            todo="They are recognised by their labels or names: docs/targets.md.",
         )
     _authentication(told, found)
     _tenants(told, found)

@@ -59,7 +59,7 @@ class RemoteStack(FromCharts):
     ) -> None:
         if urlsplit(gateway_url).scheme not in {"http", "https"}:
             raise UsageError(
-                f"{gateway_url!r} is no URL", where="--gateway-url", todo="Say http://HOST:PORT."
+                f"{gateway_url!r} is not a URL", where="--gateway-url", todo="Say http://HOST:PORT."
             )
         missing = [variable(tenant) for tenant in tenants if variable(tenant) not in environment]
         if missing:

@@ -284,7 +284,7 @@ class TargetsStack:
         raise self._unknown(f"an Alloy of {tenant}")
 
     def _unknown(self, what: str) -> StackproofError:
-        return StackproofError(f"{what} is nothing that the file tells", where=self.name)
+        return StackproofError(f"{what} is not in the file", where=self.name)
 
     def reader(self, tenant: str) -> Access:
         """The tenant, as the file says."""

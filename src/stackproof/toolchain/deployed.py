@@ -359,7 +359,7 @@ def check(binary: Path, version: str, ask: Sequence[str]) -> None:
     with binary.open("rb") as file:
         header = file.read(20)
     if header[:6] != b"\x7fELF\x02\x01":
-        raise NotHadError("its file is no program for Linux on 64 bits")
+        raise NotHadError("its file is not a program for Linux on 64 bits")
     if int.from_bytes(header[18:20], "little") != number:
         raise NotHadError(f"its program is for another processor than {processor}")
     try:

@@ -199,7 +199,7 @@ def source(name: str, checkout: Checkout | None = None) -> Path:
     if pin.variable in os.environ and (beside / "go.mod").is_file():
         return beside
     if not pin.module or not pin.module_version:
-        raise StackproofError("is no released module", where=checkout.show(pin.folder))
+        raise StackproofError("is not a released module", where=checkout.show(pin.folder))
     go = golang.find_go(checkout, pin.go, lambda _: None)
     return golang.module_folder(go, pin.folder, f"{pin.module}@{pin.module_version}")
 
@@ -214,11 +214,11 @@ def given(name: str, value: str, where: str, todo: str) -> Program:
         todo: What to do where it is none.
 
     Raises:
-        UsageError: It is no file that can be run.
+        UsageError: It is not an executable file.
     """
     path = Path(value).expanduser().absolute()
     if not (path.is_file() and os.access(path, os.X_OK)):
-        raise UsageError(f"{path} is no file that can be run", where=where, todo=todo)
+        raise UsageError(f"{path} is not an executable file", where=where, todo=todo)
     ask = RECIPES.get(name, Recipe()).ask
     return Program(name, identity.version_in(identity.told(path, ask) if ask else ""), path, where)
 

@@ -141,7 +141,7 @@ class Space:
         try:
             found: Mapping[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         except ValueError as error:
-            raise StackproofError(f"is no JSON: {error}", where=str(file)) from None
+            raise StackproofError(f"is not valid JSON: {error}", where=str(file)) from None
         return found
 
     @cached_property

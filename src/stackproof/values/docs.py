@@ -126,7 +126,7 @@ def load(path: Path) -> ValuesFile:
     """Read a values.yaml with its comments.
 
     Raises:
-        StackproofError: The file or an annotation is no YAML, or a default says too little.
+        StackproofError: The file or an annotation is not valid YAML, or a default says too little.
     """
     text = path.read_text()
     try:
@@ -274,9 +274,11 @@ class _Reader:
         try:
             annotation = yaml.safe_load(text)
         except yaml.YAMLError as error:
-            raise StackproofError(f"what follows {_MARK} is no YAML: {error}", where) from None
+            raise StackproofError(
+                f"what follows {_MARK} is not valid YAML: {error}", where
+            ) from None
         if not isinstance(annotation, dict):
-            raise StackproofError(f"what follows {_MARK} is no mapping", where)
+            raise StackproofError(f"what follows {_MARK} is not a mapping", where)
         return annotation
 
 

@@ -265,7 +265,7 @@ def _foreign_libc(registry: Registry) -> None:
         (_leads_out, "leads out of the image"),
         (_for_others_only, "no child with platform linux/"),
         (_foreign_libc, "it needs a C library that this machine does not have"),
-        (_image(b"#!/bin/sh\necho 1.2.3"), "its file is no program for Linux"),
+        (_image(b"#!/bin/sh\necho 1.2.3"), "its file is not a program for Linux"),
         (_image(b"\x7fELF\x02\x01" + bytes(12) + b"\0\0"), "its program is for another processor"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",

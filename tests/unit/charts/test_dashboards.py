@@ -75,7 +75,7 @@ FAULTS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     ),
     "unknown variable": (
         lambda r: _query(r, 'webui_users_total{job="$job"}'),
-        "uses the variable job, which there is not",
+        "uses the variable job, which does not exist",
     ),
     "empty": (lambda r: _query(r, ""), "asks nothing"),
     "unknown source": (lambda r: _source(r, "prometheus"), "there is no data source prometheus"),

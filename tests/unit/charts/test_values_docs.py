@@ -128,8 +128,8 @@ def test_the_schema_of_a_file(tmp_path: Path) -> None:
         ("a: 1\nb: []\n", 2, "does not say what its items are"),
         ("a: 1\nb: {}\n", 2, "does not say what may be in it"),
         ("a: 1\nb:\n", 2, "implies no type"),
-        ("a: 1\n# @schema {\nb: 1\n", 2, "is no YAML"),
-        ("a: 1\n# @schema minimum\nb: 1\n", 2, "is no mapping"),
+        ("a: 1\n# @schema {\nb: 1\n", 2, "is not valid YAML"),
+        ("a: 1\n# @schema minimum\nb: 1\n", 2, "is not a mapping"),
     ],
 )
 def test_a_value_that_says_too_little(tmp_path: Path, text: str, line: int, reason: str) -> None:

@@ -85,7 +85,7 @@ def test_same_folder_as_those_that_are_there(copy: Checkout) -> None:
         (["add", "yes"], "'yes' cannot be used .YAML reads it as a truth value"),
         (["add", "y"], "'y' cannot be used .YAML reads it as a truth value"),
         (["add", "a" * 35], "is longer than 34 characters .Grafana"),
-        (["add", NEW, "--host", "1.5"], "is no text to YAML"),
+        (["add", NEW, "--host", "1.5"], "is not text to YAML"),
         (["add", NEW, "--secret-prefix", "1e3"], "'1e3' cannot be used .YAML reads it as a number"),
         (["add", NEW, "--secret-prefix", "soev-x", "--namespace", "open-webui"], "already taken"),
         (["add", NEW, "--namespace", "observability"], "a namespace of the platform"),

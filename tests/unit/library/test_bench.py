@@ -242,7 +242,7 @@ def test_runs_are_recorded_a_line_each(tmp_path: Path) -> None:
     assert [run.figures["a_s"] for run in history.runs()] == [1.0, 2.0]
     with history.path.open("a", encoding="utf-8") as file:
         file.write('{"date": "today"}\n')
-    with pytest.raises(StackproofError, match=r"jsonl:3: is no recorded run"):
+    with pytest.raises(StackproofError, match=r"jsonl:3: is not a recorded run"):
         history.runs()
 
 

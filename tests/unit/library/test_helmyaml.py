@@ -70,5 +70,5 @@ def test_what_json_lacks_is_refused_by_both(word: str, chart: Path, tmp_path: Pa
     file.write_text(f"ok: 1\na: {word}\n")
     with pytest.raises(renderer.HelmError):
         _by_helm(chart, file)
-    with pytest.raises(StackproofError, match=r"no number that JSON has[^$]*line 2"):
+    with pytest.raises(StackproofError, match=r"not a number that JSON has[^$]*line 2"):
         read_values(file)

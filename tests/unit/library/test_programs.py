@@ -423,7 +423,7 @@ def test_a_binary_that_the_environment_names_in_its_source_tree_brings_that(
     tree = tmp_path / "of another version"
     tree.mkdir()
     monkeypatch.setenv("STACKPROOF_HELLO", str(script(tree / "hello", "true")))
-    with pytest.raises(StackproofError, match="is no released module"):
+    with pytest.raises(StackproofError, match="is not a released module"):
         programs.source("hello", home)
     (tree / "go.mod").touch()
     assert programs.source("hello", home) == tree
@@ -462,7 +462,7 @@ def test_an_environment_that_names_no_program(
 ) -> None:
     make(tmp_path / "mine")
     monkeypatch.setenv("STACKPROOF_HELLO", str(tmp_path / "mine"))
-    with pytest.raises(UsageError, match=r"^STACKPROOF_HELLO: .* is no file that can be run"):
+    with pytest.raises(UsageError, match=r"^STACKPROOF_HELLO: .* is not an executable file"):
         programs.find("hello", home)
 
 

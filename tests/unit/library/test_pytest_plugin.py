@@ -123,8 +123,8 @@ def test_values_files_and_other_charts(project: pytest.Pytester) -> None:
     ("settings", "options", "told"),
     [
         ("stackproof_targets = 'no.yaml'", (), "stackproof: *no.yaml: cannot be read*"),
-        ("stackproof_chart = 'web'", (), "*: no deployment is told. Give --stackproof-targets*"),
-        ("stackproof_checkout = '.'", (), "*: no deployment is told. Give --stackproof-targets*"),
+        ("stackproof_chart = 'web'", (), "*: no deployment is given. Give --stackproof-targets*"),
+        ("stackproof_checkout = '.'", (), "*: no deployment is given. Give --stackproof-targets*"),
         (
             "",
             ("--stackproof-targets=a", "--stackproof-stack=kind"),

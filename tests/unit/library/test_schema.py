@@ -189,7 +189,7 @@ def test_custom_kinds_need_their_schema(tmp_path: Path) -> None:
     file = tmp_path / "demo.example/v1/Thing.json"
     file.parent.mkdir(parents=True)
     file.write_text('{"properties": {"metadata": {}, "kind": {}, "apiVersion": {}}, ')
-    with pytest.raises(StackproofError, match=r"Thing\.json: is no JSON schema"):
+    with pytest.raises(StackproofError, match=r"Thing\.json: is not a valid JSON schema"):
         Schemas("1.37", tmp_path).check(manifest(content))
     file.write_text('{"required": ["spec"]}')
     (problem,) = Schemas("1.37", tmp_path).check(manifest(content))

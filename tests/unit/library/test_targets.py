@@ -96,7 +96,7 @@ def test_what_cannot_be_compared_is_told(tmp_path: Path) -> None:
         ("name: acme", "name: acme|globex", "8:11: name 'acme|globex' does not match"),
         ("name: staging", "tls: {ca: nowhere.pem}", "1:11: there is no file "),
         ("name: staging", "tls: {key: token}", "1:6: tls has no 'cert'"),
-        ("name: staging", "name: [", "3:10: is no YAML"),
+        ("name: staging", "name: [", "3:10: is not valid YAML"),
     ],
 )
 def test_what_is_wrong_is_told_with_its_place(

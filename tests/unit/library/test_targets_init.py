@@ -363,8 +363,8 @@ def test_what_must_be_added_is_told(
     ("text", "told"),
     [
         ("{kind: List, items: []}", "there is no Service of Mimir, Loki or Tempo"),
-        ("a: [", "is no YAML"),
-        ("a: 1", "is no list of Kubernetes' objects"),
+        ("a: [", "is not valid YAML"),
+        ("a: 1", "is not a list of Kubernetes' objects"),
         ("{kind: List, items: 3}", "holds a List as Kubernetes has none"),
         ("kind: Service", 'holds a Service as Kubernetes has none: "metadata" is a required'),
         ("{kind: Service, metadata: {name: loki}}", '"spec" is a required property'),
@@ -402,7 +402,7 @@ def test_documents_one_after_another() -> None:
     assert list(discovery.from_text(text, "here")) == LOKI
     nowhere = {"kind": "ClusterRole", "metadata": {"name": "a:b c", "namespace": None}}
     assert list(discovery.from_text(yaml.safe_dump(nowhere), "here")) == [nowhere]
-    with pytest.raises(StackproofError, match="here: is no list"):
+    with pytest.raises(StackproofError, match="here: is not a list"):
         list(discovery.from_text("[1]", "here"))
 
 
@@ -424,7 +424,7 @@ def test_what_objects_hold_stays_in_its_comment(tmp_path: Path) -> None:
     ("words", "told"),
     [
         ("--output .", ".: is there already"),
-        ("--kubeconfig here", "--from --kubeconfig: a file's objects are of no cluster"),
+        ("--kubeconfig here", "--from --kubeconfig: with a file of objects no cluster is asked"),
     ],
 )
 def test_a_mistake_is_one_message(

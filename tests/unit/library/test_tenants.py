@@ -169,10 +169,10 @@ REFUSED = [
     ("tenants:", "others: 1\ntenants:", "2:1 unknown key 'others'"),
     ("  - name: soev", "  - 5\n  - name: soev", "3:5 an entry must be of type object, is 5"),
     ("name: soev", "name: &n soev", None),
-    ("namespace: enterprise-a ", "namespace: *n ", "11:16 is no YAML: alias *n"),
-    ("name: soev", "name: [soev", "4:14 is no YAML: expected ',' or ']'"),
-    ("name: soev", "name: so: ev", "3:13 is no YAML: mapping values are not allowed here"),
-    ("name: soev", "name: so\x07ev", "3:1 is no YAML: special characters are not allowed"),
+    ("namespace: enterprise-a ", "namespace: *n ", "11:16 is not valid YAML: alias *n"),
+    ("name: soev", "name: [soev", "4:14 is not valid YAML: expected ',' or ']'"),
+    ("name: soev", "name: so: ev", "3:13 is not valid YAML: mapping values are not allowed here"),
+    ("name: soev", "name: so\x07ev", "3:1 is not valid YAML: special characters are not allowed"),
     # To Helm a date is text.
     ("name: soev", "name: 2001-13-45", "3:11 name '2001-13-45' cannot be used (YAML reads it as a"),
 ]
@@ -198,7 +198,7 @@ def test_a_bad_entry(copy: Checkout, old: str, new: str, reason: str | None) -> 
         ("[]", "1:1 has no list `tenants:`"),
         ("tenants:\n", "1:9 tenants must be of type array, is None"),
         ("tenants: {}\n", "1:10 tenants must be of type array, is {}"),
-        ("tenants: []\n---\ntenants: []\n", "2:1 is no YAML: but found another document"),
+        ("tenants: []\n---\ntenants: []\n", "2:1 is not valid YAML: but found another document"),
     ],
 )
 def test_a_file_that_is_no_list(copy: Checkout, text: str, reason: str) -> None:
@@ -353,7 +353,7 @@ def test_durations_go_both_ways(minutes: int) -> None:
 
 @pytest.mark.parametrize("text", ["", "31d", "1s", "h", "1m1h"])
 def test_other_durations_are_refused(text: str) -> None:
-    with pytest.raises(StackproofError, match="no duration"):
+    with pytest.raises(StackproofError, match="not a duration"):
         parse_duration(text)
 
 

@@ -80,7 +80,7 @@ def test_a_good_file(tmp_path: Path) -> None:
         ("runs: 2.9.0-dev", "runs: dev", 'differences.tempo.runs: "dev.*" does not match'),
         ("because: no later one is a module", "because: ''", 'differences.tempo.because: ""'),
         ("because: no", "why: x\n    because: no", "differences.tempo: .*'why' was unexpected"),
-        ("kubernetes:", "kubernetes: [", "is no YAML"),
+        ("kubernetes:", "kubernetes: [", "is not valid YAML"),
     ],
 )
 def test_a_bad_file_is_refused(tmp_path: Path, old: str, new: str, reason: str) -> None:
