@@ -110,7 +110,7 @@ def test_what_renders_the_same_does_not_roll(checkout: Checkout) -> None:
 
 @pytest.mark.parametrize(
     ("option", "why"),
-    [("tempo", "not NAME=PATH"), ("temp=/bin/true", "tempo"), ("tempo=/nowhere", "not an executable file")],
+    [("tempo", "not NAME=PATH"), ("temp=/bin/true", "tempo"), ("tempo=/nowhere", "executable")],
 )
 def test_a_program_that_there_is_not_is_told(option: str, why: str) -> None:
     with pytest.raises(UsageError, match=why):
