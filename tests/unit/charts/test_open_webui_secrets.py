@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
 import pytest
 from tests.unit.charts.openwebui import render as rendered
 
-from stackproof.helm import renderer
-from stackproof.helm.manifests import CLUSTER_KINDS, Release, containers
+from stackproof.helm.manifests import Release, containers
 from stackproof.helm.renderer import HelmError
 from stackproof.repo.checkout import Checkout
 
@@ -66,14 +64,6 @@ def used(release: Release) -> dict[str, set[str]]:
     return found
 
 
-def remote(release: Release) -> set[str]:
-    return {
-        entry["remoteRef"]["key"]
-        for m in release.of_kind("ExternalSecret")
-        for entry in m["spec"]["data"]
-    }
-
-
 def rolled(before: Release, after: Release) -> set[str]:
     """Return the workloads whose pods differ."""
     return {
@@ -118,20 +108,6 @@ def test_a_store_of_the_tenants_own(checkout: Checkout) -> None:
         assert external["spec"]["secretStoreRef"] == {"name": "tenant", "kind": "SecretStore"}
 
 
-@pytest.mark.parametrize("kind", ["SecretStore", "ClusterSecretStore"])
-def test_two_tenants_share_nothing(checkout: Checkout, kind: str) -> None:
-    store = {"externalSecrets": {"secretStore": {"kind": kind}}}
-    logs = {"alloy": {"podLogs": {"enabled": True}}}
-    releases = [
-        render(checkout, EXTERNAL, OPTIONAL, store, logs, tenant=tenant, namespace=tenant)
-        for tenant in ("soev", "enterprise-a")
-    ]
-    assert remote(releases[0]).isdisjoint(remote(releases[1]))
-    for release in releases:
-        assert [m.ref for m in release if m.kind in CLUSTER_KINDS] == []
-        assert {m.namespace for m in release} == {release.namespace}
-
-
 @pytest.mark.parametrize("name", GIVEN)
 def test_a_missing_value_is_named(checkout: Checkout, name: str) -> None:
     with pytest.raises(HelmError, match=rf"secrets\.{name} is needed"):
@@ -152,16 +128,6 @@ def test_values_arrive_as_they_are(checkout: Checkout) -> None:
     release = render(checkout, {"secrets": odd})
     values = [value for m in release.of_kind("Secret") for value in m["stringData"].values()]
     assert sorted(values) == sorted(odd.values())
-
-
-@pytest.mark.parametrize("source", [{"secrets": GIVEN}, EXTERNAL], ids=["values", "external"])
-def test_rendering_again_changes_nothing(checkout: Checkout, source: Mapping[str, Any]) -> None:
-    arguments: dict[str, Any] = {"release": "open-webui", "namespace": "open-webui"}
-    tenant = {"openWebui": {"config": {"telemetry": {"otel": {"tenantId": "soev"}}}}}
-    chart = checkout.charts / "open-webui-stack"
-    first = renderer.render(chart, [tenant, source], **arguments)
-    again = renderer.render(chart, [tenant, source], fresh=True, is_upgrade=True, **arguments)
-    assert first.manifests == again.manifests
 
 
 @pytest.mark.parametrize(

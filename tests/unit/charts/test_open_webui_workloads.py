@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from tests.unit.charts.openwebui import environment, otel, render
 
-from stackproof.helm.manifests import Manifest, Release, containers
+from stackproof.helm.manifests import Manifest, Release
 from stackproof.helm.renderer import HelmError
 from stackproof.repo.checkout import Checkout
 
@@ -53,17 +53,6 @@ def test_a_volume_of_one_pod_is_let_go_first(
     assert (found["rollingUpdate"] is None) == (strategy == "Recreate")
 
 
-def test_uploads_outlive_the_release(checkout: Checkout) -> None:
-    release = render(checkout, {"global": {"storageClass": "fast"}})
-    claim = release.get("PersistentVolumeClaim", "open-webui-data")
-    assert claim.annotations["helm.sh/resource-policy"] == "keep"
-    assert claim["spec"] == {
-        "accessModes": ["ReadWriteOnce"],
-        "storageClassName": "fast",
-        "resources": {"requests": {"storage": "10Gi"}},
-    }
-
-
 def test_an_existing_claim_is_used(checkout: Checkout) -> None:
     mine = {"openWebui": {"persistence": {"existingClaim": "mine"}}}
     release = render(checkout, mine)
@@ -72,25 +61,10 @@ def test_an_existing_claim_is_used(checkout: Checkout) -> None:
     assert {"name": "data", "persistentVolumeClaim": {"claimName": "mine"}} in volumes
 
 
-def test_replicas_leave_the_migration_to_a_job(checkout: Checkout) -> None:
-    release = render(checkout, REPLICAS)
-    env = {name: one.value for name, one in environment(release).items()}
-    assert env["ENABLE_DB_MIGRATIONS"] == "false"
-    assert env["WEBSOCKET_MANAGER"] == "redis"
-    assert env["REDIS_URL"] == "redis://redis.cache.svc:6379/0"
-    (job,) = release.of_kind("Job")
-    (container,) = containers(job)
-    migrate = release.env(container)
-    assert migrate["ENABLE_DB_MIGRATIONS"].value == "true"
-    assert migrate["DATABASE_URL"].value == env["DATABASE_URL"]
-    # No Service may send requests to it.
-    for service in release.services():
-        assert not selects(service["spec"]["selector"], job)
-    (budget,) = release.of_kind("PodDisruptionBudget")
-    assert budget["spec"]["maxUnavailable"] == 1
-
-
-def test_redis_with_a_password_comes_from_a_secret(checkout: Checkout) -> None:
+def test_redis_is_the_one_of_the_values_or_of_a_secret(checkout: Checkout) -> None:
+    assert environment(render(checkout, REPLICAS))["REDIS_URL"].value == (
+        "redis://redis.cache.svc:6379/0"
+    )
     secret = {
         "openWebui": {"config": {"redisUrl": ""}, "extraSecretEnv": {"REDIS_URL": "redis-url"}}
     }
