@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import copy
 import hashlib
 import json
@@ -11,169 +10,119 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
+import yaml
 
 from stackproof.helm import endpoints
 from stackproof.helm.endpoints import Endpoint
 from stackproof.helm.manifests import Manifest, Release, freeze
 from stackproof.helm.references import Externals, check
 
-RBAC = "rbac.authorization.k8s.io"
 Objects = dict[str, dict[str, Any]]
 """Contents by KIND/NAME."""
 
-DATA_SOURCES = """\
-datasources:
-  - {name: Metrics, uid: metrics, url: "$BACKEND_URL/prometheus"}
-  - name: Traces
-    uid: traces
-    jsonData:
-      serviceMap: {datasourceUid: metrics}
-      tracesToLogsV2: {datasourceUid: metrics}
+#: A release in namespace `front` that uses all there is to use.
+WEB = """\
+Deployment/web:
+  spec:
+    selector: {matchLabels: {app: web}}
+    template:
+      metadata: {labels: {app: web}}
+      spec:
+        serviceAccountName: web
+        containers:
+          - name: main
+            ports: [{name: http, containerPort: 8000}]
+            readinessProbe: {httpGet: {port: http}}
+            envFrom: []
+            env:
+              - {name: LISTEN, value: "::"}
+              - {name: PORT, value: "8080"}
+              - {name: BACKEND_URL, value: "http://backend.data.svc:$(PORT)/api"}
+              - {name: PEER, value: "web:80"}
+              - {name: OUTSIDE, value: "https://api.example.com/v1"}
+              - {name: PASSWORD, valueFrom: {secretKeyRef: {name: made, key: password}}}
+              - {name: TOKEN, valueFrom: {secretKeyRef: {name: fetched, key: token}}}
+            volumeMounts: [{name: config, mountPath: /etc/web}, {name: data, mountPath: /data}]
+        volumes:
+          - {name: config, configMap: {name: config, items: [{key: web.yaml}]}}
+          - {name: data, persistentVolumeClaim: {claimName: data}}
+ServiceAccount/web: {}
+PersistentVolumeClaim/data: {}
+ConfigMap/config:
+  data:
+    web.yaml: |
+      # see http://nothing-like-it.other.svc:1/ (a comment is no reference)
+      listen: ${LISTEN}
+      level: ${LEVEL:warn}
+      remote: http://backend.data.svc:8080/push
+      self: localhost:9
+ConfigMap/grafana:
+  data:
+    board.json: >-
+      {"panels": [{"datasource": {"uid": "metrics"}}, {"datasource": {"uid": "${picked}"}}]}
+    datasources.yaml: |
+      datasources:
+        - {name: Metrics, uid: metrics, url: "$BACKEND_URL/prometheus"}
+        - name: Traces
+          uid: traces
+          jsonData:
+            serviceMap: {datasourceUid: metrics}
+            tracesToLogsV2: {datasourceUid: metrics}
+Secret/made:
+  data: {password: eA==}
+  stringData: {url: "postgresql://me:secret@backend.data:8080/db"}
+ExternalSecret/keys:
+  spec:
+    secretStoreRef: {kind: ClusterSecretStore, name: store}
+    target:
+      name: fetched
+      template: {data: {token: 't-{{ index . "raw" }}-{{ .other | b64enc }}'}}
+    data:
+      - {secretKey: raw, remoteRef: {key: a}}
+      - {secretKey: other, remoteRef: {key: b}}
+Service/web:
+  spec: {selector: {app: web}, ports: [{name: http, port: 80, targetPort: http}]}
+Ingress/web:
+  spec: {rules: [{http: {paths: [{backend: {service: {name: web, port: {name: http}}}}]}}]}
+HorizontalPodAutoscaler/web: {spec: {scaleTargetRef: {kind: Deployment, name: web}}}
+PodDisruptionBudget/web: {spec: {selector: {matchLabels: {app: web}}}}
+Role/web: {}
+RoleBinding/web:
+  roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: web}
+  subjects: [{kind: ServiceAccount, name: web}]
+NetworkPolicy/web:
+  spec:
+    podSelector: {matchLabels: {app: web}}
+    ingress:
+      - {from: [{podSelector: {}}], ports: [{port: http}]}
+      - {from: [{namespaceSelector: {}}], ports: [{port: 8000}]}
+    egress:
+      - to:
+          - namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: data}}
+            podSelector: {matchExpressions: [{key: app, operator: In, values: [backend]}]}
+        ports: [{port: 9000}]
+      - {to: [{ipBlock: {cidr: 0.0.0.0/0}}], ports: [{port: 443}]}
 """
-DASHBOARD = {"panels": [{"datasource": {"uid": "metrics"}}, {"datasource": {"uid": "${picked}"}}]}
-CONFIG = """\
-# see http://nothing-like-it.other.svc:1/ (a comment is no reference)
-listen: ${LISTEN}
-level: ${LEVEL:warn}
-remote: http://backend.data.svc:8080/push
-self: localhost:9
+#: One in namespace `data` that the other one talks to.
+BACKEND = """\
+StatefulSet/backend:
+  spec:
+    serviceName: backend
+    template:
+      metadata: {labels: {app: backend}}
+      spec: {containers: [{name: main, ports: [{containerPort: 9000}]}]}
+Service/backend: {spec: {selector: {app: backend}, ports: [{port: 8080, targetPort: 9000}]}}
 """
-
-
-def pod(**spec: Any) -> dict[str, Any]:
-    return {"metadata": {"labels": {"app": "web"}}, "spec": spec}
 
 
 def web() -> Objects:
-    """A release in namespace `front` that uses all there is to use."""
-    container = {
-        "name": "main",
-        "ports": [{"name": "http", "containerPort": 8000}],
-        "readinessProbe": {"httpGet": {"port": "http"}},
-        "envFrom": [],
-        "env": [
-            {"name": "LISTEN", "value": "::"},
-            {"name": "PORT", "value": "8080"},
-            {"name": "BACKEND_URL", "value": "http://backend.data.svc:$(PORT)/api"},
-            {"name": "PEER", "value": "web:80"},
-            {"name": "OUTSIDE", "value": "https://api.example.com/v1"},
-            secret_env("PASSWORD", "made", "password"),
-            secret_env("TOKEN", "fetched", "token"),
-        ],
-        "volumeMounts": [
-            {"name": "config", "mountPath": "/etc/web"},
-            {"name": "data", "mountPath": "/data"},
-        ],
-    }
-    volumes = [
-        {"name": "config", "configMap": {"name": "config", "items": [{"key": "web.yaml"}]}},
-        {"name": "data", "persistentVolumeClaim": {"claimName": "data"}},
-    ]
-    return {
-        "Deployment/web": {
-            "spec": {
-                "selector": {"matchLabels": {"app": "web"}},
-                "template": pod(serviceAccountName="web", containers=[container], volumes=volumes),
-            }
-        },
-        "ServiceAccount/web": {},
-        "PersistentVolumeClaim/data": {},
-        "ConfigMap/config": {"data": {"web.yaml": CONFIG}},
-        "ConfigMap/grafana": {
-            "data": {"datasources.yaml": DATA_SOURCES, "board.json": json.dumps(DASHBOARD)}
-        },
-        "Secret/made": {
-            "data": {"password": base64.b64encode(b"x").decode()},
-            "stringData": {"url": "postgresql://me:secret@backend.data:8080/db"},
-        },
-        "ExternalSecret/keys": {
-            "spec": {
-                "secretStoreRef": {"kind": "ClusterSecretStore", "name": "store"},
-                "target": {
-                    "name": "fetched",
-                    "template": {"data": {"token": 't-{{ index . "raw" }}-{{ .other | b64enc }}'}},
-                },
-                "data": [
-                    {"secretKey": "raw", "remoteRef": {"key": "a"}},
-                    {"secretKey": "other", "remoteRef": {"key": "b"}},
-                ],
-            }
-        },
-        "Service/web": {
-            "spec": {
-                "selector": {"app": "web"},
-                "ports": [{"name": "http", "port": 80, "targetPort": "http"}],
-            }
-        },
-        "Ingress/web": {
-            "spec": {
-                "rules": [
-                    {
-                        "http": {
-                            "paths": [
-                                {"backend": {"service": {"name": "web", "port": {"name": "http"}}}}
-                            ]
-                        }
-                    }
-                ]
-            }
-        },
-        "HorizontalPodAutoscaler/web": {
-            "spec": {"scaleTargetRef": {"kind": "Deployment", "name": "web"}}
-        },
-        "PodDisruptionBudget/web": {"spec": {"selector": {"matchLabels": {"app": "web"}}}},
-        "Role/web": {},
-        "RoleBinding/web": {
-            "roleRef": {"apiGroup": RBAC, "kind": "Role", "name": "web"},
-            "subjects": [{"kind": "ServiceAccount", "name": "web"}],
-        },
-        "NetworkPolicy/web": {
-            "spec": {
-                "podSelector": {"matchLabels": {"app": "web"}},
-                "ingress": [
-                    {"from": [{"podSelector": {}}], "ports": [{"port": "http"}]},
-                    {"from": [{"namespaceSelector": {}}], "ports": [{"port": 8000}]},
-                ],
-                "egress": [
-                    {
-                        "to": [
-                            {
-                                "namespaceSelector": {
-                                    "matchLabels": {"kubernetes.io/metadata.name": "data"}
-                                },
-                                "podSelector": {
-                                    "matchExpressions": [
-                                        {"key": "app", "operator": "In", "values": ["backend"]}
-                                    ]
-                                },
-                            }
-                        ],
-                        "ports": [{"port": 9000}],
-                    },
-                    {"to": [{"ipBlock": {"cidr": "0.0.0.0/0"}}], "ports": [{"port": 443}]},
-                ],
-            }
-        },
-    }
-
-
-def secret_env(name: str, secret: str, key: str) -> dict[str, Any]:
-    return {"name": name, "valueFrom": {"secretKeyRef": {"name": secret, "key": key}}}
+    objects: Objects = yaml.safe_load(WEB)
+    return objects
 
 
 def backend() -> Objects:
-    """A release in namespace `data` that the other one talks to."""
-    template = pod(containers=[{"name": "main", "ports": [{"containerPort": 9000}]}])
-    template["metadata"]["labels"] = {"app": "backend"}
-    return {
-        "StatefulSet/backend": {"spec": {"serviceName": "backend", "template": template}},
-        "Service/backend": {
-            "spec": {
-                "selector": {"app": "backend"},
-                "ports": [{"port": 8080, "targetPort": 9000}],
-            }
-        },
-    }
+    objects: Objects = yaml.safe_load(BACKEND)
+    return objects
 
 
 def release(objects: Objects, namespace: str) -> Release:
@@ -213,10 +162,13 @@ def rules(front: Objects, direction: str, index: int) -> dict[str, Any]:
     return rule
 
 
-def data_sources(old: str, new: str) -> Callable[[Objects], None]:
+def text(name: str, key: str, old: str, new: str) -> Callable[[Objects], None]:
+    """Replace a text in what a ConfigMap holds."""
+
     def change(front: Objects) -> None:
-        data = front["ConfigMap/grafana"]["data"]
-        data["datasources.yaml"] = data["datasources.yaml"].replace(old, new)
+        data = front[f"ConfigMap/{name}"]["data"]
+        assert old in data[key]
+        data[key] = data[key].replace(old, new)
 
     return change
 
@@ -346,9 +298,7 @@ FAULTS: list[tuple[str, Callable[[Objects], object], str]] = [
     ),
     (
         "config-url",
-        lambda f: f["ConfigMap/config"]["data"].update(
-            {"web.yaml": CONFIG.replace("8080/push", "80/push")}
-        ),
+        text("config", "web.yaml", "8080/push", "80/push"),
         r"address: .*ConfigMap/config.*data\[web.yaml\]: .*no port 80, but 8080",
     ),
     (
@@ -370,16 +320,17 @@ FAULTS: list[tuple[str, Callable[[Objects], object], str]] = [
     ),
     (
         "data-source-link",
-        data_sources(
-            "serviceMap: {datasourceUid: metrics}", "serviceMap: {datasourceUid: none-such}"
+        text(
+            "grafana",
+            "datasources.yaml",
+            "serviceMap: {datasourceUid: metrics}",
+            "serviceMap: {datasourceUid: none-such}",
         ),
         "data-source: .*serviceMap.*no data source has the uid none-such",
     ),
     (
         "dashboard",
-        lambda f: f["ConfigMap/grafana"]["data"].update(
-            {"board.json": json.dumps(DASHBOARD).replace("metrics", "no")}
-        ),
+        text("grafana", "board.json", "metrics", "no"),
         r"data-source: .*board.json.*panels\[0\].datasource: no data source has the uid no",
     ),
     (
@@ -444,7 +395,7 @@ def test_a_missing_account_is_missed_by_all_who_name_it() -> None:
 
 def test_a_data_source_twice() -> None:
     front = web()
-    data_sources("uid: traces", "uid: metrics")(front)
+    text("grafana", "datasources.yaml", "uid: traces", "uid: metrics")(front)
     (problem,) = problems(front, backend())
     assert "the uid metrics is provisioned 2 times" in problem
 
