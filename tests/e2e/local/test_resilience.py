@@ -24,6 +24,7 @@ from typing import Any
 import pytest
 from opentelemetry.proto.metrics.v1.metrics_pb2 import AggregationTemporality, Sum
 from tests.disks import full, small_disk
+from tests.e2e.local.counted import MayLack, faults_of, nothing
 from urllib3.exceptions import ReadTimeoutError
 
 from stackproof.backends import Client, poll
@@ -90,37 +91,15 @@ def _all_is_there(
     stack: LocalStack,
     client: Client,
     sources: Mapping[str, Source],
-    may_lack: Callable[[Signal, float], bool] = lambda _signal, _taken: False,
+    may_lack: MayLack = nothing,
 ) -> None:
     """Wait until every acknowledged number is there; it must be there once, and its owner's."""
 
     def faults() -> str:
-        found = (_faults(stack, client, source, may_lack) for source in sources.values())
+        found = (faults_of(stack, client, source, may_lack) for source in sources.values())
         return "\n".join(chain.from_iterable(found))
 
     assert until(faults, operator.not_, within_s=PATIENCE_S, every_s=0.5) == ""
-
-
-def _faults(
-    stack: LocalStack, client: Client, source: Source, may_lack: Callable[[Signal, float], bool]
-) -> Iterator[str]:
-    for signal in Signal:
-        about = f"{source.tenant}'s {signal}"
-        assert source.taken[signal], f"{about}: nothing was acknowledged: {source.refused}"
-        try:
-            there = arrived(client, stack.reader(source.tenant), signal, source.run)
-        except StackproofError as error:
-            yield f"{about}: {error}"
-            continue
-        lost = [
-            number
-            for number, taken in source.taken[signal].items()
-            if not there[source.tenant, number] and not may_lack(signal, taken)
-        ]
-        twice = [key for key, times in there.items() if times > 1]
-        foreign = [key for key in there if key[0] != source.tenant]
-        if lost or twice or foreign:
-            yield f"{about}: lost {lost}, there twice {twice}, others' {foreign}"
 
 
 @pytest.mark.parametrize("component", [*BACKENDS, "gateway", "alloy"])

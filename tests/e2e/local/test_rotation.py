@@ -12,13 +12,13 @@ from collections.abc import Iterator
 
 import pytest
 import urllib3
+from tests.e2e.local.counted import faults_of
 
 from stackproof.backends import Client
 from stackproof.backends.base import poll
 from stackproof.errors import StackproofError
 from stackproof.flux.deployment import Deployment
-from stackproof.isolation.delivery import Source, arrived, sending
-from stackproof.model import Signal
+from stackproof.isolation.delivery import Source, sending
 from stackproof.otlp import senders
 from stackproof.repo.checkout import Checkout
 from stackproof.repo.tenants import OBSERVABILITY_NAMESPACE, load_registry
@@ -68,25 +68,9 @@ def _rotate(stack: LocalStack, client: Client, first: str, second: str) -> None:
     poll(known, PATIENCE_S, "the gateway knows the new password")
 
 
-def _faults(stack: LocalStack, client: Client, source: Source) -> Iterator[str]:
-    """Yield what of one tenant's is missing, there twice, or another's."""
-    for signal in Signal:
-        assert source.taken[signal], f"nothing was acknowledged: {source.refused}"
-        try:
-            there = arrived(client, stack.reader(source.tenant), signal, source.run)
-        except StackproofError as error:
-            yield f"{source.tenant}'s {signal}: {error}"
-            continue
-        lost = [n for n in source.taken[signal] if not there[source.tenant, n]]
-        twice = [key for key, times in there.items() if times > 1]
-        foreign = [key for key in there if key[0] != source.tenant]
-        if lost or twice or foreign:
-            yield f"{source.tenant}'s {signal}: lost {lost}, twice {twice}, others' {foreign}"
-
-
 def _all_arrived(stack: LocalStack, client: Client, source: Source) -> None:
     def seen() -> tuple[bool | None, str]:
-        faults = list(_faults(stack, client, source))
+        faults = list(faults_of(stack, client, source))
         return not faults or None, "\n".join(faults)
 
     poll(seen, PATIENCE_S, "all that was acknowledged is there, once", interval_s=0.5)
@@ -162,7 +146,7 @@ def test_the_twins_lose_what_is_sent_meanwhile(twin: Twin, client: Client) -> No
         source = sources[VICTIM.name]
         with pytest.raises(StackproofError, match=r"lost \[\d+"):
             poll(
-                lambda: (None, "\n".join(_faults(stack, client, source))),
+                lambda: (None, "\n".join(faults_of(stack, client, source))),
                 10,
                 twin.name,
                 interval_s=1,
