@@ -130,15 +130,10 @@ def retention_is_in_force(deployed: RenderedDeployment) -> Iterator[str]:
             ("loki", "compactor.delete_request_store"): "filesystem",
         },
     )
-    paths = {
-        "mimir": "compactor_blocks_retention_period",
-        "loki": "retention_period",
-        "tempo": "compaction.block_retention",
-    }
     default = parse_duration(at(deployed.config("loki"), "limits_config.retention_period") or "0h")
     for tenant in deployed.deployment.registry:
         wanted = tenant.retention or default
-        for backend, path in paths.items():
+        for backend, (_, path) in ranges.RETENTION.items():
             found = at(deployed.overrides(backend).get(tenant.name) or {}, path)
             if _hours(found) != wanted or not wanted:
                 yield f"{backend} keeps {tenant.name}'s data {found or 'for ever'}, not {wanted}"

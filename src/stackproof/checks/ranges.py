@@ -32,7 +32,8 @@ RANGES: Mapping[str, tuple[tuple[str, str | None, str], ...]] = {
         ("limits.max_labels_query_length", "max_labels_query_length", "0s"),
     ),
 }
-_RETENTION = {
+#: Where the retention stands: of those that are not listed, and in the limits of a tenant.
+RETENTION = {
     "loki": ("limits_config.retention_period", "retention_period"),
     "tempo": ("overrides.defaults.compaction.block_retention", "compaction.block_retention"),
     "mimir": (
@@ -46,7 +47,7 @@ def too_short(
     backend: str, config: Mapping[str, Any], overrides: Mapping[str, Any]
 ) -> Iterator[str]:
     """Yield the limits of a range below the longest retention of any tenant."""
-    whole, own = _RETENTION[backend]
+    whole, own = RETENTION[backend]
     kept = [at(config, whole), *(at(limits, own) for limits in overrides.values())]
     longest = max(_duration(one) for one in kept if one)
     for path, override, default in RANGES[backend]:

@@ -31,7 +31,7 @@ from stackproof.model import STACK_TENANT, Backend
 from stackproof.repo.tenants import parse_duration
 from stackproof.repo.versions import Versions
 
-from . import Rules, alerts, gateway, network
+from . import Rules, alerts, gateway, network, ranges
 from .alloy import Alloy, seconds
 from .deployment import FROM_FLUX, RenderedDeployment
 from .pods import owned, patient
@@ -162,11 +162,6 @@ LIMITS = (
     ("tempo", "ingestion.max_traces_per_user", "traces.liveTraces"),
 )
 _DEFAULT_LIMITS = {"mimir": "limits", "loki": "limits_config", "tempo": "overrides.defaults"}
-_RETENTION = {
-    "mimir": "compactor_blocks_retention_period",
-    "loki": "retention_period",
-    "tempo": "compaction.block_retention",
-}
 
 
 @SETTINGS.register
@@ -185,10 +180,10 @@ def limits_are_those_of_the_registry(deployed: RenderedDeployment) -> Iterator[s
             wanted = at(own, place) or at(defaults, f"limits.{place}")
             if at(limits, path) != wanted:
                 yield f"{backend}: {name}'s {path} is {at(limits, path)}, not its {place}: {wanted}"
-    for backend, path in _RETENTION.items():
-        whole = at(deployed.config(backend), _DEFAULT_LIMITS[backend])
-        if at(whole, path) != defaults["retention"]:
-            yield f"{backend} keeps an unlisted tenant's data {at(whole, path)}"
+    for backend, (path, _) in ranges.RETENTION.items():
+        kept = at(deployed.config(backend), path)
+        if kept != defaults["retention"]:
+            yield f"{backend} keeps an unlisted tenant's data {kept}"
     for name, _, limits in _limited(deployed, "tempo"):
         if at(limits, "ingestion.rate_strategy") != "local":
             yield f"tempo: {name}'s ingestion.rate_strategy needs a ring with others"
