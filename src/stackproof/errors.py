@@ -96,10 +96,6 @@ class UsageError(StackproofError):
 def writing(folder: Path, option: str = "--report") -> Iterator[None]:
     """Make a folder to write into; what the machine refuses there is said with what helps.
 
-    Args:
-        folder: Where it is.
-        option: By which another place is chosen.
-
     Raises:
         StackproofError: The folder or a file cannot be written.
     """

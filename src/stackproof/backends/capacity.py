@@ -98,17 +98,7 @@ class Load:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Need:
-    """What a component needs, all its replicas together.
-
-    Args:
-        backend: mimir, loki or tempo.
-        component: A part of it; `all` for one process.
-        replicas: How many.
-        cores: At least, and at most.
-        memory_gb: At least, and at most.
-        disk_gb: At least, and at most.
-        sources: Where the figures come from.
-    """
+    """What a component needs, all its replicas together: of each at least, and at most."""
 
     backend: str
     component: str
@@ -346,16 +336,7 @@ def granted(
     retention_days: float = 0.0,
     queries_per_s: float = 0.0,
 ) -> Load:
-    """Return the load of one tenant that sends all that its limits allow, day and night.
-
-    Args:
-        series: Active series.
-        samples_per_s: Their samples.
-        logs_bytes_per_s: Bytes of lines.
-        traces_bytes_per_s: Bytes of spans.
-        retention_days: How long they are kept.
-        queries_per_s: What is asked meanwhile.
-    """
+    """Return the load of one tenant that sends all that its limits allow, day and night."""
     return Load(
         tenants=1,
         series=series,

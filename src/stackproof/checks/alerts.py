@@ -55,12 +55,7 @@ def read(release: Release) -> tuple[AlertRule, ...]:
 
 
 def problems(release: Release, sources: frozenset[str]) -> Iterator[str]:
-    """Yield why Grafana would refuse a rule, or why it could never fire.
-
-    Args:
-        release: Whose rules.
-        sources: The uids of the data sources that there are.
-    """
+    """Yield why Grafana would refuse a rule, or why it could never fire."""
     seen: set[str] = set()
     for rule in read(release):
         where = f"alert rule {rule.uid}"

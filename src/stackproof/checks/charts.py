@@ -20,12 +20,7 @@ RENDER, NOTE = "render", "note"
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """What one render breaks.
-
-    Args:
-        rule: The invariant, or `RENDER` or `NOTE`.
-        text: What is wrong, and where.
-    """
+    """What one render breaks."""
 
     rule: str
     text: str

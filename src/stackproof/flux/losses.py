@@ -40,13 +40,7 @@ class Harm(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """Data that a change takes away.
-
-    Args:
-        key: The object that holds it.
-        harm: What happens.
-        why: What is lost, and by what, in a sentence.
-    """
+    """Data that a change takes away."""
 
     key: Key
     harm: Harm

@@ -112,13 +112,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Applied:
-    """An object that reaches the cluster.
-
-    Args:
-        manifest: The object.
-        step: Which step applies it.
-        release: The HelmRelease that rendered it, if one did.
-    """
+    """An object that reaches the cluster."""
 
     manifest: Manifest
     step: Step

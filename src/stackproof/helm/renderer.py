@@ -248,10 +248,6 @@ class Renderer:
     def render(self, asked: Render, *, fresh: bool = False) -> Release:
         """Render one release, or return what the same request gave before.
 
-        Args:
-            asked: What to render.
-            fresh: Render again in any case.
-
         Raises:
             HelmError: The chart does not render with these values.
         """

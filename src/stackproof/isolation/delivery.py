@@ -179,16 +179,7 @@ def arrived(
     window_s: float = 3600,
     end_s: float | None = None,
 ) -> Counter[tuple[str, int]]:
-    """Return how often each (owner, number) of a run is there for this reader.
-
-    Args:
-        client: Asks.
-        access: How the reader reads.
-        signal: Of which signal.
-        run: Of which run.
-        window_s: How far back it is asked for.
-        end_s: From when (seconds of the wall clock); now if not given.
-    """
+    """Return how often each (owner, number) of a run is there for this reader."""
     now = end_s or time.time()
     start, end = str(int(now - window_s)), str(int(now) + 60)
     if signal is Signal.METRICS:

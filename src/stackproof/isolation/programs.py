@@ -13,12 +13,7 @@ _BUILD_INFO = tuple(api for api in READ_APIS if api.path.endswith("status/buildi
 
 
 def running(observer: Observer, pins: Versions | None) -> tuple[RunningProgram, ...]:
-    """Return the programs that ran, each beside what is deployed of it.
-
-    Args:
-        observer: Asks the backends.
-        pins: What is deployed; None where nobody knows.
-    """
+    """Return the programs that ran, each beside what is deployed of it."""
     versions = {**observer.stack.versions, **_said(observer)}
     compare = pins.compare if pins else RunningProgram
     return tuple(compare(name, ran) for name, ran in sorted(versions.items()))

@@ -86,14 +86,7 @@ def _pattern(secrets: Iterable[str], users: Iterable[str]) -> re.Pattern[str] | 
 def of_cluster(
     kube: Kube, namespaces: Iterable[str], path: Path, *, users: Iterable[str] = ()
 ) -> Path:
-    """Write the evidence of a cluster; what cannot be read is said in the archive.
-
-    Args:
-        kube: The cluster.
-        namespaces: Those of the deployment. Objects without a namespace are all collected.
-        path: The archive.
-        users: Names that the secrets are passwords of.
-    """
+    """Write the evidence of a cluster; what cannot be read is said in the archive."""
     spaces = [name for name in dict.fromkeys(namespaces) if kube.find("v1", "Namespace", name)]
     secrets = [found for name in spaces for found in kube.listed("v1", "Secret", name)]
     stores = kube.listed("external-secrets.io/v1", "ClusterSecretStore")

@@ -34,14 +34,7 @@ _LOG_ERROR = re.compile(r"(?:opentelemetry\.exporter\S+ - |ssl_transport_securit
 
 
 class Application:
-    """One replica. Entering starts it, in the main thread; `wait` until it can be asked.
-
-    Args:
-        stack: Where its Alloy runs.
-        tenant: Whose it is.
-        replica: Which of the Deployment's pods.
-        values: Laid over the tenant's.
-    """
+    """One replica. Entering starts it, in the main thread; `wait` until it can be asked."""
 
     def __init__(
         self, stack: LocalStack, tenant: str, *, replica: int = 0, values: Sequence[Values] = ()

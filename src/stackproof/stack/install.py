@@ -200,11 +200,6 @@ class Installer:
     def upgrade(self, release: str, tenant: str | None = None, *extra: str) -> None:
         """Install or upgrade one release.
 
-        Args:
-            release: Its name.
-            tenant: Whose it is; None for the observability release.
-            extra: Further arguments of `helm upgrade`.
-
         Raises:
             StackproofError: Helm refuses it; with its own words.
         """

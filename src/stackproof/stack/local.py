@@ -283,13 +283,7 @@ class LocalStack(FromCharts):
     def application(
         self, tenant: str, replica: int = 0, values: Sequence[Values] = ()
     ) -> tuple[Pod, dict[str, str]]:
-        """Return a pod of the tenant's application, and its environment on this machine.
-
-        Args:
-            tenant: Whose.
-            replica: Which of its pods.
-            values: Laid over those that the tenant's other workloads run with.
-        """
+        """Return a pod of the tenant's application, and its environment on this machine."""
         release = self.deployment.with_values(tenant=values).tenant(tenant)
         workload = release.of_component("Deployment", "open-webui")
         name = f"{workload.name}-{replica}.{release.namespace}"

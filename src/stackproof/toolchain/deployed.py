@@ -66,14 +66,7 @@ class NotHadError(Exception):
 
 @dataclass(frozen=True)
 class DeployedProgram:
-    """A program that production runs from an image.
-
-    Args:
-        name: The program.
-        image: Its image.
-        inside: Its path in there.
-        ask: Arguments that make it print its version.
-    """
+    """A program that production runs from an image."""
 
     name: str
     image: Image

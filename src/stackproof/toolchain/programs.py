@@ -207,12 +207,6 @@ def source(name: str, checkout: Checkout | None = None) -> Path:
 def given(name: str, value: str, where: str, todo: str) -> Program:
     """Return a program that somebody names by its path; its version is what it says itself.
 
-    Args:
-        name: What it is.
-        value: The path.
-        where: By what it is named: a variable, an option.
-        todo: What to do where it is none.
-
     Raises:
         UsageError: It is not an executable file.
     """

@@ -38,14 +38,7 @@ class UpgradeVerdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """One thing that ought not to be, as often as it was seen during the roll.
-
-    Args:
-        violation: What, as it was seen first.
-        times: How often.
-        first_s: When first, in seconds since the roll began.
-        last_s: When last.
-    """
+    """One thing that ought not to be, as often as it was seen during the roll."""
 
     violation: Violation
     times: int

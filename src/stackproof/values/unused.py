@@ -57,12 +57,6 @@ def without(values: Mapping[str, Any], path: Keys) -> dict[str, Any]:
 def find(chart: Path, values: Sequence[Values], audited: int, where: str) -> list[Unused]:
     """Return the leaves of one of several values files that do nothing.
 
-    Args:
-        chart: The chart's folder.
-        values: What the chart is given, in Helm's order.
-        audited: Which of them is audited.
-        where: How messages call it.
-
     Raises:
         HelmError: The chart does not render with these values.
     """
