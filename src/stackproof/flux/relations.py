@@ -31,6 +31,7 @@ _HOMES = {"external-secrets": "https://charts.external-secrets.io"}
 _KNOWN = frozenset(
     {
         "installCRDs",
+        "crds.annotations",
         "metrics.service.enabled",
         "processPushSecret",
         "serviceAccount.name",
@@ -112,6 +113,13 @@ def the_operator_is_set_as_its_chart_reads(subject: Subject) -> Iterator[str]:
             yield f"{of(step, release)}: values: the chart has no key {key}"
         if values.get("installCRDs") is False:
             yield f"{of(step, release)}: installs no CRDs (installCRDs)"
+        # With a CRD go its objects, and with ExternalSecrets the Secrets that they own.
+        kept = (values.get("crds") or {}).get("annotations") or {}
+        if kept.get("helm.sh/resource-policy") != "keep":
+            yield (
+                f"{of(step, release)}: an uninstall deletes its CRDs, and with them every "
+                "ExternalSecret and its Secret (crds.annotations)"
+            )
         if values.get("processPushSecret") is not False:
             yield f"{of(step, release)}: may write to the store (processPushSecret)"
         for action in ("install", "upgrade"):

@@ -122,6 +122,13 @@ FLUX: tuple[Twin, ...] = (
         number=18,
     ),
     edited(
+        "secrets-go-with-their-operator",
+        "the operator's CRDs are deleted with its release: so are all ExternalSecrets, and Secrets",
+        "flux.the-operator-is-set-as-its-chart-reads",
+        r"HelmRelease/external-secrets .*an uninstall deletes its CRDs, and with them every E",
+        Edit("flux/infrastructure/external-secrets.yaml", "helm.sh/resource-policy: keep", "a: b"),
+    ),
+    edited(
         "stack-is-not-deployed",
         "the HelmRelease of the observability stack is in no kustomization",
         "flux.files-referenced",
