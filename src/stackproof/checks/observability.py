@@ -201,6 +201,22 @@ def alerts_can_fire(release: Release) -> Iterator[str]:
             yield f"alert rule {rule.uid} asks for {name}, which the monitor does not keep"
 
 
+@OBSERVABILITY.register
+def silence_is_an_alert(release: Release) -> Iterator[str]:
+    """Whatever the monitor asks is missed when it does not answer: of all else there is no data.
+
+    One that does not answer among several leaves the answers of the others, so that no rule has no
+    data (noDataState).
+    """
+    made, rules = release.find("ConfigMap", "monitor"), alerts.read(release)
+    if made is None or not rules:
+        return
+    for name, value in alloy_settings(made["data"]["config.alloy"]).items():
+        if name.startswith("prometheus.scrape.") and name.endswith(".job_name"):
+            if not any(f"up{{job={value}}}" in rule.expr for rule in rules):
+                yield f"no alert rule says that what the monitor asks as {value} does not answer"
+
+
 _METRICS = re.compile(r"\b(?:cortex|loki|tempo|kubelet|externalsecret)_\w+|\bup\b")
 
 #: What Grafana takes for the time between two samples where a data source has no timeInterval.

@@ -481,8 +481,8 @@ def _one_line(text: str, limit: int = 1000) -> str:
 _MADE_ANEW = "delete the object right before, so that it is made anew."
 _BY_HAND = {
     "StatefulSet": (
-        "first change its volumes by hand, then delete it with --cascade=orphan: "
-        "its pods and volumes stay, and the new one takes them over."
+        "first enlarge its volumes by hand, suspend its release and delete it with "
+        "--cascade=orphan: its pods and volumes stay, and the new one takes them over."
     ),
     "PersistentVolumeClaim": "leave it, or make one under another name and move the data there.",
 }

@@ -269,6 +269,14 @@ CHARTS: tuple[Twin, ...] = (
         scenario="charts/lgtm/ci/production.yaml",
     ),
     edited(
+        "kubelet-that-does-not-answer",
+        "a node whose kubelet does not answer, while others do: its volumes fill up unnoticed",
+        "observability.silence-is-an-alert",
+        'no alert rule says that what the monitor asks as "volumes" does not answer',
+        Edit("charts/lgtm/files/alerts.yaml", '1 - up{job="volumes"}', '1 - up{job="stack"}'),
+        scenario="charts/lgtm/ci/production.yaml",
+    ),
+    edited(
         "panel-of-what-is-dropped",
         "a panel asks for a metric that the monitor drops",
         "observability.the-monitor-keeps-what-is-shown",

@@ -286,6 +286,25 @@ def test_a_secret_that_is_not_synced_is_an_alert(monitored: LocalStack, client: 
     _fires(monitored, client, "secret-is-not-synced", name="gateway-users")
 
 
+@pytest.mark.parametrize(
+    ("uid", "job"),
+    [("volumes-are-not-measured", "volumes"), ("secrets-are-not-watched", "secrets")],
+)
+def test_what_does_not_answer_is_an_alert(
+    uid: str, job: str, monitored: LocalStack, client: Client
+) -> None:
+    """One of two: that the other does answer hides nothing."""
+    for instance, answers in (("one", 1.0), ("other", 1.0), ("other", 0.0)):
+        assert _firing(monitored, client, uid) == []
+        request = _gauge("up", answers, {})
+        resource = request.resource_metrics[0].resource
+        for key, value in (("service.name", job), ("service.instance.id", instance)):
+            resource.attributes.add(key=key).value.string_value = value
+        _as_the_monitor(monitored, client, request)
+    _fires(monitored, client, uid, instance="other")
+    assert {each["instance"] for each in _firing(monitored, client, uid)} == {"other"}
+
+
 def test_the_canarys_verdict_is_an_alert(monitored: LocalStack, client: Client) -> None:
     _verdict(monitored, 0.0)
     _fires(monitored, client, "tenants-are-not-apart")
