@@ -211,12 +211,14 @@ def silence_is_an_alert(release: Release) -> Iterator[str]:
     made, rules = release.find("ConfigMap", "monitor"), alerts.read(release)
     if made is None or not rules:
         return
-    for name, value in alloy_settings(made["data"]["config.alloy"]).items():
-        if name.startswith("prometheus.scrape.") and name.endswith(".job_name"):
-            if not any(f"up{{job={value}}}" in rule.expr for rule in rules):
-                yield f"no alert rule says that what the monitor asks as {value} does not answer"
+    settings = alloy_settings(made["data"]["config.alloy"])
+    jobs = [settings[name] for name in settings if re.fullmatch(_JOB, name)]
+    for job in jobs:
+        if not any(f"up{{job={job}}}" in rule.expr for rule in rules):
+            yield f"no alert rule says that what the monitor asks as {job} does not answer"
 
 
+_JOB = r"prometheus\.scrape\.\w+\.job_name"
 _METRICS = re.compile(r"\b(?:cortex|loki|tempo|kubelet|externalsecret)_\w+|\bup\b")
 
 #: What Grafana takes for the time between two samples where a data source has no timeInterval.
