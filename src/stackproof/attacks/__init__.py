@@ -7,10 +7,18 @@ from .arena import Arena
 from .base import Attack, AttackedStack, AttackOutcome, AttackRun, Expect, run
 from .conduct import CONDUCT
 from .direct import DIRECT
+from .exhaustion import EXHAUSTION
 from .identity import IDENTITY
 from .routes import ROUTES
 
-ATTACKS: tuple[Attack, ...] = (*IDENTITY, *ROUTES, *CONDUCT, *ALLOY, *DIRECT)
+ATTACKS: tuple[Attack, ...] = (
+    *IDENTITY,
+    *ROUTES,
+    *CONDUCT,
+    *EXHAUSTION,
+    *ALLOY,
+    *DIRECT,
+)
 
 __all__ = [
     "ATTACKS",

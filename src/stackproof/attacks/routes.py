@@ -186,6 +186,16 @@ _CLOSED = (
         ),
     ),
     _Api(
+        "formatting",
+        "has expressions formatted",
+        "1+1+… of 8 KB keeps a core of Mimir 3.0.5 busy for hours, asker or not (observed)",
+        (
+            "GET /prometheus/api/v1/format_query?query=1%2B1",
+            "POST /prometheus/api/v1/format_query?query=1%2B1",
+            "GET /loki/api/v1/format_query?query=%7Ba%3D%22b%22%7D",
+        ),
+    ),
+    _Api(
         "old-push-paths",
         "writes and tails by the paths of older versions",
         "Loki's /api/prom/push, Cortex' /api/prom/push, Influx, Zipkin, Jaeger",

