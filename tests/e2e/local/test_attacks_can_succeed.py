@@ -80,13 +80,14 @@ _MIMIR = "charts/lgtm/templates/mimir.yaml"
 #: What the deployment sets against what tenants can take from each other, left out.
 UNBOUNDED = Twin(
     name="what-is-shared-is-not-bounded",
-    fault="Mimir bounds no description and no expression, and hears of exports that have not come",
+    fault="Mimir bounds no description, expression or label, and hears of half exports",
     layer=Layer.LOCAL,
     caught_by="attacks",
     reason=".",
     edits=[
         Edit(_MIMIR, "  max_global_metadata_per_user: 10000\n", ""),
         Edit(_MIMIR, "  max_query_expression_size_bytes: 8192\n", ""),
+        Edit(_MIMIR, "label_(replace|join).*label_(replace|join)", "unblocked"),
         Edit(_GATEWAY, "\t\trequest_buffers 512KiB\n", ""),
     ],
 )
@@ -116,6 +117,7 @@ def test_they_succeed_where_nothing_bounds_what_is_shared() -> None:
         "half-exports": "60 of Mimir's places",
         "flood-of-descriptions": "30000 descriptions in memory",
         "endless-sum": "",
+        "growing-label": "reads its metrics no more",
     }
     attacks = [attack for attack in ATTACKS if attack.name in reasons]
     assert len(attacks) == len(reasons)
