@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import json
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -44,6 +44,11 @@ def _within(
     return parse
 
 
+def seconds(text: str) -> float:
+    """A type for argparse: how long to wait, a day at most: sockets know no centuries."""
+    return number(at_most=86_400)(text)
+
+
 def names(text: str) -> tuple[str, ...]:
     """A type for argparse: `A,B` as names, each once."""
     found = tuple(dict.fromkeys(name.strip() for name in text.split(",")))
@@ -67,6 +72,20 @@ def add_command(
     return commands.add_parser(name, help=text.splitlines()[0].rstrip("."), description=text)
 
 
+def check_charts(charts: Sequence[Path]) -> None:
+    """Refuse charts that a result, which names them by their folders, could not tell apart.
+
+    Raises:
+        UsageError: Two of them have the same name.
+    """
+    names = [each.name for each in charts]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise UsageError(
+            f"several charts are called {', '.join(twice)}", todo="Name one at a time."
+        )
+
+
 def add_names(parser: argparse.ArgumentParser, what: str) -> None:
     """Add names to choose by, --list, which shows those that there are, and --json."""
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"{what} (default: all)")
@@ -85,7 +104,7 @@ def add_deadline(parser: argparse.ArgumentParser) -> None:
     """Add --deadline, of a proof."""
     parser.add_argument(
         "--deadline",
-        type=number(),
+        type=seconds,
         default=30.0,
         metavar="SECONDS",
         help="how long each piece of telemetry may take to be seen (default: 30); each answer may "

@@ -27,6 +27,7 @@ from websockets.sync.client import connect
 
 from stackproof.errors import StackproofError
 from stackproof.model import Access, Backend, Signal, Tls
+from stackproof.otlp.http import exchange
 from stackproof.otlp.senders import basic_auth
 from stackproof.waiting import until
 
@@ -169,14 +170,21 @@ class Answer:
     body: bytes
     error: str
     elapsed_ms: float
+    #: Where a redirection leads.
+    location: str = ""
+
+    @property
+    def line(self) -> str:
+        """What came back, without the body."""
+        return self.error or f"HTTP {self.status}{self.location and f' to {self.location}'}"
 
     def describe(self, limit: int = 300) -> str:
         """Return the answer in a line, its body cut to `limit` characters."""
         if self.error:
-            return self.error
+            return self.line
         text = self.body[:limit].decode("utf-8", "replace").strip()
         more = f" … ({len(self.body)} bytes)" if len(self.body) > limit else ""
-        return f"HTTP {self.status}: {text or 'empty body'}{more}"
+        return f"{self.line}: {text or 'empty body'}{more}"
 
 
 class Client:
@@ -235,34 +243,31 @@ class Client:
         headers = {**request.headers, **basic_auth(access.auth), **access.secrets}
         began = time.perf_counter()
         status: int | None = None
-        body, error = b"", ""
+        body, error, location = b"", "", ""
         try:
             if api.stream:
                 status, body = self._listen(request.url, headers, access.tls)
             else:
-                status, body = self._fetch(request, headers, access.tls)
+                answer = exchange(
+                    self.pool_of(access.tls),
+                    request.method,
+                    request.url,
+                    timeout_s=self.timeout_s,
+                    body=request.body,
+                    headers=headers,
+                )
+                status, body, location = answer.status, answer.body, answer.location
             if api.decode is not None and status == 200:
                 body = api.decode(body)
         except (urllib3.exceptions.HTTPError, WebSocketException, OSError, ValueError) as caught:
             error = f"{type(caught).__name__}: {caught}"
         elapsed_ms = (time.perf_counter() - began) * 1000
-        return Answer(request, status, body, error, elapsed_ms)
-
-    def _fetch(self, request: Request, headers: Mapping[str, str], tls: Tls) -> tuple[int, bytes]:
-        answer = self.pool_of(tls).request(
-            request.method,
-            request.url,
-            body=request.body,
-            headers=headers,
-            timeout=self.timeout_s,
-            retries=False,
-            redirect=False,
-        )
-        return answer.status, answer.data
+        return Answer(request, status, body, error, elapsed_ms, location)
 
     def _listen(self, url: str, headers: Mapping[str, str], tls: Tls) -> tuple[int, bytes]:
         """Read a websocket until it has been quiet for a while after its first message."""
         first_s, quiet_s = 1.0, 0.1
+        ends = time.monotonic() + self.timeout_s
         try:
             with connect(
                 url,
@@ -275,11 +280,12 @@ class Client:
             ) as socket:
                 frames: list[bytes] = []
                 try:
-                    while True:
+                    while time.monotonic() < ends:
                         frame = socket.recv(timeout=quiet_s if frames else first_s)
                         frames.append(frame.encode() if isinstance(frame, str) else frame)
                 except TimeoutError:
-                    return 101, b"\n".join(frames)
+                    pass
+                return 101, b"\n".join(frames)
         except InvalidStatus as refused:
             return refused.response.status_code, bytes(refused.response.body or b"")
 

@@ -57,6 +57,8 @@ class Observer:
         self.violations: list[Violation] = []
         self.findings: list[Finding] = []
         self.notes: list[str] = []
+        #: Ids of the read APIs through which an owner has seen its own.
+        self.shown: set[str] = set()
         self.health: dict[str, None] = {}
         self.requests = 0
         self.lock = threading.Lock()

@@ -17,6 +17,8 @@ from .verdict import Finding, Violation, ViolationKind
 #: The intruder that is tried by every reader on every API.
 _EVERYWHERE = "another tenant's header"
 _LIST = "a list of tenants"
+#: Statuses by which somebody is asked to come again: too slow, too early, too often.
+_LATER = {408, 425, 429}
 
 
 def intruders(reader: Access, other: str) -> dict[str, Access]:
@@ -95,20 +97,22 @@ def judged(
     owners = tuple(sorted({owner for owner, _ in shown.values()}))
     reader = observer.readers[tenant]
     if _refused(answer, who.access, reader) and not shown:
-        detail = answer.error or f"HTTP {answer.status}"
+        detail = answer.line
         return Finding(name, about, True, detail), None
     ignorable = observer.stack.may_ignore_headers and who.means in {_EVERYWHERE, _LIST}
     if ignorable and _ignored(answer, api, tenant, owners):
         return Finding(name, about, True, "the header has no effect"), None
     detail = f"shows {', '.join(owners)}" if owners else answer.describe()
-    got = answer.error or f"HTTP {answer.status}"
     why = f": anybody may name any tenant in {reader.tenant_header}" if reader.anonymous else ""
+    if not shown and api.id not in observer.shown:
+        why = f": nothing is proven by that, as no owner has seen its own through {api.id}"
     return Finding(name, about, False, detail), Violation(
-        kind=_kind(answer),
+        kind=_kind(answer, shows=bool(shown) or api.id in observer.shown),
         api=api.id,
         reader=tenant,
         owners=owners or (who.other,),
-        message=f"{api.id} with {who.means} was answered with {got} instead of 401 or 403{why}",
+        message=f"{api.id} with {who.means} was answered with {answer.line} instead of 401 or 403"
+        f"{why}",
         signal=api.signal,
         request=answer.request.line(),
         curl=answer.request.curl(),
@@ -130,7 +134,13 @@ def _ignored(answer: Answer, api: ReadApi, tenant: str, owners: Sequence[str]) -
     return tuple(owners) == (tenant,)
 
 
-def _kind(answer: Answer) -> ViolationKind:
-    """Without an answer nothing was let in, but nothing was proven either."""
-    silent = answer.error or (answer.status or 0) >= 500
-    return ViolationKind.MISSING if silent else ViolationKind.NOT_REFUSED
+def _kind(answer: Answer, *, shows: bool) -> ViolationKind:
+    """Say whether somebody was let in. What says nothing, or shows nobody anything, proves nothing.
+
+    Args:
+        answer: What an intruder got.
+        shows: Whether the API is known to show somebody something.
+    """
+    status = answer.status or 0
+    silent = answer.error or status >= 500 or 300 <= status < 400 or status in _LATER
+    return ViolationKind.MISSING if silent or not shows else ViolationKind.NOT_REFUSED

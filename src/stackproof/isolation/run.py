@@ -92,8 +92,11 @@ def prove(
     # What nobody would read back is not sent: nothing could be said of it.
     wanted = tuple(signal for signal in Signal if signal in {api.signal for api in rows})
     if not rows:
+        why = "; ".join(f"{', '.join(ids)}: {reason}" for reason, ids in absent.items())
         raise UsageError(
-            "no read API to ask", where="--apis", todo="name one, or leave the option out"
+            f"no read API is left to ask{why and f' ({why})'}",
+            where=stack.name,
+            todo="Ask others, or all: --apis.",
         )
     # A backend that is slow, as all are asked at once, gets no further by being asked anew.
     with Client(connections=_WORKERS, timeout_s=max(_TIMEOUT_S, deadline_s / 3)) as client:
@@ -375,6 +378,7 @@ class _Run:
             seen = self._look(api, tenant, tenant)
             self.controls[api.id, tenant] = seen
             if seen.own:
+                self.observer.shown.add(api.id)
                 self._soonest_ms[api.id] = min(self._soonest_ms[api.id], seen.latency_ms)
             return seen.own
 

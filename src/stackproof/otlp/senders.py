@@ -26,6 +26,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 from stackproof.errors import StackproofError
 from stackproof.model import Access, Backend, Signal, Tls
 
+from .http import Received, exchange
 from .synthetic import Emission, make, name_of, new_emission
 
 
@@ -108,7 +109,7 @@ class GrpcSender(Closing):
     """OTLP over gRPC: in clear text, the application's own way to its Alloy, or with `tls`."""
 
     def __init__(
-        self, target: str, metadata: Sequence[tuple[str, str]] = (), tls: Tls | None = None
+        self, target: str, metadata: Sequence[tuple[str, str | bytes]] = (), tls: Tls | None = None
     ) -> None:
         self.target = target
         self._metadata = tuple(metadata)
@@ -164,28 +165,20 @@ def post(
     what: str,
     where: str,
     timeout_s: float,
-) -> urllib3.BaseHTTPResponse:
+) -> Received:
     """Return the answer to what was taken.
 
     Raises:
         ExportError: It was not; `what` and `where` say what this was.
     """
     try:
-        answer = pool.request(
-            "POST",
-            url,
-            body=body,
-            headers=headers,
-            timeout=timeout_s,
-            retries=False,
-            redirect=False,
-        )
+        answer = exchange(pool, "POST", url, timeout_s=timeout_s, body=body, headers=headers)
     except urllib3.exceptions.HTTPError as error:
         raise ExportError(f"{what} failed: {error}", where, retryable=True) from error
     if not 200 <= answer.status < 300:
-        reason = answer.data[:300].decode("utf-8", "replace").strip()
+        reason = answer.body[:300].decode("utf-8", "replace").strip()
         raise ExportError(
-            f"{what} refused with HTTP {answer.status}: {reason or 'empty answer'}",
+            f"{what} refused with {answer.line}: {reason or 'empty answer'}",
             where,
             retryable=answer.status in _RETRYABLE,
         )
@@ -228,10 +221,10 @@ class HttpSender(Closing):
         answer = post(self._pool, url, body, self._headers, "export", where, timeout_s)
         message = _ANSWERS[signal]()
         try:
-            message.ParseFromString(answer.data)
+            message.ParseFromString(answer.body)
         except DecodeError as error:
             raise ExportError(
-                f"HTTP {answer.status}, but the answer is no OTLP: {answer.data[:80]!r}",
+                f"HTTP {answer.status}, but the answer is no OTLP: {answer.body[:80]!r}",
                 where=where,
             ) from error
         _check(signal, message, where)

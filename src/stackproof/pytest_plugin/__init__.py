@@ -69,9 +69,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def _seconds(text: str) -> float:
-    from stackproof.options import number  # only where it is given
+    from stackproof.options import seconds  # only where it is given
 
-    return number()(text)
+    return seconds(text)
 
 
 def pytest_configure(config: pytest.Config) -> None:

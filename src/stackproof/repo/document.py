@@ -72,7 +72,8 @@ class Document:
         try:
             value = self._loader.construct_object(node)
         except (yaml.MarkedYAMLError, ValueError, KeyError) as error:
-            self._complain(node.start_mark, f"{node.value!r} cannot be read: {error}")
+            reason = getattr(error, "problem", None) or error
+            self._complain(node.start_mark, f"{node.value!r} cannot be read: {reason}")
             return None
         # A date is a string to Helm.
         return value if isinstance(value, str | int | float | None) else node.value
@@ -80,6 +81,9 @@ class Document:
     def _mapping(self, node: yaml.MappingNode, place: Place) -> dict[str, Any]:
         found: dict[str, Any] = {}
         for key_node, value_node in node.value:
+            if not isinstance(key_node, yaml.ScalarNode):
+                self._complain(key_node.start_mark, "a key must be text")
+                continue
             key = str(key_node.value)
             if key in found:
                 first = self._keys[*place, key].line + 1
@@ -141,7 +145,8 @@ def _complain_of(
 ) -> None:
     """Say in words what a keyword of the schema found."""
     found = error.kind.as_dict()
-    name = place[-1] if place and isinstance(place[-1], str) else "an entry"
+    own = place[-1] if place else "the file"
+    name = own if isinstance(own, str) else "an entry"
     why = f" ({schema['description'].rstrip('.')})" if "description" in schema else ""
     value = error.instance
     if schema.get("writeOnly"):  # a secret: no message repeats it

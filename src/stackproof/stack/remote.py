@@ -31,7 +31,16 @@ def variable(tenant: str) -> str:
 def preflight(url: str, pool: urllib3.PoolManager) -> None:
     """Look whether anybody is there. Any answer will do, a refusal as well."""
     try:
-        pool.request("GET", url, timeout=_PREFLIGHT_S, retries=False, redirect=False)
+        answer = pool.request(
+            "GET",
+            url,
+            timeout=_PREFLIGHT_S,
+            retries=False,
+            redirect=False,
+            preload_content=False,
+        )
+        answer.close()
+        answer.release_conn()
     except urllib3.exceptions.HTTPError as error:
         raise StackproofError(
             f"nothing answers there ({error}); nothing was sent",

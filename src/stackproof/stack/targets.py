@@ -10,7 +10,10 @@ from __future__ import annotations
 import difflib
 import json
 import os
-from collections.abc import Mapping, Sequence
+import re
+import ssl
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -29,6 +32,8 @@ from stackproof.repo.document import Document, Place
 from .remote import preflight
 
 _SCHEMA = Path(__file__).with_name("targets.schema.json")
+#: What Python has in place of a byte of the environment that is no UTF-8.
+_UNDECODED = re.compile("[\udc80-\udcff]")
 Ways = Mapping[str, str]
 """How a signal is written: name of the format to URL."""
 
@@ -95,6 +100,15 @@ class Targets:
         return found
 
 
+def _urls(value: object, place: Place = ()) -> Iterator[tuple[Place, str]]:
+    """Yield what stands below any `read` and `write`, with its place."""
+    if isinstance(value, str) and {"read", "write"} & set(place):
+        yield place, value
+    elif isinstance(value, list | dict):
+        for step, inner in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _urls(inner, (*place, step))
+
+
 class _Reader:
     """Makes targets of a document that the schema allows; complains of the rest."""
 
@@ -110,6 +124,11 @@ class _Reader:
             earlier = [each["name"] for each in self.data["tenants"][:number]]
             if entry["name"] in earlier:
                 self.document.complain(("tenants", number, "name"), "is there twice")
+        for place, url in _urls(self.data):
+            try:
+                _ = urlsplit(url).port
+            except ValueError as error:
+                self.document.complain(place, f"is no URL: {error}")
         known = [api.id for api in PROVABLE]
         for name in self.data.get("without", {}).keys() - set(known):
             near = difflib.get_close_matches(name, known, n=1)
@@ -159,47 +178,70 @@ class _Reader:
         basic, at = values.get(("auth", "basic"), (None, ()))
         bearer = values.get(("auth", "bearer"))
         headers, headers_at = values.get(("auth", "headers"), ({}, ()))
-        secrets = {} if bearer is None else {"Authorization": f"Bearer {self._secret(*bearer)}"}
-        for key, value in headers.items():
-            if isinstance(value, dict):
-                secrets[key] = self._secret(value, (*headers_at, key))
+        secrets = {}
+        if bearer is not None:
+            secrets["Authorization"] = f"Bearer {self._header(*bearer)}"
+        sent = {key: self._header(value, (*headers_at, key)) for key, value in headers.items()}
+        secrets |= {key: sent[key] for key, value in headers.items() if isinstance(value, dict)}
         return Access(
             name,
             {BACKEND_OF[Signal(key)]: url.rstrip("/") for key, url in urls.items()},
             basic and (basic["user"], self._secret(basic["password"], (*at, "password"))),
-            {key: value for key, value in headers.items() if isinstance(value, str)},
+            {key: value for key, value in sent.items() if key not in secrets},
             secrets,
-            Tls(
-                **{
-                    key: self._file(*value)
-                    for (part, key), value in values.items()
-                    if part == "tls"
-                }
-            ),
+            self._tls({key: value for (part, key), value in values.items() if part == "tls"}),
             self.header,
         )
+
+    def _header(self, value: str | Mapping[str, str], place: Place) -> str:
+        """Return what a header says, if it can: anything else would end the first request."""
+        text = value if isinstance(value, str) else self._secret(value, place)
+        if not re.fullmatch(r"[\x20-\x7e]*", text):
+            self.document.complain(place, "has a character that no header can have")
+        return text
 
     def _secret(self, source: Mapping[str, str], place: Place) -> str:
         if "env" in source:
             value = self.environment.get(source["env"], "")
             if not value:
                 self.document.complain((*place, "env"), f"{source['env']} is not set")
+            elif _UNDECODED.search(value):
+                self.document.complain((*place, "env"), f"{source['env']} is not UTF-8")
             return value
         try:
             value = (self.folder / source["file"]).read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            reason = getattr(error, "strerror", None) or "is not UTF-8"
+        except (OSError, ValueError) as error:
+            odd = "is not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
+            reason = getattr(error, "strerror", None) or odd
             self.document.complain((*place, "file"), f"{source['file']}: {reason}")
             return ""
         if not value:
             self.document.complain((*place, "file"), f"{source['file']} is empty")
         return value
 
-    def _file(self, name: str, place: Place) -> str:
-        path = self.folder / name
-        if not path.is_file():
-            self.document.complain(place, f"there is no file {path}")
-        return str(path)
+    def _tls(self, given: Mapping[str, tuple[str, Place]]) -> Tls:
+        """Return the files, if a connection can be made with them."""
+        tls = Tls(**{key: str(self.folder / name) for key, (name, _) in given.items()})
+        missing = [key for key in given if not Path(getattr(tls, key)).is_file()]
+        for key in missing:
+            self.document.complain(given[key][1], f"there is no file {getattr(tls, key)}")
+        if missing:
+            return tls
+        context = ssl.create_default_context()
+        if tls.ca:
+            with self._holding("certificate", given["ca"][1]):
+                context.load_verify_locations(tls.ca)
+        if tls.cert:
+            with self._holding("certificate with a key that needs no password", given["cert"][1]):
+                context.load_cert_chain(tls.cert, tls.key, password="")  # else it is asked for
+        return tls
+
+    @contextmanager
+    def _holding(self, what: str, place: Place) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self.document.complain(place, f"holds no {what} in PEM: {error}")
 
 
 class TargetsStack:
@@ -369,8 +411,12 @@ class _Sender(senders.Closing):
 def _grpc(url: str, target: Target) -> senders.GrpcSender:
     parts = urlsplit(url)
     secure = parts.scheme == "https"
-    metadata = [(name.lower(), value) for name, value in target.headers.items()]
-    address = f"{parts.hostname}:{parts.port or (443 if secure else 80)}"
+    metadata = [
+        (name, value.encode() if name.endswith("-bin") else value)  # as gRPC defines such names
+        for name, value in ((name.lower(), value) for name, value in target.headers.items())
+    ]
+    port = "" if re.search(r":\d+$", parts.netloc) else ":443" if secure else ":80"
+    address = f"{parts.netloc}{port}"
     return senders.GrpcSender(address, metadata, target.access.tls if secure else None)
 
 

@@ -106,6 +106,8 @@ class Watch:
                 began = time.monotonic()
                 answer = self._ask(api, self._observer.readers[tenant], tenant, fresh)
                 seen = observe(api, tenant, tenant, answer, self._observer.marks)
+                if seen.own:
+                    self._observer.shown.add(api.id)
                 if seen.others:
                     self._note(began, _leak(api, seen))
                 elif seen.answered and not seen.own and not api.volatile:

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from stackproof.backends import PROVABLE
+from stackproof.backends import PROVABLE, Client
 from stackproof.errors import StackproofError
-from stackproof.model import Backend, Signal
+from stackproof.model import Backend, EntryPoint, Signal
+from stackproof.otlp import senders
 from stackproof.repo.document import FileError
 from stackproof.stack.targets import Targets, TargetsStack
 
@@ -36,7 +37,7 @@ admin:
 without:
   mimir.exemplars: they are off
 """
-ENVIRONMENT = {"ACME": "hunter2"}
+ENVIRONMENT = {"ACME": "hunter2", "LINES": "hunter2\n", "BYTES": "hunter2\udcff"}
 
 
 def _load(folder: Path, text: str) -> Targets:
@@ -97,6 +98,18 @@ def test_what_cannot_be_compared_is_told(tmp_path: Path) -> None:
         ("name: staging", "tls: {ca: nowhere.pem}", "1:11: there is no file "),
         ("name: staging", "tls: {key: token}", "1:6: tls has no 'cert'"),
         ("name: staging", "name: [", "3:10: is not valid YAML"),
+        ("name: staging", "name: !text x", "1:7: 'x' cannot be read: could not determine"),
+        ("name: staging", "? [a]\n: b", "1:3: a key must be text"),
+        ("https://lgtm.example\n", "'http://[::1'\n", "4:9: is no URL: Invalid IPv6 URL"),
+        ("https://lgtm.example/otlp", "https://lgtm.example:65536", "6:13: is no URL: Port out of"),
+        ("otlpHttp", "otlpGrpc", "6:13: otlpGrpc must be http:// or https:// and host, without a"),
+        ("X-Team: globex", "X-Team: glöbex", "17:25: has a character that no header can have"),
+        ("X-Team: globex", '"X Team": globex', "17:16: headers: "),
+        ("{file: token}", "{env: LINES}", "16:15: has a character that no header can have"),
+        ("{env: ACME}\n  - name", "{env: BYTES}\n  - name", "12:25: BYTES is not UTF-8"),
+        ("{file: token}", '{file: "a\\0"}', "16:22: a\0: embedded null byte"),
+        ("name: staging", "tls: {ca: token}", "1:11: holds no certificate in PEM"),
+        ("name: staging", "tls: {cert: token}", "1:13: holds no certificate with a key that"),
     ],
 )
 def test_what_is_wrong_is_told_with_its_place(
@@ -107,6 +120,19 @@ def test_what_is_wrong_is_told_with_its_place(
         _load(tmp_path, GOOD.replace(old, new, 1))
     assert f"targets.yaml:{told}" in str(raised.value)
     assert "hunter2" not in str(raised.value)
+
+
+def test_where_grpc_goes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """To the port of the scheme if none is named; and IPv6 has its brackets."""
+    sent: list[tuple[object, ...]] = []
+    monkeypatch.setattr(senders, "GrpcSender", lambda *told: sent.append(told))
+    for url in ("http://h", "https://h/", "http://[::1]", "https://[::1]:4317"):
+        text = GOOD.replace("otlpHttp: https://lgtm.example/otlp", f"otlpGrpc: '{url}'")
+        stack = TargetsStack(_load(tmp_path, text.replace("X-Team", "X-Team-Bin")))
+        stack.sender("globex", EntryPoint.TARGETS, Client())
+    # One for each signal.
+    assert [address for address, *_ in sent[::3]] == ["h:80", "h:443", "[::1]:80", "[::1]:4317"]
+    assert ("x-team-bin", b"globex") in sent[0][1]  # type: ignore[operator]
 
 
 @pytest.mark.parametrize("text", ["", "tenants: []", "tenants: [{name: a}]", "- a"])
