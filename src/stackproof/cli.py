@@ -168,7 +168,8 @@ def _try_places(args: argparse.Namespace) -> None:
     """Refuse to write where that cannot be done, before anything is started that takes long."""
     places = {name: getattr(args, name, None) for name in ("junitxml", "markdown")}
     folders = {f"--{name}": path.parent for name, path in places.items() if path}
-    if hasattr(args, "report"):
+    listing = getattr(args, "list", False) or getattr(args, "docs", False)
+    if hasattr(args, "report") and not listing:
         folders["--report"] = args.report or Checkout.report_folder()
     for option, folder in folders.items():
         with writing(folder, option), tempfile.TemporaryFile(dir=folder):

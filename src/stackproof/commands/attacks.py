@@ -10,7 +10,7 @@ import argparse
 
 from rich.text import Text
 
-from stackproof.options import add_junit, add_names, only_listed
+from stackproof.options import add_junit, add_names, add_report, only_listed
 from stackproof.repo.checkout import Checkout
 
 
@@ -18,6 +18,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the names and --list."""
     add_names(parser, "an attack")
     add_junit(parser)
+    add_report(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -58,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
             group = f"attacks.{attack.entry_point}"
             cases.append(Case(group, attack.name, failures, (), outcome.seconds))
     target = results.write(
-        checkout.root / "build" / "report",
+        args.report or Checkout.report_folder(),
         "attacks",
         {"of": len(attacks.ATTACKS), "attacks": records},
         of,

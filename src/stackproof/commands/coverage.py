@@ -12,7 +12,7 @@ from pathlib import Path
 from rich.text import Text
 
 from stackproof.errors import writing
-from stackproof.options import add_json, chart
+from stackproof.options import add_json, chart, check_charts
 from stackproof.repo.checkout import Checkout
 from stackproof.wording import percent
 
@@ -31,6 +31,7 @@ def run(args: argparse.Namespace) -> int:
     from stackproof.values import coverage
     from stackproof.values.coverage.page import page
 
+    check_charts(args.charts)
     if args.charts:
         charts, of = args.charts, results.Provenance.of_files(*args.charts)
     else:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 
+from stackproof.errors import UsageError
 from stackproof.repo.checkout import Checkout
 
 
@@ -30,6 +31,8 @@ def run(args: argparse.Namespace) -> int:
     checkout = Checkout.find()
     console = terminal.console()
     if args.what == "down":
+        if args.reuse or args.flux:
+            raise UsageError("only `kind up` has options", where="kind down")
         gone = kind.down(checkout)
         console.print("deleted" if gone else "there is none")
         return 0

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stackproof.errors import ExitCode
-from stackproof.options import add_json, add_junit, chart, check_names, names
+from stackproof.options import add_json, add_junit, chart, check_charts, check_names, names
 
 if TYPE_CHECKING:
     from stackproof.checks.charts import Problem
@@ -50,6 +50,7 @@ def run(args: argparse.Namespace) -> int:
     from stackproof.repo import results
     from stackproof.toolchain import programs
 
+    check_charts(args.charts)
     check_names("invariant", args.without, INVARIANTS.names, "--without")
     console = terminal.console(args, soft_wrap=True)
     programs.locate("render", console=Console(stderr=True))

@@ -12,7 +12,7 @@ import argparse
 from rich.text import Text
 
 from stackproof.errors import UsageError
-from stackproof.options import add_json, chart, count
+from stackproof.options import add_json, add_report, chart, count
 from stackproof.repo.checkout import Checkout
 from stackproof.wording import percent
 
@@ -40,6 +40,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--seed", type=count(at_least=0), default=0, metavar="N", help="of the sample (default: 0)"
     )
     parser.add_argument("--jobs", type=count(), metavar="N", help="processes (default: cores)")
+    add_report(parser)
     add_json(parser)
 
 
@@ -86,7 +87,7 @@ def run(args: argparse.Namespace) -> int:
         )
     stale = summary.stale if whole else ()
     target = results.write(
-        Checkout.report_folder(),
+        args.report or Checkout.report_folder(),
         "mutants",
         {"of": len(every), **summary.record()},
         of,

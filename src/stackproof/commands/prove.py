@@ -36,6 +36,16 @@ if TYPE_CHECKING:
 
 #: The stacks that are made from this checkout, so that their tenants are known beforehand.
 OURS = frozenset({"local", "docker", "kind"})
+#: On which stacks an option means something.
+_ONLY = {
+    "context": ("cluster",),
+    "kubeconfig": ("cluster",),
+    "in_cluster": ("cluster",),
+    "gateway_url": ("gateway", "cluster"),
+    "reuse": ("kind",),
+    "flux": ("kind",),
+    "keep": ("local", "docker", "kind"),
+}
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -157,14 +167,26 @@ def run(args: argparse.Namespace) -> int:
     return proof.verdict.exit_code
 
 
+def where(args: argparse.Namespace) -> str:
+    """Return the name of the stack that the options choose."""
+    existing = args.context or args.kubeconfig or args.in_cluster
+    known = "gateway" if args.gateway_url else "local"
+    return str(args.stack or ("cluster" if existing else known))
+
+
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
 def _targets(args: argparse.Namespace) -> TargetsStack:
     """Return the deployment of a file; no clone is needed for it."""
     from stackproof.stack.targets import Targets, TargetsStack
 
-    for name in ("stack", "context", "gateway_url", "synthetic", "metrics_as"):
+    for name in ("stack", "synthetic", "metrics_as", *_ONLY):
         if getattr(args, name):
-            option = f"--{name.replace('_', '-')}"
-            raise UsageError("the file says where everything is", where=f"--targets {option}")
+            raise UsageError(
+                "the file says where everything is", where=f"--targets {_option(name)}"
+            )
     return TargetsStack(Targets.load(args.targets))
 
 
@@ -174,9 +196,15 @@ def _deployment(args: argparse.Namespace, tenants: Sequence[str] | None, console
     from stackproof.stack import providers
 
     deployment = Deployment.load(Checkout.find()).with_synthetic(args.synthetic)
-    existing = args.context or args.kubeconfig or args.in_cluster
-    known = "gateway" if args.gateway_url else "local"
-    provider = args.stack or ("cluster" if existing else known)
+    provider = where(args)
+    check_names("stack", [provider], providers.PROVIDERS, "--stack")
+    for name, stacks in _ONLY.items():
+        if getattr(args, name) and provider not in stacks:
+            raise UsageError(
+                f"means nothing on the stack {provider!r}",
+                where=_option(name),
+                todo=f"Leave it out, or choose --stack {' or '.join(stacks)}.",
+            )
     if args.synthetic:
         _refuse_elsewhere(provider)
     options = providers.Options(

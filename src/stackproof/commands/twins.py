@@ -10,7 +10,7 @@ import argparse
 
 from rich.text import Text
 
-from stackproof.options import add_junit, add_names, only_listed
+from stackproof.options import add_junit, add_names, add_report, only_listed
 from stackproof.repo.checkout import Checkout
 
 
@@ -18,6 +18,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the names, --list and --docs."""
     add_names(parser, "a twin")
     add_junit(parser)
+    add_report(parser)
     parser.add_argument(
         "--docs", action="store_true", help="only write docs/twins.md from the registry"
     )
@@ -60,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
             soft_wrap=True,
         )
     target = results.write(
-        checkout.root / "build" / "report",
+        args.report or Checkout.report_folder(),
         "twins",
         {"of": len(twins.TWINS), "twins": records},
         of,

@@ -428,6 +428,8 @@ def revision(checkout: Checkout, name: str) -> Iterator[Checkout]:
             _git(checkout.root, "checkout-index", "--all", f"--prefix={folder}/", **index)
         except subprocess.CalledProcessError as error:
             said = error.stderr.strip().removeprefix("fatal: ")
+            if "--show-prefix" in error.cmd:  # whatever the revision: of no repository, say
+                raise UsageError(f"git cannot read it: {said}", where=str(checkout.root)) from None
             raise UsageError(
                 f"git has no revision {name!r} ({said})",
                 where=str(checkout.root),

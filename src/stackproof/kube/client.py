@@ -53,12 +53,19 @@ def _refuse_missing(kubeconfig: Path | None) -> None:
     """Say where a kubeconfig was looked for: the client calls a missing one invalid."""
     usual = os.environ.get("KUBECONFIG") or "~/.kube/config"
     looked = [str(kubeconfig)] if kubeconfig else usual.split(os.pathsep)
-    if not any(Path(each).expanduser().is_file() for each in looked if each):
+    if not any(_is_file(each) for each in looked if each):
         raise StackproofError(
             "there is no kubeconfig",
             where=", ".join(looked),
             todo="Name another: --kubeconfig FILE, or the variable KUBECONFIG.",
         )
+
+
+def _is_file(name: str) -> bool:
+    try:
+        return Path(name).expanduser().is_file()
+    except RuntimeError:  # there is no home directory
+        return False
 
 
 class Kube:

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from stackproof.errors import StackproofError
 
-# What only this repository's root has.
-_MARKS = ("versions.yaml", "charts", "tools")
+# What only this repository's root has: others have a folder of charts, and one of tools, too.
+_MARKS = ("versions.yaml", "charts", "tools/render")
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,14 @@ def cache_root() -> Path:
     if own := os.environ.get("STACKPROOF_CACHE"):
         return Path(own).expanduser().absolute()
     base = os.environ.get("XDG_CACHE_HOME")
-    return Path(base or "~/.cache").expanduser().absolute() / "stackproof"
+    try:
+        return Path(base or "~/.cache").expanduser().absolute() / "stackproof"
+    except RuntimeError:  # a container's user, whom no /etc/passwd knows
+        raise StackproofError(
+            "there is no home directory to keep programs in",
+            where="HOME",
+            todo="Set STACKPROOF_CACHE to a folder that you can write.",
+        ) from None
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,6 +81,16 @@ def test_removed_tenant(repository: Checkout) -> None:
     assert len(removed) + len(kept) == len(entries)
 
 
+def test_no_repository(tmp_path: Path) -> None:
+    """Whatever the revision is called: git says what is wrong, and another name would not help."""
+    with (
+        pytest.raises(StackproofError, match="git cannot read it: not a git repository") as raised,
+        diff.revision(Checkout(tmp_path), "HEAD"),
+    ):
+        pass
+    assert "Name a branch" not in str(raised.value)
+
+
 def test_unknown_revision(repository: Checkout) -> None:
     with (
         pytest.raises(StackproofError, match="git has no revision 'nowhere'"),

@@ -187,16 +187,24 @@ def test_a_file_that_cannot_be_written_is_one_message(
     assert "is a folder, or nothing" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("command", ["prove", "twins", "attacks", "mutants"])
 @pytest.mark.parametrize("option", ["--report", "--junitxml"])
 def test_a_place_that_cannot_be_written_is_told_before_anything_starts(
-    option: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    command: str,
+    option: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    if (command, option) == ("mutants", "--junitxml"):
+        pytest.skip("it writes none")
+
     def start(_: argparse.Namespace) -> int:
         raise AssertionError("it started")
 
-    monkeypatch.setattr("stackproof.commands.prove.run", start)
+    monkeypatch.setattr(f"stackproof.commands.{command}.run", start)
     (tmp_path / "file").touch()
     place = tmp_path / "file" / "report"
-    assert cli.main(["prove", option, str(place)]) == ExitCode.UNAVAILABLE
+    assert cli.main([command, option, str(place)]) == ExitCode.UNAVAILABLE
     said = capsys.readouterr().err
     assert "cannot be written: " in said and f"Choose another place: {option}." in said

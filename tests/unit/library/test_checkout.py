@@ -20,6 +20,14 @@ def test_outside_it_says_what_to_do(tmp_path: Path) -> None:
         Checkout.find(tmp_path)
 
 
+def test_another_repository_with_charts_and_tools_is_none(tmp_path: Path) -> None:
+    for name in ("charts", "tools"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "versions.yaml").touch()
+    with pytest.raises(StackproofError, match="no stackproof repository here"):
+        Checkout.find(tmp_path)
+
+
 def test_paths_are_shown_from_its_root(checkout: Checkout, tmp_path: Path) -> None:
     assert checkout.show(checkout.tenants_file) == "observability/tenants.yaml"
     assert checkout.show(tmp_path) == str(tmp_path)

@@ -37,6 +37,15 @@ MISTAKES = {
     "prove --metrics-as nobody": "no tenant is called nobody",
     "prove --synthetic 3 --stack kind": "no synthetic tenants",
     "prove --gateway-url here": "is not a URL",
+    "prove --deadline 1e12": "is not a number from 0.001 to 86400",
+    "prove --reuse": "--reuse: means nothing on the stack 'local'",
+    "prove --stack local --context here": "--context: means nothing on the stack 'local'",
+    "prove --stack local --gateway-url http://here": "--gateway-url: means nothing on the stack",
+    "prove --context here --keep": "Leave it out, or choose --stack local or docker or kind",
+    "prove --targets here --keep": "--targets --keep: the file says where everything is",
+    "prove --targets here --kubeconfig there": "--targets --kubeconfig: the file says",
+    "lint charts/lgtm charts/lgtm": "several charts are called lgtm",
+    "coverage charts/lgtm ./charts/lgtm": "several charts are called lgtm",
     "prove --gateway-url http://here": "STACKPROOF_PASSWORD_SOEV",
     "twins everybody-is-soew": "Did you mean everybody-is-soev",
     "attacks typo": "no attack is called typo",
@@ -79,6 +88,16 @@ def test_a_wrong_name_is_no_answer(words: str, capsys: pytest.CaptureFixture[str
     assert MISTAKES[words] in said.err
     assert said.out == ""
     assert "Traceback" not in said.err
+
+
+def test_no_cluster_is_deleted_by_mistake(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    deleted: list[Checkout] = []
+    monkeypatch.setattr("stackproof.stack.kind.down", deleted.append)
+    assert _run("kind down --flux") == ExitCode.USAGE
+    assert "only `kind up` has options" in capsys.readouterr().err
+    assert not deleted
 
 
 def _raise(error: Exception) -> Callable[[object], int]:
@@ -255,6 +274,35 @@ def test_unknown_names_are_told_with_those_that_there_are(known: list[str]) -> N
 def test_without_a_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert _run("tenants") == ExitCode.UNAVAILABLE
+
+
+def test_a_deployment_needs_no_checkout(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert _run("demo --targets nowhere.yaml") == ExitCode.UNAVAILABLE
+    assert capsys.readouterr() == (
+        "",
+        "stackproof: nowhere.yaml: cannot be read: No such file or directory\n",
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "told"), [("tools", "STACKPROOF_CACHE"), ("targets init", "--kubeconfig")]
+)
+def test_a_user_without_a_home(
+    words: str, told: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As in a container that runs as any number."""
+
+    def unknown(_: int) -> None:
+        raise KeyError
+
+    monkeypatch.setattr("pwd.getpwuid", unknown)
+    for name in ("HOME", "XDG_CACHE_HOME", "KUBECONFIG"):
+        monkeypatch.delenv(name, raising=False)
+    assert _run(words) == ExitCode.UNAVAILABLE
+    assert told in capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")
