@@ -166,8 +166,9 @@ def test_a_signal_is_no_answer(name: str, ignored: bool, checkout: Checkout) -> 
     script = (
         "import os, signal, sys; from stackproof import cli; from stackproof.commands import "
         f"tenants; tenants.run = lambda _: os.kill(os.getpid(), {number}) or 0; "
-        + (f"signal.signal({number}, signal.SIG_IGN); " if ignored else "")
-        + "sys.exit(cli.main(['tenants']))"
+        # These tests may run under nohup themselves.
+        f"signal.signal({number}, signal.{'SIG_IGN' if ignored else 'SIG_DFL'}); "
+        "sys.exit(cli.main(['tenants']))"
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=checkout.root, check=False)
     assert done.returncode == (ExitCode.GOOD if ignored else ExitCode(128 + number))
