@@ -51,6 +51,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Checkout:
     checkout = Checkout(tmp_path / "checkout")
     write_tool(checkout, "hello")
     checkout.charts.mkdir()
+    (checkout.tools / "render").mkdir()
     shutil.copy(Checkout.find().versions_file, checkout.root)
     return checkout
 
