@@ -34,7 +34,11 @@ class Case:
 
 
 def write(path: Path, suite: str, cases: Sequence[Case]) -> None:
-    """Write a file with one suite."""
+    """Write a file with one suite.
+
+    Raises:
+        StackproofError: It cannot be written.
+    """
     attributes = {
         "name": suite,
         "tests": str(len(cases)),

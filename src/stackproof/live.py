@@ -86,7 +86,11 @@ def _bar(console: Console) -> Iterator[Callable[[isolation.Progress], None] | No
 
 
 def send_samples(stack: Stack) -> dict[str, Emission]:
-    """Send each tenant's telemetry to its Alloy, once; return what was sent by whom."""
+    """Send each tenant's telemetry to its Alloy, once; return what was sent by whom.
+
+    Raises:
+        ExportError: It was not taken.
+    """
     run = synthetic.new_run()
     sent = {}
     for tenant in stack.tenants:
@@ -96,7 +100,11 @@ def send_samples(stack: Stack) -> dict[str, Emission]:
 
 
 def hold(stack: Stack, tenant: str, emission: Emission, output: IO[str] | None = None) -> None:
-    """Say where everything is and how it is asked, and wait for Ctrl-C."""
+    """Say where everything is and how it is asked, and wait for Ctrl-C.
+
+    Raises:
+        StackproofError: A component has ended meanwhile.
+    """
     say = partial(print, file=output, flush=True)
     for name in stack.tenants:
         say(f"{name} sends OTLP to {stack.otlp_grpc(name)} (gRPC), {stack.otlp_http(name)} (HTTP)")

@@ -40,7 +40,11 @@ def console(args: argparse.Namespace | None = None, **how: Any) -> Console:
 def answer(
     args: argparse.Namespace, found: Path | Mapping[str, Any], cases: Iterable[junit.Case] = ()
 ) -> None:
-    """Give the answer, or the file that holds it, to programs: as --json and --junitxml ask."""
+    """Give the answer, or the file that holds it, to programs: as --json and --junitxml ask.
+
+    Raises:
+        StackproofError: The file cannot be written.
+    """
     if path := getattr(args, "junitxml", None):
         junit.write(path, "stackproof", list(cases))
     if args.json and isinstance(found, Path):

@@ -107,6 +107,35 @@ class Attack:
         )
 
 
+#: Why a gateway changes nothing about it.
+BACKENDS_LIMIT = "the limits are the backends' own"
+
+
+def deed(
+    name: str,
+    does: str,
+    source: str,
+    after: Callable[[AttackRun], Iterable[str]],
+    passes: str = "",
+    *,
+    destroys: bool = False,
+) -> Attack:
+    """Return an attack that is more than requests: all of it, and its harm, is in `after`.
+
+    `passes` says why it does not succeed on a gateway that trusts too much.
+    """
+    return Attack(
+        name=name,
+        does=does,
+        source=source,
+        expect=Expect.HARMLESS,
+        sends=lambda _: (),
+        after=after,
+        destroys=destroys,
+        ineffective_because=passes,
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class AttackOutcome:
     """What became of an attack."""
@@ -183,7 +212,11 @@ class AttackedStack:
 
     @property
     def gateway(self) -> Address:
-        """Where the gateway listens."""
+        """Where the gateway listens.
+
+        Raises:
+            StackproofError: The deployment has none.
+        """
         if self.stack.gateway_url is None:
             raise StackproofError("the deployment has no gateway", where=self.stack.name)
         return address(self.stack.gateway_url)
@@ -252,7 +285,11 @@ class AttackedStack:
         return emission.tokens[signal].encode() in answer.body, answer.describe()
 
     def wait_for(self, emission: Emission, signals: Iterable[Signal]) -> None:
-        """Wait until the owner sees these signals of an emission."""
+        """Wait until the owner sees these signals of an emission.
+
+        Raises:
+            StackproofError: It does not.
+        """
         for signal in signals:
 
             def look(signal: Signal = signal) -> tuple[bool | None, str]:

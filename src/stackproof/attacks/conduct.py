@@ -19,14 +19,13 @@ from stackproof.otlp import senders, synthetic
 from stackproof.otlp.senders import ExportError
 from stackproof.otlp.synthetic import Emission, name_of
 
-from .base import UPGRADE, Attack, AttackedStack, AttackRun, Expect, basic
+from .base import BACKENDS_LIMIT, UPGRADE, Attack, AttackedStack, AttackRun, Expect, basic, deed
 from .payloads import loki_push, remote_write
 from .wire import Wire, WireAnswer, WireRequest, http1, send
 
 _APIS = {api.id: api for api in PROVABLE}
 _OWN_LABEL = "__tenant_id__"
 _BACKEND_ITSELF = "the backend keeps tenants apart by the header, and that is honest here"
-_BACKENDS_LIMIT = "the limits are the backends' own"
 
 
 # --- pushes in the older formats ------------------------------------------------------------------
@@ -444,27 +443,6 @@ def _many_spans(number: int) -> tuple[str, list[str], bytes]:
     return "/otlp/v1/traces", lines, gzip.compress(request.SerializeToString())
 
 
-def _deed(
-    name: str,
-    does: str,
-    source: str,
-    after: Callable[[AttackRun], Iterable[str]],
-    passes: str = _BACKEND_ITSELF,
-    *,
-    destroys: bool = False,
-) -> Attack:
-    return Attack(
-        name=name,
-        does=does,
-        source=source,
-        expect=Expect.HARMLESS,
-        sends=lambda _: (),
-        after=after,
-        destroys=destroys,
-        ineffective_because=passes,
-    )
-
-
 CONDUCT: tuple[Attack, ...] = (
     Attack(
         name="push-naming-another-tenant",
@@ -521,59 +499,60 @@ CONDUCT: tuple[Attack, ...] = (
         sends=lambda attack_run: [attack_run.read(_APIS["mimir.exemplars"], attack_run.own)],
         ineffective_because=_BACKEND_ITSELF,
     ),
-    _deed(
+    deed(
         "same-query-by-turns",
         "asks the same as the victim and the admin, by turns",
         "result caches are keyed by tenant in Mimir, Loki and Tempo",
         _same_query,
+        _BACKEND_ITSELF,
     ),
-    _deed(
+    deed(
         "late-samples",
         "exports points of six hours ago, which Mimir drops with a 200",
         "partial_success.rejected_data_points (observed, Mimir)",
         _late,
         "the backend drops them; that is about being told",
     ),
-    _deed(
+    deed(
         "live-tail",
         "tails while the victim writes",
         "grafana/loki#9493, grafana/loki#7153",
         _live_tail,
+        _BACKEND_ITSELF,
     ),
-    _deed(
+    deed(
         "thousand-tails",
         "opens a thousand tails",
         "Loki bounds tails a tenant: max_concurrent_tail_requests",
         _many_tails,
-        _BACKENDS_LIMIT,
+        BACKENDS_LIMIT,
     ),
-    _deed(
+    deed(
         "guessing-names",
         "tries a name that is nobody's with many passwords at once",
         "Caddy compares a password of an unknown user with a bcrypt hash of cost 14 (observed)",
         _guesses,
-        passes="",
         destroys=True,
     ),
-    _deed(
+    deed(
         "flood-of-metrics",
         "writes over its limit while the victim writes",
         "a noisy neighbour",
         _flood(Signal.METRICS, _much_metrics),
-        _BACKENDS_LIMIT,
+        BACKENDS_LIMIT,
     ),
-    _deed(
+    deed(
         "flood-of-logs",
         "writes over its limit while the victim writes",
         "a noisy neighbour",
         _flood(Signal.LOGS, _much_logs),
-        _BACKENDS_LIMIT,
+        BACKENDS_LIMIT,
     ),
-    _deed(
+    deed(
         "flood-of-traces",
         "writes over its limit while the victim writes",
         "a noisy neighbour",
         _flood(Signal.TRACES, _many_spans),
-        _BACKENDS_LIMIT,
+        BACKENDS_LIMIT,
     ),
 )

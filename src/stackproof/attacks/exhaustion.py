@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import socket
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from urllib.parse import quote
 
@@ -16,11 +16,11 @@ import cramjam
 
 from stackproof.model import Backend, Signal
 from stackproof.otlp.protobuf import field
+from stackproof.waiting import until
 
-from .base import Attack, AttackRun, Expect, backend_url, basic
+from .base import BACKENDS_LIMIT, Attack, AttackRun, backend_url, basic, deed
 from .wire import WireRequest, http1, send
 
-_BACKENDS_LIMIT = "the limits are the backends' own"
 _REMOTE_WRITE = (
     "Content-Type: application/x-protobuf",
     "Content-Encoding: snappy",
@@ -59,8 +59,11 @@ def _half_exports(attack_run: AttackRun) -> Iterable[str]:
             )
             connection = held.enter_context(socket.create_connection(attack_run.gateway))
             connection.sendall(head.data)
-        time.sleep(_ARRIVES_S)
-        taken = _gauge(attack_run, "cortex_distributor_inflight_push_requests")
+        taken = until(
+            lambda: _gauge(attack_run, "cortex_distributor_inflight_push_requests"),
+            lambda seen: seen > _UNDER_WAY,
+            within_s=_ARRIVES_S,
+        )
         if taken > _UNDER_WAY:
             yield f"{taken:.0f} of Mimir's places, which all tenants share, wait for half exports"
         answer = send(attack_run.write(Signal.METRICS, attack_run.own))
@@ -153,56 +156,35 @@ def _growing_label(attack_run: AttackRun) -> Iterator[WireRequest]:
     )
 
 
-def _deed(
-    name: str,
-    does: str,
-    source: str,
-    after: Callable[[AttackRun], Iterable[str]],
-    passes: str = "",
-    *,
-    destroys: bool = False,
-) -> Attack:
-    return Attack(
-        name=name,
-        does=does,
-        source=source,
-        expect=Expect.HARMLESS,
-        sends=lambda _: (),
-        after=after,
-        destroys=destroys,
-        ineffective_because=passes,
-    )
-
-
 EXHAUSTION: tuple[Attack, ...] = (
-    _deed(
+    deed(
         "half-exports",
         "begins many exports and ends none",
         "2,100 of one byte each: Mimir 3.0.5 takes 12 GB and answers no export (observed)",
         _half_exports,
     ),
-    _deed(
+    deed(
         "flood-of-descriptions",
         "describes metrics that have no series",
         "max_global_metadata_per_user is off unless it is set (Mimir)",
         _descriptions,
-        _BACKENDS_LIMIT,
+        BACKENDS_LIMIT,
     ),
     Attack(
         name="endless-sum",
         does=f"asks for the sum of {_TERMS} ones",
         source="16,000 terms: no answer within a minute, and 2 GB of Mimir 3.0.5 (observed)",
         sends=_endless_sum,
-        ineffective_because=_BACKENDS_LIMIT,
+        ineffective_because=BACKENDS_LIMIT,
     ),
     Attack(
         name="growing-label",
         does="asks for a label that is made of itself, again and again",
         source="Mimir 3.0.5 ends at once, for everybody (observed)",
         sends=_growing_label,
-        ineffective_because=_BACKENDS_LIMIT,
+        ineffective_because=BACKENDS_LIMIT,
     ),
-    _deed(
+    deed(
         "unread-sum",
         f"asks for the sum of {_MANY_TERMS} ones, which no limit of Mimir's sees in time",
         "Mimir 3.0.5 parses before it compares the size: 30,000 terms, 30 s of a core (observed)",

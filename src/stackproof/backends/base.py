@@ -27,7 +27,7 @@ from websockets.sync.client import connect
 
 from stackproof.errors import StackproofError
 from stackproof.model import Access, Backend, Signal, Tls
-from stackproof.otlp.http import exchange
+from stackproof.otlp.http import exchange, status_line
 from stackproof.otlp.senders import basic_auth
 from stackproof.waiting import until
 
@@ -176,7 +176,7 @@ class Answer:
     @property
     def line(self) -> str:
         """What came back, without the body."""
-        return self.error or f"HTTP {self.status}{self.location and f' to {self.location}'}"
+        return self.error or status_line(self.status, self.location)
 
     def describe(self, limit: int = 300) -> str:
         """Return the answer in a line, its body cut to `limit` characters."""

@@ -109,7 +109,11 @@ def running(
     values: Sequence[Values] = (),
     waited_s: float = _WAITED_S,
 ) -> Iterator[RunningApplication]:
-    """Start a tenant's application, all replicas at once, and give it when it is ready."""
+    """Start a tenant's application, all replicas at once, and give it when it is ready.
+
+    Raises:
+        StackproofError: It does not start.
+    """
     with ExitStack() as life:
         started = [
             life.enter_context(Application(stack, tenant, replica=number, values=[SOON, *values]))

@@ -112,7 +112,11 @@ def _queries(panels: Sequence[Mapping[str, Any]]) -> Iterator[Query]:
 
 
 def read(release: Release) -> tuple[Dashboard, ...]:
-    """Return the dashboards that a release provisions Grafana with."""
+    """Return the dashboards that a release provisions Grafana with.
+
+    Raises:
+        StackproofError: One of them is no JSON.
+    """
     data: Mapping[str, str] = release.get("ConfigMap", CONFIG_MAP)["data"]
     found = []
     for name, text in data.items():

@@ -28,7 +28,11 @@ _PLACE: Mapping[str, tuple[str, ...]] = {
 
 
 def tenant_values(deployment: Deployment, backend: str) -> dict[str, Any]:
-    """Return values of a backend's distributed chart that hold every tenant's limits."""
+    """Return values of a backend's distributed chart that hold every tenant's limits.
+
+    Raises:
+        StackproofError: There is no such backend.
+    """
     if backend not in _PLACE:
         raise StackproofError(f"no backend {backend!r} (there are: {', '.join(BACKENDS)})")
     text = deployment.lgtm().get("ConfigMap", backend)["data"]["overrides.yaml"]
@@ -44,7 +48,11 @@ _INSTALL = re.compile(r"helm upgrade --install (\S+)(?:[^\n]|\\\n)*? -n (\S+)")
 
 
 def installed(checkout: Checkout) -> dict[str, str]:
-    """Return the namespace of each release that the README installs, by the release's name."""
+    """Return the namespace of each release that the README installs, by the release's name.
+
+    Raises:
+        StackproofError: The README installs nothing.
+    """
     readme = checkout.observability / _FOLDER / "README.md"
     found = dict(_INSTALL.findall(readme.read_text(encoding="utf-8")))
     if not found:

@@ -109,7 +109,11 @@ def build(
 def post_rendered(
     objects: Sequence[Mapping[str, Any]], renderers: Sequence[Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
-    """Do what helm-controller's post-renderers do to a chart's objects."""
+    """Do what helm-controller's post-renderers do to a chart's objects.
+
+    Raises:
+        StackproofError: kustomize refuses a patch.
+    """
     answer = _ask(op="render", objects=list(objects), post_renderers=list(renderers))
     if message := answer.get("error"):
         raise StackproofError(message)
@@ -117,7 +121,11 @@ def post_rendered(
 
 
 def value_at(path: str, text: str) -> Mapping[str, Any]:
-    """Return the values which a `valuesFrom` with a `targetPath` means, as `helm --set` does."""
+    """Return the values which a `valuesFrom` with a `targetPath` means, as `helm --set` does.
+
+    Raises:
+        StackproofError: It is no such path.
+    """
     answer = _ask(op="set", path=path, text=text)
     if message := answer.get("error"):
         raise StackproofError(message)

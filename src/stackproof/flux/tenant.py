@@ -47,7 +47,11 @@ def folder(checkout: Checkout, name: str) -> Path:
 
 
 def default_host(checkout: Checkout, name: str, cluster: str = "production") -> str:
-    """Return the host of a tenant that names none: NAME.DOMAIN, with the cluster's own DOMAIN."""
+    """Return the host of a tenant that names none: NAME.DOMAIN, with the cluster's own DOMAIN.
+
+    Raises:
+        StackproofError: The cluster has no DOMAIN.
+    """
     path = checkout.flux / "clusters" / cluster / "cluster.yaml"
     try:
         data = yaml.load(path.read_bytes(), Loader=yaml.CSafeLoader)["data"]
@@ -76,7 +80,11 @@ def check_new(checkout: Checkout, name: str, host: str) -> None:
 
 
 def check_address(address: str) -> None:
-    """Raise where an administrator's address is none, as the application takes it."""
+    """Raise where an administrator's address is none, as the application takes it.
+
+    Raises:
+        StackproofError: It is no `NAME@HOST`.
+    """
     # Flux writes it without quotes: nothing in it that YAML could take for something else.
     if not re.fullmatch(r"[A-Za-z0-9][\w.+-]*@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+", address):
         raise StackproofError(

@@ -257,6 +257,9 @@ def build(checkout: Checkout, cluster: str = "production") -> Tree:
     """Build the tree of a cluster: `flux/clusters/CLUSTER` and all that it points at.
 
     What cannot be built is a step's `problems`; `checks` tells them.
+
+    Raises:
+        UsageError: There is no such cluster.
     """
     root = checkout.flux / "clusters" / cluster
     there = sorted(path.name for path in (checkout.flux / "clusters").glob("*/"))

@@ -24,7 +24,11 @@ _LENGTH = 12
 
 
 def version(chart: Path) -> str:
-    """Return the version that a chart's Chart.yaml must have: `0.2.0+` and twelve hex digits."""
+    """Return the version that a chart's Chart.yaml must have: `0.2.0+` and twelve hex digits.
+
+    Raises:
+        StackproofError: Chart.yaml has no line `version: …`.
+    """
     found = _line(chart)
     sums = hashlib.sha256()
     for path in _read_by_helm(chart):

@@ -179,7 +179,11 @@ def arrived(
     window_s: float = 3600,
     end_s: float | None = None,
 ) -> Counter[tuple[str, int]]:
-    """Return how often each (owner, number) of a run is there for this reader."""
+    """Return how often each (owner, number) of a run is there for this reader.
+
+    Raises:
+        StackproofError: The backend did not answer.
+    """
     now = end_s or time.time()
     start, end = str(int(now - window_s)), str(int(now) + 60)
     if signal is Signal.METRICS:
@@ -239,6 +243,9 @@ def lines(
     """Return how often each log line with this text is there for this reader.
 
     In any stream, or in that of a run.
+
+    Raises:
+        StackproofError: Loki did not answer.
     """
     now = time.time()
     wanted = f"counted-{run}" if run else ".*"
@@ -253,7 +260,11 @@ def lines(
 
 
 def latest(client: Client, access: Access, name: str, run: str) -> float | None:
-    """Return the last value of a run's one series with this name, None while there is none."""
+    """Return the last value of a run's one series with this name, None while there is none.
+
+    Raises:
+        StackproofError: Mimir did not answer.
+    """
     query = {"query": f'{name}{{stackproof_run="{run}"}}'}
     found = client.data(access, Backend.MIMIR, "/api/v1/query", query)["data"]["result"]
     return float(found[0]["value"][1]) if found else None

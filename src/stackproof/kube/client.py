@@ -392,6 +392,9 @@ class Kube:
             what: What is waited for, as a sentence: "the pods are ready".
             seen: Says what was seen last, for the message.
             retry: Says which refusals of the API server may pass.
+
+        Raises:
+            StackproofError: The deadline passed.
         """
         refused = ""
 

@@ -119,7 +119,11 @@ def from_cluster(kube: Kube, *, release: str, namespace: str) -> Deployed:
 
 
 def decoded(text: str) -> dict[str, Any]:
-    """Return Helm's record of a release: JSON, gzipped, in base64 twice (Kubernetes' and its)."""
+    """Return Helm's record of a release: JSON, gzipped, in base64 twice (Kubernetes' and its).
+
+    Raises:
+        StackproofError: It is something else.
+    """
     try:
         packed = base64.b64decode(base64.b64decode(text))
         found: dict[str, Any] = json.loads(gzip.decompress(packed))

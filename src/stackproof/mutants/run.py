@@ -126,7 +126,11 @@ class Summary:
 
 
 def generate(root: Path) -> list[Mutant]:
-    """Return every mutant of a checkout, or of a chart's folder."""
+    """Return every mutant of a checkout, or of a chart's folder.
+
+    Raises:
+        UsageError: It is neither.
+    """
     whole = not (root / "Chart.yaml").is_file()
     if whole and not (root / "charts").is_dir():
         raise UsageError("there is no chart", where=str(root), todo="Name a chart's folder.")
@@ -153,7 +157,11 @@ def sample(of: Sequence[Mutant], most: int, seed: int = 0) -> list[Mutant]:
 
 
 def since(of: Sequence[Mutant], root: Path, revision: str) -> list[Mutant]:
-    """Return the mutants of lines that a checkout has changed since a revision."""
+    """Return the mutants of lines that a checkout has changed since a revision.
+
+    Raises:
+        UsageError: git does not know the revision.
+    """
     changed = _changed_lines(root, revision)
     return [mutant for mutant in of if mutant.line in changed.get(mutant.file, ())]
 

@@ -22,7 +22,12 @@ class Received:
     @property
     def line(self) -> str:
         """The status in short, and where it leads."""
-        return f"HTTP {self.status}{self.location and f' to {self.location}'}"
+        return status_line(self.status, self.location)
+
+
+def status_line(status: int | None, location: str) -> str:
+    """Say in short what came back, and where it leads."""
+    return f"HTTP {status}{location and f' to {location}'}"
 
 
 def exchange(

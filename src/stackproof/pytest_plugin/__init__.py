@@ -75,7 +75,11 @@ def _seconds(text: str) -> float:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Add the fixtures where a setting says what is to be tested."""
+    """Add the fixtures where a setting says what is to be tested.
+
+    Raises:
+        UsageError: Two settings say different things.
+    """
     given = {name for name in _PATHS if setting(config, name)}
     where = config.getoption("stackproof_stack")
     if "targets" in given and ("checkout" in given or where):

@@ -134,7 +134,11 @@ class Registry:
         return self._write(lines, f"cannot add tenant {name!r}")
 
     def remove(self, name: str) -> Registry:
-        """Remove an entry and the comment above it from the file, and return the new registry."""
+        """Remove an entry and the comment above it from the file, and return the new registry.
+
+        Raises:
+            StackproofError: There is no such tenant.
+        """
         gone = self.names.index(self.get(name).name)
         lines, blocks = self._read()
         start = blocks[gone].start

@@ -234,7 +234,11 @@ class Versions:
         )
 
     def image(self, component: str) -> Image:
-        """Return the image of a component, e.g. `mimir`."""
+        """Return the image of a component, e.g. `mimir`.
+
+        Raises:
+            StackproofError: versions.yaml pins none.
+        """
         if component not in self.images:
             raise StackproofError(
                 f"no image of {component!r} (there are: {', '.join(self.images)})",

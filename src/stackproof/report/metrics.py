@@ -48,7 +48,11 @@ def message(proof: Proof) -> ExportMetricsServiceRequest:
 
 
 def send_metrics(proof: Proof, stack: Stack, tenant: str) -> None:
-    """Send the verdict as a tenant's metrics: through the gateway, else through its Alloy."""
+    """Send the verdict as a tenant's metrics: through the gateway, else through its Alloy.
+
+    Raises:
+        StackproofError: They were not taken.
+    """
     access = stack.reader(tenant)
     url = f"{stack.gateway_url}/otlp" if stack.gateway_url else stack.otlp_http(tenant)
     with senders.HttpSender(url, auth=access.auth, headers=access.headers) as sender:

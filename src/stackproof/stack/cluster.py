@@ -152,7 +152,11 @@ class ClusterStack(FromCharts):
         return self.namespace, *(each.namespace for each in self._collectors.values())
 
     def collector(self, tenant: str) -> Collector:
-        """Return a tenant's Alloy."""
+        """Return a tenant's Alloy.
+
+        Raises:
+            StackproofError: It has none.
+        """
         if tenant not in self._collectors:
             raise StackproofError(
                 f"tenant {tenant} has no Alloy",

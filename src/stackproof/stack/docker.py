@@ -45,7 +45,11 @@ class Container(ProgramProcess):
     _docker: Any = field(default=None, repr=False)
 
     def start(self) -> None:
-        """Start the container."""
+        """Start the container.
+
+        Raises:
+            StackproofError: Docker cannot; with its own words.
+        """
         import docker.errors
 
         try:

@@ -73,7 +73,11 @@ class Repository:
         path.write_text(yaml.safe_dump_all(documents, sort_keys=False), encoding="utf-8")
 
     def edit(self, file: str, old: str, new: str) -> None:
-        """Replace a text that must be in a file."""
+        """Replace a text that must be in a file.
+
+        Raises:
+            StackproofError: It is not.
+        """
         path = self.path / file
         text = path.read_text(encoding="utf-8")
         if old not in text:
@@ -169,6 +173,7 @@ class Flux:
         images = {n.upper().replace("-", "_"): choices[n].reference for n in CONTROLLERS}
         self.kube.apply_all(objects("flux", STANDIN=choices["standin"].reference, **images))
         self.kube.rolled_out([FLUX_NAMESPACE], within_s=_CONTROLLERS_S)
+        self._overlay()  # the store's values may have been rotated since the last time
         commit = self.push("The repository as it is")
         self.kube.apply_all(_bootstrap())
         self.applied(commit)
@@ -179,7 +184,11 @@ class Flux:
         self.install()
 
     def rest(self) -> None:
-        """End the controllers, so that Helm deploys again; nothing happens where there are none."""
+        """End the controllers, so that Helm deploys again; nothing happens where there are none.
+
+        Raises:
+            StackproofError: One does not end.
+        """
         deployed = self.kube.listed("apps/v1", "Deployment", FLUX_NAMESPACE)
         controllers = [each for each in deployed if _name(each) in CONTROLLERS]
         if not controllers:

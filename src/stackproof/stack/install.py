@@ -232,7 +232,11 @@ class Installer:
             )
 
     def run_helm(self, *arguments: str) -> str:
-        """Run helm on the cluster, return what it printed."""
+        """Run helm on the cluster, return what it printed.
+
+        Raises:
+            StackproofError: It failed.
+        """
         done = subprocess.run(
             [programs.find("helm"), "--kubeconfig", str(self.kubeconfig), *arguments],
             capture_output=True,

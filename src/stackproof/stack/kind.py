@@ -81,7 +81,11 @@ class KindCluster(pytest_kind.KindCluster):  # type: ignore[misc]
         return self.name in self.kind("get", "clusters").split()
 
     def make(self) -> None:
-        """Make the cluster, and mark it as ours."""
+        """Make the cluster, and mark it as ours.
+
+        Raises:
+            StackproofError: kind cannot; with its own words.
+        """
         self.path.mkdir(parents=True, exist_ok=True)
         config = self.path / "kind.yaml"
         config.write_text(yaml.safe_dump(objects("kind")[0]), encoding="utf-8")
@@ -130,7 +134,11 @@ class KindCluster(pytest_kind.KindCluster):  # type: ignore[misc]
         self.kind("load", "docker-image", f"--name={self.name}", *references)
 
     def kind(self, *arguments: str) -> str:
-        """Run kind, return what it printed."""
+        """Run kind, return what it printed.
+
+        Raises:
+            StackproofError: It failed.
+        """
         done = subprocess.run(
             [self.kind_path, *arguments], capture_output=True, text=True, check=False
         )
@@ -327,7 +335,11 @@ def choose(checkout: Checkout, *, flux: bool = False) -> dict[str, ImageChoice]:
 
 
 def down(checkout: Checkout) -> bool:
-    """Delete the cluster if this suite made it; return whether there was one."""
+    """Delete the cluster if this suite made it; return whether there was one.
+
+    Raises:
+        StackproofError: Somebody else made it.
+    """
     cluster = KindCluster(checkout, cluster_name())
     if not cluster.exists():
         return False

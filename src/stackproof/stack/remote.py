@@ -29,7 +29,11 @@ def variable(tenant: str) -> str:
 
 
 def preflight(url: str, pool: urllib3.PoolManager) -> None:
-    """Look whether anybody is there. Any answer will do, a refusal as well."""
+    """Look whether anybody is there. Any answer will do, a refusal as well.
+
+    Raises:
+        StackproofError: Nothing answers at the URL.
+    """
     try:
         answer = pool.request(
             "GET",

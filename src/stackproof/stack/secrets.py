@@ -24,7 +24,11 @@ class SecretStore:
         self._values: dict[str, str | None] = {}
 
     def read(self, key: str) -> str:
-        """Return the value of a remote key; the same one each time."""
+        """Return the value of a remote key; the same one each time.
+
+        Raises:
+            StackproofError: The store has no such key.
+        """
         value = self._values.setdefault(key, secrets.token_hex(16))
         if value is None:
             raise StackproofError(f"could not get secret {key}: it does not exist")

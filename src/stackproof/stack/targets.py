@@ -333,7 +333,11 @@ class TargetsStack:
         return self._by_name[tenant].access
 
     def admin_reader(self, tenants: Sequence[str]) -> Access:
-        """The administrator, asking for these tenants by name."""
+        """The administrator, asking for these tenants by name.
+
+        Raises:
+            StackproofError: The file has none.
+        """
         if self.targets.admin is None:
             raise self._unknown("an administrator")
         admin = self.targets.admin

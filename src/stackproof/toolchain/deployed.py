@@ -142,7 +142,11 @@ def wanted() -> bool:
 
 
 def this_platform() -> str:
-    """Return what images call this machine: `linux/amd64`."""
+    """Return what images call this machine: `linux/amd64`.
+
+    Raises:
+        NotHadError: No image is for it.
+    """
     here = f"{platform.system()} {platform.machine()}"
     if platform.system() != "Linux" or platform.machine() not in _PROCESSORS:
         raise NotHadError(f"images have programs for Linux on amd64 and arm64, this is {here}")
@@ -150,7 +154,11 @@ def this_platform() -> str:
 
 
 def digest(image: Image, fetch: Callable[[], Path]) -> str:
-    """Return the digest that a registry has of an image: for all of its platforms."""
+    """Return the digest that a registry has of an image: for all of its platforms.
+
+    Raises:
+        NotHadError: It does not say.
+    """
     reference = Reference.of(image)
     reference.reach()
     return reference.ask([str(fetch()), "digest", str(reference)])
@@ -176,7 +184,11 @@ class Reference:
 
     @classmethod
     def of(cls, image: Image) -> Reference:
-        """Return where an image is: in its registry, or under the mirror of STACKPROOF_MIRROR."""
+        """Return where an image is: in its registry, or under the mirror of STACKPROOF_MIRROR.
+
+        Raises:
+            StackproofError: The mirror is none.
+        """
         registry, path = _split(image.repository)
         # A digest says which; the tag beside it says no more.
         path += f"@{image.digest}" if image.digest else f":{image.version}"
@@ -193,7 +205,11 @@ class Reference:
         return cls(registry, f"{prefix}/{path}" if prefix else path)
 
     def reach(self) -> None:
-        """Ask whether the registry answers, unless it is known not to."""
+        """Ask whether the registry answers, unless it is known not to.
+
+        Raises:
+            NotHadError: It does not.
+        """
         if self.registry not in _gone and (why := _unreachable(self.registry)):
             _gone[self.registry] = f"the registry {self.registry} cannot be reached ({why})"
         if self.registry in _gone:
@@ -205,7 +221,11 @@ class Reference:
         tick: Callable[[float], None] = lambda _: None,
         lock: int | None = None,
     ) -> str:
-        """Let tools/fetch ask for the image; return its digest."""
+        """Let tools/fetch ask for the image; return its digest.
+
+        Raises:
+            NotHadError: The registry does not give it.
+        """
         answer = _run(command, tick, lock)
         if answer.get("kind") in {"unreachable", "limited"}:
             _gone[self.registry] = f"the registry {self.registry} cannot be used: {answer['error']}"

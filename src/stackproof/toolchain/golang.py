@@ -151,7 +151,11 @@ def _install(lock: Path, into: Path) -> None:
 
 
 def module_folder(go: Path, pin: Path, module: str) -> Path:
-    """Return the folder of a module's source, downloaded where it must be and checked by go.sum."""
+    """Return the folder of a module's source, downloaded where it must be and checked by go.sum.
+
+    Raises:
+        StackproofError: It cannot be had.
+    """
     done = subprocess.run(
         [go, "mod", "download", "-json", module],
         cwd=pin,

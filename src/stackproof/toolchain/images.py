@@ -94,7 +94,11 @@ class ImageChoice:
 
 
 class Images:
-    """The images that Docker has, gets or is given."""
+    """The images that Docker has, gets or is given.
+
+    Raises:
+        StackproofError: No Docker daemon answers.
+    """
 
     def __init__(self, checkout: Checkout, environment: Mapping[str, str] = os.environ) -> None:
         self._checkout = checkout
@@ -107,7 +111,11 @@ class Images:
         self._pinned = wanted == "pinned"
 
     def choose(self, component: str) -> ImageChoice:
-        """Return the image of a component of versions.yaml, which Docker then has."""
+        """Return the image of a component of versions.yaml, which Docker then has.
+
+        Raises:
+            StackproofError: It cannot be pulled or made.
+        """
         variable = f"IMAGE_{component.upper().replace('-', '_')}"
         if given := self._environment.get(variable):
             return self._given(component, given, variable)
@@ -354,7 +362,11 @@ class _Chunks:
 
 
 def connect() -> Any:
-    """Return a client of the Docker daemon."""
+    """Return a client of the Docker daemon.
+
+    Raises:
+        StackproofError: None answers.
+    """
     import docker
     import docker.errors
 

@@ -91,7 +91,11 @@ def locate(
 
 
 def find(checkout: Checkout | None = None, when: When = When.NOW) -> Path:
-    """Return the path of that Python; the environment is made first if it must be."""
+    """Return the path of that Python; the environment is made first if it must be.
+
+    Raises:
+        StackproofError: It cannot be made.
+    """
     path = locate(checkout, when).path
     assert path is not None
     return path
@@ -128,7 +132,11 @@ def _read(checkout: Checkout, path: Path) -> bytes:
 
 
 def pinned(lock: str) -> str:
-    """Return the version in application.lock: `0.11.3`."""
+    """Return the version in application.lock: `0.11.3`.
+
+    Raises:
+        StackproofError: The text pins no open-webui.
+    """
     found = re.search(rf"^{NAME}==(\S+)", lock, re.MULTILINE)
     if not found:
         raise StackproofError(
@@ -146,7 +154,11 @@ def drivers(checkout: Checkout) -> str:
 
 
 def install_driver(checkout: Checkout, folder: Path) -> None:
-    """Install the driver of PostgreSQL into a folder, for an image of the application."""
+    """Install the driver of PostgreSQL into a folder, for an image of the application.
+
+    Raises:
+        StackproofError: It cannot be had.
+    """
     lock = checkout.tools / NAME / "postgres.lock"
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     exact = ["--require-hashes", "--no-deps", "--only-binary", ":all:", "--requirement", str(lock)]

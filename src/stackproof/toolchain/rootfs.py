@@ -119,7 +119,11 @@ class RootFs:
                 self.copy(library)
 
     def shell(self) -> None:
-        """Copy busybox, under all of its names, as in Alpine."""
+        """Copy busybox, under all of its names, as in Alpine.
+
+        Raises:
+            StackproofError: There is none here.
+        """
         busybox = shutil.which("busybox")
         if not busybox:
             raise StackproofError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -21,7 +22,7 @@ from stackproof.kube.probes import beside, component, dial
 from stackproof.model import Signal
 from stackproof.repo.checkout import Checkout
 from stackproof.repo.tenants import OBSERVABILITY_NAMESPACE, load_registry
-from stackproof.stack.install import Installer
+from stackproof.stack.install import STORE, Installer
 from stackproof.stack.kind import KindStack
 
 pytestmark = pytest.mark.needs_restart
@@ -250,9 +251,15 @@ def test_the_gateway_off_and_on(switched: Callable[..., None], kind: KindStack) 
 def test_helm_takes_away_what_flux_has_deployed(
     switched: Callable[..., None], kind: KindStack
 ) -> None:
-    """The one leaves nothing behind that the other has to live with."""
+    """The one leaves nothing behind that the other has to live with, and brings nothing old."""
+    store, key = kind.installer.store, f"{ONE.secret_prefix}-openai-api-key"
+    assert kind.gitops.repository.path.is_dir(), "written before the rotation"
+    store.rotate(key, secrets.token_hex(16))
     with kind.by_flux() as flux:
         flux.ready()
+        found = kind.kube.get("external-secrets.io/v1", "ClusterSecretStore", STORE)
+        data = found["spec"]["provider"]["fake"]["data"]
+        assert {each["key"]: each["value"] for each in data} == store.known
     off = {"enabled": False}
     # Its Alloy waits for ever for a Secret that is no longer made, if it still mounts it.
     switched(TENANT_RELEASE, ONE.name, alloy={"gateway": off})

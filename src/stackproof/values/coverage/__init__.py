@@ -81,6 +81,9 @@ def measure(chart: Path, *, mixed: int = _MIXED) -> Coverage:
     """Render a chart's scenarios and permutations, and return which branches that entered.
 
     With as many mixtures of all switches as `mixed`, beside the scenarios and each switch alone.
+
+    Raises:
+        StackproofError: The chart cannot be read, or its unreachable.yaml is wrong.
     """
     requests = list(requested(chart, renderer.newest_kubernetes(), mixed))
     outcomes = renderer.render_many(requests)
