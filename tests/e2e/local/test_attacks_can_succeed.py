@@ -114,7 +114,7 @@ def test_it_succeeds_on_a_gateway_that_trusts(attack: Attack, arena: Arena) -> N
 @pytest.mark.xdist_group("trusting-gateway-0")
 def test_they_succeed_where_nothing_bounds_what_is_shared() -> None:
     reasons = {
-        "half-exports": "60 of Mimir's places",
+        "half-exports": "of Mimir's places",
         "flood-of-descriptions": "30000 descriptions in memory",
         "endless-sum": "",
         "growing-label": "reads its metrics no more",
