@@ -142,7 +142,7 @@ class AttackOutcome:
 
     attack: Attack
     refused: bool
-    """Whether no answer was a success."""
+    """Whether each request was refused: silence is no refusal, as it may still be worked on."""
     harmed: tuple[str, ...]
     """What it has done that it must not, each in a sentence."""
     answer: str
@@ -520,8 +520,8 @@ def run(attack: Attack, target: AttackedStack) -> AttackOutcome:
             break  # it has succeeded: more of it would only take time
     if attack.expect is Expect.NEUTRALISED and answers and not attack.writes:
         harmed += _own_is_shown(target, answers)
-    refused = bool(answers) and not any(answer.accepted for answer in answers)
-    # Who had no answer in time does not know that it was refused: it may be stored.
+    refused = bool(answers) and not any(answer.accepted or answer.silent for answer in answers)
+    # Who had no answer does not know that it was refused: it may be stored.
     told = refused and all(answer.statuses for answer in answers)
     harmed += _aftermath(attack, attack_run, told)
     unique = tuple(dict.fromkeys(harmed))

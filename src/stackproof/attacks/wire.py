@@ -27,7 +27,7 @@ from stackproof.otlp.senders import ExportError, GrpcSender
 Address = tuple[str, int]
 Lines = Iterable[str | bytes]
 
-_TIMEOUT_S = 3.0
+_TIMEOUT_S = 10.0
 #: After the last complete answer: how long the server is given to say more (a smuggled second one).
 _QUIET_S = 0.15
 
@@ -83,6 +83,11 @@ class WireAnswer:
     def accepted(self) -> bool:
         """Whether anything of it was taken: a success, or a change of protocol."""
         return any(status == 101 or 200 <= status < 300 for status in self.statuses)
+
+    @property
+    def silent(self) -> bool:
+        """Whether nothing came in time: what was asked for may still be done."""
+        return not self.statuses and self.error.startswith(TimeoutError.__name__)
 
     def describe(self, limit: int = 160) -> str:
         """Return the answer in a line."""
@@ -165,8 +170,8 @@ class _KeptOpen(io.BufferedReader):
 class Wire:
     """One HTTP/1.1 connection: write bytes, read answers one by one."""
 
-    def __init__(self, address: Address, timeout_s: float = _TIMEOUT_S) -> None:
-        self.socket = socket.create_connection(address, timeout=timeout_s)
+    def __init__(self, address: Address, timeout_s: float | None = None) -> None:
+        self.socket = socket.create_connection(address, timeout=timeout_s or _TIMEOUT_S)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._reader = _KeptOpen(_Bytes(self.socket))
         self.open = True

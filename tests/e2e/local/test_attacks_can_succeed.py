@@ -7,12 +7,13 @@ nothing even there has its reason in the record; this test keeps the reasons exa
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 
 import pytest
 from tests.e2e.local.groups import in_halves
 
-from stackproof.attacks import ATTACKS, Arena, Attack
+from stackproof.attacks import ATTACKS, Arena, Attack, wire
 from stackproof.model import EntryPoint
 from stackproof.repo.checkout import Checkout
 from stackproof.twins import Edit, Layer, Twin
@@ -131,3 +132,13 @@ def test_they_succeed_where_nothing_bounds_what_is_shared() -> None:
 def test_those_on_the_backends_are_past_every_gateway() -> None:
     direct = [attack for attack in ATTACKS if attack.entry_point is EntryPoint.BACKEND]
     assert {attack.ineffective_because for attack in direct} == {"it is past every gateway"}
+
+
+def test_silence_is_no_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mimir that works on a question for longer than one waits has not refused it."""
+    monkeypatch.setattr(wire, "_TIMEOUT_S", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        answer = wire.send(wire.http1(listening.getsockname(), "GET", "/"))
+    assert (answer.silent, answer.accepted) == (True, False), answer
+    refused = wire.send(wire.http1(listening.getsockname(), "GET", "/"))
+    assert (refused.silent, refused.accepted) == (False, False), refused
