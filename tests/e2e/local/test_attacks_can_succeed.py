@@ -138,7 +138,8 @@ def test_silence_is_no_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
     """Mimir that works on a question for longer than one waits has not refused it."""
     monkeypatch.setattr(wire, "_TIMEOUT_S", 0.1)
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        answer = wire.send(wire.http1(listening.getsockname(), "GET", "/"))
+        request = wire.http1(listening.getsockname(), "GET", "/")
+        answer = wire.send(request)
     assert (answer.silent, answer.accepted) == (True, False), answer
-    refused = wire.send(wire.http1(listening.getsockname(), "GET", "/"))
+    refused = wire.send(request)
     assert (refused.silent, refused.accepted) == (False, False), refused
