@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from .base import Edit, Layer, Twin, edited, invalid
-
-_TENANTS = "observability/tenants.yaml"
-_GATEWAY = "charts/lgtm/templates/gateway.yaml"
+from .base import Edit, Layer, Twin, edited, in_flux, in_lgtm, in_tenant, invalid
 
 
-def _named(name: str, fault: str, reason: str, key: str, value: str) -> Twin:
+def _named(name: str, fault: str, reason: str, entry: str) -> Twin:
     """A tenant whose entry has another name, namespace or prefix."""
-    edit = Edit(_TENANTS, f"{key}: enterprise-b", f"{key}: {value}")
+    key, _, _ = entry.partition(":")
+    edit = Edit("observability/tenants.yaml", f"{key}: enterprise-b", entry)
     return edited(name, fault, "registry", reason, edit, layer=Layer.SCHEMA)
 
 
@@ -19,50 +17,43 @@ ACCOUNTS: tuple[Twin, ...] = (
         "tenant-called-import",
         "a tenant has the name of a Caddy directive: the gateway does not start",
         r"name 'import' cannot be used \(the gateway, Caddy",
-        "name",
-        "import",
+        "name: import",
     ),
     _named(
         "tenant-called-index",
         "a tenant has the name of the folder in which Loki keeps every tenant's index",
         r"name 'index' cannot be used \(Loki",
-        "name",
-        "index",
+        "name: index",
     ),
     _named(
         "tenant-called-y",
         "a tenant's name is a truth value where Flux writes it without quotes",
         r"name 'y' cannot be used \(YAML reads it as a truth value",
-        "name",
-        '"y"',
+        'name: "y"',
     ),
     _named(
         "tenant-whose-data-source-has-no-uid",
         "a tenant's name makes a uid that Grafana does not take, and Grafana does not start",
         r"is longer than 34 characters \(Grafana takes uids of 40",
-        "name",
-        "e" * 35,
+        f"name: {'e' * 35}",
     ),
     _named(
         "tenant-in-kube-system",
         "a tenant's default-deny policy is laid over the cluster's DNS",
         r"namespace 'kube-system' cannot be used \(a namespace of Kubernetes",
-        "namespace",
-        "kube-system",
+        "namespace: kube-system",
     ),
     _named(
         "prefix-that-begins-like-the-platforms",
         "a tenant may ask for the key of Grafana's administrator",
         r"secretPrefix 'lgtm-grafana' cannot be used \(the platform's own keys",
-        "secretPrefix",
-        "lgtm-grafana",
+        "secretPrefix: lgtm-grafana",
     ),
     _named(
         "prefix-that-begins-like-a-tenants",
         "a tenant may ask for another's keys",
         r"secretPrefix 'enterprise-a-b' begins with 'enterprise-a' of line",
-        "secretPrefix",
-        "enterprise-a-b",
+        "secretPrefix: enterprise-a-b",
     ),
     invalid(
         "tenant-twice-in-the-charts-values",
@@ -79,8 +70,8 @@ ACCOUNTS: tuple[Twin, ...] = (
         "the platform runs something in a namespace that is a tenant's",
         "flux.tenants-live-alone",
         r"ServiceAccount/backups in enterprise-a .*: is in the namespace of tenant-",
-        Edit(
-            "flux/infrastructure/namespaces.yaml",
+        in_flux(
+            "infrastructure/namespaces.yaml",
             "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: observability\n",
             "apiVersion: v1\nkind: ServiceAccount\n"
             "metadata: {name: backups, namespace: enterprise-a}\n---\n"
@@ -92,15 +83,15 @@ ACCOUNTS: tuple[Twin, ...] = (
         "one tenant's Secret that cannot be made keeps the gateway from starting",
         "deployment.an-account-harms-its-owner-only",
         r"the gateway does not start without \S+'s Secret gateway-user-",
-        Edit(_GATEWAY, "                  optional: true\n", ""),
+        in_lgtm("gateway.yaml", "                  optional: true\n", ""),
     ),
     edited(
         "all-users-in-one-secret",
         "a key of one tenant that is missing keeps every password from rotating",
         "deployment.an-account-harms-its-owner-only",
         r"soev and enterprise-a are in one Secret|a key that is missing keeps others'",
-        Edit(
-            _GATEWAY,
+        in_lgtm(
+            "gateway.yaml",
             'name: {{ printf "%s-%s" $.Values.gateway.userSecretPrefix .name | quote }}',
             "name: {{ $.Values.gateway.userSecretPrefix }}",
         ),
@@ -110,8 +101,8 @@ ACCOUNTS: tuple[Twin, ...] = (
         "Alloy has its password from the environment: a rotated one needs a new pod",
         "application.alloy-passes-everything-on-as-its-tenant",
         r"reads its password from no mounted Secret: it keeps one that was rotated",
-        Edit(
-            "charts/open-webui-stack/templates/alloy.yaml",
+        in_tenant(
+            "alloy.yaml",
             'password_file = sys.env("GATEWAY_PASSWORD_FILE")',
             'password = sys.env("GATEWAY_PASSWORD")',
         ),
@@ -128,10 +119,8 @@ ACCOUNTS: tuple[Twin, ...] = (
         "the writer of pod logs gives up after ten tries, eight minutes",
         "deployment.a-rotation-is-shorter-than-the-senders-patience",
         r"loki\.write\.default drops what it could not send for 0:08:31",
-        Edit(
-            "charts/open-webui-stack/templates/alloy.yaml",
-            '  \t\tmax_backoff_period  = "15s"\n  \t\tmax_backoff_retries = 245\n',
-            "",
+        in_tenant(
+            "alloy.yaml", '  \t\tmax_backoff_period  = "15s"\n  \t\tmax_backoff_retries = 245\n', ""
         ),
     ),
     edited(
@@ -139,20 +128,20 @@ ACCOUNTS: tuple[Twin, ...] = (
         "pods ask Reloader to replace them when a Secret changes, and there is none",
         "flux.whoever-asks-is-reloaded",
         r"Deployment/grafana in observability .*no Reloader watches observability",
-        Edit("flux/infrastructure/kustomization.yaml", "  - reloader.yaml\n", ""),
+        in_flux("infrastructure/kustomization.yaml", "  - reloader.yaml\n", ""),
     ),
     edited(
         "reloader-that-does-not-look-at-tenants",
         "Reloader is installed and does not watch the tenants' namespaces",
         "flux.whoever-asks-is-reloaded",
         r"in enterprise-a .*no Reloader watches enterprise-a",
-        Edit("flux/base/open-webui/namespace.yaml", "    reloader: watched\n", ""),
+        in_flux("base/open-webui/namespace.yaml", "    reloader: watched\n", ""),
     ),
     edited(
         "reloader-that-flux-undoes",
         "Reloader marks a Deployment where Flux corrects it: each rotation rolls for ever",
         "flux.reloader-does-no-more-than-it-must",
         r"changes what Flux corrects \(reloadStrategy\)",
-        Edit("flux/infrastructure/reloader.yaml", "      reloadStrategy: annotations\n", ""),
+        in_flux("infrastructure/reloader.yaml", "      reloadStrategy: annotations\n", ""),
     ),
 )

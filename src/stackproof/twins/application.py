@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from .base import Edit, Layer, Twin, edited, invalid
-
-_APPLICATION = "charts/open-webui-stack/templates/open-webui.yaml"
+from .base import Layer, Twin, edited, in_tenant, invalid
 
 APPLICATION: tuple[Twin, ...] = (
     invalid(
@@ -24,8 +22,8 @@ APPLICATION: tuple[Twin, ...] = (
         "the embeddings' key has no address of its own: the application chooses one",
         "invariants.credentials-name-their-host",
         r"gets RAG_OPENAI_API_KEY and no RAG_OPENAI_API_BASE_URL",
-        Edit(
-            _APPLICATION,
+        in_tenant(
+            "open-webui.yaml",
             "RAG_OPENAI_API_BASE_URL: {{ $config.ragOpenaiApiBaseUrl | quote }}",
             "",
         ),
@@ -41,7 +39,7 @@ APPLICATION: tuple[Twin, ...] = (
         "the administrator is not made at the start: whoever signs up first becomes it",
         "arrival.its-administrator-is-there-first",
         r"a stranger signed up: 200, role admin",
-        Edit(_APPLICATION, "WEBUI_ADMIN_EMAIL: {{ . | quote }}", 'WEBUI_ADMIN_EMAIL: ""'),
+        in_tenant("open-webui.yaml", "WEBUI_ADMIN_EMAIL: {{ . | quote }}", 'WEBUI_ADMIN_EMAIL: ""'),
         layer=Layer.LOCAL,
         deadline_s=5,
     ),
@@ -50,11 +48,7 @@ APPLICATION: tuple[Twin, ...] = (
         "Alloy's Deployment rolls with defaults, which server-side apply cannot take away",
         "invariants.what-rolls-says-how",
         "Deployment/.*-alloy: could not become Recreate: say rollingUpdate",
-        Edit(
-            "charts/open-webui-stack/templates/alloy.yaml",
-            r"\n  rollingUpdate: {maxSurge: 25%, maxUnavailable: 25%}",
-            "",
-        ),
+        in_tenant("alloy.yaml", "\\n  rollingUpdate: {maxSurge: 25%, maxUnavailable: 25%}", ""),
         tenant={"alloy": {"podLogs": {"enabled": False}}},
     ),
 )

@@ -98,6 +98,21 @@ class Edit:
         path.write_text(text.replace(self.old, self.new), encoding="utf-8")
 
 
+def in_lgtm(template: str, old: str, new: str) -> Edit:
+    """Return a change of a template of charts/lgtm."""
+    return Edit(f"charts/lgtm/templates/{template}", old, new)
+
+
+def in_tenant(template: str, old: str, new: str) -> Edit:
+    """Return a change of a template of charts/open-webui-stack."""
+    return Edit(f"charts/open-webui-stack/templates/{template}", old, new)
+
+
+def in_flux(file: str, old: str, new: str) -> Edit:
+    """Return a change of a file of the Flux tree."""
+    return Edit(f"flux/{file}", old, new)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Twin:
     """A fault, and what must catch it."""

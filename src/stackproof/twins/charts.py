@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from .base import Edit, Twin, edited
-
-_LGTM = "charts/lgtm/templates"
-_STACK = "charts/open-webui-stack/templates"
+from .base import Edit, Twin, edited, in_lgtm, in_tenant
 
 CHARTS: tuple[Twin, ...] = (
     edited(
@@ -13,8 +10,8 @@ CHARTS: tuple[Twin, ...] = (
         "a ring is kept by gossip, where one process has nobody to gossip with",
         "settings.backends-keep-to-themselves",
         r"mimir\.yaml: ruler\.ring is kept in memberlist",
-        Edit(
-            f"{_LGTM}/mimir.yaml",
+        in_lgtm(
+            "mimir.yaml",
             "/ruler\n  ring:\n",
             "/ruler\n  ring: {kvstore: {store: memberlist}}\n  x:\n",
         ),
@@ -24,76 +21,70 @@ CHARTS: tuple[Twin, ...] = (
         "Tempo's gRPC, which believes any header, listens on the network",
         "settings.backends-keep-to-themselves",
         r"tempo\.yaml: server\.grpc_listen_address is 0\.0\.0\.0",
-        Edit(
-            f"{_LGTM}/tempo.yaml", "grpc_listen_address: 127.0.0.1", "grpc_listen_address: 0.0.0.0"
-        ),
+        in_lgtm("tempo.yaml", "grpc_listen_address: 127.0.0.1", "grpc_listen_address: 0.0.0.0"),
     ),
     edited(
         "tempo-finds-itself-dead",
         "Tempo checks that it answers itself within a second, and breaks off all its work if not",
         "settings.backends-keep-to-themselves",
         r"tempo\.yaml: ingester_client\.pool_config\.healthcheckenabled is nothing",
-        Edit(
-            f"{_LGTM}/tempo.yaml",
-            "ingester_client:\n  pool_config: {healthcheckenabled: false}\n",
-            "",
-        ),
+        in_lgtm("tempo.yaml", "ingester_client:\n  pool_config: {healthcheckenabled: false}\n", ""),
     ),
     edited(
         "receiver-on-another-port",
         "Tempo takes OTLP on a port that its pod does not name",
         "settings.backends-listen-where-their-pods-say",
         r"tempo\.yaml listens on .*4319",
-        Edit(f"{_LGTM}/tempo.yaml", "${OTLP_HTTP_PORT}", "4319"),
+        in_lgtm("tempo.yaml", "${OTLP_HTTP_PORT}", "4319"),
     ),
     edited(
         "retention-of-nobody",
         "what no tenant's entry names is kept longer than the defaults say",
         "settings.limits-are-those-of-the-registry",
         "loki keeps an unlisted tenant's data 1744h",
-        Edit(f"{_LGTM}/loki.yaml", "retention_period: {{", "retention_period: 1{{"),
+        in_lgtm("loki.yaml", "retention_period: {{", "retention_period: 1{{"),
     ),
     edited(
         "late-samples-are-refused",
         "Mimir refuses a sample for as long as an Alloy still sends it",
         "settings.late-samples-are-taken-as-long-as-they-are-sent",
         "soev's Alloy tries for 1h, Mimir takes what is 0:30:00 late",
-        Edit(f"{_LGTM}/mimir.yaml", "{{ .Values.mimir.outOfOrderWindow }}", "30m"),
+        in_lgtm("mimir.yaml", "{{ .Values.mimir.outOfOrderWindow }}", "30m"),
     ),
     edited(
         "megabytes-for-each-tenant",
         "a tenant that sends nothing costs 2 MB",
         "settings.a-tenant-costs-little-before-it-sends",
         r"mimir\.yaml: the stripe_size is 16384",
-        Edit(f"{_LGTM}/mimir.yaml", "stripe_size: 1024", "stripe_size: 16384"),
+        in_lgtm("mimir.yaml", "stripe_size: 1024", "stripe_size: 16384"),
     ),
     edited(
         "heap-without-a-limit",
         "a backend does not know its container's limit, and is killed at it",
         "settings.heaps-fit-their-limits",
         r"StatefulSet/\w+: GOMEMLIMIT is inf",
-        Edit(f"{_LGTM}/_backend.tpl", "GOMEMLIMIT", "GOMEMORYLIMIT"),
+        in_lgtm("_backend.tpl", "GOMEMLIMIT", "GOMEMORYLIMIT"),
     ),
     edited(
         "no-time-to-write",
         "a backend is killed while it writes what is in memory",
         "settings.pods-end-in-peace",
         r"StatefulSet/\w+: terminationGracePeriodSeconds is 60",
-        Edit(f"{_LGTM}/_backend.tpl", "default 120", "default 60"),
+        in_lgtm("_backend.tpl", "default 120", "default 60"),
     ),
     edited(
         "claim-without-a-class",
         "a claim takes whatever class the cluster has as its default",
         "settings.volumes-are-of-one-class",
         "of several classes, or of none",
-        Edit(f"{_LGTM}/_backend.tpl", "storageClassName:", "volumeName:"),
+        in_lgtm("_backend.tpl", "storageClassName:", "volumeName:"),
     ),
     edited(
         "overrides-that-are-nothing",
         "without tenants Loki's overrides are no map",
         "observability.every-part-knows-the-same-tenants",
         r"loki: overrides\.yaml does not say that there are none",
-        Edit(f"{_LGTM}/loki.yaml", "\noverrides: {}", ""),
+        in_lgtm("loki.yaml", "\noverrides: {}", ""),
         scenario="charts/lgtm/ci/nothing-but-backends.yaml",
     ),
     edited(
@@ -101,43 +92,35 @@ CHARTS: tuple[Twin, ...] = (
         "the gateway passes a path on with a prefix that the backend does not know",
         "settings.the-gateway-lets-through-what-is-listed",
         "POST /otlp/v1/traces goes to TEMPO_OTLP_URL, not TEMPO_OTLP_URL/v1/traces",
-        Edit(f"{_LGTM}/gateway.yaml", "uri strip_prefix {{ . }}", ""),
+        in_lgtm("gateway.yaml", "uri strip_prefix {{ . }}", ""),
     ),
     edited(
         "administrator-of-nobodys-data",
         "the administrator may name a tenant that is not in the registry",
         "settings.the-gateway-lets-through-what-is-listed",
         "administrator's tenants are not exactly the registry's",
-        Edit(
-            f"{_LGTM}/gateway.yaml",
-            'X-Scope-OrgID} ^({{ join "|" $names }})',
-            'X-Scope-OrgID} ^(root|{{ join "|" $names }})',
-        ),
+        in_lgtm("gateway.yaml", '} ^({{ join "|" $names }})', '} ^(root|{{ join "|" $names }})'),
     ),
     edited(
         "gateway-that-leaves-early",
         "the gateway stops while endpoints still lead to it",
         "settings.pods-end-in-peace",
         "Deployment/gateway: stops before the endpoints forget it",
-        Edit(f"{_LGTM}/gateway.yaml", "seconds: 5", "seconds: 1"),
+        in_lgtm("gateway.yaml", "seconds: 5", "seconds: 1"),
     ),
     edited(
         "alloy-ends-at-once",
         "an Alloy that is replaced takes with it what it kept while a backend was away",
         "settings.pods-end-in-peace",
         r"Deployment/\S+alloy: ends after 0 s, and may wait 15 s to try again",
-        Edit(
-            "charts/open-webui-stack/templates/alloy.yaml",
-            "lifecycle:\n  preStop:\n    sleep: {seconds: 20}\n",
-            "",
-        ),
+        in_tenant("alloy.yaml", "lifecycle:\n  preStop:\n    sleep: {seconds: 20}\n", ""),
     ),
     edited(
         "administrator-without-tenants",
         "where there are no tenants, the administrator may name any",
         "observability.the-gateway-decides-who-it-is",
         "without tenants the administrator may name any",
-        Edit(f"{_LGTM}/gateway.yaml", 'error @admin "there', '# "there'),
+        in_lgtm("gateway.yaml", 'error @admin "there', '# "there'),
         scenario="charts/lgtm/ci/no-tenants.yaml",
     ),
     edited(
@@ -145,7 +128,7 @@ CHARTS: tuple[Twin, ...] = (
         "an account is recognised with some passwords only: to the others the answer is 401",
         "observability.the-gateway-decides-who-it-is",
         "soev is not asked for the password",
-        Edit(f"{_LGTM}/gateway.yaml", '"o=" "[o-r]"', '"o=" "o"'),
+        in_lgtm("gateway.yaml", '"o=" "[o-r]"', '"o=" "o"'),
         scenario="charts/lgtm/ci/production.yaml",
     ),
     edited(
@@ -153,17 +136,15 @@ CHARTS: tuple[Twin, ...] = (
         "data sources of a tenant that is gone stay in Grafana",
         "settings.data-sources-link-the-signals",
         r"a tenant that is gone is still shown \(prune\)",
-        Edit(f"{_LGTM}/grafana-datasources.yaml", "prune: true", "prune: false"),
+        in_lgtm("grafana-datasources.yaml", "prune: true", "prune: false"),
     ),
     edited(
         "link-to-everybodys-logs",
         "from one tenant's traces a click leads to the logs of all",
         "settings.data-sources-link-the-signals",
         "data source tempo-soev: tracesToLogsV2 leads to loki, not to loki-soev",
-        Edit(
-            f"{_LGTM}/grafana-datasources.yaml",
-            "datasourceUid: loki{{ .suffix }}",
-            "datasourceUid: loki",
+        in_lgtm(
+            "grafana-datasources.yaml", "datasourceUid: loki{{ .suffix }}", "datasourceUid: loki"
         ),
     ),
     edited(
@@ -171,7 +152,7 @@ CHARTS: tuple[Twin, ...] = (
         "a data source sends an empty X-Scope-OrgID",
         "observability.data-sources-say-for-whom-they-ask",
         "data source mimir does not say whose data it asks for",
-        Edit(f"{_LGTM}/grafana-datasources.yaml", "httpHeaderValue1", "httpHeaderValue2"),
+        in_lgtm("grafana-datasources.yaml", "httpHeaderValue1", "httpHeaderValue2"),
         scenario="charts/lgtm/ci/no-gateway.yaml",
     ),
     edited(
@@ -179,22 +160,22 @@ CHARTS: tuple[Twin, ...] = (
         "Grafana looks for dashboards where none is mounted",
         "settings.dashboards-are-found",
         "no dashboard lies at /var/",
-        Edit(f"{_LGTM}/grafana-dashboards.yaml", "path: /etc/grafana", "path: /var"),
+        in_lgtm("grafana-dashboards.yaml", "path: /etc/grafana", "path: /var"),
     ),
     edited(
         "grafana-for-everybody",
         "the variable that keeps strangers out of Grafana is misspelt",
         "settings.variables-say-what-they-must",
         "GF_AUTH_ANONYMOUS_ENABLED is nothing, must be false",
-        Edit(f"{_LGTM}/grafana.yaml", "GF_AUTH_ANONYMOUS", "GF_ANONYMOUS"),
+        in_lgtm("grafana.yaml", "GF_AUTH_ANONYMOUS", "GF_ANONYMOUS"),
     ),
     edited(
         "database-on-the-root",
         "Grafana's database is not where its volume is",
         "settings.volumes-are-where-programs-look",
         "Deployment/grafana: there is no emptyDir at /var/lib/grafana",
-        Edit(
-            f"{_LGTM}/grafana.yaml",
+        in_lgtm(
+            "grafana.yaml",
             "/var/lib/grafana\n            - name: tmp",
             "/x\n            - name: tmp",
         ),
@@ -204,28 +185,28 @@ CHARTS: tuple[Twin, ...] = (
         "Grafana's Service is labelled as Mimir's",
         "settings.labels-name-the-right-component",
         "Service/grafana .* labelled mimir",
-        Edit(f"{_LGTM}/grafana.yaml", '"grafana" "grafana"', '"mimir" "grafana"'),
+        in_lgtm("grafana.yaml", '"grafana" "grafana"', '"mimir" "grafana"'),
     ),
     edited(
         "ingress-to-a-part",
         "only one path of Grafana is served",
         "settings.people-come-in-by-https-only",
         "Ingress/grafana: leads to .*'/x'",
-        Edit(f"{_LGTM}/grafana.yaml", "path: /\n", "path: /x\n"),
+        in_lgtm("grafana.yaml", "path: /\n", "path: /x\n"),
     ),
     edited(
         "service-on-the-internet",
         "Grafana has an address outside, past the Ingress and its certificate",
         "settings.services-are-inside",
         "Service/grafana is open to the outside",
-        Edit(f"{_LGTM}/grafana.yaml", "type: ClusterIP", "type: LoadBalancer"),
+        in_lgtm("grafana.yaml", "type: ClusterIP", "type: LoadBalancer"),
     ),
     edited(
         "public-secret-key",
         "Grafana encrypts with its default key, which is public",
         "observability.grafana-is-what-its-values-say",
         "GF_SECURITY_SECRET_KEY is from no Secret",
-        Edit(f"{_LGTM}/grafana.yaml", "GF_SECURITY_SECRET_KEY", "GF_SECURITY_SECRET"),
+        in_lgtm("grafana.yaml", "GF_SECURITY_SECRET_KEY", "GF_SECURITY_SECRET"),
         scenario="charts/lgtm/ci/production.yaml",
     ),
     edited(
@@ -233,8 +214,8 @@ CHARTS: tuple[Twin, ...] = (
         "Grafana's database keeps the administrator's first password",
         "observability.grafana-is-what-its-values-say",
         "database outlives its pod",
-        Edit(
-            f"{_LGTM}/grafana.yaml",
+        in_lgtm(
+            "grafana.yaml",
             "        - name: data\n          emptyDir: {}",
             "        - name: data\n          persistentVolumeClaim: {claimName: grafana}",
         ),
@@ -245,7 +226,7 @@ CHARTS: tuple[Twin, ...] = (
         "an alert rule's condition is its query",
         "observability.alerts-can-fire",
         "part-is-down: its condition is no threshold",
-        Edit(f"{_LGTM}/grafana-alerts.yaml", "expression: asked", "expression: A"),
+        in_lgtm("grafana-alerts.yaml", "expression: asked", "expression: A"),
         scenario="charts/lgtm/ci/production.yaml",
     ),
     edited(
@@ -253,7 +234,7 @@ CHARTS: tuple[Twin, ...] = (
         "the stack's own logs are sent without a tenant",
         "observability.the-stacks-own-logs-are-its-own",
         "logs go to nobody, not to observability",
-        Edit(f"{_LGTM}/monitor.yaml", "\t\ttenant_id = ", "\t\t//tenant_id = "),
+        in_lgtm("monitor.yaml", "\t\ttenant_id = ", "\t\t//tenant_id = "),
         scenario="charts/lgtm/ci/production.yaml",
     ),
     edited(
@@ -261,10 +242,8 @@ CHARTS: tuple[Twin, ...] = (
         "an alert rule asks for a metric that the monitor drops",
         "observability.alerts-can-fire",
         "asks for tempo_ingester_failed_flushes_total, which the monitor does not keep",
-        Edit(
-            f"{_LGTM}/monitor.yaml",
-            'join "|" }}',
-            'join "|" | replace "tempo_ingester_failed_flushes_total" "x" }}',
+        in_lgtm(
+            "monitor.yaml", '"|" }}', '"|" | replace "tempo_ingester_failed_flushes_total" "x" }}'
         ),
         scenario="charts/lgtm/ci/production.yaml",
     ),
@@ -281,7 +260,7 @@ CHARTS: tuple[Twin, ...] = (
         "a panel asks for a metric that the monitor drops",
         "observability.the-monitor-keeps-what-is-shown",
         "a panel shows up, which the monitor does not keep",
-        Edit(f"{_LGTM}/monitor.yaml", 'join "|" }}', 'join "|" | replace "up" "down" }}'),
+        in_lgtm("monitor.yaml", 'join "|" }}', 'join "|" | replace "up" "down" }}'),
         scenario="charts/lgtm/ci/production.yaml",
     ),
     edited(
@@ -289,7 +268,7 @@ CHARTS: tuple[Twin, ...] = (
         "samples come less often than Grafana assumes",
         "observability.rates-have-samples-enough",
         "data source mimir: a sample in 60s, Grafana takes 15s",
-        Edit(f"{_LGTM}/monitor.yaml", 'scrape_interval          = "15s"', ""),
+        in_lgtm("monitor.yaml", 'scrape_interval          = "15s"', ""),
         scenario="charts/lgtm/ci/production.yaml",
     ),
     edited(
@@ -297,7 +276,7 @@ CHARTS: tuple[Twin, ...] = (
         "the canary is not told where the gateway is",
         "observability.the-canary-tells-what-it-finds",
         "the canary asks nobody",
-        Edit(f"{_LGTM}/canary.yaml", "- --gateway-url=$(GATEWAY_URL)", ""),
+        in_lgtm("canary.yaml", "- --gateway-url=$(GATEWAY_URL)", ""),
         scenario="charts/lgtm/ci/production.yaml",
     ),
     edited(
@@ -305,11 +284,7 @@ CHARTS: tuple[Twin, ...] = (
         "the canary proves one tenant only",
         "observability.the-canary-tells-what-it-finds",
         r"the canary asks as \['soev'\], and has",
-        Edit(
-            f"{_LGTM}/canary.yaml",
-            '--tenants={{ include "lgtm.allTenants" . | replace "|" "," }}',
-            "--tenants=soev",
-        ),
+        in_lgtm("canary.yaml", '={{ include "lgtm.allTenants" . | replace "|" "," }}', "=soev"),
         scenario="charts/lgtm/ci/production.yaml",
     ),
     edited(
@@ -317,11 +292,7 @@ CHARTS: tuple[Twin, ...] = (
         "the canary's verdict is sent as a tenant that does not exist",
         "observability.the-canary-tells-what-it-finds",
         "the canary's verdict is nobody's",
-        Edit(
-            f"{_LGTM}/canary.yaml",
-            "--metrics-as={{ .Values.canary.metricsTenant }}",
-            "--metrics-as=nobody",
-        ),
+        in_lgtm("canary.yaml", "as={{ .Values.canary.metricsTenant }}", "as=nobody"),
         scenario="charts/lgtm/ci/production.yaml",
     ),
     edited(
@@ -329,7 +300,7 @@ CHARTS: tuple[Twin, ...] = (
         "a proof that failed is tried again, and passes",
         "observability.the-canary-tells-what-it-finds",
         r"tries again what was found \(backoffLimit\)",
-        Edit(f"{_LGTM}/canary.yaml", "backoffLimit: 0", ""),
+        in_lgtm("canary.yaml", "backoffLimit: 0", ""),
         scenario="charts/lgtm/ci/production.yaml",
     ),
     edited(
@@ -337,71 +308,63 @@ CHARTS: tuple[Twin, ...] = (
         "an image's tag is not the one of versions.yaml",
         "settings.pods-fit-their-programs",
         r"caddy:x\S+ is not in versions\.yaml",
-        Edit(f"{_LGTM}/_helpers.tpl", '"%s:%s" .repo', '"%s:x%s" .repo'),
+        in_lgtm("_helpers.tpl", '"%s:%s" .repo', '"%s:x%s" .repo'),
     ),
     edited(
         "user-of-another-image",
         "a program runs as a user to whom its image's files do not belong",
         "settings.pods-fit-their-programs",
         r"runs as \(1472, 472\), its image's user",
-        Edit(f"{_LGTM}/_helpers.tpl", "runAsUser: {{", "runAsUser: 1{{"),
+        in_lgtm("_helpers.tpl", "runAsUser: {{", "runAsUser: 1{{"),
     ),
     edited(
         "killed-by-a-long-query",
         "the liveness probe asks a backend over HTTP, which a long query keeps busy",
         "settings.pods-fit-their-programs",
         "livenessProbe must be tcpSocket",
-        Edit(
-            f"{_LGTM}/_backend.tpl",
-            "tcpSocket: {port: http}",
-            "httpGet: {path: /ready, port: http}",
-        ),
+        in_lgtm("_backend.tpl", "tcpSocket: {port: http}", "httpGet: {path: /ready, port: http}"),
     ),
     edited(
         "part-of-something-else",
         "objects are labelled as part of another application",
         "settings.labels-tell-what-belongs-together",
         "is not labelled part-of observability",
-        Edit(f"{_LGTM}/_helpers.tpl", "part-of: observability", "part-of: x"),
+        in_lgtm("_helpers.tpl", "part-of: observability", "part-of: x"),
     ),
     edited(
         "rotation-of-nine-hours",
         "the gateway reads the store so rarely that a sender gives up meanwhile",
         "deployment.a-rotation-is-shorter-than-the-senders-patience",
         "drops what it could not send for 1:00:00",
-        Edit(f"{_LGTM}/externalsecrets.yaml", "$values.refreshInterval", '"9h"'),
+        in_lgtm("externalsecrets.yaml", "$values.refreshInterval", '"9h"'),
     ),
     edited(
         "secret-that-outlives-its-entry",
         "a tenant's password stays in the cluster after the tenant",
         "settings.secrets-come-from-the-store",
         r"ExternalSecret/\S+ does not own its Secret",
-        Edit(f"{_LGTM}/externalsecrets.yaml", "creationPolicy: Owner", "creationPolicy: Orphan"),
+        in_lgtm("externalsecrets.yaml", "creationPolicy: Owner", "creationPolicy: Orphan"),
     ),
     edited(
         "web-for-every-pod",
         "every pod may call port 80 instead of asking for names",
         "settings.everything-is-closed-but-dns",
         "observability: all pods may call more than port 53",
-        Edit(f"{_LGTM}/networkpolicies.yaml", "TCP, port: 53", "TCP, port: 80"),
+        in_lgtm("networkpolicies.yaml", "TCP, port: 53", "TCP, port: 80"),
     ),
     edited(
         "gateway-open-to-the-wrong-component",
         "the gateway's policy lets the applications in, not their Alloys",
         "settings.releases-reach-each-other-where-they-must",
         "-alloy in open-webui calls port 8080 of Deployment/gateway",
-        Edit(f"{_LGTM}/networkpolicies.yaml", "component: alloy", "component: open-webui"),
+        in_lgtm("networkpolicies.yaml", "component: alloy", "component: open-webui"),
     ),
     edited(
         "tenants-kept-out",
         "without a gateway the backends' policies let no tenant in",
         "observability.every-part-knows-the-same-tenants",
         "NetworkPolicy/mimir lets in 0 of 2 tenants",
-        Edit(
-            f"{_LGTM}/networkpolicies.yaml",
-            '{{- include "lgtm.tenantPeers" . }}\n{{- end',
-            "{{- end",
-        ),
+        in_lgtm("networkpolicies.yaml", '{{- include "lgtm.tenantPeers" . }}\n{{- end', "{{- end"),
         scenario="charts/lgtm/ci/no-gateway.yaml",
     ),
     edited(
@@ -417,8 +380,8 @@ CHARTS: tuple[Twin, ...] = (
         "pods ask resolvers on the internet for names, which is a way out for data",
         "settings.everything-is-closed-but-dns",
         r"all pods may call 8\.8\.8\.8/32, which is no resolver here",
-        Edit(
-            f"{_STACK}/networkpolicies.yaml",
+        in_tenant(
+            "networkpolicies.yaml",
             "- ipBlock: {cidr: {{ . | quote }}}\n        {{- end }}\n      ports:",
             "- ipBlock: {cidr: 8.8.8.8/32}\n        {{- end }}\n      ports:",
         ),
@@ -428,28 +391,28 @@ CHARTS: tuple[Twin, ...] = (
         "SearXNG refuses to answer in JSON, which is what the application reads",
         "settings.the-search-answers-the-application",
         r"search\.formats is \['html'\]",
-        Edit(f"{_STACK}/searxng.yaml", "[html, json]", "[html]"),
+        in_tenant("searxng.yaml", "[html, json]", "[html]"),
     ),
     edited(
         "application-without-an-address",
         "the application does not know its own address",
         "settings.the-application-knows-its-address",
         "WEBUI_URL is None",
-        Edit(f"{_STACK}/open-webui.yaml", "WEBUI_URL:", "WEBUI_URI:"),
+        in_tenant("open-webui.yaml", "WEBUI_URL:", "WEBUI_URI:"),
     ),
     edited(
         "prints-that-nobody-collects",
         "Alloy reads PodLogs objects, of which there are none",
         "settings.pod-logs-are-collected",
         "soev: nobody collects what its pods print",
-        Edit(f"{_STACK}/alloy.yaml", "loki.source.kubernetes", "loki.source.podlogs"),
+        in_tenant("alloy.yaml", "loki.source.kubernetes", "loki.source.podlogs"),
     ),
     edited(
         "logs-to-a-path-of-nobody",
         "over HTTP the logs are posted to a path that is not OTLP's",
         "application.each-signal-goes-to-its-own-path",
         r"OTEL_LOGS_EXPORTER_OTLP_ENDPOINT is \S+/v1/log, its path must be /v1/logs",
-        Edit(f"{_STACK}/_otel.tpl", "%s/v1/logs", "%s/v1/log"),
+        in_tenant("_otel.tpl", "%s/v1/logs", "%s/v1/log"),
         scenario="charts/open-webui-stack/ci/http-values.yaml",
     ),
     edited(
@@ -457,7 +420,7 @@ CHARTS: tuple[Twin, ...] = (
         "users of one replica do not see what those of another write",
         "application.replicas-share-what-they-must",
         "WEBSOCKET_MANAGER must be redis exactly where",
-        Edit(f"{_STACK}/open-webui.yaml", "WEBSOCKET_MANAGER: redis", ""),
+        in_tenant("open-webui.yaml", "WEBSOCKET_MANAGER: redis", ""),
         scenario="charts/open-webui-stack/ci/replicas-values.yaml",
     ),
     edited(
@@ -465,11 +428,7 @@ CHARTS: tuple[Twin, ...] = (
         "an external service is asked without its key",
         "application.services-that-ask-for-a-key-get-one",
         "EXTERNAL_WEB_LOADER_URL is set, and EXTERNAL_WEB_LOADER_API_KEY is not",
-        Edit(
-            f"{_STACK}/open-webui.yaml",
-            '"EXTERNAL_WEB_LOADER_API_KEY"',
-            '"EXTERNAL_WEB_LOADER_KEY"',
-        ),
+        in_tenant("open-webui.yaml", '"EXTERNAL_WEB_LOADER_API_KEY"', '"EXTERNAL_WEB_LOADER_KEY"'),
         scenario="charts/open-webui-stack/ci/everything-values.yaml",
     ),
     edited(
@@ -477,11 +436,7 @@ CHARTS: tuple[Twin, ...] = (
         "no policy lets the application reach the provider of its models",
         "application.providers-outside-can-be-reached",
         r"OPENAI_API_BASE_URL is https://\S+, and no policy lets the application reach",
-        Edit(
-            f"{_STACK}/networkpolicies.yaml",
-            "$world = append $world ($destination.port | int)",
-            "$world = $world",
-        ),
+        in_tenant("networkpolicies.yaml", "= append $world ($destination.port | int)", "= $world"),
         scenario="charts/open-webui-stack/ci/own-store-values.yaml",
     ),
     edited(
@@ -489,7 +444,7 @@ CHARTS: tuple[Twin, ...] = (
         "who may call the internet may call a private network",
         "application.the-internet-is-not-the-cluster",
         r"lets out to \['172\.16\.0\.0/12'\], which is not the internet",
-        Edit(f"{_STACK}/networkpolicies.yaml", "172.16.0.0/12, ", ""),
+        in_tenant("networkpolicies.yaml", "172.16.0.0/12, ", ""),
         scenario="charts/open-webui-stack/ci/everything-values.yaml",
     ),
     edited(
@@ -497,8 +452,8 @@ CHARTS: tuple[Twin, ...] = (
         "traces skip what marks them as their tenant's",
         "application.alloy-passes-everything-on-as-its-tenant",
         r"traces pass no otelcol\.processor\.transform",
-        Edit(
-            f"{_STACK}/alloy.yaml",
+        in_tenant(
+            "alloy.yaml",
             "traces  = [otelcol.processor.transform.tenant.input]",
             "traces  = [otelcol.exporter.otlphttp.default.input]",
         ),
@@ -509,7 +464,7 @@ CHARTS: tuple[Twin, ...] = (
         "the administrator's name is given in a variable that is not read",
         "application.programs-get-variables-that-they-read",
         "open-webui reads no WEBUI_ADMIN$",
-        Edit(f"{_STACK}/open-webui.yaml", "WEBUI_ADMIN_NAME:", "WEBUI_ADMIN:"),
+        in_tenant("open-webui.yaml", "WEBUI_ADMIN_NAME:", "WEBUI_ADMIN:"),
         scenario="charts/open-webui-stack/ci/everything-values.yaml",
     ),
     edited(
@@ -517,7 +472,7 @@ CHARTS: tuple[Twin, ...] = (
         "the application is not told which loader runs beside it",
         "application.programs-get-variables-that-they-read",
         r"not told of gateway and crawl4ai \(WEB_LOADER_ENGINE\)",
-        Edit(f"{_STACK}/open-webui.yaml", "WEB_LOADER_ENGINE: external", ""),
+        in_tenant("open-webui.yaml", "WEB_LOADER_ENGINE: external", ""),
         scenario="charts/open-webui-stack/ci/everything-values.yaml",
     ),
     edited(
@@ -525,11 +480,7 @@ CHARTS: tuple[Twin, ...] = (
         "the application opens its database with another secret's key",
         "application.the-database-is-the-one-that-runs",
         "PGPASSWORD and POSTGRES_PASSWORD are not the same key",
-        Edit(
-            f"{_STACK}/open-webui.yaml",
-            '"PGPASSWORD" "secrets" "postgres-password"',
-            '"PGPASSWORD" "secrets" "webui-secret-key"',
-        ),
+        in_tenant("open-webui.yaml", 'secrets" "postgres-password"', 'secrets" "webui-secret-key"'),
         scenario="charts/open-webui-stack/ci/default-values.yaml",
     ),
     edited(
@@ -537,7 +488,7 @@ CHARTS: tuple[Twin, ...] = (
         "a probe gives up while its program works",
         "application.pods-fit-their-programs",
         "container gateway: readinessProbe gives up after 1 s",
-        Edit(f"{_STACK}/optional.yaml", "timeoutSeconds: 5", ""),
+        in_tenant("optional.yaml", "timeoutSeconds: 5", ""),
         scenario="charts/open-webui-stack/ci/everything-values.yaml",
     ),
     edited(
@@ -545,7 +496,7 @@ CHARTS: tuple[Twin, ...] = (
         "a container names a port on which its program does not listen",
         "application.pods-fit-their-programs",
         r"container crawl4ai: its program listens on \{11235\}, not \{11236\}",
-        Edit(f"{_STACK}/_helpers.tpl", '"http" 11235', '"http" 11236'),
+        in_tenant("_helpers.tpl", '"http" 11235', '"http" 11236'),
         scenario="charts/open-webui-stack/ci/everything-values.yaml",
     ),
 )

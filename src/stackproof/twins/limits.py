@@ -4,12 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from .base import Edit, Twin, edited, invalid
+from .base import Edit, Twin, edited, in_lgtm, in_tenant, invalid
 
-_ALLOY = "charts/open-webui-stack/templates/alloy.yaml"
-_LOKI = "charts/lgtm/templates/loki.yaml"
-_TEMPO = "charts/lgtm/templates/tempo.yaml"
-_GATEWAY = "charts/lgtm/templates/gateway.yaml"
 _BATCH = "min_size      = 184320\n  \t\t\tmax_size      = 368640\n  \t\t\tsizer         = "
 
 
@@ -27,8 +23,8 @@ LIMITS: tuple[Twin, ...] = (
         "batches-counted-in-items",
         "Alloy makes batches of up to 3000 items, of whatever size",
         r"a batch can be [\d,]+ bytes, the gateway's maxBodySize is 16,777,216",
-        Edit(
-            _ALLOY,
+        in_tenant(
+            "alloy.yaml",
             f'{_BATCH}"bytes"',
             'min_size      = 2000\n  \t\t\tmax_size      = 3000\n  \t\t\tsizer         = "items"',
         ),
@@ -37,14 +33,14 @@ LIMITS: tuple[Twin, ...] = (
         "batch-larger-than-the-burst",
         "a batch of small lines is more than the tenant may send at once: 429 for ever",
         r"a batch of logs can be [\d,]+ bytes, soev's burst at Loki is 8,388,608",
-        Edit(_ALLOY, "max_size      = 368640", "max_size      = 4194304"),
+        in_tenant("alloy.yaml", "max_size      = 368640", "max_size      = 4194304"),
     ),
     _link(
         "lines-of-any-length",
         "Alloy cuts no line: one that fits no batch is dropped, with everything beside it",
         r"one log record can be inf bytes, max_size of",
-        Edit(
-            _ALLOY,
+        in_tenant(
+            "alloy.yaml",
             '\t"set(body, Substring(body, 0, 262144, utf8_safe = true)) '
             'where IsString(body) and Len(body) > 262144",\n',
             "\n",
@@ -54,8 +50,8 @@ LIMITS: tuple[Twin, ...] = (
         "spans-of-any-size",
         "Alloy lets a span have attributes of any size: one that fits no batch is dropped",
         r"one span can be inf bytes, max_size of",
-        Edit(
-            _ALLOY,
+        in_tenant(
+            "alloy.yaml",
             '`delete_matching_keys(attributes, ".*") where Len(String(attributes)) > 131072`,\n',
             "\n",
         ),
@@ -64,30 +60,26 @@ LIMITS: tuple[Twin, ...] = (
         "exports-larger-than-the-receiver",
         "the application exports 512 lines at once, whatever their length: refused, and gone",
         r"an export \(OTEL_BLRP_\w+\) can be 134,217,728 bytes, Alloy's grpc\.\w+ is 16,777,216",
-        Edit(
-            "charts/open-webui-stack/templates/_otel.tpl",
-            'OTEL_BLRP_MAX_EXPORT_BATCH_SIZE: "32"\n',
-            "",
-        ),
+        in_tenant("_otel.tpl", 'OTEL_BLRP_MAX_EXPORT_BATCH_SIZE: "32"\n', ""),
     ),
     _link(
         "receiver-larger-than-the-queue",
         "Alloy receives what its queue can never hold",
         r"a request \(grpc\.max_recv_msg_size\) can be 134,217,728 bytes, queue_size",
-        Edit(_ALLOY, 'max_recv_msg_size = "16MiB"', 'max_recv_msg_size = "128MiB"'),
+        in_tenant("alloy.yaml", 'max_recv_msg_size = "16MiB"', 'max_recv_msg_size = "128MiB"'),
     ),
     _link(
         "gateway-smaller-than-a-batch",
         "the gateway takes less than a batch",
         r"a batch can be 368,640 bytes, the gateway's maxBodySize is 262,144",
-        Edit(_GATEWAY, "max_size {{ .Values.gateway.maxBodySize }}", "max_size 256KiB"),
+        in_lgtm("gateway.yaml", "max_size {{ .Values.gateway.maxBodySize }}", "max_size 256KiB"),
     ),
     _link(
         "loki-inside-smaller-than-a-batch",
         "Loki's parts pass on 4 MiB, its default: it answers 500 to what its receiver takes",
         r"a batch of logs can be [\d,]+ bytes, Loki's grpc_server_max_recv_msg_size is 4,194,304",
-        Edit(
-            _LOKI,
+        in_lgtm(
+            "loki.yaml",
             '  grpc_server_max_recv_msg_size: {{ include "lgtm.loki.burst" (list . 5) }}\n',
             "",
         ),
@@ -96,14 +88,18 @@ LIMITS: tuple[Twin, ...] = (
         "loki-unpacks-what-it-cannot-pass-on",
         "a push may be unpacked to 5 GB, Loki's default: more than its memory",
         r"a push can be [\d,]+ bytes, Loki's grpc_server_max_recv_msg_size",
-        Edit(_LOKI, '  max_decompressed_size: {{ include "lgtm.loki.burst" (list . 1.25) }}\n', ""),
+        in_lgtm(
+            "loki.yaml",
+            '  max_decompressed_size: {{ include "lgtm.loki.burst" (list . 1.25) }}\n',
+            "",
+        ),
     ),
     _link(
         "stream-limits-are-lokis-own",
         "one stream may send less than its tenant, and an application has one stream",
         r"all of soev's logs can be 52,428,800 bytes, its per_stream_rate_limit is 3,145,728",
-        Edit(
-            _LOKI,
+        in_lgtm(
+            "loki.yaml",
             "per_stream_rate_limit: {{ mulf .limits.logs.megabytesPerSecond 1048576 "
             "| ceil | int64 }}\n",
             "",
@@ -114,39 +110,32 @@ LIMITS: tuple[Twin, ...] = (
         "tempo-inside-smaller-than-the-burst",
         "Tempo's parts pass on 16 MiB, its default, and a tenant may send 20 MB at once",
         r"soev's burst at Tempo can be 20,000,000 bytes, Tempo's grpc_\w+ is 16,777,216",
-        Edit(_TEMPO, "  grpc_server_max_recv_msg_size: {{ $inside }}\n", ""),
+        in_lgtm("tempo.yaml", "  grpc_server_max_recv_msg_size: {{ $inside }}\n", ""),
     ),
     _link(
         "resource-of-any-size-with-each-trace",
         "Tempo stores the resource with each trace, and Alloy lets it have any size",
         r"a batch of spans can be inf bytes, Tempo's grpc_server_max_recv_msg_size",
-        Edit(_ALLOY, " where Len(String(attributes)) > 2048`", "`"),
+        in_tenant("alloy.yaml", " where Len(String(attributes)) > 2048`", "`"),
     ),
     _link(
         "resource-of-any-size-in-each-series",
         "Mimir makes labels of the resource in each series, and Alloy lets them have any length",
         r"a batch of metrics can be inf bytes, Mimir's grpc_server_max_recv_msg_size",
-        Edit(
-            _ALLOY,
-            'metric_statements {\n  \t\tcontext    = "resource"\n'
-            '  \t\tstatements = ["truncate_all(attributes, 256)"]\n',
-            'metric_statements {\n  \t\tcontext    = "resource"\n  \t\tstatements = []\n',
-        ),
+        in_tenant("alloy.yaml", '= ["truncate_all(attributes, 256)"]\n', "= []\n"),
     ),
     _link(
         "generator-sends-more-than-a-burst",
         "Tempo writes more samples at once than a tenant may send",
         r"a batch of metrics can be 300,000 samples, soev's burst at Mimir is 200,000",
-        Edit(_TEMPO, "max_samples_per_send: 500", "max_samples_per_send: 300000"),
+        in_lgtm("tempo.yaml", "max_samples_per_send: 500", "max_samples_per_send: 300000"),
     ),
     _link(
         "pod-logs-give-up-first",
         "lines of pods are dropped after eight minutes, loki.write's default",
         r"an outage can be 3,600 seconds, the patience of loki\.write\.default is 512",
-        Edit(
-            _ALLOY,
-            '  \t\tmax_backoff_period  = "15s"\n  \t\tmax_backoff_retries = 245\n',
-            "",
+        in_tenant(
+            "alloy.yaml", '  \t\tmax_backoff_period  = "15s"\n  \t\tmax_backoff_retries = 245\n', ""
         ),
     ),
     invalid(
@@ -171,17 +160,13 @@ LIMITS: tuple[Twin, ...] = (
         "lines-that-cannot-be-read",
         "Loki's default limit of a range, 721 h: 31 days of lines cannot be shown at once",
         r"loki: limits_config\.max_query_length is 721h, data is kept for 744h",
-        Edit(_LOKI, "  max_query_length: 0s\n", ""),
+        in_lgtm("loki.yaml", "  max_query_length: 0s\n", ""),
     ),
     _range(
         "lines-that-are-silently-not-shown",
         "Loki cuts what is asked for to the shortest retention of all tenants",
         r"loki: limits_config\.max_query_lookback is 744h, data is kept for 1440h",
-        Edit(
-            _LOKI,
-            'max_query_lookback: {{ include "lgtm.longestRetention" . }}',
-            "max_query_lookback: {{ .Values.defaults.retention }}",
-        ),
+        in_lgtm("loki.yaml", 'include "lgtm.longestRetention" . }', ".Values.defaults.retention }"),
         lgtm={
             "tenants": [
                 {
@@ -197,8 +182,8 @@ LIMITS: tuple[Twin, ...] = (
         "traces-that-cannot-be-found",
         "Tempo's default limit of a search, a week",
         r"tempo: query_frontend\.search\.max_duration is 168h, data is kept for 744h",
-        Edit(
-            _TEMPO,
+        in_lgtm(
+            "tempo.yaml",
             "    # A query reads as far back as anything is kept.\n"
             '    max_duration: {{ include "lgtm.longestRetention" . }}\n',
             "",
@@ -208,10 +193,6 @@ LIMITS: tuple[Twin, ...] = (
         "samples-that-are-silently-not-shown",
         "one tenant's lookback in Mimir is a week: what is older is cut off every answer",
         r"mimir: soev's max_query_lookback is 168h, data is kept for 744h",
-        Edit(
-            "charts/lgtm/templates/mimir.yaml",
-            "compactor_blocks_retention_period: {{ .retention }}",
-            "compactor_blocks_retention_period: {{ .retention }}\nmax_query_lookback: 168h",
-        ),
+        in_lgtm("mimir.yaml", ": {{ .retention }}", ": {{ .retention }}\nmax_query_lookback: 168h"),
     ),
 )

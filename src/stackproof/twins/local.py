@@ -2,112 +2,91 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from stackproof.isolation.verdict import Verdict
 from stackproof.model import Signal
 
-from .base import Edit, Layer, Twin, edited
+from .base import Edit, Layer, Twin, edited, in_lgtm, in_tenant
 
-_ALLOY = "charts/open-webui-stack/templates/alloy.yaml"
-_GATEWAY = "charts/lgtm/templates/gateway.yaml"
-_MIMIR = "charts/lgtm/templates/mimir.yaml"
-_LOKI = "charts/lgtm/templates/loki.yaml"
-_TEMPO = "charts/lgtm/templates/tempo.yaml"
-_SOURCES = "charts/lgtm/templates/grafana-datasources.yaml"
-
-_OTEL = "charts/open-webui-stack/templates/_otel.tpl"
-
-_ONE_TENANT_FOR_ALL = Edit(
-    _ALLOY,
-    'value: {{ include "open-webui-stack.tenant" . | quote }}\n  {{- if $alloy.gateway',
-    "value: soev\n  {{- if $alloy.gateway",
+_ONE_TENANT_FOR_ALL = in_tenant(
+    "alloy.yaml", '{{ include "open-webui-stack.tenant" . | quote }}\n  {{-', "soev\n  {{-"
 )
 
+_NO_GATEWAY: dict[str, Any] = {
+    "lgtm": {"gateway": {"enabled": False}},
+    "tenant": {"alloy": {"gateway": {"enabled": False}}},
+}
+
+
+def _proof(name: str, fault: str, reason: str, *edits: Edit, **more: Any) -> Twin:
+    return edited(name, fault, "isolation", reason, *edits, layer=Layer.LOCAL, **more)
+
+
 LOCAL: tuple[Twin, ...] = (
-    edited(
+    _proof(
         "mimir-asks-nobody-who-it-is",
         "multitenancy_enabled is false in Mimir: everything is one tenant's",
-        "isolation",
         r"leak: .* reads .*'s metrics through mimir",
-        Edit(_MIMIR, "multitenancy_enabled: true", "multitenancy_enabled: false"),
-        layer=Layer.LOCAL,
+        in_lgtm("mimir.yaml", "multitenancy_enabled: true", "multitenancy_enabled: false"),
         signals=[Signal.METRICS],
     ),
-    edited(
+    _proof(
         "loki-asks-nobody-who-it-is",
         "auth_enabled is false in Loki: everything is one tenant's",
-        "isolation",
         r"leak: .* reads .*'s logs through loki",
-        Edit(_LOKI, "auth_enabled: true", "auth_enabled: false"),
-        layer=Layer.LOCAL,
+        in_lgtm("loki.yaml", "auth_enabled: true", "auth_enabled: false"),
         signals=[Signal.LOGS],
     ),
-    edited(
+    _proof(
         "tempo-asks-nobody-who-it-is",
         "multitenancy_enabled is false in Tempo: everything is one tenant's",
-        "isolation",
         r"leak: .* reads .*'s traces through tempo",
-        Edit(_TEMPO, "multitenancy_enabled: true", "multitenancy_enabled: false"),
-        layer=Layer.LOCAL,
+        in_lgtm("tempo.yaml", "multitenancy_enabled: true", "multitenancy_enabled: false"),
         signals=[Signal.TRACES],
     ),
-    edited(
+    _proof(
         "gateway-believes-the-header",
         "the gateway passes the client's X-Scope-OrgID on to the backends",
-        "isolation",
         r"leak: .* reads .* through|not refused: .*another tenant",
-        Edit(_GATEWAY, 'error @foreign "X-Scope-OrgID names another tenant" 403', ""),
-        Edit(
-            _GATEWAY,
+        in_lgtm("gateway.yaml", 'error @foreign "X-Scope-OrgID names another tenant" 403', ""),
+        in_lgtm(
+            "gateway.yaml",
             "vars @tenant tenant {http.auth.user.id}",
             "vars @tenant tenant {http.auth.user.id}\n"
             "\t\tvars @foreign tenant {http.request.header.X-Scope-OrgID}",
         ),
-        layer=Layer.LOCAL,
     ),
-    edited(
+    _proof(
         "gateway-drops-a-foreign-header",
         "a header that names another tenant has no effect, and its sender is not told",
-        "isolation",
         r"another tenant's header was answered with HTTP 200 instead of 401 or 403",
-        Edit(_GATEWAY, 'error @foreign "X-Scope-OrgID names another tenant" 403', ""),
-        layer=Layer.LOCAL,
+        in_lgtm("gateway.yaml", 'error @foreign "X-Scope-OrgID names another tenant" 403', ""),
     ),
-    edited(
+    _proof(
         "alloy-is-always-soev",
         "every tenant's Alloy sends as soev, and no gateway asks for a password",
-        "isolation",
         r"leak: soev reads .*enterprise-a",
         _ONE_TENANT_FOR_ALL,
-        layer=Layer.LOCAL,
-        lgtm={"gateway": {"enabled": False}},
-        tenant={"alloy": {"gateway": {"enabled": False}}},
+        **_NO_GATEWAY,
         number=7,
     ),
-    edited(
+    _proof(
         "alloy-is-always-soev-behind-the-gateway",
         "every tenant's Alloy sends as soev, with a password that is not soev's",
-        "isolation",
         r"missing: enterprise-a does not see",
         _ONE_TENANT_FOR_ALL,
-        layer=Layer.LOCAL,
         signals=[Signal.LOGS],
         verdict=Verdict.INCOMPLETE,
         deadline_s=5,
         number=7,
     ),
-    edited(
+    _proof(
         "all-tenants-is-a-pattern",
         "the all-tenants data sources ask for soev|enterprise-.*, which is no pattern",
-        "isolation",
         r"wrong view: data source \w+ \('soev\|enterprise-\.\*'\)",
-        Edit(
-            _SOURCES,
-            '"title" "all tenants" "tenants" .)',
-            '"title" "all tenants" "tenants" "soev|enterprise-.*")',
-        ),
-        layer=Layer.LOCAL,
-        lgtm={"gateway": {"enabled": False}},
-        tenant={"alloy": {"gateway": {"enabled": False}}},
+        in_lgtm("grafana-datasources.yaml", '" "tenants" .)', '" "tenants" "soev|enterprise-.*")'),
+        **_NO_GATEWAY,
         verdict=Verdict.INCOMPLETE,
         deadline_s=5,
         number=9,
@@ -117,7 +96,7 @@ LOCAL: tuple[Twin, ...] = (
         "OTEL_EXPORTER_OTLP_INSECURE is false, and the endpoint does not speak TLS",
         "arrival.every-signal-arrives",
         r"traces of soev's .* do not arrive: .*Handshake failed .*WRONG_VERSION_NUMBER",
-        Edit(_OTEL, "{{ $otel.insecure | quote }}", '"false"'),
+        in_tenant("_otel.tpl", "{{ $otel.insecure | quote }}", '"false"'),
         layer=Layer.LOCAL,
         deadline_s=30,
     ),
@@ -126,9 +105,9 @@ LOCAL: tuple[Twin, ...] = (
         "with protocol http all signals have one endpoint: the application appends no path",
         "arrival.every-signal-arrives",
         r"traces of soev's .* do not arrive: .*Failed to export span batch code: 404",
-        Edit(_OTEL, '{{- if eq $otel.protocol "http" }}', "{{- if false }}"),
-        layer=Layer.LOCAL,
+        in_tenant("_otel.tpl", '{{- if eq $otel.protocol "http" }}', "{{- if false }}"),
         tenant={"openWebui": {"config": {"telemetry": {"otel": {"protocol": "http"}}}}},
+        layer=Layer.LOCAL,
         deadline_s=30,
     ),
     edited(
@@ -136,8 +115,8 @@ LOCAL: tuple[Twin, ...] = (
         "OpenTelemetry's own log handler is on beside the application's",
         "arrival.each-line-arrives-once",
         r"a line of soev's is stored 2 times",
-        Edit(
-            _OTEL,
+        in_tenant(
+            "_otel.tpl",
             'OTEL_PYTHON_LOG_AUTO_INSTRUMENTATION: "false"',
             'OTEL_PYTHON_LOG_AUTO_INSTRUMENTATION: "true"',
         ),
@@ -149,9 +128,9 @@ LOCAL: tuple[Twin, ...] = (
         "the application's resource has no service.instance.id, and there are two replicas",
         "arrival.replicas-are-told-apart",
         r"2 replicas write one series: its counter goes back",
-        Edit(_OTEL, '    "service.instance.id=$(POD_NAME)"\n', ""),
-        layer=Layer.LOCAL,
+        in_tenant("_otel.tpl", '    "service.instance.id=$(POD_NAME)"\n', ""),
         replicas=2,
         deadline_s=60,
+        layer=Layer.LOCAL,
     ),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from .base import Edit, Layer, Twin, edited
+from .base import Edit, Layer, Twin, edited, in_flux, in_lgtm, in_tenant
 
 _CACHE, _CLOUD_DNS = "169.254.20.10/32", "169.254.169.254/32"
 _SERVICES = ("34.118.224.0/20", "10.0.0.0/8", "100.64.0.0/10", "172.16.0.0/12", "192.168.0.0/16")
@@ -53,7 +53,6 @@ _NAMES = (
 )
 
 _OPEN = "invariants.what-policies-close-they-open"
-_POLICIES = "charts/open-webui-stack/templates/networkpolicies.yaml"
 #: The ways in by a gateway of the Gateway API, and by GKE's load balancer.
 _ROUTE: dict[str, Any] = {
     "enabled": True,
@@ -70,11 +69,7 @@ _WAYS_IN = (
         "a gateway leads to the application, and the policy lets in the Ingress' controller only",
         _OPEN,
         r"HTTPRoute/open-webui leads to port 8080 .*no ingress rule lets anybody in from outside",
-        Edit(
-            _POLICIES,
-            "concat $peers .Values.httpRoute.allowFrom",
-            "$peers",
-        ),
+        in_tenant("networkpolicies.yaml", "concat $peers .Values.httpRoute.allowFrom", "$peers"),
         tenant={"ingress": {"enabled": False}, "httpRoute": _ROUTE},
     ),
     edited(
@@ -82,10 +77,8 @@ _WAYS_IN = (
         "a gateway leads to Grafana, and the policy lets in the Ingress' controller only",
         _OPEN,
         r"HTTPRoute/grafana leads to port 3000 of .*no ingress rule lets anybody in from outside",
-        Edit(
-            "charts/lgtm/templates/networkpolicies.yaml",
-            "concat $peers .Values.grafana.httpRoute.allowFrom",
-            "$peers",
+        in_lgtm(
+            "networkpolicies.yaml", "concat $peers .Values.grafana.httpRoute.allowFrom", "$peers"
         ),
         lgtm={"grafana": {"ingress": {"enabled": False}, "httpRoute": _GRAFANA_ROUTE}},
     ),
@@ -94,8 +87,8 @@ _WAYS_IN = (
         "the application calls the search gateway, and the gateway's policy does not let it in",
         _OPEN,
         r"Deployment/open-webui in .* calls port 8000 of Deployment/open-webui-gateway .*ingress",
-        Edit(
-            _POLICIES,
+        in_tenant(
+            "networkpolicies.yaml",
             "{{- if eq .to $component }}",
             '{{- if and (eq .to $component) (ne .to "gateway") }}',
         ),
@@ -114,7 +107,7 @@ _WAYS_IN = (
         "certificate ends after three months, and a new tenant never has one",
         _OPEN,
         r"Ingress/open-webui gets its certificate from cert-manager, .*HTTP-01 .*port 8089",
-        Edit(_POLICIES, "port: 8089", "port: 8080"),
+        in_tenant("networkpolicies.yaml", "port: 8089", "port: 8080"),
         tenant={
             "ingress": {
                 "enabled": True,
@@ -129,11 +122,7 @@ _WAYS_IN = (
         "the same for Grafana",
         _OPEN,
         r"Ingress/grafana gets its certificate from cert-manager, .*HTTP-01 .*port 8089",
-        Edit(
-            "charts/lgtm/templates/networkpolicies.yaml",
-            'acme.cert-manager.io/http01-solver: "true"',
-            'acme.cert-manager.io/http01-solver: "false"',
-        ),
+        in_lgtm("networkpolicies.yaml", '.io/http01-solver: "true"', '.io/http01-solver: "false"'),
     ),
     edited(
         "nobody-may-come-in",
@@ -148,7 +137,7 @@ _WAYS_IN = (
         "the HTTPRoute leads to a port that the Service does not have",
         "invariants.references-resolve",
         r"HTTPRoute/open-webui .*the Service open-webui has no port 80$",
-        Edit("charts/open-webui-stack/templates/ingress.yaml", "port: 8080", "port: 80"),
+        in_tenant("ingress.yaml", "port: 8080", "port: 80"),
         tenant={"httpRoute": _ROUTE},
     ),
     edited(
@@ -156,11 +145,7 @@ _WAYS_IN = (
         "the HTTPRoute has a field of the experimental channel, which clusters drop in silence",
         "invariants.schema-valid",
         r"HTTPRoute/open-webui.*'retry'",
-        Edit(
-            "charts/open-webui-stack/templates/ingress.yaml",
-            "          port: 8080\n",
-            "          port: 8080\n      retry: {attempts: 2}\n",
-        ),
+        in_tenant("ingress.yaml", "port: 8080\n", "port: 8080\n      retry: {attempts: 2}\n"),
         tenant={"httpRoute": _ROUTE},
     ),
     edited(
@@ -186,7 +171,7 @@ _WAYS_IN = (
             "httpRoute:\n  enabled: true\n  parentRefs: [{name: public}]\n"
             "  allowFrom: [{namespace: gateways}]\ningress:\n",
         ),
-        Edit("flux/base/open-webui/rbac.yaml", "resources: [httproutes]", "resources: [tcproutes]"),
+        in_flux("base/open-webui/rbac.yaml", "resources: [httproutes]", "resources: [tcproutes]"),
     ),
 )
 
@@ -222,8 +207,8 @@ _KUBELETS = (
         "fill up are not seen",
         "platform.kubelets-are-reached-on-every-network",
         r"Deployment/monitor in .*: on GKE .*Dataplane V2 no egress rule lets it ask the kubelets",
-        Edit(
-            "charts/lgtm/templates/networkpolicies.yaml",
+        in_lgtm(
+            "networkpolicies.yaml",
             "    - ports:\n        - {protocol: TCP, port: 10250}",
             "    - to:\n        - ipBlock: {cidr: 10.0.0.0/8}\n"
             "      ports:\n        - {protocol: TCP, port: 10250}",
@@ -234,11 +219,7 @@ _KUBELETS = (
         "the monitor may ask kubelets although it measures no volumes",
         "platform.kubelets-are-reached-on-every-network",
         r"Deployment/monitor in observability may ask kubelets without a reason",
-        Edit(
-            "charts/lgtm/templates/networkpolicies.yaml",
-            "    {{- if .Values.monitor.volumes.enabled }}\n    # The",
-            "    {{- if true }}\n    # The",
-        ),
+        in_lgtm("networkpolicies.yaml", "- if .Values.monitor.volumes.enabled }}", "- if true }}"),
         lgtm={"monitor": {"volumes": {"enabled": False}}},
     ),
 )
@@ -249,22 +230,14 @@ _REPLICAS = (
         "both pods of the gateway may be on one node, and go with it",
         "invariants.replicas-are-apart",
         r"Deployment/gateway: all of its replicas may be on the node that goes",
-        Edit(
-            "charts/lgtm/templates/gateway.yaml",
-            "topologyKey: kubernetes.io/hostname",
-            "topologyKey: zone",
-        ),
+        in_lgtm("gateway.yaml", "topologyKey: kubernetes.io/hostname", "topologyKey: zone"),
     ),
     edited(
         "searches-on-one-node",
         "the pods of a tenant's search keep away from other pods than their own",
         "invariants.replicas-are-apart",
         r"Deployment/open-webui-searxng: all of its replicas may be on the node that goes",
-        Edit(
-            "charts/open-webui-stack/templates/_helpers.tpl",
-            "(list $root $as) | nindent 10",
-            '(list $root "postgres") | nindent 10',
-        ),
+        in_tenant("_helpers.tpl", "$root $as) | nindent 10", '$root "postgres") | nindent 10'),
         tenant={"searxng": {"replicaCount": 2}},
     ),
     edited(
@@ -272,7 +245,7 @@ _REPLICAS = (
         "a drain may take both pods of the gateway at once",
         "invariants.budgets-let-nodes-drain",
         r"Deployment/gateway has 2 replicas and no PodDisruptionBudget",
-        Edit("charts/lgtm/templates/gateway.yaml", "kind: PodDisruptionBudget", "kind: ConfigMap"),
+        in_lgtm("gateway.yaml", "kind: PodDisruptionBudget", "kind: ConfigMap"),
     ),
 )
 
@@ -287,10 +260,6 @@ NETWORK: tuple[Twin, ...] = (
         "scaled out, Tempo writes its span metrics to a namespace that Mimir is not in",
         "deployment.what-is-scaled-out-finds-itself",
         r"tempo-values\.yaml: mimir-gateway\.observability\.svc: .* installs mimir into backends",
-        Edit(
-            "observability/scale-out/tempo-values.yaml",
-            "mimir-gateway.backends.svc",
-            "mimir-gateway.observability.svc",
-        ),
+        Edit("observability/scale-out/tempo-values.yaml", ".backends.svc", ".observability.svc"),
     ),
 )

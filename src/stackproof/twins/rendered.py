@@ -4,11 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .base import Edit, Layer, Twin, edited, invalid
-
-_LGTM = "charts/lgtm/templates"
-_TENANT = "charts/open-webui-stack/templates"
-_SOURCES = f"{_LGTM}/grafana-datasources.yaml"
+from .base import Edit, Layer, Twin, edited, in_lgtm, in_tenant, invalid
 
 
 def _otel(**values: object) -> dict[str, Any]:
@@ -116,7 +112,7 @@ _BACKENDS: tuple[Twin, ...] = (
         "the Service of Mimir has another port than everybody asks for",
         "deployment.references-resolve",
         r"mimir.*9009",
-        Edit(f"{_LGTM}/mimir.yaml", '"port" 9009', '"port" 8080'),
+        in_lgtm("mimir.yaml", '"port" 9009', '"port" 8080'),
         number=1,
     ),
     edited(
@@ -124,7 +120,7 @@ _BACKENDS: tuple[Twin, ...] = (
         "the compactor works in the directory that holds the blocks",
         "deployment.directories-do-not-overlap",
         r"blocks_storage\.filesystem\.dir .* lies in compactor\.data_dir",
-        Edit(f"{_LGTM}/mimir.yaml", "${DATA_DIR}/compactor", "${DATA_DIR}"),
+        in_lgtm("mimir.yaml", "${DATA_DIR}/compactor", "${DATA_DIR}"),
         number=2,
     ),
     edited(
@@ -132,7 +128,7 @@ _BACKENDS: tuple[Twin, ...] = (
         "blocks and compactor in one directory, as Mimir itself sees it",
         "configs",
         r"mimir refuses its configuration",
-        Edit(f"{_LGTM}/mimir.yaml", "${DATA_DIR}/compactor", "${DATA_DIR}/blocks"),
+        in_lgtm("mimir.yaml", "${DATA_DIR}/compactor", "${DATA_DIR}/blocks"),
         number=2,
     ),
     edited(
@@ -140,11 +136,7 @@ _BACKENDS: tuple[Twin, ...] = (
         "Mimir answers for one tenant at a time",
         "deployment.admins-can-name-several-tenants",
         r"mimir\.yaml: tenant_federation\.enabled is False",
-        Edit(
-            f"{_LGTM}/mimir.yaml",
-            "tenant_federation:\n  enabled: true",
-            "tenant_federation:\n  enabled: false",
-        ),
+        in_lgtm("mimir.yaml", "federation:\n  enabled: true", "federation:\n  enabled: false"),
         number=2,
     ),
     edited(
@@ -152,7 +144,7 @@ _BACKENDS: tuple[Twin, ...] = (
         "no retention in Mimir: its default is for ever",
         "deployment.retention-is-in-force",
         r"mimir keeps soev's data for ever",
-        Edit(f"{_LGTM}/mimir.yaml", "compactor_blocks_retention_period: {{ .retention }}\n", ""),
+        in_lgtm("mimir.yaml", "compactor_blocks_retention_period: {{ .retention }}\n", ""),
         number=2,
     ),
     edited(
@@ -160,14 +152,14 @@ _BACKENDS: tuple[Twin, ...] = (
         "the blocks are written to the container's own file system",
         "deployment.data-lies-on-the-volume",
         r"blocks_storage\.filesystem\.dir is /var/blocks: lost with the pod",
-        Edit(f"{_LGTM}/mimir.yaml", "${DATA_DIR}/blocks", "/var/blocks"),
+        in_lgtm("mimir.yaml", "${DATA_DIR}/blocks", "/var/blocks"),
     ),
     edited(
         "loki-keeps-for-ever",
         "retention_period without compactor.retention_enabled",
         "deployment.retention-is-in-force",
         r"compactor\.retention_enabled is False",
-        Edit(f"{_LGTM}/loki.yaml", "retention_enabled: true", "retention_enabled: false"),
+        in_lgtm("loki.yaml", "retention_enabled: true", "retention_enabled: false"),
         number=3,
     ),
     edited(
@@ -175,7 +167,7 @@ _BACKENDS: tuple[Twin, ...] = (
         "retention without delete_request_store, as Loki itself sees it",
         "configs",
         r"loki refuses its configuration: (.|\n)*delete-request-store",
-        Edit(f"{_LGTM}/loki.yaml", "  delete_request_store: filesystem\n", ""),
+        in_lgtm("loki.yaml", "  delete_request_store: filesystem\n", ""),
         number=3,
     ),
     edited(
@@ -183,10 +175,8 @@ _BACKENDS: tuple[Twin, ...] = (
         "the all-tenants data source of Loki has no federation behind it",
         "deployment.admins-can-name-several-tenants",
         r"loki\.yaml: querier\.multi_tenant_queries_enabled is False",
-        Edit(
-            f"{_LGTM}/loki.yaml",
-            "multi_tenant_queries_enabled: true",
-            "multi_tenant_queries_enabled: false",
+        in_lgtm(
+            "loki.yaml", "multi_tenant_queries_enabled: true", "multi_tenant_queries_enabled: false"
         ),
         number=10,
     ),
@@ -195,14 +185,14 @@ _BACKENDS: tuple[Twin, ...] = (
         "auth_enabled is false in Loki",
         "deployment.multi-tenancy-is-on",
         r"loki\.yaml: auth_enabled is False",
-        Edit(f"{_LGTM}/loki.yaml", "auth_enabled: true", "auth_enabled: false"),
+        in_lgtm("loki.yaml", "auth_enabled: true", "auth_enabled: false"),
     ),
     edited(
         "tempo-keeps-a-day",
         "Tempo's default retention instead of the tenant's",
         "deployment.retention-is-in-force",
         r"tempo keeps soev's data 24h",
-        Edit(f"{_LGTM}/tempo.yaml", "block_retention: {{ .retention }}", "block_retention: 24h"),
+        in_lgtm("tempo.yaml", "block_retention: {{ .retention }}", "block_retention: 24h"),
         number=4,
     ),
     edited(
@@ -210,11 +200,7 @@ _BACKENDS: tuple[Twin, ...] = (
         "Tempo's metrics generator is off for tenants with limits of their own",
         "deployment.spans-make-metrics",
         r"tempo makes no service-graphs and span-metrics.* for soev",
-        Edit(
-            f"{_LGTM}/tempo.yaml",
-            "processors: [service-graphs, span-metrics, local-blocks]",
-            "processors: []",
-        ),
+        in_lgtm("tempo.yaml", ": [service-graphs, span-metrics, local-blocks]", ": []"),
         number=10,
     ),
     edited(
@@ -222,8 +208,8 @@ _BACKENDS: tuple[Twin, ...] = (
         "a fixed X-Scope-OrgID on the generator's remote write wins over the trace's tenant",
         "deployment.spans-make-metrics",
         r"gets a fixed X-Scope-OrgID",
-        Edit(
-            f"{_LGTM}/tempo.yaml",
+        in_lgtm(
+            "tempo.yaml",
             "send_exemplars: true",
             "send_exemplars: true\n        headers: {X-Scope-OrgID: soev}",
         ),
@@ -233,7 +219,7 @@ _BACKENDS: tuple[Twin, ...] = (
         "a key that Tempo does not know, beside the one that was meant",
         "configs",
         r"tempo refuses its configuration",
-        Edit(f"{_LGTM}/tempo.yaml", "bind_addr: [127.0.0.1]", "bind_address: 127.0.0.1"),
+        in_lgtm("tempo.yaml", "bind_addr: [127.0.0.1]", "bind_address: 127.0.0.1"),
     ),
 )
 
@@ -243,11 +229,7 @@ _ALLOY: tuple[Twin, ...] = (
         "otelcol.exporter.prometheusremotewrite is no component of Alloy",
         "configs",
         r'component name "otelcol\.exporter\.prometheusremotewrite"',
-        Edit(
-            f"{_TENANT}/alloy.yaml",
-            "otelcol.exporter.otlphttp",
-            "otelcol.exporter.prometheusremotewrite",
-        ),
+        in_tenant("alloy.yaml", ".exporter.otlphttp", ".exporter.prometheusremotewrite"),
         number=5,
     ),
     edited(
@@ -255,7 +237,7 @@ _ALLOY: tuple[Twin, ...] = (
         "a DaemonSet: every node's Alloy collects every pod's lines",
         "deployment.each-alloy-is-its-tenant",
         r"enterprise-a has DaemonSet/open-webui-alloy",
-        Edit(f"{_TENANT}/alloy.yaml", '"kind" "Deployment"', '"kind" "DaemonSet"'),
+        in_tenant("alloy.yaml", '"kind" "Deployment"', '"kind" "DaemonSet"'),
         number=6,
     ),
     edited(
@@ -263,8 +245,8 @@ _ALLOY: tuple[Twin, ...] = (
         "Alloy's Service lacks 4317, where the application sends",
         "deployment.references-resolve",
         r"open-webui-alloy.*4317",
-        Edit(
-            f"{_TENANT}/services.yaml",
+        in_tenant(
+            "services.yaml",
             'include "open-webui-stack.ports" .name | fromYaml',
             'omit (include "open-webui-stack.ports" .name | fromYaml) "otlp-grpc"',
         ),
@@ -275,11 +257,7 @@ _ALLOY: tuple[Twin, ...] = (
         "every tenant's Alloy sends as soev",
         "deployment.each-alloy-is-its-tenant",
         r"enterprise-a's Alloy sends as soev",
-        Edit(
-            f"{_TENANT}/alloy.yaml",
-            'value: {{ include "open-webui-stack.tenant" . | quote }}\n  {{- if $alloy.gateway',
-            "value: soev\n  {{- if $alloy.gateway",
-        ),
+        in_tenant("alloy.yaml", ': {{ include "open-webui-stack.tenant" . | quote }}', ": soev"),
         number=7,
     ),
     edited(
@@ -287,10 +265,8 @@ _ALLOY: tuple[Twin, ...] = (
         "tenantId does not reach the application's resource attributes",
         "deployment.replicas-are-told-apart",
         r"soev: OTEL_RESOURCE_ATTRIBUTES does not say tenant\.id=soev",
-        Edit(
-            f"{_TENANT}/_otel.tpl",
-            '    (printf "tenant.id=%s" (include "open-webui-stack.tenant" .))\n',
-            "",
+        in_tenant(
+            "_otel.tpl", '    (printf "tenant.id=%s" (include "open-webui-stack.tenant" .))\n', ""
         ),
         number=8,
     ),
@@ -302,11 +278,7 @@ _GRAFANA: tuple[Twin, ...] = (
         "the all-tenants data sources ask for soev|enterprise-.*, which is no pattern",
         "deployment.data-sources-name-known-tenants",
         r"'enterprise-\.\*', which can be no tenant",
-        Edit(
-            _SOURCES,
-            '"title" "all tenants" "tenants" .)',
-            '"title" "all tenants" "tenants" "soev|enterprise-.*")',
-        ),
+        in_lgtm("grafana-datasources.yaml", '" "tenants" .)', '" "tenants" "soev|enterprise-.*")'),
         number=9,
     ),
     edited(
@@ -314,11 +286,7 @@ _GRAFANA: tuple[Twin, ...] = (
         "no data sources for single tenants",
         "deployment.every-tenant-is-known-everywhere",
         r"tempo-soev is missing in Grafana's data sources",
-        Edit(
-            _SOURCES,
-            '{{- range .Values.tenants }}\n  {{- include "lgtm.grafana.sources"',
-            '{{- range list }}\n  {{- include "lgtm.grafana.sources"',
-        ),
+        in_lgtm("grafana-datasources.yaml", "{{- range .Values.tenants }}", "{{- range list }}"),
         number=10,
     ),
     edited(
@@ -326,8 +294,8 @@ _GRAFANA: tuple[Twin, ...] = (
         "Tempo's service map points to a uid that nobody has",
         "deployment.references-resolve",
         r"prometheus",
-        Edit(
-            _SOURCES,
+        in_lgtm(
+            "grafana-datasources.yaml",
             "serviceMap:\n      datasourceUid: mimir",
             "serviceMap:\n      datasourceUid: prometheus",
         ),
@@ -338,14 +306,18 @@ _GRAFANA: tuple[Twin, ...] = (
         "data sources without X-Scope-OrgID pass on a viewer's own",
         "deployment.data-sources-name-known-tenants",
         r"sends no X-Scope-OrgID",
-        Edit(_SOURCES, "httpHeaderName1: X-Scope-OrgID", "httpHeaderName1: X-Scope-Org"),
+        in_lgtm(
+            "grafana-datasources.yaml",
+            "httpHeaderName1: X-Scope-OrgID",
+            "httpHeaderName1: X-Scope-Org",
+        ),
     ),
     edited(
         "url-that-leads-nowhere",
         "Grafana asks a Service that does not exist",
         "deployment.references-resolve",
         r"mimir-gateway",
-        Edit(f"{_LGTM}/grafana.yaml", '(list . "gateway" 8080)', '(list . "mimir-gateway" 80)'),
+        in_lgtm("grafana.yaml", '(list . "gateway" 8080)', '(list . "mimir-gateway" 80)'),
         number=10,
     ),
     edited(
@@ -353,8 +325,8 @@ _GRAFANA: tuple[Twin, ...] = (
         "Grafana's admin password in clear text",
         "invariants.no-secret-in-clear-text",
         r"GF_SECURITY_ADMIN_PASSWORD",
-        Edit(
-            f"{_LGTM}/grafana.yaml",
+        in_lgtm(
+            "grafana.yaml",
             "valueFrom:\n                secretKeyRef: "
             "{name: {{ .Values.grafana.adminSecret | quote }}, key: admin-password}",
             "value: admin",
@@ -369,11 +341,7 @@ _APPLICATION: tuple[Twin, ...] = (
         "over HTTP all three signals are posted to /",
         "deployment.the-application-reaches-its-alloy",
         r"metrics are posted to http://open-webui-alloy\S+:4317, which is not a path",
-        Edit(
-            f"{_TENANT}/_otel.tpl",
-            "OTEL_OTLP_SPAN_EXPORTER: {{ $otel.protocol | quote }}",
-            'OTEL_OTLP_SPAN_EXPORTER: "http"',
-        ),
+        in_tenant("_otel.tpl", ": {{ $otel.protocol | quote }}", ': "http"'),
         number=11,
     ),
     edited(
@@ -381,11 +349,7 @@ _APPLICATION: tuple[Twin, ...] = (
         "OTEL_EXPORTER_OTLP_INSECURE is false with http:// and gRPC",
         "deployment.the-application-reaches-its-alloy",
         r"traces are sent with TLS",
-        Edit(
-            f"{_TENANT}/_otel.tpl",
-            "OTEL_EXPORTER_OTLP_INSECURE: {{ $otel.insecure | quote }}",
-            'OTEL_EXPORTER_OTLP_INSECURE: "false"',
-        ),
+        in_tenant("_otel.tpl", ": {{ $otel.insecure | quote }}", ': "false"'),
         number=11,
     ),
     edited(
@@ -393,7 +357,7 @@ _APPLICATION: tuple[Twin, ...] = (
         "no service.instance.id: replicas write to the same series",
         "deployment.replicas-are-told-apart",
         r"soev: no service\.instance\.id",
-        Edit(f"{_TENANT}/_otel.tpl", '    "service.instance.id=$(POD_NAME)"\n', ""),
+        in_tenant("_otel.tpl", '    "service.instance.id=$(POD_NAME)"\n', ""),
         number=11,
     ),
     edited(
@@ -401,11 +365,7 @@ _APPLICATION: tuple[Twin, ...] = (
         "every tenant reads the same remote keys",
         "deployment.tenants-share-nothing",
         r"soev and enterprise-a both have the remote key",
-        Edit(
-            f"{_TENANT}/secrets.yaml",
-            'key: {{ printf "%s-%s" $prefix $key | quote }}',
-            "key: open-webui-{{ $key }}",
-        ),
+        in_tenant("secrets.yaml", '{{ printf "%s-%s" $prefix $key | quote', "open-webui-{{ $key"),
         number=14,
     ),
     edited(
@@ -413,11 +373,7 @@ _APPLICATION: tuple[Twin, ...] = (
         "the ExternalSecret lacks a key that a pod asks for: it cannot start",
         "deployment.references-resolve",
         r"rag-openai-api-key",
-        Edit(
-            f"{_TENANT}/_secrets.tpl",
-            "rag-openai-api-key: ragOpenaiApiKey",
-            "rag-openai-key: ragOpenaiApiKey",
-        ),
+        in_tenant("_secrets.tpl", "openai-api-key: ragOpenaiApiKey", "openai-key: ragOpenaiApiKey"),
         number=15,
     ),
     edited(
@@ -425,11 +381,7 @@ _APPLICATION: tuple[Twin, ...] = (
         "with External Secrets nothing rolls the pods when a key rotates",
         "deployment.rotation-rolls-what-may-roll",
         r"keeps the old value of open-webui-",
-        Edit(
-            f"{_TENANT}/_helpers.tpl",
-            "secret.reloader.stakater.com/reload:",
-            "checksum/secret:",
-        ),
+        in_tenant("_helpers.tpl", "secret.reloader.stakater.com/reload:", "checksum/secret:"),
         number=16,
     ),
     edited(
@@ -437,11 +389,7 @@ _APPLICATION: tuple[Twin, ...] = (
         "something random is rendered: every upgrade changes it",
         "deployment.rendering-twice-gives-the-same",
         r"ConfigMap/open-webui-config in enterprise-a differs",
-        Edit(
-            f"{_TENANT}/_otel.tpl",
-            'ENABLE_OTEL: "true"',
-            'ENABLE_OTEL: "true"\nSALT: {{ randAlphaNum 8 }}',
-        ),
+        in_tenant("_otel.tpl", ': "true"', ': "true"\nSALT: {{ randAlphaNum 8 }}'),
         number=16,
     ),
     edited(
@@ -449,11 +397,7 @@ _APPLICATION: tuple[Twin, ...] = (
         "the gateway hashes another remote key than the tenant sends",
         "deployment.a-tenant-and-the-gateway-mean-the-same-password",
         r"soev sends \['open-webui-gateway-password'\], the gateway expects",
-        Edit(
-            f"{_LGTM}/externalsecrets.yaml",
-            "{{ with .secretPrefix }}{{ . }}-gateway-password",
-            "{{ with .name }}{{ . }}-password",
-        ),
+        in_lgtm("externalsecrets.yaml", ".secretPrefix }}{{ . }}-gateway-", ".name }}{{ . }}-"),
     ),
 )
 
@@ -463,15 +407,15 @@ _PODS: tuple[Twin, ...] = (
         "a pod that the restricted standard refuses",
         "invariants.restricted-pod-security",
         r"StatefulSet/mimir",
-        Edit(f"{_LGTM}/_helpers.tpl", "runAsNonRoot: true", "runAsNonRoot: false"),
+        in_lgtm("_helpers.tpl", "runAsNonRoot: true", "runAsNonRoot: false"),
     ),
     edited(
         "everybody-may-call-a-backend",
         "the policy of Mimir lets every pod of the cluster in",
         "deployment.only-the-gateway-reaches-a-backend",
         r"NetworkPolicy/mimir lets in \{'namespaceSelector': \{\}\}",
-        Edit(
-            f"{_LGTM}/networkpolicies.yaml",
+        in_lgtm(
+            "networkpolicies.yaml",
             '{{- with include "lgtm.mimirPeers" . | trim }}\n  ingress:\n    - from:\n',
             '{{- with include "lgtm.mimirPeers" . | trim }}\n  ingress:\n    - from:\n'
             "        - namespaceSelector: {}\n",
@@ -483,11 +427,7 @@ _PODS: tuple[Twin, ...] = (
         "the gateway's policy knows the tenants' Alloys by another label",
         "deployment.references-resolve",
         r"NetworkPolicy/gateway",
-        Edit(
-            f"{_LGTM}/networkpolicies.yaml",
-            "app.kubernetes.io/component: alloy",
-            "app.kubernetes.io/name: alloy",
-        ),
+        in_lgtm("networkpolicies.yaml", "app.kubernetes.io/component:", "app.kubernetes.io/name:"),
     ),
 )
 

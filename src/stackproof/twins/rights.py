@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from .base import Edit, Twin, edited
+from .base import Edit, Twin, edited, in_flux, in_tenant
 
 _RBAC = "flux/base/open-webui/rbac.yaml"
-_ALLOY = "charts/open-webui-stack/templates/alloy.yaml"
 _ROLE = "  kind: Role\n  name: release\n"
 _CONFIGMAPS = "resources: [configmaps, persistentvolumeclaims,"
 _BINDING = """\
@@ -40,8 +39,8 @@ RIGHTS: tuple[Twin, ...] = (
         "a tenant that is removed: its account goes first, and its pods run on",
         "flux.accounts-outlive-their-releases",
         r"ServiceAccount/flux in enterprise-a .*: goes together with HelmRelease/open-webui",
-        Edit(
-            _RBAC,
+        in_flux(
+            "base/open-webui/rbac.yaml",
             f"  name: flux\n  namespace: ${{NAMESPACE}}\n{_KEPT}",
             "  name: flux\n  namespace: ${NAMESPACE}\n",
         ),
@@ -51,36 +50,40 @@ RIGHTS: tuple[Twin, ...] = (
         "a tenant that is removed: its account has no rights any more to uninstall it",
         "flux.accounts-outlive-their-releases",
         r"RoleBinding/release in enterprise-a .*: goes together with HelmRelease/open-webui",
-        Edit(_RBAC, f"{_RELEASE}{_KEPT}roleRef:", f"{_RELEASE}roleRef:"),
+        in_flux("base/open-webui/rbac.yaml", f"{_RELEASE}{_KEPT}roleRef:", f"{_RELEASE}roleRef:"),
     ),
     edited(
         "release-as-the-cluster's-administrator",
         "a tenant's Flux account is bound to cluster-admin",
         "flux.accounts-may-what-they-need",
         r"in enterprise-a: may \* \(all that ClusterRole/cluster-admin gathers\)",
-        Edit(_RBAC, _ROLE, "  kind: ClusterRole\n  name: cluster-admin\n"),
+        in_flux("base/open-webui/rbac.yaml", _ROLE, "  kind: ClusterRole\n  name: cluster-admin\n"),
     ),
     edited(
         "release-with-the-rights-of-every-operator",
         "a tenant's Flux account is bound to ClusterRole admin, to which operators add their kinds",
         "flux.accounts-may-what-they-need",
         r"ServiceAccount/flux in open-webui: may \* \(all that ClusterRole/admin gathers\)",
-        Edit(_RBAC, _ROLE, "  kind: ClusterRole\n  name: admin\n"),
+        in_flux("base/open-webui/rbac.yaml", _ROLE, "  kind: ClusterRole\n  name: admin\n"),
     ),
     edited(
         "release-that-may-all-in-its-namespace",
         "the role of a tenant's Flux account has a wildcard",
         "flux.accounts-may-what-they-need",
         r"may create \* of apps, which its release does not need",
-        Edit(_RBAC, "resources: [deployments, statefulsets]", 'resources: ["*"]'),
+        in_flux(
+            "base/open-webui/rbac.yaml",
+            "resources: [deployments, statefulsets]",
+            'resources: ["*"]',
+        ),
     ),
     edited(
         "release-that-may-give-more-than-it-has",
         "the role of a tenant's Flux account may escalate",
         "flux.accounts-may-what-they-need",
         r"may escalate roles of rbac\.authorization\.k8s\.io, which its release does not need",
-        Edit(
-            _RBAC,
+        in_flux(
+            "base/open-webui/rbac.yaml",
             "resources: [roles, rolebindings]\n    verbs: *manage",
             "resources: [roles, rolebindings]\n"
             "    verbs: [get, list, watch, create, update, patch, delete, bind, escalate]",
@@ -91,8 +94,8 @@ RIGHTS: tuple[Twin, ...] = (
         "the role of a tenant's Flux account may make tokens of other accounts",
         "flux.accounts-may-what-they-need",
         r"may create serviceaccounts/token, which its release does not need",
-        Edit(
-            _RBAC,
+        in_flux(
+            "base/open-webui/rbac.yaml",
             "  # To see whether a workload is ready.\n",
             '  - {apiGroups: [""], resources: [serviceaccounts/token], verbs: [create]}\n',
         ),
@@ -102,8 +105,8 @@ RIGHTS: tuple[Twin, ...] = (
         "a release may make Kustomizations, which Flux applies as the cluster's administrator",
         "flux.accounts-may-what-they-need",
         r"may create kustomizations of kustomize\.toolkit\.fluxcd\.io, which its release does not",
-        Edit(
-            _RBAC,
+        in_flux(
+            "base/open-webui/rbac.yaml",
             "  # To see whether a workload is ready.\n",
             "  - apiGroups: [kustomize.toolkit.fluxcd.io]\n"
             "    resources: [kustomizations]\n"
@@ -115,22 +118,26 @@ RIGHTS: tuple[Twin, ...] = (
         "the role of a tenant's Flux account lacks a kind that the chart renders",
         "flux.accounts-may-what-they-need",
         r"may not create configmaps, which its release needs",
-        Edit(_RBAC, _CONFIGMAPS, "resources: [persistentvolumeclaims,"),
+        in_flux("base/open-webui/rbac.yaml", _CONFIGMAPS, "resources: [persistentvolumeclaims,"),
     ),
     edited(
         "release-that-cannot-grant",
         "the account lacks what Alloy's Role gives: the API server refuses to make that Role",
         "flux.accounts-may-what-they-need",
         r"may not get pods/log, which its release needs",
-        Edit(_RBAC, "    resources: [pods/log]\n", "    resources: [pods/status]\n"),
+        in_flux(
+            "base/open-webui/rbac.yaml",
+            "    resources: [pods/log]\n",
+            "    resources: [pods/status]\n",
+        ),
     ),
     edited(
         "application-that-may-what-helm-may",
         "the application's pods run as the account that installs them",
         "flux.accounts-may-what-they-need",
         r"is what Deployment/open-webui-alloy runs as",
-        Edit(
-            "charts/open-webui-stack/templates/_helpers.tpl",
+        in_tenant(
+            "_helpers.tpl",
             '.serviceAccount | default (include "open-webui-stack.fullname" $root) | quote',
             '"flux" | quote',
         ),
@@ -154,14 +161,14 @@ RIGHTS: tuple[Twin, ...] = (
         "Alloy's Role lets it read the tenant's secrets",
         "flux.pods-may-what-they-need",
         r"its account open-webui-alloy may get secrets, which it does not need",
-        Edit(_ALLOY, "    resources: [pods]\n", "    resources: [pods, secrets]\n"),
+        in_tenant("alloy.yaml", "    resources: [pods]\n", "    resources: [pods, secrets]\n"),
     ),
     edited(
         "alloy-may-not-read-logs",
         "Alloy's Role lacks pods/log: no log of a pod arrives",
         "flux.pods-may-what-they-need",
         r"its account open-webui-alloy may not get pods/log, which it needs",
-        Edit(_ALLOY, "    resources: [pods/log]\n", "    resources: [pods/status]\n"),
+        in_tenant("alloy.yaml", "    resources: [pods/log]\n", "    resources: [pods/status]\n"),
     ),
     edited(
         "everything-in-a-namespace-may-read",
@@ -175,8 +182,8 @@ RIGHTS: tuple[Twin, ...] = (
         "a post-renderer puts an image without a version into what the chart renders",
         "flux.pinned",
         r"image \S*caddy\S*:latest is not pinned",
-        Edit(
-            "flux/observability/helmrelease.yaml",
+        in_flux(
+            "observability/helmrelease.yaml",
             "  valuesFrom:\n",
             "  postRenderers:\n"
             "    - kustomize: {images: [{name: caddy, newTag: latest}]}\n"
@@ -191,8 +198,8 @@ DELIVERED: tuple[Twin, ...] = (
         "a post-renderer opens Mimir to everybody: what is checked is not what is applied",
         "delivered",
         r"Flux applies another NetworkPolicy/mimir",
-        Edit(
-            "flux/observability/helmrelease.yaml",
+        in_flux(
+            "observability/helmrelease.yaml",
             "  valuesFrom:\n",
             "  postRenderers:\n"
             "    - kustomize:\n"
@@ -207,8 +214,8 @@ DELIVERED: tuple[Twin, ...] = (
         "a HelmRelease has a target namespace and no release name: all its objects are renamed",
         "delivered",
         r"Flux applies another|only in the Flux tree",
-        Edit(
-            "flux/observability/helmrelease.yaml",
+        in_flux(
+            "observability/helmrelease.yaml",
             "  releaseName: lgtm\n",
             "  targetNamespace: observability\n",
         ),

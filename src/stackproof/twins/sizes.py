@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .base import Edit, Twin, edited, invalid
+from .base import Edit, Twin, edited, in_lgtm, invalid
 
 _UNITS: tuple[Twin, ...] = (
     invalid(
@@ -26,8 +26,6 @@ _UNITS: tuple[Twin, ...] = (
         tenant={"postgres": {"persistence": {"size": "10Mi"}}},
     ),
 )
-
-_LGTM = "charts/lgtm/templates"
 
 
 def _unfit(name: str, fault: str, reason: str, *edits: Edit, **values: Any) -> Twin:
@@ -63,11 +61,7 @@ _FIT: tuple[Twin, ...] = (
         "retention-that-the-disk-does-not-hold",
         "one tenant's data is kept for a year on the same disk",
         r"tempo: .*kept up to 36\d days\) need disk",
-        Edit(
-            "observability/tenants.yaml",
-            "secretPrefix: enterprise-b\n    retention: 744h",
-            "secretPrefix: enterprise-b\n    retention: 8760h",
-        ),
+        Edit("observability/tenants.yaml", "-b\n    retention: 744h", "-b\n    retention: 8760h"),
     ),
     _unfit(
         "limits-below-what-is-usual",
@@ -79,37 +73,33 @@ _FIT: tuple[Twin, ...] = (
         "cache-as-large-as-its-container",
         "Mimir's cache of indexes has its default of 1 GiB in a container of 1 GiB",
         r"mimir's .*index_cache.* comes to 1024 MiB, a quarter .* is 256",
-        Edit(f"{_LGTM}/mimir.yaml", "        max_size_bytes: ", "        # max_size_bytes: "),
+        in_lgtm("mimir.yaml", "        max_size_bytes: ", "        # max_size_bytes: "),
         lgtm=_memory("mimir", "1Gi"),
     ),
     _unfit(
         "caches-as-large-as-their-container",
         "Loki's caches have their default of 100 MB, five times, in a container of 512 MiB",
         r"loki's query_range\..* comes to 381 MiB, a quarter .* is 128",
-        Edit(f"{_LGTM}/loki.yaml", "max_size_mb: ", "# max_size_mb: "),
+        in_lgtm("loki.yaml", "max_size_mb: ", "# max_size_mb: "),
         lgtm=_memory("loki", "512Mi"),
     ),
     _unfit(
         "replay-beyond-the-container",
         "Loki may replay 4 GB of its log, and is killed at 1 GiB each time it starts",
         r"loki replays its log up to 4096 MiB .*its container has 1024",
-        Edit(f"{_LGTM}/loki.yaml", "    replay_memory_ceiling: ", "    # replay_memory_ceiling: "),
+        in_lgtm("loki.yaml", "    replay_memory_ceiling: ", "    # replay_memory_ceiling: "),
     ),
     _unfit(
         "any-number-of-series-from-spans",
         "spans whose names are all different become series in Tempo's memory without end",
         r"tempo makes any number of series of soev",
-        Edit(f"{_LGTM}/tempo.yaml", "  max_active_series: ", "  # max_active_series: "),
+        in_lgtm("tempo.yaml", "  max_active_series: ", "  # max_active_series: "),
     ),
     _unfit(
         "queue-that-nobody-asked-for",
         "Alloy queues on a node's disk without having requested any of it",
         r"Deployment/open-webui-alloy queues 192 MiB, its requests of ephemeral-storage are 0 MiB",
-        Edit(
-            "charts/open-webui-stack/values.yaml",
-            "memory: 256Mi, ephemeral-storage: 512Mi}",
-            "memory: 256Mi}",
-        ),
+        Edit("charts/open-webui-stack/values.yaml", ": 256Mi, ephemeral-storage: 512Mi", ": 256Mi"),
     ),
     _unfit(
         "disk-that-its-own-log-fills",

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .base import Edit, Layer, Twin, edited
-
-_GATEWAY = "charts/lgtm/templates/gateway.yaml"
-_BACKEND = "charts/lgtm/templates/_backend.tpl"
+from .base import Edit, Layer, Twin, edited, in_lgtm
 
 
 def _upgrade(name: str, fault: str, reason: str, *edits: Edit, **more: Any) -> Twin:
@@ -22,19 +19,19 @@ UPGRADE: tuple[Twin, ...] = (
         "the gateway's new file refuses foreign headers by variables that only its new pod has",
         r"^during, (\d+ times from|after) [\d.]+.* s: leak: \S+ reads \S+'s|"
         r"^during, .*another tenant's header was answered with HTTP 200",
-        Edit(
-            _GATEWAY,
+        in_lgtm(
+            "gateway.yaml",
             'error @foreign "X-Scope-OrgID names another tenant" 403',
             "{$ON_FOREIGN:vars} @foreign names_another 403",
         ),
-        Edit(
-            _GATEWAY,
+        in_lgtm(
+            "gateway.yaml",
             "vars @tenant tenant {http.auth.user.id}",
             "vars @tenant tenant {http.auth.user.id}\n"
             "\t\tvars @foreign {$ON_FOREIGN_SET:tenant} {http.request.header.X-Scope-OrgID}",
         ),
-        Edit(
-            _GATEWAY,
+        in_lgtm(
+            "gateway.yaml",
             '            - name: HTTP_PORT\n              value: "8080"\n',
             '            - name: HTTP_PORT\n              value: "8080"\n'
             "            - name: ON_FOREIGN\n              value: error\n"
@@ -46,8 +43,8 @@ UPGRADE: tuple[Twin, ...] = (
         "the gateway's new pod has no file of the last tenant's account",
         r"^after: missing: enterprise-b's traces were not taken|"
         r"^of before: enterprise-b's .*HTTP 401",
-        Edit(
-            _GATEWAY,
+        in_lgtm(
+            "gateway.yaml",
             'sources:\n              {{- range prepend .Values.tenants (dict "name" "admin") }}',
             "sources:\n              "
             '{{- range prepend (initial .Values.tenants) (dict "name" "admin") }}',
@@ -57,13 +54,13 @@ UPGRADE: tuple[Twin, ...] = (
         "volume-of-another-name",
         "Mimir's claim has another name: its pod gets an empty volume",
         r"^of before: soev's metrics, asked for as of hours ago, cannot be read: numbers \[\]",
-        Edit(
-            _BACKEND,
+        in_lgtm(
+            "_backend.tpl",
             "- name: data\n              mountPath",
             '- name: {{ eq $name "mimir" | ternary "store" "data" }}\n              mountPath',
         ),
-        Edit(
-            _BACKEND,
+        in_lgtm(
+            "_backend.tpl",
             "name: data\n        labels",
             'name: {{ eq $name "mimir" | ternary "store" "data" }}\n        labels',
         ),
