@@ -20,10 +20,9 @@ from typing import Any
 import yaml
 
 from stackproof.errors import StackproofError
-from stackproof.flux import controllers
 from stackproof.flux.tree import build_from
 from stackproof.helm import renderer
-from stackproof.helm.manifests import Release, thaw
+from stackproof.helm.manifests import Manifest, Release, thaw
 from stackproof.helm.renderer import Render, Renderer
 from stackproof.helm.schema import Schemas
 from stackproof.repo.checkout import Checkout
@@ -167,7 +166,7 @@ def objects(checkout: Checkout, folder: Path) -> tuple[Side, Side]:
     def ours() -> tuple[int, int]:
         afresh = Schemas(version, custom)
         texts = [text for file in files.iterdir() for text in file.read_text().split("\n---\n")]
-        all_of_them = [controllers.manifest(json.loads(text), "") for text in texts]
+        all_of_them = [Manifest.of(json.loads(text), "") for text in texts]
         bad = sum(bool(afresh.check(each)) for each in all_of_them)
         return len(all_of_them) - bad, bad
 

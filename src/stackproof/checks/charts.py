@@ -12,7 +12,7 @@ from stackproof.helm.renderer import Values
 from stackproof.repo.checkout import Checkout
 from stackproof.values.combinations import scenarios
 
-from .invariants import INVARIANTS
+from . import invariants
 
 #: What stands in the place of an invariant's name: it did not render, or was not looked at.
 RENDER, NOTE = "render", "note"
@@ -51,11 +51,4 @@ def problems(
         yield Problem(NOTE, f"{each.source}: {what}")
     release = replace(release, manifests=tuple(m for m in release if m not in foreign))
     rendered = ExternalObjects.load(folder).around(release, values)
-    for invariant in INVARIANTS:
-        if invariant.name in without:
-            continue
-        found = list(invariant.find(rendered))
-        yield from (Problem(invariant.name, text) for text in found)
-        # Objects that are not valid have no shape that the others could look at.
-        if found and invariant.name == "schema-valid":
-            return
+    yield from (Problem(*found) for found in invariants.problems(rendered, without))

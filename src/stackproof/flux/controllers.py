@@ -7,7 +7,6 @@ says why such a program; this one is its smaller sister). It fetches nothing and
 from __future__ import annotations
 
 import atexit
-import hashlib
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from stackproof.errors import StackproofError
-from stackproof.helm.manifests import Manifest, freeze, thaw
+from stackproof.helm.manifests import Manifest, thaw
 from stackproof.toolchain import programs
 from stackproof.toolchain.conversation import Conversation, EndedError
 
@@ -99,7 +98,9 @@ def build(
                 todo="Make it a source of its own, pinned to one version.",
             )
         raise StackproofError(message, where=where)
-    objects = tuple(manifest(data, where, n) for n, data in enumerate(answer.get("objects") or ()))
+    objects = tuple(
+        Manifest.of(data, where, n) for n, data in enumerate(answer.get("objects") or ())
+    )
     for each in objects:
         if not isinstance(each.metadata.get("namespace") or "", str):
             raise StackproofError(f"{each.ref}: metadata.namespace is no text", where=where)
@@ -155,10 +156,3 @@ def ignored(root: Path, files: Sequence[str], *, ignore: str | None = None) -> t
     if message := answer.get("error"):
         raise StackproofError(message, where=str(root))
     return tuple(answer.get("ignored") or ())
-
-
-def manifest(data: Mapping[str, Any], source: str, index: int = 0) -> Manifest:
-    """Return an object as a manifest from `source`."""
-    text = json.dumps(data, sort_keys=True, default=str)
-    digest = hashlib.sha256(text.encode()).hexdigest()
-    return Manifest(freeze(data), source=source, index=index, digest=digest)

@@ -22,7 +22,6 @@ from stackproof.helm.manifests import Manifest, thaw
 from stackproof.repo.checkout import Checkout
 
 from . import losses, steps
-from .controllers import manifest as as_manifest
 from .immutable import refused
 from .releases import DISABLED, HelmRelease, release_name, server_side_apply
 from .tree import (
@@ -318,7 +317,7 @@ def _renamed(manifest: Manifest, names: Mapping[str, str]) -> Manifest:
             return [renamed(part) for part in value]
         return names.get(value, value) if isinstance(value, str) else value
 
-    return as_manifest(renamed(manifest.content), manifest.source, manifest.index)
+    return Manifest.of(renamed(manifest.content), manifest.source, manifest.index)
 
 
 def _entry(

@@ -6,7 +6,6 @@ import base64
 import binascii
 import contextlib
 import hashlib
-import json
 import posixpath
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -18,7 +17,7 @@ import yaml
 from stackproof import helmyaml
 from stackproof.errors import StackproofError
 from stackproof.helm import renderer
-from stackproof.helm.manifests import Manifest, Release, freeze, thaw
+from stackproof.helm.manifests import Manifest, Release, thaw
 
 from . import controllers
 
@@ -261,11 +260,4 @@ def _marked(one: Manifest, number: int) -> dict[str, Any]:
 def _like(was: Manifest, data: Mapping[str, Any]) -> Manifest:
     if thaw(was.content) == data:
         return was
-    digest = hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
-    return Manifest(
-        freeze(data),
-        source=was.source,
-        index=was.index,
-        digest=digest,
-        release_namespace=was.release_namespace,
-    )
+    return Manifest.of(data, was.source, was.index, was.release_namespace)

@@ -424,7 +424,7 @@ def _decrypted(one: Manifest, kustomization: Mapping[str, Any]) -> Manifest:
     if "sops" not in one or not kustomization["spec"].get("decryption"):
         return one
     plain = {key: value for key, value in one.items() if key != "sops"}
-    return controllers.manifest(plain, one.source, one.index)
+    return Manifest.of(plain, one.source, one.index)
 
 
 @dataclass(frozen=True)

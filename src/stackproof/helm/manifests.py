@@ -6,6 +6,8 @@ Objects are shared between tests and caches, so they are frozen: a change raises
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -157,6 +159,20 @@ class Manifest(Mapping[str, Any]):
         self.namespace = None if self.kind in CLUSTER_KINDS else own_namespace
         """Where the object ends up: its own namespace or the release's; None for cluster kinds."""
 
+    @classmethod
+    def of(
+        cls, data: Mapping[str, Any], source: str, index: int = 0, namespace: str = ""
+    ) -> Manifest:
+        """Return plain data as an object that comes from `source`."""
+        text = json.dumps(data, sort_keys=True, default=str)
+        return cls(
+            freeze(data),
+            source=source,
+            index=index,
+            digest=hashlib.sha256(text.encode()).hexdigest(),
+            release_namespace=namespace,
+        )
+
     def __getitem__(self, key: str) -> Any:
         return self._object[key]
 
@@ -281,12 +297,17 @@ class Release:
             )
         return found
 
+    def find_component(self, kind: str, component: str) -> Manifest | None:
+        """Return the object of a kind that a component has, whatever its name; None without."""
+        found = (m for m in self.of_kind(kind) if m.labels.get(COMPONENT) == component)
+        return next(found, None)
+
     def of_component(self, kind: str, component: str) -> Manifest:
-        """Return the one object of a kind that a component has, whatever its name."""
-        found = [m for m in self.of_kind(kind) if m.labels.get(COMPONENT) == component]
-        if not found:
+        """Return the object of a kind that a component has; that there is none is an error."""
+        found = self.find_component(kind, component)
+        if found is None:
             raise StackproofError(f"{component} has no {kind}", where=f"release {self.name}")
-        return found[0]
+        return found
 
     def workloads(self) -> tuple[Manifest, ...]:
         """Return everything that makes pods."""
@@ -321,21 +342,18 @@ class Release:
             found[entry["name"]] = self._variable(entry, found, fields or {})
         return found
 
+    def env_values(self, container: Mapping[str, Any]) -> dict[str, str | None]:
+        """Return what is known of a container's environment before its pod runs, else None."""
+        return {name: variable.value for name, variable in self.env(container).items()}
+
     def _env_from(self, source: Mapping[str, Any]) -> Iterator[EnvVar]:
         prefix = source.get("prefix") or ""
-        for kind, holder in (
-            ("ConfigMap", source.get("configMapRef")),
-            ("Secret", source.get("secretRef")),
-        ):
-            made = self.find(kind, holder["name"]) if holder else None
-            if made is None:
-                continue
-            if kind == "ConfigMap":
-                for key, text in (made.get("data") or {}).items():
-                    yield EnvVar(prefix + key, value=text)
-            else:
-                for key in {**(made.get("data") or {}), **(made.get("stringData") or {})}:
-                    yield EnvVar(prefix + key, key=Key("Secret", made.name, key))
+        if made := self.find("ConfigMap", at(source, "configMapRef.name")):
+            for key, text in (made.get("data") or {}).items():
+                yield EnvVar(prefix + key, value=text)
+        if made := self.find("Secret", at(source, "secretRef.name")):
+            for key in {**(made.get("data") or {}), **(made.get("stringData") or {})}:
+                yield EnvVar(prefix + key, key=Key("Secret", made.name, key))
 
     def _variable(
         self, entry: Mapping[str, Any], before: Mapping[str, EnvVar], fields: Mapping[str, str]
@@ -368,12 +386,44 @@ def key_of(source: Mapping[str, Any]) -> Key | None:
 
 
 def pod_template(workload: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the pod template (`metadata`, `spec`) of anything that makes pods."""
+    """Return the pod template (`metadata`, `spec`) of anything that makes pods, or is one."""
+    if workload["kind"] == "Pod":
+        return workload
     spec = workload["spec"]
     if workload["kind"] == "CronJob":
         spec = spec["jobTemplate"]["spec"]
     template: Mapping[str, Any] = spec["template"]
     return template
+
+
+def pod_spec(m: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the spec of an object's pods, or of a pod; nothing for what makes no pods."""
+    has_pods = m.get("kind") in {*WORKLOAD_KINDS, "Pod"}
+    return pod_template(m)["spec"] if has_pods else FrozenDict()
+
+
+def pod_labels(m: Mapping[str, Any]) -> Mapping[str, str]:
+    """Return the labels of a workload's pods; none for what makes no pods."""
+    template = pod_template(m) if m.get("kind") in WORKLOAD_KINDS else {}
+    return at(template, "metadata.labels") or FrozenDict()
+
+
+def containers(workload: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
+    """Return the containers of an object's pods, init containers first."""
+    spec = pod_spec(workload)
+    return (*(spec.get("initContainers") or ()), *(spec.get("containers") or ()))
+
+
+def claims(m: Manifest) -> tuple[Mapping[str, Any], ...]:
+    """Return the claims that an object makes: itself, or those of each pod of a StatefulSet."""
+    if m.kind == "PersistentVolumeClaim":
+        return (m,)
+    return tuple(at(m, "spec.volumeClaimTemplates") or ()) if m.kind == "StatefulSet" else ()
+
+
+def target_secret(external: Mapping[str, Any]) -> str:
+    """Return the name of the Secret that an ExternalSecret makes."""
+    return str(at(external, "spec.target.name") or external["metadata"]["name"])
 
 
 def hosts(m: Manifest) -> tuple[str, ...]:
@@ -400,12 +450,6 @@ def backends(m: Manifest) -> Iterator[tuple[str, str]]:
         for rule in spec.get("rules") or ():
             for backend in rule.get("backendRefs") or ():
                 yield backend["name"], str(backend.get("port"))
-
-
-def containers(workload: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
-    """Return the containers of a workload, init containers first."""
-    spec = pod_template(workload)["spec"]
-    return (*(spec.get("initContainers") or ()), *(spec.get("containers") or ()))
 
 
 _UNITS = {"m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}

@@ -15,7 +15,6 @@ from typing import Any
 import yaml
 
 from stackproof.errors import StackproofError
-from stackproof.flux.controllers import manifest as as_manifest
 from stackproof.flux.losses import secret_of
 from stackproof.flux.tree import Key
 from stackproof.helm.manifests import CLUSTER_KINDS, Manifest, thaw
@@ -174,7 +173,7 @@ def _manifests(text: str, namespace: str, source: str) -> tuple[Manifest, ...]:
             raise StackproofError("has a document that is no object", where=source)
         if content["kind"] not in CLUSTER_KINDS:
             content["metadata"].setdefault("namespace", namespace)
-        found.append(as_manifest(content, source, number))
+        found.append(Manifest.of(content, source, number))
     if not found:
         raise StackproofError("holds no object: nothing could be lost of it", where=source)
     return tuple(manifest for manifest in found if not manifest.is_hook)
@@ -203,7 +202,7 @@ def _as_it_is(kube: Kube, manifest: Manifest) -> Manifest:
         return manifest
     content = thaw(manifest.content)
     content["metadata"].setdefault("annotations", {})[_KEEP] = policy
-    return as_manifest(content, manifest.source, manifest.index)
+    return Manifest.of(content, manifest.source, manifest.index)
 
 
 def _live(kube: Kube, manifests: Iterable[Manifest]) -> dict[Key, Mapping[str, str]]:
@@ -244,7 +243,7 @@ def _level(kube: Kube, namespace: str) -> str:
 def _others(kube: Kube, own: Iterable[Manifest]) -> tuple[Manifest, ...]:
     mine = {(m.namespace, m.name) for m in own if m.kind == "Ingress"}
     return tuple(
-        as_manifest(one, kube.where)
+        Manifest.of(one, kube.where)
         for one in kube.listed("networking.k8s.io/v1", "Ingress")
         if (one["metadata"]["namespace"], one["metadata"]["name"]) not in mine
     )

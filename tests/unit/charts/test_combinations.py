@@ -16,11 +16,10 @@ from tests import strategies
 
 from stackproof.checks import chain
 from stackproof.checks.invariants import broken
-from stackproof.flux.controllers import manifest
 from stackproof.flux.immutable import refused
 from stackproof.helm import renderer
 from stackproof.helm.externals import ExternalObjects
-from stackproof.helm.manifests import Release
+from stackproof.helm.manifests import Manifest, Release
 from stackproof.helm.renderer import HelmError, Render
 from stackproof.repo.checkout import Checkout
 from stackproof.values.combinations import Choice, Leaf, Permutations, Space, Switch, smallest
@@ -295,7 +294,7 @@ def unkept(before: Path, overlay: Mapping[str, str] | None = None) -> list[str]:
     return [
         ref
         for ref, held in kept.items()
-        if ref not in made or refused(manifest(held, recorded.name), made[ref])
+        if ref not in made or refused(Manifest.of(held, recorded.name), made[ref])
     ]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from pathlib import Path
@@ -15,7 +14,7 @@ from stackproof.checks.invariants import INVARIANTS, broken, problems
 from stackproof.flux.deployment import Deployment
 from stackproof.helm import renderer
 from stackproof.helm.externals import ExternalObjects, Rendered
-from stackproof.helm.manifests import Manifest, Release, freeze
+from stackproof.helm.manifests import Manifest, Release
 from stackproof.helm.references import Externals
 from stackproof.repo.checkout import Checkout
 
@@ -168,18 +167,12 @@ def objects() -> dict[str, Any]:
 
 
 def rendered(made: dict[str, Any]) -> Rendered:
-    manifests = [
-        Manifest(
-            freeze(content),
-            source=f"small/templates/{name}.yaml",
-            index=0,
-            digest=hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest(),
-            release_namespace="here",
-        )
+    manifests = tuple(
+        Manifest.of(content, f"small/templates/{name}.yaml", namespace="here")
         for name, content in made.items()
-    ]
+    )
     return Rendered(
-        Release("one", "here", KUBERNETES[-1], tuple(manifests)),
+        Release("one", "here", KUBERNETES[-1], manifests),
         Externals(keys={("here", "made-by-hand"): frozenset({"password"})}),
         KUBERNETES,
     )

@@ -12,9 +12,9 @@ import yaml
 
 from stackproof.errors import StackproofError
 from stackproof.flux import controllers, tree
-from stackproof.flux.controllers import manifest
 from stackproof.flux.releases import release_name
 from stackproof.flux.tree import Step, Tree, build
+from stackproof.helm.manifests import Manifest
 from stackproof.repo.checkout import Checkout
 
 CONFIG_MAP = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: %s}\n"
@@ -428,7 +428,7 @@ def test_packages_are_those_of_the_controllers(checkout: Checkout) -> None:
     ],
 )
 def test_release_name(spec: dict[str, str], name: str) -> None:
-    made = manifest({"kind": "HelmRelease", "metadata": {"name": "lgtm"}, "spec": spec}, "test")
+    made = Manifest.of({"kind": "HelmRelease", "metadata": {"name": "lgtm"}, "spec": spec}, "test")
     assert release_name(made) == name
 
 

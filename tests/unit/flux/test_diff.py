@@ -16,8 +16,8 @@ from tests.copies import commit, copied
 from stackproof.commands import flux as command
 from stackproof.errors import StackproofError
 from stackproof.flux import diff
-from stackproof.flux.controllers import manifest
 from stackproof.flux.tree import build
+from stackproof.helm.manifests import Manifest
 from stackproof.repo.checkout import Checkout
 
 
@@ -432,10 +432,10 @@ def test_markdown_is_cut(repository: Checkout) -> None:
     ],
 )
 def test_secrets_are_masked(data: dict[str, object]) -> None:
-    shown = diff.as_yaml(manifest(data, "test"))
+    shown = diff.as_yaml(Manifest.of(data, "test"))
     assert "HIDDEN" not in shown
     assert "***" in shown
-    changed = manifest({**data, "metadata": {}}, "test")
+    changed = Manifest.of({**data, "metadata": {}}, "test")
     assert diff.masked(changed)["kind"] == data["kind"]
 
 
@@ -449,12 +449,12 @@ def test_secrets_are_masked(data: dict[str, object]) -> None:
     ],
 )
 def test_what_only_names_a_secret_is_shown(data: dict[str, object]) -> None:
-    assert "SHOWN" in diff.as_yaml(manifest(data, "test"))
+    assert "SHOWN" in diff.as_yaml(Manifest.of(data, "test"))
 
 
 def test_changed_secret_shows_as_changed() -> None:
     one, other = (
-        diff.masked(manifest({"apiVersion": "v1", "kind": "Secret", "data": {"k": value}}, "t"))
+        diff.masked(Manifest.of({"apiVersion": "v1", "kind": "Secret", "data": {"k": value}}, "t"))
         for value in ("first", "second")
     )
     assert one != other

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import yaml
 
-from stackproof.flux.controllers import manifest
 from stackproof.flux.immutable import _FIXED, refused
 from stackproof.helm.externals import merged
+from stackproof.helm.manifests import Manifest
 from stackproof.repo.checkout import Checkout
 
 _TABLE = Checkout.find().root / "tests" / "immutable.yaml"
@@ -33,7 +33,7 @@ CASES = [
 def test_it_says_what_is_refused(
     before: Any, patch: Any, fields: list[str], server_side: list[str]
 ) -> None:
-    was, wanted = manifest(before, "before"), manifest(merged(before, patch), "after")
+    was, wanted = Manifest.of(before, "before"), Manifest.of(merged(before, patch), "after")
     assert list(refused(was, wanted)) == fields
     assert list(refused(was, wanted, server_side=True)) == server_side
 
@@ -47,4 +47,4 @@ def test_a_hook_is_made_anew() -> None:
     before, patch, fields, _ = next(case for case in CASES if case[0]["kind"] == "Job")
     assert fields
     hook = merged(before, {"metadata": {"annotations": {"helm.sh/hook": "pre-upgrade"}}})
-    assert refused(manifest(hook, "t"), manifest(merged(hook, patch), "t")) == ()
+    assert refused(Manifest.of(hook, "t"), Manifest.of(merged(hook, patch), "t")) == ()

@@ -16,7 +16,6 @@ import yaml
 from stackproof import cli
 from stackproof.errors import StackproofError
 from stackproof.flux import losses, steps
-from stackproof.flux.controllers import manifest
 from stackproof.flux.deployment import Deployment
 from stackproof.helm import renderer
 from stackproof.helm.manifests import Manifest, thaw
@@ -104,7 +103,7 @@ def patched(was: Manifest, change: Mapping[str, Any]) -> Manifest:
         base = dict(content) if isinstance(content, Mapping) else {}
         return base | {key: laid(base.get(key), value) for key, value in over.items()}
 
-    return manifest(laid(thaw(was.content), change), was.source)
+    return Manifest.of(laid(thaw(was.content), change), was.source)
 
 
 def without(merge: Change, kind: str, name: str) -> Change:
@@ -231,7 +230,7 @@ def test_a_database_of_its_own_is_left_behind(merge: Change) -> None:
 
 
 def test_a_namespace_that_goes_takes_all_with_it() -> None:
-    space = manifest({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "x"}}, "")
+    space = Manifest.of({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "x"}}, "")
     (loss,) = losses.losses(losses.of([space]), {})
     assert "everything in it" in str(loss)
     kept = {"metadata": {"annotations": {"kustomize.toolkit.fluxcd.io/prune": "disabled"}}}

@@ -15,8 +15,8 @@ from tests.copies import copied
 from stackproof.errors import StackproofError
 from stackproof.flux import controllers, diff
 from stackproof.flux.checks import Subject, problems
-from stackproof.flux.controllers import manifest
 from stackproof.flux.tree import Tree
+from stackproof.helm.manifests import Manifest
 from stackproof.repo.checkout import Checkout
 
 #: Files of each kind that Flux follows, or that others of the tree are made of.
@@ -170,6 +170,6 @@ def test_the_program_is_started_again(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n")
     for _ in range(2):
         assert controllers.build(tmp_path, {"spec": {"path": "."}}).objects == (
-            manifest({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}}, "."),
+            Manifest.of({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}}, "."),
         )
         controllers.close()

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
-import json
 from typing import Any
 
 import pytest
@@ -17,17 +15,13 @@ from stackproof.helm.manifests import (
     Release,
     containers,
     expand,
-    freeze,
     pod_template,
     thaw,
 )
 
 
 def manifest(content: dict[str, Any], source: str = "demo/templates/a.yaml") -> Manifest:
-    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-    return Manifest(
-        freeze(content), source=source, index=0, digest=digest, release_namespace="here"
-    )
+    return Manifest.of(content, source, namespace="here")
 
 
 def release(*contents: dict[str, Any]) -> Release:

@@ -19,7 +19,7 @@ from stackproof import mutants
 from stackproof.checks.invariants import INVARIANTS
 from stackproof.errors import ExitCode, StackproofError
 from stackproof.helm.externals import Rendered
-from stackproof.helm.manifests import Manifest, Release, freeze
+from stackproof.helm.manifests import Manifest, Release
 from stackproof.mutants import Judge, Mutant, MutantFate, operators
 from stackproof.mutants.judge import Fingerprint, MutantResult, alike, fingerprint
 from stackproof.mutants.run import MutantRecord, Summary, allowed, generate
@@ -221,11 +221,8 @@ def test_a_configuration_written_otherwise_is_the_same() -> None:
             {"kind": "ConfigMap", "data": {"a.yaml": text}},
             {"kind": "Deployment", "metadata": {"annotations": annotations}},
         )
-        made = (
-            Manifest(freeze(one), source="a", index=i, digest=str(one), release_namespace="here")
-            for i, one in enumerate(contents)
-        )
-        return fingerprint(Release("one", "here", "1.37.0", tuple(made)))
+        made = tuple(Manifest.of(one, "a") for one in contents)
+        return fingerprint(Release("one", "here", "1.37.0", made))
 
     before = prints("a:\n  b: 1\n", "a")
     assert alike(before, before)

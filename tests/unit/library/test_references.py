@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
-import json
 import re
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -14,7 +12,7 @@ import yaml
 
 from stackproof.helm import endpoints
 from stackproof.helm.endpoints import Endpoint
-from stackproof.helm.manifests import Manifest, Release, freeze
+from stackproof.helm.manifests import Manifest, Release
 from stackproof.helm.references import Externals, check
 
 Objects = dict[str, dict[str, Any]]
@@ -133,10 +131,7 @@ def manifests(objects: Objects, namespace: str) -> Iterable[Manifest]:
     for ref, content in objects.items():
         kind, _, name = ref.partition("/")
         whole = {"kind": kind, "metadata": {"name": name}, **copy.deepcopy(content)}
-        digest = hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
-        yield Manifest(
-            freeze(whole), source="t.yaml", index=0, digest=digest, release_namespace=namespace
-        )
+        yield Manifest.of(whole, "t.yaml", namespace=namespace)
 
 
 STORE = Externals(objects=frozenset({("ClusterSecretStore", "store")}))

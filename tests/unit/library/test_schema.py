@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import json
 import re
 from collections.abc import Callable
@@ -14,7 +13,7 @@ import jsonschema_rs
 import pytest
 
 from stackproof.errors import StackproofError
-from stackproof.helm.manifests import Manifest, freeze
+from stackproof.helm.manifests import Manifest
 from stackproof.helm.schema import Schemas, schemas, validate
 from stackproof.repo.checkout import Checkout
 
@@ -57,8 +56,7 @@ CONFIG_MAP: dict[str, Any] = {
 
 
 def manifest(content: dict[str, Any]) -> Manifest:
-    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-    return Manifest(freeze(content), source="demo/templates/a.yaml", index=0, digest=digest)
+    return Manifest.of(content, "demo/templates/a.yaml")
 
 
 def problems(content: dict[str, Any], kube_version: str = "1.37.0") -> list[str]:

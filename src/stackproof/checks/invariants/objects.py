@@ -8,9 +8,9 @@ from typing import Any
 
 from stackproof.helm import schema
 from stackproof.helm.externals import Rendered
-from stackproof.helm.manifests import Manifest
+from stackproof.helm.manifests import COMPONENT, Manifest, pod_labels
 
-from .base import INVARIANTS, of_each_object, pod_labels
+from .base import INVARIANTS, of_each_object
 
 
 @INVARIANTS.register
@@ -55,7 +55,7 @@ def labels_consistent(rendered: Rendered) -> Iterator[str]:
     release = rendered.release
     wanted = {"instance": release.name, "managed-by": "Helm"}
     # A chart of one program need not say which part of it an object is.
-    parted = any("app.kubernetes.io/component" in m.labels for m in release)
+    parted = any(COMPONENT in m.labels for m in release)
     required = [key for key in _REQUIRED_LABELS if parted or key != "component"]
     for m in release:
         labels = {key: m.labels.get(f"app.kubernetes.io/{key}") for key in required}
@@ -74,10 +74,9 @@ def labels_consistent(rendered: Rendered) -> Iterator[str]:
 @of_each_object
 def nothing_is_left_empty(m: Manifest) -> Iterator[str]:
     """No key of an object is without a value: the template that was to fill it gave nothing."""
-    if m.kind != "CustomResourceDefinition":
-        yield from (
-            f"{path} has no value" for path in _empty(m.content, "") if (m.kind, path) not in _NULLS
-        )
+    for path in _empty(m.content, "") if m.kind != "CustomResourceDefinition" else ():
+        if (m.kind, path) not in _NULLS:
+            yield f"{path} has no value"
 
 
 #: A null that is meant: it takes away what an earlier strategy has left.
@@ -87,9 +86,8 @@ _NULLS = {("Deployment", "spec.strategy.rollingUpdate")}
 def _empty(value: Mapping[str, Any] | list[Any], path: str) -> Iterator[str]:
     parts = enumerate(value) if isinstance(value, list) else value.items()
     for key, below in parts:
-        if below is None or isinstance(below, dict | list):
-            place = f"{path}[{key}]" if isinstance(value, list) else f"{path}.{key}".lstrip(".")
-            if below is None:
-                yield place
-            else:
-                yield from _empty(below, place)
+        place = f"{path}[{key}]" if isinstance(value, list) else f"{path}.{key}".lstrip(".")
+        if below is None:
+            yield place
+        elif isinstance(below, dict | list):
+            yield from _empty(below, place)

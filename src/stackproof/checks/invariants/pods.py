@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from stackproof.checks.pods import lasting
 from stackproof.helm import podsecurity
 from stackproof.helm.externals import Rendered
-from stackproof.helm.manifests import WORKLOAD_KINDS, Manifest, amount
+from stackproof.helm.manifests import WORKLOAD_KINDS, Manifest, amount, at, claims, pod_spec
 
-from .base import INVARIANTS, LONG_RUNNING, all_containers, of_each_object, pod_spec
+from .base import INVARIANTS, LONG_RUNNING, of_each_container, of_each_object
 
 
 @INVARIANTS.register
@@ -22,15 +23,15 @@ def restricted_pod_security(m: Manifest) -> Iterator[str]:
 
 
 @INVARIANTS.register
-@of_each_object
-def read_only_root_has_a_place_to_write(m: Manifest) -> Iterator[str]:
+@of_each_container
+def read_only_root_has_a_place_to_write(container: Mapping[str, Any]) -> Iterator[str]:
     """A container with a read-only root file system has a writable /tmp."""
-    for container in all_containers(pod_spec(m) or {}):
-        if not (container.get("securityContext") or {}).get("readOnlyRootFilesystem"):
-            continue
-        mounts = container.get("volumeMounts") or ()
-        if not any(one["mountPath"] == "/tmp" and not one.get("readOnly") for one in mounts):  # noqa: S108
-            yield f"container {container['name']} can write nowhere: no volume at /tmp"
+    mounts = container.get("volumeMounts") or ()
+    if at(container, "securityContext.readOnlyRootFilesystem") and not any(
+        one["mountPath"] == "/tmp" and not one.get("readOnly")  # noqa: S108
+        for one in mounts
+    ):
+        yield f"container {container['name']} can write nowhere: no volume at /tmp"
 
 
 @INVARIANTS.register
@@ -38,10 +39,8 @@ def read_only_root_has_a_place_to_write(m: Manifest) -> Iterator[str]:
 def volumes_of_the_pod_can_be_written(m: Manifest) -> Iterator[str]:
     """A pod with a claim has an fsGroup: a fresh volume belongs to root, which it is not."""
     spec = pod_spec(m)
-    if spec is None:
-        return
-    claims = m["spec"].get("volumeClaimTemplates") if m.kind == "StatefulSet" else None
-    if not claims and not any("persistentVolumeClaim" in v for v in spec.get("volumes") or ()):
+    mounted = any("persistentVolumeClaim" in v for v in spec.get("volumes") or ())
+    if not mounted and not (spec and claims(m)):
         return
     security = spec.get("securityContext") or {}
     if security.get("fsGroup") is None:
@@ -51,22 +50,16 @@ def volumes_of_the_pod_can_be_written(m: Manifest) -> Iterator[str]:
 
 
 @INVARIANTS.register
-@of_each_object
-def resources_set(m: Manifest) -> Iterator[str]:
+@of_each_container
+def resources_set(container: Mapping[str, Any]) -> Iterator[str]:
     """Every container asks for cpu and memory and has a memory limit, no less than it asks for."""
-    for container in all_containers(pod_spec(m) or {}):
-        resources = container.get("resources") or {}
-        requests, limits = resources.get("requests") or {}, resources.get("limits") or {}
-        for where, amounts, names in (
-            ("requests", requests, ("cpu", "memory")),
-            ("limits", limits, ("memory",)),
-        ):
-            for name in names:
-                if not amounts.get(name):
-                    yield f"container {container['name']} has no resources.{where}.{name}"
-        for name in sorted(requests.keys() & limits.keys()):
-            if requests[name] and limits[name] and amount(requests[name]) > amount(limits[name]):
-                yield f"container {container['name']} asks for more {name} than its limit"
+    for needed in ("requests.cpu", "requests.memory", "limits.memory"):
+        if not at(container, f"resources.{needed}"):
+            yield f"container {container['name']} has no resources.{needed}"
+    requests, limits = (at(container, f"resources.{kind}") or {} for kind in ("requests", "limits"))
+    for name in sorted(requests.keys() & limits.keys()):
+        if requests[name] and limits[name] and amount(requests[name]) > amount(limits[name]):
+            yield f"container {container['name']} asks for more {name} than its limit"
 
 
 @INVARIANTS.register
@@ -74,14 +67,12 @@ def resources_set(m: Manifest) -> Iterator[str]:
 def jobs_can_end(m: Manifest) -> Iterator[str]:
     """The pod of a Job does not start again for ever: the API server refuses one that does."""
     if m.kind in {"Job", "CronJob"}:
-        policy = (pod_spec(m) or {}).get("restartPolicy")
+        policy = pod_spec(m).get("restartPolicy")
         if policy not in {"OnFailure", "Never"}:
             yield f"restartPolicy is {policy}, must be OnFailure or Never"
-    together = (
-        (m.get("spec") or {}).get("concurrencyPolicy", "Allow") if m.kind == "CronJob" else ""
-    )
-    if together not in {"", "Allow", "Forbid", "Replace"}:
-        yield f"there is no concurrencyPolicy {together}"
+        together = m["spec"].get("concurrencyPolicy", "Allow")
+        if together not in {"", "Allow", "Forbid", "Replace"}:
+            yield f"there is no concurrencyPolicy {together}"
 
 
 @INVARIANTS.register
@@ -90,77 +81,68 @@ def probes_on_long_running_containers(m: Manifest) -> Iterator[str]:
     """Every long-running container says when it is ready, and when it is dead."""
     if m.kind not in LONG_RUNNING:
         return
-    for container in (pod_spec(m) or {}).get("containers") or ():
+    for container in pod_spec(m).get("containers") or ():
         for probe in ("readinessProbe", "livenessProbe"):
             if not container.get(probe):
                 yield f"container {container['name']} has no {probe}"
 
 
 @INVARIANTS.register
-@of_each_object
-def probes_are_patient(m: Manifest) -> Iterator[str]:
+@of_each_container
+def probes_are_patient(container: Mapping[str, Any]) -> Iterator[str]:
     """A container is killed later than it stops getting requests, and not within 30 seconds."""
-    for container in all_containers(pod_spec(m) or {}):
-        ready, alive = (lasting(container.get(f"{p}Probe")) for p in ("readiness", "liveness"))
-        if ready and alive and alive <= ready:
-            name = container["name"]
-            yield f"container {name} is killed after {alive} s and unready after {ready} s"
-        if alive and alive < _KILLED_AFTER_S:
-            yield f"container {container['name']} is killed after {alive} s of silence"
+    ready, alive = (lasting(container.get(f"{p}Probe")) for p in ("readiness", "liveness"))
+    if ready and alive and alive <= ready:
+        yield f"container {container['name']} is killed after {alive} s and unready after {ready} s"
+    if alive and alive < _KILLED_AFTER_S:
+        yield f"container {container['name']} is killed after {alive} s of silence"
 
 
 _KILLED_AFTER_S = 30
 
 
 @INVARIANTS.register
-@of_each_object
-def probes_ask_in_one_way(m: Manifest) -> Iterator[str]:
+@of_each_container
+def probes_ask_in_one_way(container: Mapping[str, Any]) -> Iterator[str]:
     """Every probe asks in exactly one way: the API server refuses others, no schema says so."""
-    for container in all_containers(pod_spec(m) or {}):
-        for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
-            found = container.get(probe)
-            ways = {"httpGet", "tcpSocket", "exec", "grpc"} & set(found or ())
-            if found is not None and len(ways) != 1:
-                yield f"container {container['name']}: {probe} asks in {len(ways)} ways"
+    for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+        found = container.get(probe)
+        ways = {"httpGet", "tcpSocket", "exec", "grpc"} & set(found or ())
+        if found is not None and len(ways) != 1:
+            yield f"container {container['name']}: {probe} asks in {len(ways)} ways"
 
 
 @INVARIANTS.register
-@of_each_object
-def ports_are_what_variables_say(m: Manifest) -> Iterator[str]:
+@of_each_container
+def ports_are_what_variables_say(container: Mapping[str, Any]) -> Iterator[str]:
     """A variable NAME_PORT is the number of the container's port of that name."""
-    for container in all_containers(pod_spec(m) or {}):
-        numbers = {v["name"]: v.get("value") for v in container.get("env") or ()}
-        for port in container.get("ports") or ():
-            name = str(port.get("name")).upper().replace("-", "_")
-            for variable, number in numbers.items():
-                if re.fullmatch(rf"(GF_SERVER_)?{name}_PORT", variable) and number != str(
-                    port["containerPort"]
-                ):
-                    named = f"the port {port['name']} is {port['containerPort']}"
-                    yield f"container {container['name']}: {variable} is {number}, {named}"
+    numbers = {v["name"]: v.get("value") for v in container.get("env") or ()}
+    for port in container.get("ports") or ():
+        wanted = str(port["containerPort"])
+        name = str(port.get("name")).upper().replace("-", "_")
+        for variable, number in numbers.items():
+            if re.fullmatch(rf"(GF_SERVER_)?{name}_PORT", variable) and number != wanted:
+                named = f"the port {port['name']} is {wanted}"
+                yield f"container {container['name']}: {variable} is {number}, {named}"
 
 
 _MOVING = {"latest", "main", "master", "edge", "dev", "nightly", "stable", "head", "canary"}
-
-
 _IMAGE = re.compile(
     r"(?P<name>[^@\s]+?)(?::(?P<tag>[\w][\w.-]*))?(?P<digest>@sha256:[0-9a-f]{64})?"
 )
 
 
 @INVARIANTS.register
-@of_each_object
-def images_pinned(m: Manifest) -> Iterator[str]:
+@of_each_container
+def images_pinned(container: Mapping[str, Any]) -> Iterator[str]:
     """Every image has a digest or a tag that does not move."""
-    for container in all_containers(pod_spec(m) or {}):
-        image = str(container.get("image") or "")
-        parts = _IMAGE.fullmatch(image)
-        if parts is None:
-            yield f"container {container['name']}: {image!r} is no image"
-        elif not parts["digest"] and (parts["tag"] is None or parts["tag"].lower() in _MOVING):
+    image = str(container.get("image") or "")
+    parts = _IMAGE.fullmatch(image)
+    if parts is None:
+        yield f"container {container['name']}: {image!r} is no image"
+    elif not parts["digest"]:
+        if parts["tag"] is None or parts["tag"].lower() in _MOVING:
             yield f"container {container['name']}: {image} is not pinned"
-        if not parts or parts["digest"]:
-            continue
         if container.get("imagePullPolicy") not in {"IfNotPresent", "Always", "Never"}:
             yield f"container {container['name']} has no imagePullPolicy"
 
@@ -176,7 +158,7 @@ def tokens_only_where_rights_are(rendered: Rendered) -> Iterator[str]:
         if subject.get("kind") == "ServiceAccount"
     }
     for m in release.of_kind(*WORKLOAD_KINDS, "Pod"):
-        spec = pod_spec(m) or {}
+        spec = pod_spec(m)
         account = spec.get("serviceAccountName", "default")
         mounted = spec.get("automountServiceAccountToken") is not False
         if mounted and account not in bound:
@@ -193,5 +175,5 @@ def tokens_only_where_rights_are(rendered: Rendered) -> Iterator[str]:
 def no_service_links(m: Manifest) -> Iterator[str]:
     """No pod gets variables of every Service: they collide with the programs' own names."""
     spec = pod_spec(m)
-    if spec is not None and spec.get("enableServiceLinks") is not False:
+    if spec and spec.get("enableServiceLinks") is not False:
         yield "enableServiceLinks is not false"

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from stackproof.helm.externals import Rendered
-from stackproof.helm.manifests import Manifest, containers
+from stackproof.helm.manifests import Manifest, containers, pod_labels
+from stackproof.helm.uses import named
 
-from .base import INVARIANTS, all_containers, of_each_object, pod_labels, pod_spec, used
+from .base import INVARIANTS, of_each_object
 
 _BY_SELECTOR = {"selector", "service", "policy"}
 
@@ -56,9 +57,9 @@ def every_pod_is_reached_by_its_service_ports(rendered: Rendered) -> Iterator[st
 def nothing_is_made_in_vain(rendered: Rendered) -> Iterator[str]:
     """Every PersistentVolumeClaim, ConfigMap and ServiceAccount that is made is used by a pod."""
     release = rendered.release
-    named = {ref for m in release for ref in used(m)}
+    used = {ref for m in release for ref in named(m)}
     for m in release.of_kind("PersistentVolumeClaim", "ConfigMap", "ServiceAccount"):
-        if (m.kind, m.name) not in named:
+        if (m.kind, m.name) not in used:
             yield f"{m.source}: {m.ref} is used by nothing"
 
 
@@ -84,7 +85,7 @@ def protocols_exist(m: Manifest) -> Iterator[str]:
     """Every port of a Service, a container or a policy is of a protocol that there is."""
     spec = m.get("spec") or {}
     ports = list(spec.get("ports") or ()) if m.kind == "Service" else []
-    for container in all_containers(pod_spec(m) or {}):
+    for container in containers(m):
         ports += container.get("ports") or ()
     for direction in ("ingress", "egress") if m.kind == "NetworkPolicy" else ():
         for rule in spec.get(direction) or ():

@@ -7,18 +7,18 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from stackproof.helm.externals import Rendered
-from stackproof.helm.manifests import WORKLOAD_KINDS, Manifest, pod_template
+from stackproof.helm.manifests import Manifest, at, pod_labels, pod_spec, pod_template
 from stackproof.helm.references import matches
 from stackproof.helm.uses import uses
 
-from .base import INVARIANTS, LONG_RUNNING, of_each_object, pod_labels, pod_spec
+from .base import INVARIANTS, LONG_RUNNING, of_each_object
 
 
 @INVARIANTS.register
 @of_each_object
 def pods_do_not_name_the_charts_version(m: Manifest) -> Iterator[str]:
     """A new version of the chart alone replaces no pod: where Flux deploys, each commit is one."""
-    if m.kind in WORKLOAD_KINDS and "helm.sh/chart" in pod_labels(m):
+    if "helm.sh/chart" in pod_labels(m):
         yield "its pods are labelled helm.sh/chart: each version of the chart replaces them"
 
 
@@ -59,24 +59,21 @@ def replicas_are_apart(rendered: Rendered) -> Iterator[str]:
     for m in rendered.release.of_kind("Deployment", "StatefulSet"):
         labels = pod_labels(m)
         if m["spec"].get("replicas", 1) > 1 and not any(
-            matches(selector, labels) for selector in _apart(pod_spec(m) or {})
+            matches(selector, labels) for selector in _apart(pod_spec(m))
         ):
             yield f"{m.source}: {m.ref}: all of its replicas may be on the node that goes"
 
 
 def _apart(spec: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     """Yield selectors of the pods that a pod keeps away from, by node."""
-    node = "kubernetes.io/hostname"
-    for spread in spec.get("topologySpreadConstraints") or ():
-        if spread["topologyKey"] == node and spread.get("labelSelector"):
-            yield spread["labelSelector"]
-    away = (spec.get("affinity") or {}).get("podAntiAffinity") or {}
+    away = at(spec, "affinity.podAntiAffinity") or {}
     preferred = away.get("preferredDuringSchedulingIgnoredDuringExecution") or ()
     for term in (
+        *(spec.get("topologySpreadConstraints") or ()),
         *(away.get("requiredDuringSchedulingIgnoredDuringExecution") or ()),
         *(one["podAffinityTerm"] for one in preferred),
     ):
-        if term["topologyKey"] == node and term.get("labelSelector"):
+        if term["topologyKey"] == "kubernetes.io/hostname" and term.get("labelSelector"):
             yield term["labelSelector"]
 
 
@@ -91,7 +88,7 @@ def a_changed_configuration_rolls_its_pods(rendered: Rendered) -> Iterator[str]:
     made = {m.name for m in rendered.release.of_kind("ConfigMap")}
     for m in rendered.release.of_kind(*LONG_RUNNING):
         used = {one.name for one in uses(m) if one.kind == "ConfigMap"} & made
-        annotations = (pod_template(m).get("metadata") or {}).get("annotations") or {}
+        annotations = at(pod_template(m), "metadata.annotations") or {}
         sums = [v for key, v in annotations.items() if key.startswith("checksum/")]
         if used and not any(re.fullmatch(r"[0-9a-f]{64}", str(value)) for value in sums):
             names = ", ".join(sorted(used))

@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from stackproof.checks import credentials
 from stackproof.helm.externals import Rendered
-from stackproof.helm.manifests import Manifest
+from stackproof.helm.manifests import Manifest, at, containers, target_secret
 from stackproof.helm.uses import uses
 
-from .base import INVARIANTS, all_containers, of_each_object, pod_spec
+from .base import INVARIANTS, of_each_container, of_each_object
 
 
 @INVARIANTS.register
@@ -41,7 +42,7 @@ def secret_keys_are_used(rendered: Rendered) -> Iterator[str]:
     read = (one for m in release for one in uses(m) if one.kind == "Secret")
     used = {(one.name, one.key) for one in read}
     for m in release.of_kind("Secret", "ExternalSecret"):
-        name = m.name if m.kind == "Secret" else (m["spec"].get("target") or {}).get("name", m.name)
+        name = m.name if m.kind == "Secret" else target_secret(m)
         for key in _secret_keys(m) if (name, "") not in used else ():
             if (name, key) not in used:
                 yield f"{m.source}: {m.ref}: nothing reads its key {key}"
@@ -51,7 +52,7 @@ def _secret_keys(m: Manifest) -> Iterator[str]:
     if m.kind == "Secret":
         yield from {**(m.get("data") or {}), **(m.get("stringData") or {})}
         return
-    template = ((m["spec"].get("target") or {}).get("template") or {}).get("data")
+    template = at(m, "spec.target.template.data")
     yield from template or (entry["secretKey"] for entry in m["spec"].get("data") or ())
 
 
@@ -66,44 +67,30 @@ _CALLED = {
 
 
 @INVARIANTS.register
-@of_each_object
-def secrets_go_where_they_belong(m: Manifest) -> Iterator[str]:
+@of_each_container
+def secrets_go_where_they_belong(container: Mapping[str, Any]) -> Iterator[str]:
     """A variable takes the key of a Secret that is called as it is: API_KEY takes api-key."""
-    for container in all_containers(pod_spec(m) or {}):
-        for variable in container.get("env") or ():
-            key = ((variable.get("valueFrom") or {}).get("secretKeyRef") or {}).get("key")
-            name = variable["name"]
-            own = _CALLED.get(name, name.lower().replace("_", "-"))
-            if key is not None and not f"-{own}".endswith(f"-{key}"):
-                yield f"container {container['name']}: {name} is the secret {key}, not {own}"
+    for variable in container.get("env") or ():
+        key, name = at(variable, "valueFrom.secretKeyRef.key"), variable["name"]
+        own = _CALLED.get(name, name.lower().replace("_", "-"))
+        if key is not None and not f"-{own}".endswith(f"-{key}"):
+            yield f"container {container['name']}: {name} is the secret {key}, not {own}"
 
 
 _SECRET_NAME = re.compile(
     r"(?i)(^|[_.-])(password|passwd|passphrase|secret|token|api[_-]?key|private[_-]?key|credentials?)s?"
     r"($|[_.-](key|value|file)?$)"
 )
-
-
 _NO_SECRET = re.compile(r"|true|false|\d{1,4}|/[\w./-]*|\$\(?\{?\w+[)}]?.*|\{\{.*\}\}", re.DOTALL)
-
-
 _KNOWN_SECRET = re.compile(
     r"-----BEGIN [A-Z ]*PRIVATE KEY-----|\bsk-[A-Za-z0-9_-]{16,}|\bgh[pousr]_\w{20,}"
     r"|\bglpat-\S{16,}|\bAKIA[0-9A-Z]{16}\b|\bxox[abp]-\S{10,}|\beyJ[\w-]{10,}\.[\w-]{10,}\.|\$2[aby]\$\d\d\$\S{53}"
 )
-
-
 _IN_URL = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s:@\"']*:(?P<password>[^/\s@\"'$]+)@")
-
-
 _SETTING = re.compile(
     r"^\s*[\"']?([\w.-]+)[\"']?\s*[:=]\s*[\"']?([^\"'\n]*?)[\"']?\s*,?$", re.MULTILINE
 )
-
-
 _RANDOM = re.compile(r"(?<![\w/+.-])[A-Za-z0-9+/_-]{24,}={0,2}(?![\w/+.-])")
-
-
 _RANDOM_BITS = 4.0
 """Bits a character above which 24 or more of digits, lower and upper case letters are random."""
 
@@ -119,15 +106,14 @@ def no_secret_in_clear_text(m: Manifest) -> Iterator[str]:
     """
     if m.kind in {"Secret", "CustomResourceDefinition"}:
         return
-    for spec in (pod_spec(m) or {},):
-        for container in all_containers(spec):
-            for variable in container.get("env") or ():
-                value = str(variable.get("value") or "")
-                yield from _secret_in(f"the variable {variable['name']}", variable["name"], value)
-            for word in (*(container.get("command") or ()), *(container.get("args") or ())):
-                flag, _, value = str(word).partition("=")
-                yield from _secret_in(f"the argument {flag}", flag.lstrip("-"), value)
-                yield from _secret_text("an argument", str(word))
+    for container in containers(m):
+        for variable in container.get("env") or ():
+            value = str(variable.get("value") or "")
+            yield from _secret_in(f"the variable {variable['name']}", variable["name"], value)
+        for word in (*(container.get("command") or ()), *(container.get("args") or ())):
+            flag, _, value = str(word).partition("=")
+            yield from _secret_in(f"the argument {flag}", flag.lstrip("-"), value)
+            yield from _secret_text("an argument", str(word))
     if m.kind == "ConfigMap":
         for key, text in (m.get("data") or {}).items():
             yield from _secret_in(f"the key {key}", key, text if "\n" not in text else "")

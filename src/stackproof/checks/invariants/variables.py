@@ -5,29 +5,22 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
 import yaml
 
 from stackproof.helm.externals import Rendered
-from stackproof.helm.manifests import Manifest, containers
+from stackproof.helm.manifests import Manifest, containers, pod_spec
+from stackproof.helm.uses import named
 
-from .base import INVARIANTS, all_containers, of_each_object, pod_spec, used
+from .base import INVARIANTS, of_each_container, of_each_object
 
 _FIELDS = {
-    "metadata.name",
-    "metadata.namespace",
-    "metadata.uid",
-    "spec.nodeName",
-    "spec.serviceAccountName",
-    "status.hostIP",
-    "status.podIP",
-    "status.podIPs",
+    *("metadata.name", "metadata.namespace", "metadata.uid", "spec.nodeName"),
+    *("spec.serviceAccountName", "status.hostIP", "status.podIP", "status.podIPs"),
 }
-
-
 _SWITCH = re.compile(r"(ENABLE|DISABLE)_\w+|\w+_(ENABLED|DISABLED)")
 
 
@@ -35,7 +28,7 @@ _SWITCH = re.compile(r"(ENABLE|DISABLE)_\w+|\w+_(ENABLED|DISABLED)")
 @of_each_object
 def variables_have_a_value(m: Manifest) -> Iterator[str]:
     """Every variable has a value or says where it comes from; a switch is true or false."""
-    for container in all_containers(pod_spec(m) or {}):
+    for container in containers(m):
         for variable in container.get("env") or ():
             name, source = variable["name"], variable.get("valueFrom")
             if (variable.get("value") is None) is (not source):
@@ -50,18 +43,17 @@ def variables_have_a_value(m: Manifest) -> Iterator[str]:
 
 
 @INVARIANTS.register
-@of_each_object
-def variables_refer_to_earlier_ones(m: Manifest) -> Iterator[str]:
+@of_each_container
+def variables_refer_to_earlier_ones(container: Mapping[str, Any]) -> Iterator[str]:
     """Every $(NAME) in a value names a variable above it: the kubelet leaves any other as it is."""
-    for container in all_containers(pod_spec(m) or {}):
-        above: set[str] = set()
-        for variable in container.get("env") or ():
-            for name in re.findall(r"(?<!\$)\$\((\w+)\)", str(variable.get("value") or "")):
-                # Others may come from envFrom; what the pod says of itself never does.
-                known = name in above or (container.get("envFrom") and not name.startswith("POD_"))
-                if not known:
-                    yield f"container {container['name']}: {variable['name']} needs {name} above it"
-            above.add(variable["name"])
+    above: set[str] = set()
+    for variable in container.get("env") or ():
+        for name in re.findall(r"(?<!\$)\$\((\w+)\)", str(variable.get("value") or "")):
+            # Others may come from envFrom; what the pod says of itself never does.
+            known = name in above or (container.get("envFrom") and not name.startswith("POD_"))
+            if not known:
+                yield f"container {container['name']}: {variable['name']} needs {name} above it"
+        above.add(variable["name"])
 
 
 def _odd_switch(name: str, value: str | None) -> Iterator[str]:
@@ -107,20 +99,16 @@ class _StrictLoader(yaml.CSafeLoader):
 @of_each_object
 def variables_are_given_once(m: Manifest) -> Iterator[str]:
     """No container has a variable, a port, a mount path or a volume twice."""
-    spec = pod_spec(m) or {}
-    yield from _twice("volume", [v["name"] for v in spec.get("volumes") or ()])
-    for container in all_containers(spec):
-        name = container["name"]
-        variables = [v["name"] for v in container.get("env") or ()]
-        yield from _twice(f"container {name}: variable", variables)
-        ports = [p["containerPort"] for p in container.get("ports") or ()]
-        yield from _twice(f"container {name}: port", ports)
-        paths = [p["mountPath"] for p in container.get("volumeMounts") or ()]
-        yield from _twice(f"container {name}: mount", paths)
+    yield from _twice(pod_spec(m), "volumes", "name", "volume")
+    for container in containers(m):
+        named = f"container {container['name']}"
+        yield from _twice(container, "env", "name", f"{named}: variable")
+        yield from _twice(container, "ports", "containerPort", f"{named}: port")
+        yield from _twice(container, "volumeMounts", "mountPath", f"{named}: mount")
 
 
-def _twice(what: str, names: Sequence[object]) -> Iterator[str]:
-    for name, times in Counter(names).items():
+def _twice(part: Mapping[str, Any], field: str, key: str, what: str) -> Iterator[str]:
+    for name, times in Counter(one[key] for one in part.get(field) or ()).items():
         if times > 1:
             yield f"{what} {name} is given {times} times"
 
@@ -135,7 +123,7 @@ _BY_ITSELF = re.compile(
 def variables_are_read(rendered: Rendered) -> Iterator[str]:
     """Where files or arguments expand variables, each variable of the container is among them."""
     for m in rendered.release.workloads():
-        found = (rendered.release.find(*one) for one in sorted(set(used(m))))
+        found = (rendered.release.find(*one) for one in sorted(set(named(m))))
         yield from _unread(m, tuple(made for made in found if made and made.kind == "ConfigMap"))
 
 
@@ -145,7 +133,7 @@ _EXPANDED = re.compile(r"\$\(|\$\{[A-Z]\w+[:}]|\{\$[A-Z]|sys\.env\(|\$[A-Z]{2,}_
 @lru_cache(maxsize=20_000)
 def _unread(m: Manifest, config_maps: Sequence[Manifest]) -> tuple[str, ...]:
     """Return where a workload has variables that none of its files, if they expand any, names."""
-    volumes = {v["name"]: v.get("configMap") for v in (pod_spec(m) or {}).get("volumes") or ()}
+    volumes = {v["name"]: v.get("configMap") for v in pod_spec(m).get("volumes") or ()}
     by_name = {made.name: made for made in config_maps}
     found: list[str] = []
     for container in containers(m):
