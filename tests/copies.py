@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,15 @@ def copied(checkout: Checkout, root: Path, folders: tuple[str, ...] = TREE) -> C
         shutil.copytree(checkout.root / name, root / name)
     shutil.copy(checkout.versions_file, root)
     return Checkout(root)
+
+
+def written(root: Path, files: Mapping[str, str]) -> Path:
+    """Write files into a folder, by their paths in it; return the folder."""
+    for name, text in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return root
 
 
 def commit(root: Path, ignored: str = "") -> None:

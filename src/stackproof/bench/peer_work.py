@@ -76,7 +76,6 @@ def _asked(charts: Path) -> list[Render]:
             values=[values],
             release="one",
             namespace="here",
-            kube_version=renderer.newest_kubernetes(),
         )
         for file in sorted(charts.glob("*/Chart.yaml"))
         for values in scenarios(file.parent)

@@ -53,7 +53,6 @@ def _permuted(chart: Path, most: int) -> list[Render]:
             values=[space.given(choice)],
             release="one",
             namespace="here",
-            kube_version=renderer.newest_kubernetes(),
         )
         for choice in space.sample(most)[-most:]
     ]

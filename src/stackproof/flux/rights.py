@@ -231,7 +231,6 @@ def _scenarios(chart: Path, _digest: str, files: tuple[Path, ...]) -> tuple[Mani
             values=[file],
             release="x",
             namespace="x",
-            kube_version=renderer.newest_kubernetes(),
         )
         for file in files
     ]

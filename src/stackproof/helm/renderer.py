@@ -34,6 +34,12 @@ Values = Path | Mapping[str, Any]
 """A values file, which Helm itself reads (YAML 1.1), or values as Python data."""
 
 
+@cache
+def newest_kubernetes() -> str:
+    """Return the newest Kubernetes version that the charts support."""
+    return Versions.load(Checkout.own()).kubernetes.newest
+
+
 @dataclass(frozen=True, kw_only=True)
 class Render:
     """What to render: the arguments of `helm template`."""
@@ -42,7 +48,7 @@ class Render:
     values: Sequence[Values] = ()
     release: str
     namespace: str
-    kube_version: str
+    kube_version: str = field(default_factory=newest_kubernetes)
     api_versions: Sequence[str] = ()
     overlay: Mapping[str, str | None] = field(default_factory=dict)
     """Files laid over the chart: path in the chart to text; None removes the file."""
@@ -326,9 +332,7 @@ class Renderer:
     def _ask(
         self, op: str, chart: Path, overlay: Mapping[str, str | None] | None = None
     ) -> Mapping[str, Any]:
-        asked = Render(
-            chart=chart, overlay=overlay or {}, release="none", namespace="none", kube_version="1"
-        )
+        asked = Render(chart=chart, overlay=overlay or {}, release="none", namespace="none")
         answer = self._exchange([self._request(op, asked)])[0]
         if "error" in answer:
             raise HelmError(asked, answer["error"])
@@ -425,12 +429,6 @@ def renderer() -> Renderer:
     made = Renderer(programs.find("render"))
     atexit.register(made.close)
     return made
-
-
-@cache
-def newest_kubernetes() -> str:
-    """Return the newest Kubernetes version that the charts support."""
-    return Versions.load(Checkout.own()).kubernetes.newest
 
 
 def render(

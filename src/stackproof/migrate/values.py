@@ -24,7 +24,7 @@ from stackproof.helm.manifests import Release, containers
 from stackproof.helm.renderer import HelmError, Render
 from stackproof.repo.checkout import Checkout
 from stackproof.repo.tenants import load_registry
-from stackproof.values.combinations import Keys, Leaf, Space, nested, scenarios, value_at
+from stackproof.values.combinations import Keys, Space, nested, scenarios, value_at
 
 _CONFIG: Final = ("openWebui", "config")
 _ADMIN: Final = ("openWebui", "admin")
@@ -263,13 +263,13 @@ class _Chart:
     def _space(self) -> Space:
         return Space(self.folder)
 
-    @cached_property
+    @property
     def defaults(self) -> Mapping[str, Any]:
-        return read_values(self.folder / "values.yaml")
+        return self._space.defaults
 
     @cached_property
-    def _schemas(self) -> Mapping[Keys, Leaf]:
-        return {leaf.path: leaf for leaf in self._space.leaves}
+    def _schemas(self) -> Mapping[Keys, Mapping[str, Any]]:
+        return {leaf.path: leaf.schema for leaf in self._space.leaves}
 
     def accepts(self, values: Mapping[str, Any], path: Keys, value: Any) -> bool:
         """Tell whether the chart's schema takes a value beside those that are set."""
@@ -281,7 +281,7 @@ class _Chart:
         if not any(known[: len(home)] == home for known in self._schemas):
             return "this chart has no such value"
         try:
-            self._render(merged(values, nested(home, self.typed(home, value))))
+            self.environment(merged(values, nested(home, self.typed(home, value))))
         except HelmError as error:
             reasons = [f"{one.path}: {one.reason}" for one in error.refused]
             why = "; ".join(reasons) or error.message.splitlines()[-1]
@@ -292,7 +292,7 @@ class _Chart:
         """Return a variable's text as the value at a place has it: "true" is true."""
         if isinstance(value, (Mapping, list)):
             return value
-        kind = self._schemas[path].schema.get("type") if path in self._schemas else None
+        kind = self._schemas.get(path, {}).get("type")
         kinds = [kind] if isinstance(kind, str) else kind or ["string"]
         text = _as_text(value)
         if "boolean" in kinds and text.lower() in {"true", "false"}:
@@ -304,12 +304,13 @@ class _Chart:
     @cached_property
     def homes(self) -> Mapping[str, Keys]:
         """The value that sets each variable of the application, by what changes when it does."""
-        base = {"secrets": {}, **self._space_of_tests.base_values}
+        space = Space.of(self.folder)
+        base = {"secrets": {}, **space.base_values}
         places = [
             (leaf.path, setting)
-            for leaf in self._space_of_tests.leaves
+            for leaf in space.leaves
             if leaf.path[0] == "openWebui" and leaf.path[1] != "extraEnv"
-            for setting in self._space_of_tests.examples(leaf)
+            for setting in space.examples(leaf)
         ]
         asked = [merged(base, nested(path, setting)) for path, setting in places]
         first, *others = self._environments([base, *asked])
@@ -321,10 +322,6 @@ class _Chart:
         return found
 
     @cached_property
-    def _space_of_tests(self) -> Space:
-        return Space.of(self.folder)
-
-    @cached_property
     def ever(self) -> frozenset[str]:
         """Every variable that the chart itself sets with some values."""
         files = [read_values(file) for file in scenarios(self.folder)]
@@ -333,17 +330,11 @@ class _Chart:
 
     def environment(self, values: Mapping[str, Any]) -> dict[str, str]:
         """Return the variables of the application, but for those from secrets."""
-        return _environment(self._render(values))
+        return _environment(renderer.renderer().render(self._asked(values)))
 
     def _environments(self, each: Sequence[Mapping[str, Any]]) -> list[dict[str, str] | None]:
-        outcomes = renderer.render_many([self._asked(values) for values in each])
+        outcomes = renderer.render_many(map(self._asked, each))
         return [_environment(one) if isinstance(one, Release) else None for one in outcomes]
-
-    def _render(self, values: Mapping[str, Any]) -> Release:
-        outcome = renderer.render_many([self._asked(values)])[0]
-        if isinstance(outcome, HelmError):
-            raise outcome
-        return outcome
 
     def _asked(self, values: Mapping[str, Any]) -> Render:
         return Render(
@@ -351,14 +342,10 @@ class _Chart:
             values=[values],
             release=self.release,
             namespace=self.namespace,
-            kube_version=renderer.newest_kubernetes(),
         )
 
 
 def _environment(release: Release) -> dict[str, str]:
     workload = release.of_component("Deployment", "open-webui")
-    return {
-        name: variable.value
-        for name, variable in release.env(containers(workload)[-1]).items()
-        if variable.value is not None
-    }
+    given = release.env_values(containers(workload)[-1])
+    return {name: value for name, value in given.items() if value is not None}

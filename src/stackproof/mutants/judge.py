@@ -7,12 +7,13 @@ import re
 import shutil
 import traceback
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from functools import cached_property, lru_cache, partial
+from functools import lru_cache, partial
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -31,6 +32,7 @@ from stackproof.helm.externals import ExternalObjects, Rendered
 from stackproof.helm.manifests import Manifest, Release
 from stackproof.helm.renderer import HelmError, Render, Values
 from stackproof.repo.checkout import Checkout
+from stackproof.rules import Rule
 from stackproof.values import unused
 from stackproof.values.combinations import BASE, Space, scenarios
 
@@ -83,28 +85,28 @@ class Judge:
 
     Args:
         root: A checkout, or the folder of one chart.
-        workplace: An empty folder for the copy.
+        workplace: A folder for the copy, empty or not there yet.
     """
 
     def __init__(self, root: Path, workplace: Path) -> None:
         self._whole = not (root / "Chart.yaml").is_file()
         self._root = workplace / root.name
-        if self._whole:
-            for name in _COPIED:
-                source, target = root / name, self._root / name
-                if source.is_dir():
-                    shutil.copytree(source, target)
-                elif source.exists():
-                    shutil.copy2(source, target)
-        else:
-            shutil.copytree(root, self._root)
         self._pins = Checkout(self._root) if self._whole else Checkout.own()
+        self._known_cases: dict[Path, list[_Case]] = {}
         self._before: dict[Path, Mapping[str, Fingerprint | None]] = {}
         self._idle_before: dict[Path, frozenset[str]] = {}
         if not self._whole:
+            shutil.copytree(root, self._root)
             self._cases(self._root)
-        self._flux_before = self._flux() if self._whole else ()
-        self._deployed_before = self._fingerprints() if self._whole else ()
+            return
+        for name in _COPIED:
+            source, target = root / name, self._root / name
+            if source.is_dir():
+                shutil.copytree(source, target)
+            elif source.exists():
+                shutil.copy2(source, target)
+        self._flux_before = self._flux()
+        self._deployed_before = self._fingerprints()
         self._refuse_unsound()
 
     @property
@@ -114,8 +116,7 @@ class Judge:
 
     def _refuse_unsound(self) -> None:
         """Raise where a check objects to the checkout itself: it would seem to kill them all."""
-        found = (self._judged_deployment() or self._judged_flux()) if self._whole else None
-        if found is not None:
+        if found := self._judged_deployment() or self._judged_flux():
             raise StackproofError(
                 f"{found.by}: {found.message}",
                 where=self._root.name,
@@ -134,9 +135,9 @@ class Judge:
         try:
             return self._judged(mutant, chart)
         except HelmError as error:
-            return MutantResult(MutantFate.KILLED, "render", error.message)
+            return _killed("render", error.message)
         except StackproofError as error:
-            return MutantResult(MutantFate.KILLED, "load", str(error))
+            return _killed("load", str(error))
         except Exception as error:  # noqa: BLE001 (whatever it is, it is told)
             return MutantResult(
                 MutantFate.CRASHED, _raiser(error), f"{type(error).__name__}: {error}"
@@ -169,7 +170,7 @@ class Judge:
         if chart is not None:
             # Last, by trying each: a value that does nothing, a change that reaches no pod.
             for one in sorted(self._idle(chart) - self._idle_before[chart]):
-                return MutantResult(MutantFate.KILLED, "audit", one)
+                return _killed("audit", one)
         return MutantResult(MutantFate.SURVIVED, seen_in=tuple(changed))
 
     # --- One chart ------------------------------------------------------------------------------
@@ -181,20 +182,15 @@ class Judge:
         external_objects = ExternalObjects.load(chart, self._pins)
         for case, outcome in self._outcomes(chart):
             if isinstance(outcome, HelmError):
-                killed = MutantResult(MutantFate.KILLED, "render", outcome.message)
-                yield case.name, None, None if case.must_fail else killed
-                continue
-            if case.must_fail:
-                killed = MutantResult(MutantFate.KILLED, "refusal", f"{case.name} is not refused")
+                killed = None if case.must_fail else _killed("render", outcome.message)
+                yield case.name, None, killed
+            elif case.must_fail:
+                killed = _killed("refusal", f"{case.name} is not refused")
                 yield case.name, fingerprint(outcome), killed
-                continue
-            rendered = external_objects.around(outcome, case.values)
-            found = next(_objections(chart, rendered, case.deaf), None)
-            yield (
-                case.name,
-                fingerprint(outcome),
-                MutantResult(MutantFate.KILLED, *found) if found else None,
-            )
+            else:
+                rendered = external_objects.around(outcome, case.values)
+                found = next(_objections(chart, rendered, case.deaf), None)
+                yield case.name, fingerprint(outcome), _killed(*found) if found else None
 
     def _idle(self, chart: Path) -> frozenset[str]:
         """Return the values of the richest scenario files that do nothing."""
@@ -208,21 +204,8 @@ class Judge:
         """Render the cases, the richest first: most mutants are killed there."""
         cases = self._cases(chart)
         for some in (cases[:_RICH], cases[_RICH:]):
-            outcomes = renderer.render_many(self._asked(chart, case) for case in some)
+            outcomes = renderer.render_many(_request(chart, case) for case in some)
             yield from zip(some, outcomes, strict=True)
-
-    def _asked(self, chart: Path, case: _Case) -> Render:
-        return Render(
-            chart=chart,
-            values=case.values,
-            release="one",
-            namespace="here",
-            kube_version=self._kube_version,
-        )
-
-    @cached_property
-    def _kube_version(self) -> str:
-        return renderer.newest_kubernetes()
 
     def _cases(self, chart: Path) -> list[_Case]:
         if chart not in self._known_cases:
@@ -232,10 +215,8 @@ class Judge:
             refused_ = sorted((chart / "ci" / "refused").glob("*.yaml"))
             found += [_Case(path.stem, (path,), must_fail=True) for path in refused_]
             space = Space.of(chart)
-            mixed = space.sample(_MIXED)[-_MIXED:]
-            found += [
-                _Case(f"mixture {n}", (space.given(choice),)) for n, choice in enumerate(mixed)
-            ]
+            mixed = map(space.given, space.sample(_MIXED)[-_MIXED:])
+            found += [_Case(f"mixture {n}", (values,)) for n, values in enumerate(mixed)]
             self._known_cases[chart] = self._usable(chart, found)
         return self._known_cases[chart]
 
@@ -246,16 +227,15 @@ class Judge:
             StackproofError: The chart renders with none of them.
         """
         external_objects = ExternalObjects.load(chart, self._pins)
-        renders = renderer.render_many(self._asked(chart, case) for case in cases)
-        refused_ = [case for case in cases if case.must_fail]
+        renders = renderer.render_many(_request(chart, case) for case in cases)
         usable: list[tuple[int, _Case]] = []
         said = ""
         for case, outcome in zip(cases, renders, strict=True):
             if isinstance(outcome, HelmError):
                 said = said or outcome.message
-                if case in refused_:
+                if case.must_fail:
                     usable.append((0, case))
-            elif case not in refused_:
+            elif not case.must_fail:
                 rendered = external_objects.around(outcome, case.values)
                 deaf = frozenset(name for name, _ in _objections(chart, rendered, crashes=True))
                 usable.append((-len(outcome.manifests), replace(case, deaf=deaf)))
@@ -268,21 +248,15 @@ class Judge:
         usable.sort(key=lambda one: one[0])
         return [case for _, case in usable]
 
-    @cached_property
-    def _known_cases(self) -> dict[Path, list[_Case]]:
-        return {}
-
     # --- The deployment and the Flux tree ---------------------------------------------------------
 
     def _deployment(self, mutant: Mutant) -> Iterator[tuple[str, MutantResult | None]]:
         if not mutant.file.startswith("flux/"):
-            now = self._fingerprints()
-            if not all(map(alike, self._deployed_before, now)):
-                yield "the deployment", self._judged_deployment()
-            elif mutant.file.endswith("/values.yaml"):
-                # What the deployment does not take may still lead nowhere.
+            differs = not all(map(alike, self._deployed_before, self._fingerprints()))
+            # What the deployment does not take of default values may still lead nowhere.
+            if differs or mutant.file.endswith("/values.yaml"):
                 judged = self._judged_deployment()
-                if judged is not None:
+                if differs or judged is not None:
                     yield "the deployment", judged
         if mutant.file.startswith("flux/") or mutant.file.endswith("values-prod.yaml"):
             flux = self._flux()
@@ -297,27 +271,21 @@ class Judge:
 
     def _judged_deployment(self) -> MutantResult | None:
         deployed = self._deployed()
-        external_objects = {
-            name: ExternalObjects.load(self._root / "charts" / name, self._pins)
-            for name in ("lgtm", "open-webui-stack")
-        }
         deployment = deployed.deployment
-        found = broken(external_objects["lgtm"].around(deployed.lgtm, deployment.lgtm_values()))
         tenant = deployment.registry.tenants[0]
-        stack = external_objects["open-webui-stack"]
-        found = found or broken(
-            stack.around(deployed.tenants[tenant.name], deployment.tenant_values(tenant))
-        )
-        if found:
-            return MutantResult(MutantFate.KILLED, *found)
-        for check in (*DEPLOYMENT, *SETTINGS, *PLATFORM):
-            for problem in check.find(deployed):
-                return MutantResult(MutantFate.KILLED, check.name, problem)
+        releases = {
+            "lgtm": (deployed.lgtm, deployment.lgtm_values()),
+            "open-webui-stack": (deployed.tenants[tenant.name], deployment.tenant_values(tenant)),
+        }
+        for chart, (release, values) in releases.items():
+            external_objects = ExternalObjects.load(self._root / "charts" / chart, self._pins)
+            if found := broken(external_objects.around(release, values)):
+                return _killed(*found)
+        if first := _first_problem((*DEPLOYMENT, *SETTINGS, *PLATFORM), deployed):
+            return first
         # Last, because starting the programs takes longest.
-        for release in (deployed.lgtm, deployed.tenants[tenant.name]):
-            for problem in refused(release):
-                return MutantResult(MutantFate.KILLED, "configs", problem)
-        return None
+        told = (problem for release, _ in releases.values() for problem in refused(release))
+        return next((_killed("configs", problem) for problem in told), None)
 
     def _flux(self) -> Fingerprint:
         from stackproof.flux import tree
@@ -334,12 +302,23 @@ class Judge:
         from stackproof.flux.checks import FLUX, Subject
 
         subject = Subject.load(Checkout(self._root))
-        for check in FLUX:
-            for problem in check.find(subject):
-                return MutantResult(MutantFate.KILLED, check.name, problem)
-        for problem in differing(subject.tree, self._deployed().deployment):
-            return MutantResult(MutantFate.KILLED, "delivered", problem)
-        return None
+        if first := _first_problem(FLUX, subject):
+            return first
+        told = differing(subject.tree, self._deployed().deployment)
+        return next((_killed("delivered", problem) for problem in told), None)
+
+
+def _killed(by: str, message: str) -> MutantResult:
+    return MutantResult(MutantFate.KILLED, by, message)
+
+
+def _first_problem(rules: Iterable[Rule[Any]], subject: object) -> MutantResult | None:
+    found = (_killed(rule.name, problem) for rule in rules for problem in rule.find(subject))
+    return next(found, None)
+
+
+def _request(chart: Path, case: _Case) -> Render:
+    return Render(chart=chart, values=case.values, release="one", namespace="here")
 
 
 def _objections(
@@ -440,7 +419,7 @@ def _meant(m: Manifest) -> str:
     if m.kind != "ConfigMap":
         return said
     data = {key: _parsed(key, text) for key, text in (m.get("data") or {}).items()}
-    return json.dumps({**_plain_map(m.content), "data": data}, sort_keys=True, default=str)
+    return json.dumps({**_plain(m.content), "data": data}, sort_keys=True, default=str)
 
 
 def _parsed(key: str, text: str) -> object:
@@ -450,12 +429,7 @@ def _parsed(key: str, text: str) -> object:
         return text
 
 
-def _plain_map(value: Mapping[str, object]) -> dict[str, object]:
-    plain = _plain(value)
-    return dict(plain) if isinstance(plain, Mapping) else {}
-
-
-def _plain(value: object) -> object:
+def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         kept = {key: _plain(below) for key, below in value.items()}
         if "rollingUpdate" in kept and kept.get("type") == "RollingUpdate":

@@ -38,14 +38,9 @@ class Mutant:
 
     def diff(self, context: Sequence[str] = ()) -> str:
         """Return the change as the lines of a diff, with its heading."""
-        return "\n".join(
-            [
-                f"{self.file}:{self.line} ({self.operator})",
-                *context,
-                *(f"-{line}" for line in self.old),
-                *(f"+{line}" for line in self.new),
-            ]
-        )
+        changed = (*(f"-{line}" for line in self.old), *(f"+{line}" for line in self.new))
+        head = f"{self.file}:{self.line} ({self.operator})"
+        return "\n".join((head, *context, *changed))
 
 
 _COMMENT = re.compile(r"\s*(#|//|\{\{-?\s*/\*)")
@@ -75,6 +70,7 @@ _NAMES = "|".join(sorted(_NEXT, key=len, reverse=True))
 _SWAPPED = re.compile(rf"(?<![\w.$-])({_NAMES})(?![\w-]*[=(])\b")
 
 Change = Callable[[str], str | None]
+"""Returns a line with a change in it; None, or the same line, where it can make none."""
 
 
 def flip(line: str) -> str | None:
@@ -88,8 +84,7 @@ def flip(line: str) -> str | None:
 
 def negate(line: str) -> str | None:
     """A condition of a template is the other way round."""
-    changed = _CONDITION.sub(lambda m: f"{{{{{m[1]} {m[2]} not ({m[3]}) {m[4]}}}}}", line, count=1)
-    return changed if changed != line else None
+    return _CONDITION.sub(lambda m: f"{{{{{m[1]} {m[2]} not ({m[3]}) {m[4]}}}}}", line, count=1)
 
 
 def number(line: str) -> str | None:
@@ -123,10 +118,7 @@ def reword(line: str) -> str | None:
 
 def swap(line: str) -> str | None:
     """A reference leads to the neighbour."""
-    if _CONTROL.search(line):
-        return None
-    changed = _SWAPPED.sub(lambda m: _NEXT[m[1]], line, count=1)
-    return changed if changed != line else None
+    return None if _CONTROL.search(line) else _SWAPPED.sub(lambda m: _NEXT[m[1]], line, count=1)
 
 
 def indent(line: str) -> str | None:

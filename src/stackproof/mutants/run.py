@@ -9,7 +9,7 @@ import signal
 import subprocess
 import tempfile
 import threading
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -57,7 +57,7 @@ class Summary:
 
     def count(self, verdict: MutantFate) -> int:
         """Return how many mutants ended so."""
-        return sum(result.verdict is verdict for result in self.results)
+        return len(self._ended(verdict))
 
     @property
     def counted(self) -> int:
@@ -69,15 +69,18 @@ class Summary:
         """Killed mutants of those that are not equivalent, 0 to 1; None if all are."""
         return self.count(MutantFate.KILLED) / self.counted if self.counted else None
 
+    def _ended(self, verdict: MutantFate) -> tuple[MutantRecord, ...]:
+        return tuple(one for one in self.results if one.verdict is verdict)
+
     @property
     def crashed(self) -> tuple[MutantRecord, ...]:
         """Those that a check could not cope with."""
-        return tuple(one for one in self.results if one.verdict is MutantFate.CRASHED)
+        return self._ended(MutantFate.CRASHED)
 
     @property
     def survivors(self) -> tuple[MutantRecord, ...]:
         """Those that nothing noticed."""
-        return tuple(one for one in self.results if one.verdict is MutantFate.SURVIVED)
+        return self._ended(MutantFate.SURVIVED)
 
     @property
     def unexplained(self) -> tuple[MutantRecord, ...]:
@@ -96,17 +99,14 @@ class Summary:
 
     def record(self) -> dict[str, object]:
         """The run as build/report/mutants.json has it."""
-        killers: dict[str, int] = defaultdict(int)
-        for one in self.results:
-            if one.verdict is MutantFate.KILLED:
-                killers[one.judgement.by] += 1
+        killers = Counter(one.judgement.by for one in self._ended(MutantFate.KILLED))
         return {
             "mutants": len(self.results),
             **{str(verdict): self.count(verdict) for verdict in MutantFate},
             "killed_share": None if self.share is None else round(self.share, 4),
             "deaf": dict(self.deaf),
             "explained": len(self.survivors) - len(self.unexplained),
-            "killed_by": dict(sorted(killers.items(), key=lambda item: -item[1])),
+            "killed_by": dict(killers.most_common()),
             "crashes": [
                 {"diff": one.mutant.diff(), "by": one.judgement.by, "said": one.judgement.message}
                 for one in self.crashed
@@ -260,9 +260,7 @@ def _begin() -> None:
 @cache
 def _judge_of(root: Path, folder: Path) -> Judge:
     """Return this process's judge, with a copy of its own."""
-    workplace = folder / str(os.getpid())
-    workplace.mkdir()
-    return Judge(root, workplace)
+    return Judge(root, folder / str(os.getpid()))
 
 
 def _judge(
@@ -278,25 +276,15 @@ def allowed(root: Path) -> dict[str, str]:
     Raises:
         StackproofError: An entry lacks one of its parts.
     """
-    file = next(
-        (
-            f
-            for f in (root / "charts" / ALLOWED, root / "ci" / "stackproof" / ALLOWED)
-            if f.exists()
-        ),
-        None,
-    )
-    if file is None:
-        return {}
-    entries = yaml.load(file.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader) or []
-    return dict(_entries(file, entries))
-
-
-def _entries(file: Path, entries: Sequence[Mapping[str, str]]) -> Iterator[tuple[str, str]]:
-    for entry in entries:
+    places = (root / "charts" / ALLOWED, root / "ci" / "stackproof" / ALLOWED)
+    file = next(filter(Path.exists, places), None)
+    found: dict[str, str] = {}
+    text = file.read_text(encoding="utf-8") if file else ""
+    for entry in yaml.load(text, Loader=yaml.CSafeLoader) or ():
         lacking = {"file", "operator", "line", "reason"} - entry.keys()
         if lacking:
             raise StackproofError(
-                f"an entry lacks {', '.join(sorted(lacking))}: {dict(entry)}", where=str(file)
+                f"an entry lacks {', '.join(sorted(lacking))}: {entry}", where=str(file)
             )
-        yield f"{entry['file']}: {entry['operator']}: {entry['line']}", entry["reason"]
+        found[f"{entry['file']}: {entry['operator']}: {entry['line']}"] = entry["reason"]
+    return found

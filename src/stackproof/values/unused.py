@@ -16,7 +16,7 @@ from typing import Any
 from stackproof.helm import renderer
 from stackproof.helm.externals import as_mapping, merged, read_values
 from stackproof.helm.manifests import Release, pod_template
-from stackproof.helm.renderer import HelmError, Render, Values, ValueUse
+from stackproof.helm.renderer import Render, Values, ValueUse
 from stackproof.helm.uses import uses
 
 from .combinations import Keys, value_at
@@ -69,14 +69,11 @@ def find(chart: Path, values: Sequence[Values], audited: int, where: str) -> lis
         for path, value in leaves(own)
         if value_at(defaults, path) != value and value_at(later, path) is None
     ]
-    requests = [_request(chart, given)]
-    for path, _ in asked:
-        requests.append(
-            _request(chart, [*given[:audited], without(own, path), *given[audited + 1 :]])
-        )
-    whole, *others = renderer.render_many(requests)
-    if isinstance(whole, HelmError):
-        raise whole
+    whole = renderer.renderer().render(_request(chart, given))
+    others = renderer.render_many(
+        _request(chart, [*given[:audited], without(own, path), *given[audited + 1 :]])
+        for path, _ in asked
+    )
     return [
         Unused(where, path, value)
         for (path, value), outcome in zip(asked, others, strict=True)
@@ -90,7 +87,6 @@ def _request(chart: Path, values: Sequence[Mapping[str, Any]]) -> Render:
         values=values,
         release="one",
         namespace="here",
-        kube_version=renderer.newest_kubernetes(),
     )
 
 
@@ -145,9 +141,7 @@ def unrolled(
         HelmError: The chart does not render with these values.
     """
     first = replace(_request(chart, [as_mapping(v) for v in values]), overlay=overlay or {})
-    (before,) = renderer.render_many([first])
-    if isinstance(before, HelmError):
-        raise before
+    before = renderer.renderer().render(first)
     tries = [*_touched(chart, first, before), *_rotated(first, before)]
     outcomes = renderer.render_many(request for _, _, request in tries)
     return [

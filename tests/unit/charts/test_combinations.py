@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests import strategies
+from tests.unit.charts.scenarios import each_scenario
 
 from stackproof.checks import chain
 from stackproof.checks.invariants import broken
@@ -47,13 +48,8 @@ def external_objects(chart: str) -> ExternalObjects:
 
 
 def asked(chart: str, choice: Choice, *, release: str = "one", namespace: str = "here") -> Render:
-    return Render(
-        chart=CHARTS / chart,
-        values=[space(chart).given(choice)],
-        release=release,
-        namespace=namespace,
-        kube_version=renderer.newest_kubernetes(),
-    )
+    values = [space(chart).given(choice)]
+    return Render(chart=CHARTS / chart, values=values, release=release, namespace=namespace)
 
 
 def own_refusal(error: HelmError) -> bool:
@@ -91,9 +87,7 @@ def is_lgtm(release: Release) -> bool:
 
 @cache
 def defaults(chart: str) -> Release:
-    (made,) = renderer.render_many([asked(chart, Choice(()))])
-    assert isinstance(made, Release)
-    return made
+    return renderer.renderer().render(asked(chart, Choice(())))
 
 
 def blame(chart: str, choice: Choice, first: str) -> str:
@@ -201,11 +195,8 @@ def test_a_broken_permutation_is_named(checkout: Checkout) -> None:
     overlay = {"templates/grafana.yaml": template.replace(old, fault)}
 
     def fails(choice: Choice) -> bool:
-        request = asked("lgtm", choice)
-        release = renderer.render(
-            request.chart, request.values, release="one", namespace="here", overlay=overlay
-        )
-        return bool(wrong_with("lgtm", choice, release))
+        request = replace(asked("lgtm", choice), overlay=overlay)
+        return bool(wrong_with("lgtm", choice, renderer.renderer().render(request)))
 
     guilty = next(choice for choice in permutations("lgtm").chosen[80:] if fails(choice))
     assert len(guilty.settings) > 2
@@ -229,54 +220,38 @@ def test_what_the_schema_accepts_renders_right(chart: str, data: st.DataObject) 
 @given(data=st.data())
 def test_a_fault_is_refused_by_name(chart: str, data: st.DataObject) -> None:
     fault = data.draw(strategies.faults(space(chart)))
-    request = Render(
-        chart=CHARTS / chart,
-        values=[fault.values],
-        release="one",
-        namespace="here",
-        kube_version=renderer.newest_kubernetes(),
-    )
-    outcome = renderer.render_many([request])[0]
-    assert isinstance(outcome, HelmError), fault
-    assert outcome.kind == "schema", outcome.message
-    assert fault.key in outcome.message, (fault.about, outcome.message)
+    with pytest.raises(HelmError) as caught:
+        renderer.render(CHARTS / chart, [fault.values], release="one", namespace="here")
+    assert caught.value.kind == "schema", caught.value.message
+    assert fault.key in caught.value.message, (fault.about, caught.value.message)
 
 
 # --- Several releases ---------------------------------------------------------------------------
 
-SCENARIOS = sorted(CHARTS.glob("*/ci/*.yaml"))
-SCENARIO_IDS = [f"{path.parts[-3]}-{path.stem}" for path in SCENARIOS]
 UPGRADES = sorted(CHARTS.glob("*/ci/upgrade-from/*.yaml"))
 
 
-def of_scenario(path: Path, release: str = "one", namespace: str = "here", **more: bool) -> Render:
-    return Render(
-        chart=next(p for p in path.parents if (p / "Chart.yaml").exists()),
-        values=[path],
-        release=release,
-        namespace=namespace,
-        kube_version=renderer.newest_kubernetes(),
-        is_upgrade=more.get("is_upgrade", False),
-    )
+def of_scenario(values: Path) -> Render:
+    chart = next(p for p in values.parents if (p / "Chart.yaml").exists())
+    return Render(chart=chart, values=[values], release="one", namespace="here")
 
 
-@pytest.mark.parametrize("scenario", SCENARIOS, ids=SCENARIO_IDS)
-def test_rendering_twice_gives_equal_bytes(scenario: Path) -> None:
-    texts = renderer.renderer().text(of_scenario(scenario))
-    assert texts == renderer.renderer().text(of_scenario(scenario))
-    assert texts == renderer.renderer().text(of_scenario(scenario, is_upgrade=True))
+@each_scenario
+def test_rendering_twice_gives_equal_bytes(values: Path) -> None:
+    asked, text = of_scenario(values), renderer.renderer().text
+    assert text(asked) == text(asked) == text(replace(asked, is_upgrade=True))
 
 
-@pytest.mark.parametrize("scenario", SCENARIOS, ids=SCENARIO_IDS)
-def test_releases_share_nothing(scenario: Path) -> None:
+@each_scenario
+def test_releases_share_nothing(values: Path) -> None:
     """Two releases of any values, in two namespaces, make no object that is the same one."""
-    one, two = renderer.render_many(
-        [of_scenario(scenario, "one", "here"), of_scenario(scenario, "two", "there")]
+    asked, render = of_scenario(values), renderer.renderer().render
+    one, two = (
+        {(m.kind, m.namespace, m.name) for m in render(request)}
+        for request in (asked, replace(asked, release="two", namespace="there"))
     )
-    assert isinstance(one, Release)
-    assert isinstance(two, Release)
-    owned = {(m.kind, m.namespace, m.name) for m in one}
-    assert not owned & {(m.kind, m.namespace, m.name) for m in two}
+    assert one
+    assert not one & two
 
 
 def unkept(before: Path, overlay: Mapping[str, str] | None = None) -> list[str]:
@@ -285,10 +260,8 @@ def unkept(before: Path, overlay: Mapping[str, str] | None = None) -> list[str]:
     What the earlier release made stands beside its values: of each object, by kind and name, the
     fields that may not change.
     """
-    request = replace(of_scenario(before, is_upgrade=True), overlay=overlay or {})
-    now = renderer.render_many([request])[0]
-    assert isinstance(now, Release)
-    made = {m.ref: m for m in now}
+    request = replace(of_scenario(before), is_upgrade=True, overlay=overlay or {})
+    made = {m.ref: m for m in renderer.renderer().render(request)}
     recorded = before.with_suffix(".immutable.json")
     kept = json.loads(recorded.read_text(encoding="utf-8"))
     return [

@@ -13,17 +13,13 @@ from typing import Any
 
 import pytest
 import yaml
+from tests.copies import written
+from tests.unit.charts.scenarios import CHARTS, CHECKOUT, SCENARIOS, each_scenario
 
 from stackproof.flux.deployment import Deployment
 from stackproof.helm import renderer
 from stackproof.helm.renderer import HelmError, Render
-from stackproof.repo.checkout import Checkout
 from stackproof.toolchain import programs
-
-CHECKOUT = Checkout.find()
-CHARTS = sorted(path.parent for path in CHECKOUT.charts.glob("*/Chart.yaml"))
-SCENARIOS = sorted(CHECKOUT.charts.glob("*/ci/*.yaml"))
-NEWEST = renderer.newest_kubernetes()
 
 Documents = list[tuple[str, Any]]
 """Template and object, in the order of the output."""
@@ -73,11 +69,7 @@ def ours(asked: Render) -> Documents:
 
 
 def scenario(chart: Path, *values: Path, **more: Any) -> Render:
-    return Render(
-        chart=chart,
-        values=values,
-        **{"release": "one", "namespace": "here", "kube_version": NEWEST, **more},
-    )
+    return Render(chart=chart, values=values, release="one", namespace="here", **more)
 
 
 def test_there_are_scenarios_of_every_chart() -> None:
@@ -85,7 +77,7 @@ def test_there_are_scenarios_of_every_chart() -> None:
     assert {path.parent.parent for path in SCENARIOS} == set(CHARTS)
 
 
-@pytest.mark.parametrize("values", SCENARIOS, ids=lambda p: f"{p.parts[-3]}-{p.stem}")
+@each_scenario
 def test_scenarios_render_as_helm_renders_them(values: Path, tmp_path: Path) -> None:
     asked = scenario(values.parent.parent, values)
     found = ours(asked)
@@ -112,7 +104,7 @@ def as_file(path: Path, values: renderer.Values) -> Path:
     return path
 
 
-@pytest.mark.parametrize("values", SCENARIOS, ids=lambda p: f"{p.parts[-3]}-{p.stem}")
+@each_scenario
 def test_coverage_changes_no_byte(values: Path) -> None:
     asked = scenario(values.parent.parent, values)
     covered = replace(asked, coverage=True)
@@ -206,11 +198,7 @@ VARIANTS: dict[str, tuple[Sequence[str], Mapping[str, Any]]] = {
 @pytest.fixture
 def parent(tmp_path: Path) -> Path:
     """A chart with all that Helm does besides executing templates."""
-    for name, text in FILES.items():
-        path = tmp_path / "parent" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    return tmp_path / "parent"
+    return written(tmp_path / "parent", FILES)
 
 
 def value_files(folder: Path, texts: Sequence[str]) -> list[Path]:

@@ -6,27 +6,23 @@ import re
 from pathlib import Path
 
 import pytest
+from tests.copies import written
+from tests.unit.charts.scenarios import CHECKOUT, each_chart, each_scenario
 
 from stackproof.flux.deployment import Deployment
-from stackproof.helm.externals import read_values
 from stackproof.helm.renderer import Values
-from stackproof.repo.checkout import Checkout
 from stackproof.values import unused
 
-CHECKOUT = Checkout.find()
-CHARTS = sorted(file.parent for file in CHECKOUT.charts.glob("*/Chart.yaml"))
-SCENARIOS = sorted(CHECKOUT.charts.glob("*/ci/*.yaml"))
 
-
-@pytest.mark.parametrize("chart", CHARTS, ids=lambda path: path.name)
+@each_chart
 def test_templates_read_every_key(chart: Path) -> None:
     assert unused.unread(chart) == []
 
 
-@pytest.mark.parametrize("file", SCENARIOS, ids=lambda p: f"{p.parts[-3]}-{p.stem}")
-def test_every_leaf_of_a_scenario_does_something(file: Path) -> None:
-    found = unused.find(file.parent.parent, [file], 0, file.name)
-    assert [str(one) for one in found if (file.stem, one.path) not in SAID] == []
+@each_scenario
+def test_every_leaf_of_a_scenario_does_something(values: Path) -> None:
+    found = unused.find(values.parents[1], [values], 0, values.name)
+    assert [str(one) for one in found if (values.stem, one.path) not in SAID] == []
 
 
 #: What a scenario says to show that it changes nothing, there.
@@ -68,11 +64,7 @@ def loose(tmp_path: Path) -> Path:
             "resources: {{ toJson .Values.mimir.resources }}\n"
         ),
     }
-    for name, text in files.items():
-        path = tmp_path / "loose" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    return tmp_path / "loose"
+    return written(tmp_path / "loose", files)
 
 
 def test_a_key_at_a_wrong_place_does_nothing(loose: Path) -> None:
@@ -103,7 +95,6 @@ def test_leaves_and_what_is_left_without_one() -> None:
     values = {"a": {"b": 1, "c": []}, "d": {}}
     assert list(unused.leaves(values)) == [(("a", "b"), 1), (("a", "c"), []), (("d",), {})]
     assert unused.without(values, ("a", "b")) == {"a": {"c": []}, "d": {}}
-    assert read_values(CHARTS[0] / "values.yaml")
 
 
 # --- Changes that must reach running pods -------------------------------------------------------

@@ -6,13 +6,12 @@ import json
 from pathlib import Path
 
 import pytest
+from tests.copies import written
+from tests.unit.charts.scenarios import each_chart
 
 from stackproof.errors import StackproofError
-from stackproof.repo.checkout import Checkout
 from stackproof.values import coverage
 from stackproof.values.coverage.page import page
-
-CHARTS = sorted(file.parent for file in Checkout.find().charts.glob("*/Chart.yaml"))
 
 TEMPLATE = """\
 kind: ConfigMap
@@ -41,7 +40,6 @@ data:
 
 @pytest.fixture
 def chart(tmp_path: Path) -> Path:
-    root = tmp_path / "small"
     files = {
         "Chart.yaml": "apiVersion: v2\nname: small\nversion: 0.1.0\n",
         # A date, a time and a number of base 60 are text to Helm.
@@ -49,20 +47,15 @@ def chart(tmp_path: Path) -> Path:
         "ci/items.yaml": "items: [x]\nstart: 2026-01-01T10:00:00Z\nevery: 10:30:00\n",
         "templates/a.yaml": TEMPLATE,
     }
-    for name, text in files.items():
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    return root
+    return written(tmp_path / "small", files)
 
 
 def declare(chart: Path, template: str, branch: str) -> None:
-    file = chart / coverage.UNREACHABLE
-    file.parent.mkdir()
-    file.write_text(json.dumps([{"template": template, "branch": branch, "reason": "so it is"}]))
+    entries = [{"template": template, "branch": branch, "reason": "so it is"}]
+    written(chart, {str(coverage.UNREACHABLE): json.dumps(entries)})
 
 
-@pytest.mark.parametrize("chart", CHARTS, ids=lambda path: path.name)
+@each_chart
 def test_the_charts_reach_the_threshold(chart: Path) -> None:
     found = coverage.measure(chart, mixed=10)
     missed = [f"{b.template}:{b.line} {b.text}" for b in found.missed]

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.copies import commit, copied
+from tests.copies import commit, copied, written
 from tests.foreground import usual_signals
 
 from stackproof import mutants
@@ -56,7 +56,7 @@ spec:
         (operators.flip, "  name: truth", None),
         (operators.negate, "{{- if .Values.a }}", "{{- if not (.Values.a) }}"),
         (operators.negate, "{{- else if eq .a 1 }}", "{{- else if not (eq .a 1) }}"),
-        (operators.negate, "{{- with .a }}", None),
+        (operators.negate, "{{- with .a }}", "{{- with .a }}"),
         (operators.number, "  port: 8080", "  port: 8081"),
         (operators.number, "  every: 30s", "  every: 31s"),
         (operators.number, "  {{- if gt 1 2 }}", None),
@@ -87,16 +87,12 @@ def test_comments_are_left_alone_and_blocks_go_whole() -> None:
 
 @pytest.fixture
 def chart(tmp_path: Path) -> Path:
-    root = tmp_path / "small"
-    for name, text in {
+    files = {
         "Chart.yaml": "apiVersion: v2\nname: small\nversion: 0.1.0\n",
         "values.yaml": "unused: 1\n",
         "templates/a.yaml": TEMPLATE,
-    }.items():
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    return root
+    }
+    return written(tmp_path / "small", files)
 
 
 def find(of: list[Mutant], operator: str, line: str) -> Mutant:
@@ -104,33 +100,30 @@ def find(of: list[Mutant], operator: str, line: str) -> Mutant:
 
 
 def test_what_becomes_of_mutants_of_any_chart(chart: Path, tmp_path: Path) -> None:
-    workplace = tmp_path / "work"
-    workplace.mkdir()
-    judge = Judge(chart, workplace)
+    judge = Judge(chart, tmp_path / "work")
     every = generate(chart)
-
-    killed = judge.judge(find(every, "rename-key", "kind: Service"))
-    assert (killed.verdict, killed.by) == (MutantFate.KILLED, "schema-valid")
-    killed = judge.judge(find(every, "drop-line", "app.kubernetes.io/managed-by: Helm"))
-    assert (killed.verdict, killed.by) == (MutantFate.KILLED, "labels-consistent")
-    killed = judge.judge(find(every, "indent", "kind: Service"))
-    assert (killed.verdict, killed.by) == (MutantFate.KILLED, "render")
-
-    survived = judge.judge(find(every, "reword", "externalName: web.example"))
-    assert survived.verdict is MutantFate.SURVIVED
-    assert survived.seen_in
-
-    for operator, line in (("number", "unused: 1"), ("drop-line", "protocol: TCP")):
-        equivalent = judge.judge(find(every, operator, line))
-        assert equivalent.verdict is MutantFate.EQUIVALENT, line
+    for operator, line, verdict, by in (
+        ("rename-key", "kind: Service", MutantFate.KILLED, "schema-valid"),
+        (
+            "drop-line",
+            "app.kubernetes.io/managed-by: Helm",
+            MutantFate.KILLED,
+            "labels-consistent",
+        ),
+        ("indent", "kind: Service", MutantFate.KILLED, "render"),
+        ("reword", "externalName: web.example", MutantFate.SURVIVED, ""),
+        ("number", "unused: 1", MutantFate.EQUIVALENT, ""),
+        ("drop-line", "protocol: TCP", MutantFate.EQUIVALENT, ""),
+    ):
+        found = judge.judge(find(every, operator, line))
+        assert (found.verdict, found.by) == (verdict, by), line
+        assert bool(found.seen_in) is (verdict is MutantFate.SURVIVED)
     # The copy is as it was.
-    assert (workplace / "small" / "templates" / "a.yaml").read_text() == TEMPLATE
+    assert (tmp_path / "work" / "small" / "templates" / "a.yaml").read_text() == TEMPLATE
 
 
 def _judged(chart: Path, tmp_path: Path, operator: str, line: str) -> tuple[Judge, MutantResult]:
-    workplace = tmp_path / "work"
-    workplace.mkdir()
-    judge = Judge(chart, workplace)
+    judge = Judge(chart, tmp_path / "work")
     return judge, judge.judge(find(generate(chart), operator, line))
 
 
@@ -253,11 +246,10 @@ def test_only_changed_lines_are_mutated(chart: Path) -> None:
 
 
 def test_an_explanation_needs_all_its_parts(chart: Path) -> None:
-    file = chart / "ci" / "stackproof" / "mutants-allowed.yaml"
-    file.parent.mkdir(parents=True)
-    file.write_text("- {file: a.yaml, operator: number, line: 'a: 1', reason: because}\n")
+    name = "ci/stackproof/mutants-allowed.yaml"
+    written(chart, {name: "- {file: a.yaml, operator: number, line: 'a: 1', reason: because}\n"})
     assert allowed(chart) == {"a.yaml: number: a: 1": "because"}
-    file.write_text("- {file: a.yaml, operator: number}\n")
+    written(chart, {name: "- {file: a.yaml, operator: number}\n"})
     with pytest.raises(StackproofError, match="lacks line, reason"):
         allowed(chart)
 
@@ -268,10 +260,8 @@ def test_a_checkout_that_is_wrong_already_is_refused(tmp_path: Path) -> None:
     copied(Checkout.find(), root)
     values = root / "observability" / "gateway-values.yaml"
     values.write_text(values.read_text().replace("refreshInterval: 15m", "refreshInterval: 9h"))
-    workplace = tmp_path / "work"
-    workplace.mkdir()
     with pytest.raises(StackproofError, match=r"copy: a-rotation-is-shorter-than-the-senders-p"):
-        Judge(root, workplace)
+        Judge(root, tmp_path / "work")
 
 
 def test_an_explanation_of_what_is_noticed_is_stale(chart: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
+from tests.edits import DELETE, edit
 
 from stackproof.helm import endpoints
 from stackproof.helm.endpoints import Endpoint
@@ -142,28 +143,23 @@ def problems(front: Objects, data: Objects, externals: Externals = STORE) -> lis
     return [f"{p.check}: {p}" for p in found]
 
 
-def main_container(front: Objects) -> dict[str, Any]:
-    container: dict[str, Any] = front["Deployment/web"]["spec"]["template"]["spec"]["containers"][0]
-    return container
+_SPEC = "Deployment/web|spec|template|spec"
+_MAIN = f"{_SPEC}|containers|0"
+_REF = "valueFrom|secretKeyRef"
 
 
-def env(front: Objects, name: str) -> dict[str, Any]:
-    found: dict[str, Any] = next(e for e in main_container(front)["env"] if e["name"] == name)
-    return found
+def env(name: str) -> str:
+    """Return the path of a variable of the front's container."""
+    names = re.findall(r"- \{name: ([A-Z_]+), value", WEB)
+    return f"{_MAIN}|env|{names.index(name)}"
 
 
-def rules(front: Objects, direction: str, index: int) -> dict[str, Any]:
-    rule: dict[str, Any] = front["NetworkPolicy/web"]["spec"][direction][index]
-    return rule
+def replaced(old: str, new: str) -> Callable[[str], str]:
+    """Replace a text in what stands there."""
 
-
-def text(name: str, key: str, old: str, new: str) -> Callable[[Objects], None]:
-    """Replace a text in what a ConfigMap holds."""
-
-    def change(front: Objects) -> None:
-        data = front[f"ConfigMap/{name}"]["data"]
-        assert old in data[key]
-        data[key] = data[key].replace(old, new)
+    def change(text: str) -> str:
+        assert old in text
+        return text.replace(old, new)
 
     return change
 
@@ -172,212 +168,181 @@ def test_a_sound_deployment_has_no_problem() -> None:
     assert problems(web(), backend()) == []
 
 
-FAULTS: list[tuple[str, Callable[[Objects], object], str]] = [
-    (
-        "secret-key",
-        lambda f: env(f, "PASSWORD")["valueFrom"]["secretKeyRef"].update(key="no"),
+FAULTS: dict[str, tuple[str, Any, str]] = {
+    "secret-key": (
+        f"{env('PASSWORD')}|{_REF}|key",
+        "no",
         r"key: .*env\[PASSWORD\]: the Secret made has no key no; it has password, url",
     ),
-    (
-        "secret",
-        lambda f: env(f, "PASSWORD")["valueFrom"]["secretKeyRef"].update(name="no"),
-        "key: .*nothing makes the Secret no",
-    ),
-    (
-        "external-key",
-        lambda f: env(f, "TOKEN")["valueFrom"]["secretKeyRef"].update(key="raw"),
+    "secret": (f"{env('PASSWORD')}|{_REF}|name", "no", "key: .*nothing makes the Secret no"),
+    "external-key": (
+        f"{env('TOKEN')}|{_REF}|key",
+        "raw",
         "key: .*the Secret fetched has no key raw; it has token",
     ),
-    (
-        "template-key",
-        lambda f: f["ExternalSecret/keys"]["spec"]["data"].pop(),
+    "template-key": (
+        "ExternalSecret/keys|spec|data|1",
+        DELETE,
         "key: .*the template uses other, which is not fetched",
     ),
-    (
-        "config-key",
-        lambda f: f["ConfigMap/config"]["data"].update(
-            {"web.yml": f["ConfigMap/config"]["data"].pop("web.yaml")}
-        ),
+    "config-key": (
+        "ConfigMap/config|data",
+        lambda data: {"web.yml": data["web.yaml"]},
         "key: .*the ConfigMap config has no key web.yaml",
     ),
-    (
-        "env-from",
-        lambda f: main_container(f)["envFrom"].append({"configMapRef": {"name": "no"}}),
+    "env-from": (
+        f"{_MAIN}|envFrom|+",
+        {"configMapRef": {"name": "no"}},
         "key: .*envFrom: nothing makes the ConfigMap no",
     ),
-    (
-        "pull-secret",
-        lambda f: f["Deployment/web"]["spec"]["template"]["spec"].update(
-            imagePullSecrets=[{"name": "registry"}]
-        ),
+    "pull-secret": (
+        f"{_SPEC}|imagePullSecrets",
+        [{"name": "registry"}],
         "key: .*imagePullSecrets: nothing makes the Secret registry",
     ),
-    (
-        "sub-path",
-        lambda f: (
-            f["Deployment/web"]["spec"]["template"]["spec"]["volumes"][0]["configMap"].pop("items"),
-            main_container(f)["volumeMounts"][0].update(subPath="no.yaml"),
-        ),
-        "key: .*the ConfigMap config has no key no.yaml",
-    ),
-    (
-        "claim",
-        lambda f: f.pop("PersistentVolumeClaim/data"),
-        "object: .*PersistentVolumeClaim data",
-    ),
-    ("role", lambda f: f.pop("Role/web"), "object: .*roleRef: nothing makes the Role web"),
-    (
-        "role-group",
-        lambda f: f["RoleBinding/web"]["roleRef"].update(apiGroup="rbac"),
+    "claim": ("PersistentVolumeClaim/data", DELETE, "object: .*PersistentVolumeClaim data"),
+    "role": ("Role/web", DELETE, "object: .*roleRef: nothing makes the Role web"),
+    "role-group": (
+        "RoleBinding/web|roleRef|apiGroup",
+        "rbac",
         "object: .*roleRef: the apiGroup must be rbac.authorization.k8s.io",
     ),
-    (
-        "subject",
-        lambda f: f["RoleBinding/web"]["subjects"][0].update(name="no"),
+    "subject": (
+        "RoleBinding/web|subjects|0|name",
+        "no",
         "object: .*subjects: nothing makes the ServiceAccount no",
     ),
-    (
-        "scale-target",
-        lambda f: f["HorizontalPodAutoscaler/web"]["spec"]["scaleTargetRef"].update(name="no"),
+    "scale-target": (
+        "HorizontalPodAutoscaler/web|spec|scaleTargetRef|name",
+        "no",
         "object: .*scaleTargetRef: nothing makes the Deployment no",
     ),
-    (
-        "store",
-        lambda f: f["ExternalSecret/keys"]["spec"]["secretStoreRef"].update(name="no"),
+    "store": (
+        "ExternalSecret/keys|spec|secretStoreRef|name",
+        "no",
         "object: .*nothing makes the ClusterSecretStore no",
     ),
-    (
-        "mount",
-        lambda f: main_container(f)["volumeMounts"].append({"name": "no", "mountPath": "/no"}),
+    "mount": (
+        f"{_MAIN}|volumeMounts|+",
+        {"name": "no", "mountPath": "/no"},
         "mount: .*the pod has no volume no",
     ),
-    (
-        "unmounted",
-        lambda f: main_container(f)["volumeMounts"].pop(),
+    "unmounted": (
+        f"{_MAIN}|volumeMounts|1",
+        DELETE,
         r"mount: .*volumes\[data\]: nothing mounts it",
     ),
-    (
-        "probe",
-        lambda f: main_container(f)["readinessProbe"]["httpGet"].update(port="no"),
+    "probe": (
+        f"{_MAIN}|readinessProbe|httpGet|port",
+        "no",
         "probe: .*readinessProbe: the container has no port no",
     ),
-    (
-        "target-port",
-        lambda f: f["Service/web"]["spec"]["ports"][0].update(targetPort=81),
+    "target-port": (
+        "Service/web|spec|ports|0|targetPort",
+        81,
         "service: .*targetPort: Deployment/web has no port 81",
     ),
-    (
-        "service-selector",
-        lambda f: f["Service/web"]["spec"].update(selector={"app": "no"}),
-        "service: .*selects no pod",
-    ),
-    (
-        "url-port",
-        lambda f: env(f, "PORT").update(value="8081"),
+    "service-selector": ("Service/web|spec|selector|app", "no", "service: .*selects no pod"),
+    "url-port": (
+        f"{env('PORT')}|value",
+        "8081",
         r"address: .*env\[BACKEND_URL\]: .*the Service has no port 8081, but 8080",
     ),
-    (
-        "url-service",
-        lambda f: env(f, "BACKEND_URL").update(value="http://bakend.data.svc:8080"),
+    "url-service": (
+        f"{env('BACKEND_URL')}|value",
+        "http://bakend.data.svc:8080",
         "address: .*there is no Service bakend in data",
     ),
-    (
-        "url-namespace",
-        lambda f: env(f, "BACKEND_URL").update(value="http://backend.front.svc.cluster.local:8080"),
+    "url-namespace": (
+        f"{env('BACKEND_URL')}|value",
+        "http://backend.front.svc.cluster.local:8080",
         "address: .*there is no Service backend in front",
     ),
-    (
-        "host-port",
-        lambda f: env(f, "PEER").update(value="web:81"),
-        r"address: .*env\[PEER\]: .*no port 81",
-    ),
-    (
-        "config-url",
-        text("config", "web.yaml", "8080/push", "80/push"),
+    "host-port": (f"{env('PEER')}|value", "web:81", r"address: .*env\[PEER\]: .*no port 81"),
+    "config-url": (
+        "ConfigMap/config|data|web.yaml",
+        replaced("8080/push", "80/push"),
         r"address: .*ConfigMap/config.*data\[web.yaml\]: .*no port 80, but 8080",
     ),
-    (
-        "secret-url",
-        lambda f: f["Secret/made"]["stringData"].update(url="postgresql://me:x@backend.data/db"),
+    "secret-url": (
+        "Secret/made|stringData|url",
+        "postgresql://me:x@backend.data/db",
         r"address: .*Secret/made.*no port 5432",
     ),
-    (
-        "ingress-port",
-        lambda f: f["Ingress/web"]["spec"]["rules"][0]["http"]["paths"][0]["backend"][
-            "service"
-        ].update(port={"number": 81}),
+    "ingress-port": (
+        "Ingress/web|spec|rules|0|http|paths|0|backend|service|port",
+        {"number": 81},
         "route: .*the Service web has no port 81",
     ),
-    (
-        "variable",
-        lambda f: main_container(f)["env"].remove(env(f, "LISTEN")),
-        "variable: .*has no LISTEN, which .*web.yaml uses",
-    ),
-    (
-        "data-source-link",
-        text(
-            "grafana",
-            "datasources.yaml",
-            "serviceMap: {datasourceUid: metrics}",
-            "serviceMap: {datasourceUid: none-such}",
-        ),
+    "variable": (env("LISTEN"), DELETE, "variable: .*has no LISTEN, which .*web.yaml uses"),
+    "data-source-link": (
+        "ConfigMap/grafana|data|datasources.yaml",
+        replaced("serviceMap: {datasourceUid: metrics}", "serviceMap: {datasourceUid: none-such}"),
         "data-source: .*serviceMap.*no data source has the uid none-such",
     ),
-    (
-        "dashboard",
-        text("grafana", "board.json", "metrics", "no"),
+    "data-source-twice": (
+        "ConfigMap/grafana|data|datasources.yaml",
+        replaced("uid: traces", "uid: metrics"),
+        "data-source: .*the uid metrics is provisioned 2 times",
+    ),
+    "dashboard": (
+        "ConfigMap/grafana|data|board.json",
+        replaced("metrics", "no"),
         r"data-source: .*board.json.*panels\[0\].datasource: no data source has the uid no",
     ),
-    (
-        "own-selector",
-        lambda f: f["Deployment/web"]["spec"].update(selector={"matchLabels": {"app": "no"}}),
+    "own-selector": (
+        "Deployment/web|spec|selector|matchLabels|app",
+        "no",
         "selector: .*does not select the workload's own pods",
     ),
-    (
-        "budget",
-        lambda f: f["PodDisruptionBudget/web"]["spec"].update(selector={"matchLabels": {"a": "b"}}),
+    "budget": (
+        "PodDisruptionBudget/web|spec|selector|matchLabels|app",
+        "no",
         "selector: .*PodDisruptionBudget/web.*selects no pod",
     ),
-    (
-        "policy",
-        lambda f: f["NetworkPolicy/web"]["spec"].update(podSelector={"matchLabels": {"app": "no"}}),
+    "policy": (
+        "NetworkPolicy/web|spec|podSelector|matchLabels|app",
+        "no",
         "policy: .*podSelector: selects no pod",
     ),
-    (
-        "policy-peer",
-        lambda f: rules(f, "ingress", 0)["from"].append(
-            {"podSelector": {"matchLabels": {"a": "b"}}}
-        ),
+    "policy-peer": (
+        "NetworkPolicy/web|spec|ingress|0|from|+",
+        {"podSelector": {"matchLabels": {"a": "b"}}},
         r"policy: .*ingress\[0\].from: no pod matches",
     ),
-    (
-        "policy-peer-elsewhere",
-        lambda f: rules(f, "egress", 0)["to"][0]["podSelector"]["matchExpressions"][0].update(
-            operator="NotIn"
-        ),
+    "policy-peer-elsewhere": (
+        "NetworkPolicy/web|spec|egress|0|to|0|podSelector|matchExpressions|0|operator",
+        "NotIn",
         r"policy: .*egress\[0\].to: no pod matches",
     ),
-    (
-        "policy-ingress-port",
-        lambda f: rules(f, "ingress", 1).update(ports=[{"port": 80}]),
+    "policy-ingress-port": (
+        "NetworkPolicy/web|spec|ingress|1|ports|0|port",
+        80,
         r"policy: .*ingress\[1\].ports: no pod of Deployment/web has the port 80",
     ),
-    (
-        # The classic: a policy sees the pod's port, not the Service's.
-        "policy-egress-port",
-        lambda f: rules(f, "egress", 0).update(ports=[{"port": 8080}]),
+    # The classic: a policy sees the pod's port, not the Service's.
+    "policy-egress-port": (
+        "NetworkPolicy/web|spec|egress|0|ports|0|port",
+        8080,
         r"policy: .*egress\[0\].ports: no pod of StatefulSet/backend has the port 8080",
     ),
-]
+}
 
 
-@pytest.mark.parametrize(("change", "message"), [f[1:] for f in FAULTS], ids=[f[0] for f in FAULTS])
-def test_faults_are_found_and_named(change: Callable[[Objects], object], message: str) -> None:
+@pytest.mark.parametrize(("path", "value", "message"), FAULTS.values(), ids=FAULTS)
+def test_faults_are_found_and_named(path: str, value: Any, message: str) -> None:
     front = web()
-    change(front)
-    found = problems(front, backend())
-    assert len(found) == 1, found
-    assert re.search(message, found[0]), found
+    edit(front, path, value)
+    (found,) = problems(front, backend())
+    assert re.search(message, found)
+
+
+def test_a_key_that_is_mounted_alone_is_a_reference() -> None:
+    front = web()
+    edit(front, f"{_SPEC}|volumes|0|configMap", {"name": "config"})
+    edit(front, f"{_MAIN}|volumeMounts|0|subPath", "no.yaml")
+    (found,) = problems(front, backend())
+    assert "the ConfigMap config has no key no.yaml" in found
 
 
 def test_a_missing_account_is_missed_by_all_who_name_it() -> None:
@@ -388,16 +353,9 @@ def test_a_missing_account_is_missed_by_all_who_name_it() -> None:
     assert all("nothing makes the ServiceAccount web" in problem for problem in found)
 
 
-def test_a_data_source_twice() -> None:
-    front = web()
-    text("grafana", "datasources.yaml", "uid: traces", "uid: metrics")(front)
-    (problem,) = problems(front, backend())
-    assert "the uid metrics is provisioned 2 times" in problem
-
-
 def test_a_governing_service_that_is_missing() -> None:
     data = backend()
-    data["StatefulSet/backend"]["spec"]["serviceName"] = "no"
+    edit(data, "StatefulSet/backend|spec|serviceName", "no")
     (problem,) = problems(web(), data)
     assert "nothing makes the Service no" in problem
 
@@ -424,8 +382,8 @@ def test_what_exists_outside_may_be_declared() -> None:
 def test_optional_references_may_lead_nowhere() -> None:
     front = web()
     ref = {"name": "no", "key": "no", "optional": True}
-    main_container(front)["env"].append({"name": "A", "valueFrom": {"secretKeyRef": ref}})
-    main_container(front)["envFrom"].append({"secretRef": {"name": "no", "optional": True}})
+    edit(front, f"{_MAIN}|env|+", {"name": "A", "valueFrom": {"secretKeyRef": ref}})
+    edit(front, f"{_MAIN}|envFrom|+", {"secretRef": {"name": "no", "optional": True}})
     assert problems(front, backend()) == []
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.copies import written
 
 from stackproof.errors import StackproofError
 from stackproof.helm.manifests import Release
@@ -48,11 +49,7 @@ FILES = {
 
 @pytest.fixture
 def chart(tmp_path: Path) -> Path:
-    for name, text in FILES.items():
-        path = tmp_path / "demo" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    return tmp_path / "demo"
+    return written(tmp_path / "demo", FILES)
 
 
 @pytest.fixture

@@ -5,12 +5,12 @@ from __future__ import annotations
 import copy
 import json
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jsonschema_rs
 import pytest
+from tests.edits import DELETE, edit
 
 from stackproof.errors import StackproofError
 from stackproof.helm.manifests import Manifest
@@ -69,71 +69,54 @@ def test_good_objects_pass(content: dict[str, Any], kube_version: str) -> None:
     assert problems(content, kube_version) == []
 
 
-def changed(content: dict[str, Any], change: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
-    twin = copy.deepcopy(content)
-    change(twin)
-    return twin
-
-
-FAULTS: list[tuple[dict[str, Any], Callable[[dict[str, Any]], object], str]] = [
-    (DEPLOYMENT, lambda d: d["spec"].update(replicas="1"), r"at spec\.replicas: .*integer"),
-    (DEPLOYMENT, lambda d: d["spec"].update(replicaCount=1), r"at spec: .*'replicaCount'"),
-    (DEPLOYMENT, lambda d: d["spec"].pop("selector"), r"at spec: .*selector.* required"),
+_MAIN = "spec|template|spec|containers|0"
+FAULTS: list[tuple[dict[str, Any], str, Any, str]] = [
+    (DEPLOYMENT, "spec|replicas", "1", r"at spec\.replicas: .*integer"),
+    (DEPLOYMENT, "spec|replicaCount", 1, r"at spec: .*'replicaCount'"),
+    (DEPLOYMENT, "spec|selector", DELETE, r"at spec: .*selector.* required"),
+    (DEPLOYMENT, f"{_MAIN}|prots", [], r"at spec\.template\.spec\.containers\[0\]: .*'prots'"),
     (
         DEPLOYMENT,
-        lambda d: d["spec"]["template"]["spec"]["containers"][0].update(prots=[]),
-        r"at spec\.template\.spec\.containers\[0\]: .*'prots'",
-    ),
-    (
-        DEPLOYMENT,
-        lambda d: d["spec"]["template"]["spec"]["containers"][0]["ports"][0].update(
-            containerPort="http"
-        ),
+        f"{_MAIN}|ports|0|containerPort",
+        "http",
         r"containers\[0\]\.ports\[0\]\.containerPort: ",
     ),
-    (DEPLOYMENT, lambda d: d.update(apiVersion="apps/v2"), "no schema for apps/v2 Deployment"),
-    (DEPLOYMENT, lambda d: d.update(apiVersion="apps.other/v1"), "no schema for apps.other/v1"),
-    (DEPLOYMENT, lambda d: d.update(kind="Deploiment"), "no schema for apps/v1 Deploiment"),
-    (DEPLOYMENT, lambda d: d.pop("kind"), "has no kind"),
-    (DEPLOYMENT, lambda d: d.pop("apiVersion"), "no apiVersion"),
-    (DEPLOYMENT, lambda d: d["metadata"].update(name="Web_1"), "'Web_1' is no valid name"),
-    (DEPLOYMENT, lambda d: d["metadata"].pop("name"), "'' is no valid name"),
+    (DEPLOYMENT, "apiVersion", "apps/v2", "no schema for apps/v2 Deployment"),
+    (DEPLOYMENT, "apiVersion", "apps.other/v1", "no schema for apps.other/v1"),
+    (DEPLOYMENT, "kind", "Deploiment", "no schema for apps/v1 Deploiment"),
+    (DEPLOYMENT, "kind", DELETE, "has no kind"),
+    (DEPLOYMENT, "apiVersion", DELETE, "no apiVersion"),
+    (DEPLOYMENT, "metadata|name", "Web_1", "'Web_1' is no valid name"),
+    (DEPLOYMENT, "metadata|name", DELETE, "'' is no valid name"),
     (
         DEPLOYMENT,
-        lambda d: d["metadata"]["labels"].update({"helm.sh/chart": "a+b"}),
+        "metadata|labels|helm.sh/chart",
+        "a+b",
         r"at metadata\.labels: 'a\+b' is no valid value",
     ),
     (
         DEPLOYMENT,
-        lambda d: d["spec"]["template"]["metadata"]["labels"].update({"a b": "x"}),
+        "spec|template|metadata|labels|a b",
+        "x",
         r"at spec\.template\.metadata\.labels: 'a b' is no valid label",
     ),
-    (EXTERNAL_SECRET, lambda d: d["spec"].update(store={}), r"at spec: .*'store'"),
-    (EXTERNAL_SECRET, lambda d: d["spec"]["data"][0].pop("secretKey"), "secretKey"),
-    (
-        EXTERNAL_SECRET,
-        lambda d: d["spec"]["target"].update(creationPolicy="Ours"),
-        "creationPolicy",
-    ),
-    (STORE, lambda d: d["spec"]["provider"]["gcpsm"].update(project="a"), "'project'"),
-    (CONFIG_MAP, lambda d: d.update(data=7), r"at data: 7 is not of type"),
-    (
-        CONFIG_MAP,
-        lambda d: d["metadata"].update(labels=[1]),
-        r"at metadata\.labels: \[1\] is not of",
-    ),
+    (EXTERNAL_SECRET, "spec|store", {}, r"at spec: .*'store'"),
+    (EXTERNAL_SECRET, "spec|data|0|secretKey", DELETE, "secretKey"),
+    (EXTERNAL_SECRET, "spec|target|creationPolicy", "Ours", "creationPolicy"),
+    (STORE, "spec|provider|gcpsm|project", "a", "'project'"),
+    (CONFIG_MAP, "data", 7, r"at data: 7 is not of type"),
+    (CONFIG_MAP, "metadata|labels", [1], r"at metadata\.labels: \[1\] is not of"),
 ]
 
 
-@pytest.mark.parametrize(("content", "change", "message"), FAULTS)
+@pytest.mark.parametrize(("content", "path", "value", "message"), FAULTS)
 def test_faults_are_found_and_named(
-    content: dict[str, Any], change: Callable[[dict[str, Any]], object], message: str
+    content: dict[str, Any], path: str, value: Any, message: str
 ) -> None:
-    twin = changed(content, change)
-    found = problems(twin)
-    assert len(found) == 1, found
-    assert found[0].startswith("demo/templates/a.yaml: ")
-    assert re.search(message, found[0]), found
+    twin = copy.deepcopy(content)
+    edit(twin, path, value)
+    (found,) = problems(twin)
+    assert re.search(f"^demo/templates/a.yaml: .*{message}", found)
 
 
 @pytest.mark.parametrize(
@@ -158,9 +141,8 @@ def test_names_follow_the_rules_of_their_kind(kind: str, name: str, good: bool) 
 
 
 def test_a_bad_key_in_a_config_map() -> None:
-    content = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}}
-    assert problems({**content, "data": {"good.key-1_": ""}}) == []
-    (problem,) = problems({**content, "data": {"a/b": ""}})
+    assert problems({**CONFIG_MAP, "data": {"good.key-1_": ""}}) == []
+    (problem,) = problems({**CONFIG_MAP, "data": {"a/b": ""}})
     assert "'a/b' is no valid key" in problem
 
 
@@ -197,7 +179,7 @@ def test_custom_kinds_need_their_schema(tmp_path: Path) -> None:
 def test_verdicts_are_kept_by_content() -> None:
     known = schemas("1.37", CUSTOM)
     assert known is schemas("1.37", CUSTOM)
-    twin = changed(DEPLOYMENT, lambda d: d["spec"].update(replicas="1"))
+    twin = {**DEPLOYMENT, "spec": {"replicas": "1"}}
     assert known.check(manifest(twin)) == known.check(manifest(twin)) != []
 
 

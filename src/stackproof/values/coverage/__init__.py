@@ -85,7 +85,7 @@ def measure(chart: Path, *, mixed: int = _MIXED) -> Coverage:
     Raises:
         StackproofError: The chart cannot be read, or its unreachable.yaml is wrong.
     """
-    requests = list(requested(chart, renderer.newest_kubernetes(), mixed))
+    requests = list(requested(chart, mixed))
     outcomes = renderer.render_many(requests)
     entered = frozenset[str]().union(*(outcome.branches for outcome in outcomes))
     every = renderer.renderer().branches(chart)
@@ -100,16 +100,10 @@ def measure(chart: Path, *, mixed: int = _MIXED) -> Coverage:
     )
 
 
-def requested(chart: Path, kube_version: str, mixed: int) -> Iterator[Render]:
+def requested(chart: Path, mixed: int) -> Iterator[Render]:
     """Yield the renders of a chart that its coverage is made of."""
     space = Space.of(chart)
-    plain = Render(
-        chart=chart,
-        release=_RELEASES[0],
-        namespace="here",
-        kube_version=kube_version,
-        coverage=True,
-    )
+    plain = Render(chart=chart, release=_RELEASES[0], namespace="here", coverage=True)
     for values in scenarios(chart):
         for release in _RELEASES:
             yield replace(plain, values=[values], release=release)
