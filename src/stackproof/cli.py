@@ -8,6 +8,7 @@ import importlib
 import io
 import os
 import pkgutil
+import re
 import signal
 import sys
 import tempfile
@@ -56,19 +57,29 @@ class _Completion(argparse.Action):
     ) -> NoReturn:
         import shtab
 
-        _complete_paths(parser)
-        print(shtab.complete(parser, str(values)))
+        _prepare(parser)
+        text = shtab.complete(parser, str(values))
+        print(_corrected(text) if values == "zsh" else text)
         parser.exit()
 
 
-def _complete_paths(parser: argparse.ArgumentParser) -> None:
-    """Let options and arguments that are paths be completed by those that there are."""
+def _corrected(text: str) -> str:
+    """Return a completion for zsh with what shtab writes wrong put right."""
+    # To zsh a script that is sourced is a `file`; taken for a call, it would fail at once.
+    text = text.replace("zsh_eval_context[-1] == eval", "zsh_eval_context[-1] == (eval|file)")
+    # An argument that repeats is `*:`; in brackets it would be completed the first time only.
+    return re.sub(r'^  "\(\*\)::?', '  "*:', text, flags=re.MULTILINE)
+
+
+def _prepare(parser: argparse.ArgumentParser) -> None:
+    """Let paths be completed by those that there are; of each command one line is shown."""
     import shtab
 
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
             for one in action.choices.values():
-                _complete_paths(one)
+                one.description = (one.description or "").partition("\n")[0]
+                _prepare(one)
         elif action.type in {Path, chart, new_file}:
             of_folders = action.type is chart or action.metavar == "DIR"
             action.complete = shtab.DIRECTORY if of_folders else shtab.FILE  # type: ignore[attr-defined]

@@ -306,47 +306,6 @@ def test_a_user_without_a_home(
     assert told in capsys.readouterr().err
 
 
-@pytest.fixture(scope="module")
-def completion(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What bash completes the words by, as the command itself prints it."""
-    path = tmp_path_factory.mktemp("completion") / "stackproof.bash"
-    argv = [sys.executable, "-m", "stackproof.cli", "--print-completion", "bash"]
-    path.write_bytes(subprocess.run(argv, check=True, capture_output=True).stdout)
-    return path
-
-
-#: What bash does with Tab: the function that the script has registered gets the words so far.
-_TAB = """\
-source "$1"; shift
-function=$(complete -p stackproof); function=${function##*-F }; function=${function%% *}
-COMP_WORDS=("$@") COMP_CWORD=$(($# - 1)) COMP_LINE="$*" COMP_POINT=${#COMP_LINE}
-"$function" stackproof "${@: -1}" "${@: -2:1}"
-printf '%s\\n' "${COMPREPLY[@]}"
-"""
-
-
-@pytest.mark.parametrize(
-    ("words", "completed"),
-    [
-        ("twi", "twins"),
-        ("flux di", "diff"),
-        ("flux diff HEAD --fail", "--fail-on"),
-        ("prove --targets tar", "targets.yaml"),
-        ("prove --junitxml tar", "targets.yaml"),
-        ("lint char", "charts"),
-        ("--print-completion ba", "bash"),
-        ("kind do", "down"),
-        ("twins everybody", ""),
-    ],
-)
-def test_bash_completes(words: str, completed: str, completion: Path, tmp_path: Path) -> None:
-    (tmp_path / "targets.yaml").touch()
-    (tmp_path / "charts").mkdir()
-    argv = ["bash", "--norc", "-c", _TAB, "bash", str(completion), "stackproof", *words.split(" ")]
-    done = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert (done.stdout.strip(), done.stderr) == (completed, "")
-
-
 @pytest.mark.parametrize(
     ("words", "lines"),
     [

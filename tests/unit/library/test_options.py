@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
 
 import pytest
+from tests import parsers
 
 from stackproof import cli
 from stackproof.backends.capacity import Load, distributed, one_node
@@ -15,18 +15,6 @@ from stackproof.options import MOST
 ODD = ("nan", "inf", "-inf", "1e400", "-1", "1e300", "9" * 400, "", "x", "0x10", "1,5")
 
 
-def _numbers(
-    parser: argparse.ArgumentParser, path: tuple[str, ...] = ()
-) -> Iterator[tuple[str, argparse.Action]]:
-    """Yield each option of each command that takes `7` for a number, with its place."""
-    for action in parser._actions:
-        if isinstance(action, argparse._SubParsersAction):
-            for name, below in action.choices.items():
-                yield from _numbers(below, (*path, name))
-        elif _takes_a_number(action):
-            yield " ".join((*path, *action.option_strings)), action
-
-
 def _takes_a_number(action: argparse.Action) -> bool:
     try:
         return callable(action.type) and isinstance(action.type("7"), int | float)
@@ -34,7 +22,13 @@ def _takes_a_number(action: argparse.Action) -> bool:
         return False
 
 
-NUMBERS = dict(_numbers(cli.parser()))
+#: Each option of each command that takes a number, with its place.
+NUMBERS = {
+    " ".join((*words, *action.option_strings)): action
+    for words, parser in parsers.every(cli.parser())
+    for action in parser._actions
+    if _takes_a_number(action)
+}
 
 
 def test_all_numbers_are_known() -> None:
