@@ -22,6 +22,7 @@ from stackproof.otlp import senders, synthetic
 from stackproof.otlp.synthetic import Emission
 from stackproof.repo.versions import Versions
 from stackproof.stack.base import Stack
+from stackproof.wording import counted
 
 #: How often it is looked whether all components of a held stack are well [s].
 _HEALTH_S = 1.0
@@ -79,7 +80,7 @@ def _bar(console: Console) -> Iterator[Callable[[isolation.Progress], None] | No
         task = progress.add_task("proving", total=None)
 
         def update(now: isolation.Progress) -> None:
-            text = f"{now.phase}, {now.tenants} tenants sent"
+            text = f"{now.phase}, {counted(now.tenants, 'tenant')} sent"
             progress.update(task, description=text, completed=now.done, total=now.total)
 
         yield update

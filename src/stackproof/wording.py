@@ -8,6 +8,7 @@ def percent(part: float, whole: float) -> str:
     return f"{int(1000 * part / whole) / 10:g} %" if whole else "-"
 
 
-def number(count: int, one: str, many: str = "") -> str:
-    """Return `1 leak` or `1,234 leaks`."""
-    return f"{count:,} {one if count == 1 else many or one + 's'}"
+def counted(count: float, one: str, many: str = "", figure: str = ",") -> str:
+    """Return `1 leak` or `1,234 leaks`; `figure` says how the number is shown."""
+    shown = f"{count:{figure}}"
+    return f"{shown} {one if shown == '1' else many or one + 's'}"

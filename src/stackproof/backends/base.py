@@ -30,6 +30,7 @@ from stackproof.model import Access, Backend, Signal, Tls
 from stackproof.otlp.http import exchange, status_line
 from stackproof.otlp.senders import basic_auth
 from stackproof.waiting import until
+from stackproof.wording import counted
 
 _Result = TypeVar("_Result")
 
@@ -183,7 +184,7 @@ class Answer:
         if self.error:
             return self.line
         text = self.body[:limit].decode("utf-8", "replace").strip()
-        more = f" … ({len(self.body)} bytes)" if len(self.body) > limit else ""
+        more = f" … ({counted(len(self.body), 'byte')})" if len(self.body) > limit else ""
         return f"{self.line}: {text or 'empty body'}{more}"
 
 

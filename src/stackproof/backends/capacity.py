@@ -16,6 +16,7 @@ from dataclasses import dataclass, fields, replace
 
 from stackproof.errors import StackproofError
 from stackproof.options import MOST
+from stackproof.wording import counted
 
 MIMIR = "https://grafana.com/docs/mimir/latest/manage/run-production-environment/planning-capacity/"
 LOKI = "https://grafana.com/docs/loki/latest/setup/size/"
@@ -316,7 +317,10 @@ def too_big_for_one_node(load: Load, cores: float, memory_gb: float) -> tuple[st
     low_cores = sum(need.cores[0] for need in needs)
     low_memory = sum(need.memory_gb[0] for need in needs)
     if low_cores > cores:
-        found.append(f"they need {low_cores:.3g} cores together, the node gives {cores:.3g}")
+        found.append(
+            f"they need {counted(low_cores, 'core', figure='.3g')} together, "
+            f"the node gives {cores:.3g}"
+        )
     if low_memory > memory_gb:
         found.append(f"they need {low_memory:.3g} GB of memory, the node gives {memory_gb:.3g}")
     if load.logs > LOKI_ONE_PROCESS_GB_PER_DAY:

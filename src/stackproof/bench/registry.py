@@ -14,6 +14,7 @@ from stackproof.errors import writing
 from stackproof.repo import results
 from stackproof.repo.checkout import Checkout
 from stackproof.repo.results import Provenance
+from stackproof.wording import counted
 
 #: Name to number. A name ends with its unit (`_s`, `_ms`, `_mb`, `_per_s`) or says it is a ratio.
 Figures = dict[str, float]
@@ -80,4 +81,5 @@ def machine(checkout: Checkout) -> Figures:  # noqa: ARG001
 
 def about() -> str:
     """Return one line about the machine."""
-    return f"Python {platform.python_version()}, {platform.machine()}, {os.cpu_count()} cores"
+    cores = counted(os.cpu_count() or 1, "core")
+    return f"Python {platform.python_version()}, {platform.machine()}, {cores}"

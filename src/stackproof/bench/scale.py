@@ -17,6 +17,7 @@ from stackproof.model import EntryPoint
 from stackproof.repo.checkout import Checkout
 from stackproof.stack.local import LocalStack
 from stackproof.stack.process import peak_bytes
+from stackproof.wording import counted
 
 from .registry import Figures, benchmark, quantile
 
@@ -56,7 +57,7 @@ def _must_be_isolated(proof: Proof, size: int) -> None:
     if proof.verdict is not Verdict.ISOLATED:
         first = str(proof.violations[0]) if proof.violations else ", ".join(proof.health)
         raise StackproofError(
-            f"{size} tenants were found {proof.verdict}: {first}",
+            f"{counted(size, 'tenant')} found {proof.verdict}: {first}",
             where="the benchmark `tenants`",
             todo=f"Run `stackproof prove --synthetic {size} --keep`.",
         )

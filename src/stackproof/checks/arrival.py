@@ -25,6 +25,7 @@ from stackproof.rules import Rules
 from stackproof.stack.application import Application
 from stackproof.stack.local import LocalStack
 from stackproof.waiting import until
+from stackproof.wording import counted
 
 _PATH = "/api/config"
 _WAITED_S = 30.0
@@ -230,7 +231,7 @@ def replicas_are_told_apart(run: RunningApplication) -> Iterator[str]:
             values = [float(value) for _, value in each["values"]]
             if any(later < earlier for earlier, later in pairwise(values)):
                 yield (
-                    f"{len(wanted)} replicas write one series: its counter goes back, "
+                    f"{counted(len(wanted), 'replica')} for one series: its counter goes back, "
                     f"{values[-8:]}: {each['metric']}"
                 )
                 return

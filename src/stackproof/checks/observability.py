@@ -18,6 +18,7 @@ from stackproof.helm.manifests import (
     pod_template,
 )
 from stackproof.model import STACK_TENANT
+from stackproof.wording import counted
 
 from . import Rules, accounts, alerts, dashboards, gateway
 from .alloy import alloy_settings, seconds
@@ -93,7 +94,8 @@ def every_part_knows_the_same_tenants(release: Release) -> Iterator[str]:
         rules = (policy["spec"].get("ingress") or ()) if policy else ()
         spaces = {str(p["namespaceSelector"]) for r in rules for p in r["from"] if len(p) == 2}
         if policy and known and len(spaces) != len(everybody):
-            yield f"NetworkPolicy/{entrance} lets in {len(spaces)} of {len(everybody)} tenants"
+            of_all = f"{len(spaces)} of {counted(len(everybody), 'tenant')}"
+            yield f"NetworkPolicy/{entrance} lets in {of_all}"
 
 
 @OBSERVABILITY.register

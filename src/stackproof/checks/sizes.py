@@ -24,6 +24,7 @@ from stackproof.helm.manifests import (
 )
 from stackproof.model import STACK_TENANT
 from stackproof.repo.tenants import parse_duration
+from stackproof.wording import counted
 
 from . import Rules
 
@@ -119,12 +120,14 @@ def tenants_at_their_limits_fit(release: Release) -> Iterator[str]:
         has = _given(release.get("StatefulSet", backend))
         rate = sum(load.samples_per_s for load in loads)
         sent = {
-            "mimir": f"{sum(load.series for load in loads):,.0f} series, {rate:,.0f} samples/s",
+            "mimir": f"{sum(load.series for load in loads):,.0f} series, "
+            + counted(rate, "sample/s", "samples/s", ",.0f"),
             "loki": f"{sum(load.logs for load in loads):.3g} GB of logs a day",
             "tempo": f"{sum(load.traces for load in loads):.3g} GB of traces a day",
         }
-        who = f"{backend}: {len(limits)} tenants at their limits ({sent[backend]}, kept up to "
-        who += f"{max(load.retention_days for load in loads):.3g} days)"
+        kept = counted(max(load.retention_days for load in loads), "day", figure=".3g")
+        who = f"{backend}: {counted(len(limits), 'tenant')} at the limits ({sent[backend]}, "
+        who += f"kept up to {kept})"
         for what, needed, there, unit in (
             ("disk", need.disk_gb[1], has.disk_gb, " GB"),
             ("memory", need.memory_gb[0] + beside, has.memory_gb, " GB"),

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from stackproof.options import add_junit, add_names, add_report, only_listed
 from stackproof.repo.checkout import Checkout
+from stackproof.wording import counted
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -68,6 +69,8 @@ def run(args: argparse.Namespace) -> int:
     terminal.answer(args, target, cases)
     failed = [record["name"] for record in records if not record["ok"]]
     console.print(
-        f"\n{len(records)} attacks, {len(failed)} not as they must be\n{target}", soft_wrap=True
+        f"\n{counted(len(records), 'attack')}, "
+        f"{counted(len(failed), 'not as it must be', 'not as they must be')}\n{target}",
+        soft_wrap=True,
     )
     return 1 if failed else 0

@@ -16,6 +16,7 @@ from rich.text import Text
 from stackproof.errors import StackproofError
 from stackproof.options import add_json, count, number
 from stackproof.repo.checkout import Checkout
+from stackproof.wording import counted
 
 if TYPE_CHECKING:
     from stackproof.backends.capacity import Given, Need
@@ -69,9 +70,11 @@ def run(args: argparse.Namespace) -> int:
     )
     console = terminal.console(args, soft_wrap=True)
     console.print(
-        f"{load.all_series:,.0f} active series, {load.samples_per_s:,.0f} samples/s, "
+        f"{load.all_series:,.0f} active series, "
+        f"{counted(load.samples_per_s, 'sample/s', 'samples/s', ',.0f')}, "
         f"{load.logs:,.3g} GB of logs and {load.traces:,.3g} GB of traces a day, "
-        f"{load.queries_per_s:.3g} queries/s, kept for {load.retention_days:.3g} days\n"
+        f"{counted(load.queries_per_s, 'query/s', 'queries/s', '.3g')}, "
+        f"kept for {counted(load.retention_days, 'day', figure='.3g')}\n"
     )
     needs = capacity.one_node(load)
     console.print(_table("One process each, on one node", needs))
@@ -91,7 +94,7 @@ def run(args: argparse.Namespace) -> int:
     else:
         console.print(
             Text("One node", "bold"),
-            f"of {args.node_cores:.3g} cores and {args.node_memory:.3g} GB",
+            f"of {counted(args.node_cores, 'core', figure='.3g')} and {args.node_memory:.3g} GB",
             Text("may be enough.", "bold"),
         )
     console.print()

@@ -14,7 +14,7 @@ from rich.text import Text
 from stackproof.errors import writing
 from stackproof.options import add_json, chart, check_charts
 from stackproof.repo.checkout import Checkout
-from stackproof.wording import percent
+from stackproof.wording import counted, percent
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -49,9 +49,14 @@ def run(args: argparse.Namespace) -> int:
         console.print(
             Text.assemble(
                 ("✔", "green") if good else ("✘", "bold red"),
-                f" {one.name}: {one.covered} of {len(one.branches)} branches, "
+                f" {one.name}: {one.covered} of "
+                f"{counted(len(one.branches), 'branch', 'branches')}, "
                 f"{percent(one.covered, len(one.branches))}  ",
-                (f"{one.renders} renders, {len(one.left_out)} branches cannot happen", "dim"),
+                (
+                    f"{counted(one.renders, 'render')}, "
+                    f"{counted(len(one.left_out), 'branch', 'branches')} cannot happen",
+                    "dim",
+                ),
             ),
             soft_wrap=True,
         )

@@ -20,6 +20,7 @@ from rich.text import Text
 from stackproof.errors import ExitCode, UsageError, writing
 from stackproof.options import add_command, add_json, add_junit, names, new_file
 from stackproof.repo.checkout import Checkout
+from stackproof.wording import counted
 
 if TYPE_CHECKING:
     from stackproof.flux.diff import ObjectDiff
@@ -145,7 +146,7 @@ def _tell(
         console.print(message)
     for note in tree.notes:
         console.print(note, style="yellow")
-    console.print(f"{len(checks)} checks, {len(found)} problems")
+    console.print(f"{counted(len(checks), 'check')}, {counted(len(found), 'problem')}")
     told = [{"check": name, "problem": message} for name, message in found]
     answer = {"checks": list(checks), "problems": told, "notes": list(tree.notes)}
     cases = []

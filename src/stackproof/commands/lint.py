@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from stackproof.errors import ExitCode
 from stackproof.options import add_json, add_junit, chart, check_charts, check_names, names
+from stackproof.wording import counted
 
 if TYPE_CHECKING:
     from stackproof.checks.charts import Problem
@@ -77,8 +78,9 @@ def run(args: argparse.Namespace) -> int:
         }
         junit += _cases(folder.name, args.without, problems)
         console.print(
-            f"{folder.name}: {len(cases)} renders, {len(INVARIANTS.names) - len(args.without)} "
-            f"invariants, {len(found)} problems"
+            f"{folder.name}: {counted(len(cases), 'render')}, "
+            f"{counted(len(INVARIANTS.names) - len(args.without), 'invariant')}, "
+            f"{counted(len(found), 'problem')}"
         )
     of = results.Provenance.of_files(*args.charts)
     terminal.answer(args, results.content({"charts": answer}, of), junit)

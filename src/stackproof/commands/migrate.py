@@ -17,6 +17,7 @@ from rich.text import Text
 from stackproof.errors import StackproofError, UsageError
 from stackproof.options import add_command, add_json, add_kubeconfig
 from stackproof.repo.checkout import Checkout
+from stackproof.wording import counted
 
 if TYPE_CHECKING:
     from stackproof.migrate.checks import Change
@@ -115,7 +116,7 @@ def _check(args: argparse.Namespace, checkout: Checkout) -> int:
     for text in steps:
         console.print(Text("next", "bold"), text)
     console.print(
-        f"{len(MIGRATION.names)} checks, {len(problems)} problems, "
+        f"{counted(len(MIGRATION.names), 'check')}, {counted(len(problems), 'problem')}, "
         f"{len(open_questions)} not compared"
     )
     answer = {

@@ -14,7 +14,7 @@ from rich.text import Text
 from stackproof.errors import UsageError
 from stackproof.options import add_json, add_report, chart, count
 from stackproof.repo.checkout import Checkout
-from stackproof.wording import percent
+from stackproof.wording import counted, percent
 
 _LEAST = 0.95
 _SAMPLE = 1300
@@ -105,13 +105,14 @@ def run(args: argparse.Namespace) -> int:
     counts = ", ".join(f"{summary.count(verdict)} {verdict}" for verdict in mutants.MutantFate)
     for name, cases in summary.deaf.items():
         console.print(
-            Text(name, "yellow"), f"fails without a mutant in {cases} scenarios: not asked there"
+            Text(name, "yellow"),
+            f"fails without a mutant in {counted(cases, 'scenario')}: not asked there",
         )
     share = percent(summary.count(mutants.MutantFate.KILLED), summary.counted)
     console.print(
-        f"\n{len(summary.results)} mutants: {counts}; {share} of those that are not "
-        f"equivalent noticed, {len(summary.unexplained)} survivors and {len(stale)} explanations "
-        f"too many\n{target}",
+        f"\n{counted(len(summary.results), 'mutant')}: {counts}; {share} of those that are not "
+        f"equivalent noticed, {counted(len(summary.unexplained), 'survivor')} and "
+        f"{counted(len(stale), 'explanation')} too many\n{target}",
         soft_wrap=True,
     )
     enough = summary.share is None or summary.share >= _LEAST

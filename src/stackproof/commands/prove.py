@@ -25,7 +25,7 @@ from stackproof.options import (
     names,
 )
 from stackproof.repo.checkout import Checkout
-from stackproof.wording import number as number_of
+from stackproof.wording import counted
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -156,7 +156,7 @@ def run(args: argparse.Namespace) -> int:
             live.hold(stack, first, proof.emissions[first], console.file)
     console.print(
         f"\nstack ready in {ready - began:.1f} s, verdict after {decided - began:.1f} s "
-        f"and {proof.requests} requests\n{_memory(proof)}report: {page}",
+        f"and {counted(proof.requests, 'request')}\n{_memory(proof)}report: {page}",
         style="dim",
         soft_wrap=True,
     )
@@ -251,7 +251,7 @@ def _left_behind(proof: Proof) -> str:
     if not proof.exports:
         return "left behind: nothing, no export was taken"
     return (
-        f"left behind: {number_of(proof.exports, 'export')} of synthetic telemetry, each tenant's "
+        f"left behind: {counted(proof.exports, 'export')} of synthetic telemetry, each tenant's "
         "own (its token begins with\n`stackproof`), until it is older than the tenant's retention; "
         "no backend deletes it sooner"
     )

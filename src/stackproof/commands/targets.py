@@ -13,7 +13,7 @@ from pathlib import Path
 
 from stackproof.errors import ExitCode, StackproofError, UsageError, writing
 from stackproof.options import add_command, add_kubeconfig
-from stackproof.wording import number
+from stackproof.wording import counted
 
 _INIT_TEXT = """\
 Write a file for `prove --targets` from the objects of a cluster, or from a list of them.
@@ -93,8 +93,9 @@ def _init(args: argparse.Namespace) -> int:
     gaps = targets_file.missing(found)
     told = sys.stderr if not to_file else sys.stdout
     print(
-        f"{args.output}: {number(len(found.tenants), 'tenant')}, "
-        f"{number(len(found.reads), 'backend')}, {number(len(found.open), 'thing')} not found out",
+        f"{args.output}: {counted(len(found.tenants), 'tenant')}, "
+        f"{counted(len(found.reads), 'backend')}, "
+        f"{counted(len(found.open), 'thing')} not found out",
         file=told,
     )
     for gap in gaps:

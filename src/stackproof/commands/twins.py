@@ -12,6 +12,7 @@ from rich.text import Text
 
 from stackproof.options import add_junit, add_names, add_report, only_listed
 from stackproof.repo.checkout import Checkout
+from stackproof.wording import counted
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -70,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
     terminal.answer(args, target, cases)
     uncaught = [record["name"] for record in records if record["caught_by"] is None]
     console.print(
-        f"\n{len(records)} faults, {len(records) - len(uncaught)} caught, "
+        f"\n{counted(len(records), 'fault')}, {len(records) - len(uncaught)} caught, "
         f"{len(uncaught)} uncaught\n{target}",
         soft_wrap=True,
     )

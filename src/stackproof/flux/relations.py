@@ -230,7 +230,7 @@ def everybody_waits_long_enough(subject: Subject) -> Iterator[str]:
             for action in ("install", "upgrade"):
                 tries = spec[action]["remediation"].get("retries")
                 if tries != _TRIES:
-                    yield f"{of(step, m)}: {action} is tried again {tries} times, not {_TRIES}"
+                    yield f"{of(step, m)}: retries of {action}: {tries}, not {_TRIES}"
             if spec["upgrade"].get("cleanupOnFail") is not True:
                 yield f"{of(step, m)}: a failed upgrade leaves its new objects (cleanupOnFail)"
 

@@ -24,6 +24,7 @@ from urllib.parse import quote
 import yaml
 
 from stackproof.errors import StackproofError, writing
+from stackproof.wording import counted
 
 from .client import Kube, Object, container_statuses, why_not
 
@@ -175,7 +176,8 @@ def _summary(kube: Kube, namespaces: list[str]) -> Iterator[str]:
             restarts = sum(s["restartCount"] for s in pod["status"].get("containerStatuses") or ())
             reasons = "; ".join(why_not(pod))
             phase = pod["status"]["phase"]
-            yield f"  pod {pod['metadata']['name']}: {phase}, {restarts} restarts  {reasons}"
+            restarted = counted(restarts, "restart")
+            yield f"  pod {pod['metadata']['name']}: {phase}, {restarted}  {reasons}"
         yield from (f"  waits: {line}" for line in kube.waiting([namespace]))
         for version, kind in (
             ("external-secrets.io/v1", "ExternalSecret"),

@@ -25,6 +25,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 
 from stackproof.errors import StackproofError
 from stackproof.model import Access, Backend, Signal, Tls
+from stackproof.wording import counted
 
 from .http import Received, exchange
 from .synthetic import Emission, make, name_of, new_emission
@@ -71,7 +72,7 @@ def _check(signal: Signal, answer: Any, where: str) -> None:
     rejected = getattr(partial, _REJECTED[signal])
     if rejected or partial.error_message:
         raise ExportError(
-            f"{rejected} items of the {signal} were rejected: "
+            f"rejected {counted(rejected, 'item')} of the {signal}: "
             f"{partial.error_message or 'no reason given'}",
             where=where,
         )

@@ -13,7 +13,7 @@ from stackproof.isolation import Proof
 from stackproof.isolation.verdict import Finding, Violation
 from stackproof.model import Signal
 from stackproof.repo.results import Provenance
-from stackproof.wording import number, percent
+from stackproof.wording import counted, percent
 
 from . import upgrade
 from .data import ALL_CELLS, Extras
@@ -106,7 +106,7 @@ def page(proof: Proof, extras: Extras, of: Provenance, *, whole: bool = True) ->
         checks=_groups(proof.checks),
         anchors={id(violation): _anchor(index) for index, violation in enumerate(shown)},
         identity=id,
-        number=number,
+        counted=counted,
     )
 
 

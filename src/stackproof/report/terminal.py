@@ -8,6 +8,7 @@ from rich.text import Text
 
 from stackproof.isolation import Proof
 from stackproof.isolation.verdict import Verdict
+from stackproof.wording import counted
 
 from .picture import State, state
 from .wording import groups, headline
@@ -67,7 +68,7 @@ def summary(proof: Proof) -> Group:
                 parts.append(Text(f"  and {len(others)} more of the kind", "dim"))
         more = len(grouped) - _MOST_VIOLATIONS
         if more > 0:
-            parts.append(Text(f"… and {more} other kinds in the report", "dim"))
+            parts.append(Text(f"… and {counted(more, 'other kind')} in the report", "dim"))
     parts += [Text(f"note: {note}", "dim") for note in proof.notes]
     if proof.log_errors:
         parts.append(Text("\nWhat the components' logs say:"))

@@ -14,7 +14,7 @@ from rich.text import Text
 from stackproof.repo import results
 from stackproof.repo.results import Provenance
 from stackproof.upgrade import Upgrade, UpgradeVerdict
-from stackproof.wording import number
+from stackproof.wording import counted
 
 from .plots import Bar, timeline
 
@@ -110,7 +110,7 @@ def _lines(upgrade: Upgrade) -> Iterator[Text]:
     for told in upgrade.availability:
         yield Text(
             f"  {told.name}: {told.unanswered_s:.1f} s without an answer, "
-            f"{number(told.polls, 'question')}, {told.apart_s:.1f} s apart at most",
+            f"{counted(told.polls, 'question')}, {told.apart_s:.1f} s apart at most",
             "" if told.unanswered_s else "dim",
         )
     for reason in upgrade.reasons[:_MOST_REASONS]:
@@ -136,6 +136,6 @@ def drawn(found: Mapping[str, Any]) -> Markup:
         rows.append((each["name"], gaps, f"{each['unanswered_s']:.1f} s"))
     leaking = [each for each in found["seen"] if each["leaking"]]
     leaks = [Bar(each["first_s"], each["last_s"], "leaked") for each in leaking]
-    rows.append(("leaks", leaks, number(sum(each["times"] for each in leaking), "look")))
+    rows.append(("leaks", leaks, counted(sum(each["times"] for each in leaking), "look")))
     title = "Seconds of the roll: what was replaced, when nobody answered, and what leaked"
     return timeline(title, rows)

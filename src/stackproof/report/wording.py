@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from stackproof.isolation import Proof
 from stackproof.isolation.verdict import Verdict, Violation, ViolationKind
-from stackproof.wording import number
+from stackproof.wording import counted
 
 
 def headline(proof: Proof) -> str:
@@ -17,12 +17,12 @@ def headline(proof: Proof) -> str:
 
 def _shown(proof: Proof) -> str:
     counts = proof.matrix.summary()
-    size = f"{number(len(proof.tenants), 'tenant')} by {number(len(proof.signals), 'signal')}"
+    size = f"{counted(len(proof.tenants), 'tenant')} by {counted(len(proof.signals), 'signal')}"
     took = f"in {proof.duration_s:.1f} s"
     if proof.verdict is Verdict.ISOLATED:
         return (
-            f"{size}: {number(counts['hidden'], 'pair')} proven apart through "
-            f"{number(len(proof.apis), 'read API')}, every owner sees its own, {took}"
+            f"{size}: {counted(counts['hidden'], 'pair')} proven apart through "
+            f"{counted(len(proof.apis), 'read API')}, every owner sees its own, {took}"
         )
     if proof.verdict is Verdict.LEAKING:
         kinds = {violation.kind for violation in proof.violations}
@@ -34,9 +34,9 @@ def _shown(proof: Proof) -> str:
             )
             if kind in kinds
         ]
-        leaks = number(counts["leaks"], "cell shows", "cells show")
+        leaks = counted(counts["leaks"], "cell shows", "cells show")
         return "; ".join([f"{size}: {leaks} somebody else's data", *also]) + f", {took}"
-    unproven = "" if proof.health else f", {number(len(proof.violations), 'thing')} missing"
+    unproven = "" if proof.health else f", {counted(len(proof.violations), 'thing')} missing"
     return f"{size}: no leak was seen, but not all is proven{unproven}, {took}"
 
 

@@ -55,7 +55,7 @@ def test_a_chart_is_rendered_without_a_clone(
     chart: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(chart.parent)
-    assert _lint(capsys, chart) == (0, "web: 1 renders, 46 invariants, 0 problems\n")
+    assert _lint(capsys, chart) == (0, "web: 1 render, 46 invariants, 0 problems\n")
 
 
 def test_kinds_that_others_define_hide_nothing(

@@ -10,6 +10,7 @@ from stackproof.helm.externals import Rendered
 from stackproof.helm.manifests import Manifest, at, pod_labels, pod_spec, pod_template
 from stackproof.helm.references import matches
 from stackproof.helm.uses import uses
+from stackproof.wording import counted
 
 from .base import INVARIANTS, LONG_RUNNING, of_each_object
 
@@ -44,7 +45,8 @@ def budgets_let_nodes_drain(rendered: Rendered) -> Iterator[str]:
         labels, replicas = pod_labels(m), m["spec"].get("replicas", 1)
         own = [b for b in budgets if _selects(b, labels)]
         if replicas > 1 and not own:
-            yield f"{m.source}: {m.ref} has {replicas} replicas and no PodDisruptionBudget"
+            several = counted(replicas, "replica")
+            yield f"{m.source}: {m.ref} has {several} and no PodDisruptionBudget"
         for budget in own:
             least = budget["spec"].get("minAvailable", 0)
             if budget["spec"].get("maxUnavailable") == 0 or (
