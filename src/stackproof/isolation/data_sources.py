@@ -63,7 +63,7 @@ def _view(observer: Observer, api: ReadApi, source: DataSource) -> Task:
                 break
         name, about = f"data source {source.uid}", api.id
         if answer is None or shown == expected:
-            observer.found(Finding(name, about, True, f"shows {', '.join(sorted(shown))}"))
+            observer.found(Finding(name, about, f"shows {', '.join(sorted(shown))}"))
             return
         lacks, extra = sorted(expected - shown), sorted(shown - expected)
         detail = "; ".join(
@@ -71,10 +71,11 @@ def _view(observer: Observer, api: ReadApi, source: DataSource) -> Task:
             for word, names in (("lacks", lacks), ("shows also", extra))
             if names
         )
+        kind = ViolationKind.LEAK if extra else ViolationKind.VIEW
         observer.found(
-            Finding(name, about, False, detail),
+            Finding(name, about, detail, kind),
             Violation(
-                kind=ViolationKind.LEAK if extra else ViolationKind.VIEW,
+                kind=kind,
                 api=api.id,
                 reader=f"Grafana {source.uid}",
                 owners=tuple(extra or lacks),

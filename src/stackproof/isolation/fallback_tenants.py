@@ -74,10 +74,10 @@ def _search(observer: Observer, api: ReadApi, fallback: str) -> Task:
             message = f"{api.backend} could not be searched under the tenant {fallback!r}"
             told = answer.describe() if control else f"{owner} itself is not seen either"
         else:
-            observer.found(Finding(name, about, True, "holds nothing of the run"))
+            observer.found(Finding(name, about, "holds nothing of the run"))
             return
         observer.found(
-            Finding(name, about, False, detail),
+            Finding(name, about, detail, kind),
             Violation(
                 kind=kind,
                 api=api.id,

@@ -97,17 +97,17 @@ def judged(
     owners = tuple(sorted({owner for owner, _ in shown.values()}))
     reader = observer.readers[tenant]
     if _refused(answer, who.access, reader) and not shown:
-        detail = answer.line
-        return Finding(name, about, True, detail), None
+        return Finding(name, about, answer.line), None
     ignorable = observer.stack.may_ignore_headers and who.means in {_EVERYWHERE, _LIST}
     if ignorable and _ignored(answer, api, tenant, owners):
-        return Finding(name, about, True, "the header has no effect"), None
+        return Finding(name, about, "the header has no effect"), None
     detail = f"shows {', '.join(owners)}" if owners else answer.describe()
     why = f": anybody may name any tenant in {reader.tenant_header}" if reader.anonymous else ""
     if not shown and api.id not in observer.shown:
         why = f": nothing is proven by that, as no owner has seen its own through {api.id}"
-    return Finding(name, about, False, detail), Violation(
-        kind=_kind(answer, shows=bool(shown) or api.id in observer.shown),
+    kind = _kind(answer, shows=bool(shown) or api.id in observer.shown)
+    return Finding(name, about, detail, kind), Violation(
+        kind=kind,
         api=api.id,
         reader=tenant,
         owners=owners or (who.other,),

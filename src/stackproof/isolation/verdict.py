@@ -105,12 +105,20 @@ class Violation:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What a further check has found: a refusal, a fallback tenant, a data source."""
+    """What a further check has found: a refusal, a fallback tenant, a data source.
+
+    `kind` is that of the violation that it is; None where all is as it must be.
+    """
 
     name: str
     about: str
-    ok: bool
     detail: str = ""
+    kind: ViolationKind | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Whether all is as it must be."""
+        return self.kind is None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -128,7 +128,7 @@ def evidence_json(proof: Proof) -> dict[str, Any]:
         "violations": [_violation(violation) for violation in proof.violations],
         "apis": [{**asdict(api), "signal": api.signal.value} for api in proof.apis],
         "excluded": {api.id: api.excluded for api in READ_APIS if api.excluded},
-        "checks": [asdict(check) for check in proof.checks],
+        "checks": [{**asdict(check), "ok": check.ok} for check in proof.checks],
     }
 
 
@@ -144,8 +144,11 @@ def cases(proof: Proof) -> Iterator[Case]:
         )
     # What of the violations is no leak and nothing missing is told by these.
     for check in proof.checks:
-        failures = [] if check.ok else [f"{check.about}: {check.detail}"]
-        yield Case("isolation.check", f"{check.name}: {check.about}", failures)
+        name, told = f"{check.name}: {check.about}", [f"{check.about}: {check.detail}"]
+        leaking = check.kind is not None and check.kind.leaking
+        yield Case(
+            "isolation.check", name, told if leaking else (), () if check.ok or leaking else told
+        )
     told = [f"{proof.verdict}: {headline(proof)}", *proof.health]
     yield Case(
         "isolation",

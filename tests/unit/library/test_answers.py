@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
 
 import pytest
-from tests.recorded import recorded
+from tests.recorded import THREE, make_proof, recorded
 
 from stackproof import cli, junit, report, terminal
 from stackproof.attacks import ATTACKS
 from stackproof.errors import ExitCode
+from stackproof.isolation.verdict import Finding, Violation, ViolationKind
 from stackproof.junit import Case
 from stackproof.repo.checkout import Checkout
 
@@ -159,6 +161,30 @@ def test_a_proof_as_junit(proof: str, kind: str | None, tmp_path: Path) -> None:
     path = tmp_path / "proof.xml"
     junit.write(path, "stackproof", list(report.cases(recorded(proof))))
     assert [element.tag for element in _suite(path)["verdict"]] == ([kind] if kind else [])
+
+
+@pytest.mark.parametrize("known", [(), *((kind,) for kind in ViolationKind)], ids=str)
+@pytest.mark.parametrize("kind", ViolationKind)
+def test_a_proof_as_junit_says_what_its_exit_code_says(
+    kind: ViolationKind, known: Sequence[ViolationKind], tmp_path: Path
+) -> None:
+    """What has not been answered has let nobody in: it is an error, not a failure."""
+    kinds = list(dict.fromkeys([kind, *known]))
+    proof = make_proof(
+        THREE,
+        faults=[
+            Violation(kind=each, api="mimir.query", reader="soev", owners=("soev",), message="m")
+            for each in kinds
+        ],
+        checks=[Finding(f"check {each}", "about", "detail", each) for each in kinds],
+    )
+    path = tmp_path / "proof.xml"
+    junit.write(path, "stackproof", list(report.cases(proof)))
+    told = {child.tag for case in _suite(path).values() for child in case}
+    leaking = {"failure"} if any(each.leaking for each in kinds) else set()
+    unproven = {"error"} if not all(each.leaking for each in kinds) else set()
+    assert told == leaking | unproven
+    assert proof.verdict.exit_code == (ExitCode.BAD if leaking else ExitCode.UNDECIDED)
 
 
 def test_what_xml_cannot_hold(tmp_path: Path) -> None:

@@ -205,7 +205,7 @@ def test_what_came_from_outside_is_escaped() -> None:
     proof = make_proof(
         (nasty, "soev"),
         faults=[fault],
-        checks=[Finding(nasty, nasty, False, nasty)],
+        checks=[Finding(nasty, nasty, nasty, ViolationKind.LEAK)],
         health=[nasty],
     )
     extras = Extras(
