@@ -56,6 +56,7 @@ def main() -> None:
     parse.add_argument("module", help="MODULE@VERSION")
     parse.add_argument("package", help="main package; '.' where tools/NAME has its own main.go")
     parse.add_argument("extra", nargs="*", help="MODULE@VERSION")
+    parse.add_argument("--tags", default="", help="build tags: those of its recipe in programs.py")
     args = parse.parse_args()
 
     folder = TOOLS / args.name
@@ -68,7 +69,8 @@ def main() -> None:
         wrapper(args.name, args.package, source, [args.module, *args.extra])
     )
     (folder / "go.sum").write_bytes((source / "go.sum").read_bytes())
-    go("build", "-trimpath", "-o", os.devnull, args.package, cwd=folder, **nosum)
+    build = ["build", "-trimpath", "-tags", args.tags, "-o", os.devnull, args.package]
+    go(*build, cwd=folder, **nosum)
 
 
 if __name__ == "__main__":

@@ -182,6 +182,7 @@ def build(
     output: Path,
     *,
     ldflags: str,
+    tags: str,
     log: Path,
     lock: int,
     tick: Callable[[], None],
@@ -194,6 +195,7 @@ def build(
         package: Import path of the main package, or `.`.
         output: The binary; Go's scratch folder is made beside it.
         ldflags: Flags of the linker.
+        tags: Build tags, with commas.
         log: Is written what Go says.
         lock: Descriptor that the build keeps open, so that a lock outlives a parent that is killed.
         tick: Called several times a second.
@@ -203,7 +205,8 @@ def build(
     """
     scratch = output.parent / "scratch"
     scratch.mkdir()
-    command = [str(go), "build", "-ldflags", ldflags, "-o", str(output), package]
+    flags = ["-ldflags", ldflags, "-tags", tags, "-o", str(output)]
+    command = [str(go), "build", *flags, package]
     with log.open("wb") as file, terminable():
         environment = _environment() | {"GOTMPDIR": str(scratch)}
         if os.environ.get(FRUGAL):

@@ -1,4 +1,4 @@
-"""What people really send with works as a tenant, and stays apart: telemetrygen, an own Alloy.
+"""What people really use works as a tenant, and stays apart: telemetrygen, an own Alloy, promtool.
 
 Their telemetry carries a run's id and a token in attributes, so that the read APIs of the proof ask
 for it as they ask for our own.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -17,7 +17,7 @@ import pytest
 from stackproof.backends import PROVABLE, Client, poll
 from stackproof.flux.deployment import Deployment
 from stackproof.isolation import Marks, question
-from stackproof.model import Signal
+from stackproof.model import Backend, Signal
 from stackproof.otlp import synthetic
 from stackproof.otlp.synthetic import Emission
 from stackproof.repo.checkout import Checkout
@@ -308,3 +308,141 @@ def test_an_alloy_of_the_tenants_own_sends_to_the_gateway(
     finally:
         for alloy in alloys.values():
             alloy.process.kill()
+
+
+# --- promtool -------------------------------------------------------------------------------------
+
+#: The commands of `promtool query` that show series, each with how it asks a server for some.
+_QUERIES: Mapping[str, Callable[[str, str], list[str]]] = {
+    "instant": lambda server, series: [server, series],
+    "range": lambda server, series: [server, series],
+    "series": lambda server, series: [f"--match={series}", server],
+    "labels": lambda server, series: [f"--match={series}", server, "stackproof_token"],
+}
+
+
+@pytest.fixture(scope="module")
+def promtool() -> Path:
+    return programs.find("promtool")
+
+
+class Querier:
+    """Somebody with promtool and a password, as Prometheus' documentation tells people to ask."""
+
+    def __init__(
+        self, promtool: Path, folder: Path, stack: LocalStack, user: str, password: str
+    ) -> None:
+        folder.mkdir()
+        credential = folder / "http.yaml"
+        credential.write_text(f"basic_auth:\n  username: {user}\n  password: {password}\n")
+        self.server = stack.reader(user).urls[Backend.MIMIR]
+        self.command = [str(promtool), "query", f"--http.config.file={credential}"]
+
+    def ask(self, query: str, run: str, *how: str) -> subprocess.CompletedProcess[str]:
+        """Ask for all that is marked with a run."""
+        words = _QUERIES[query](self.server, f'{{stackproof_run="{run}"}}')
+        return subprocess.run(
+            [*self.command, query, *how, *words],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+
+def _queriers(promtool: Path, stack: LocalStack, folder: Path) -> dict[str, Querier]:
+    return {
+        tenant: Querier(promtool, folder / tenant, stack, tenant, _password(stack, tenant))
+        for tenant in stack.tenants
+    }
+
+
+def _promtool_apart(
+    queriers: Mapping[str, Querier], query: str, emissions: Mapping[str, Emission]
+) -> None:
+    """Wait until each owner sees its own series; then nobody sees anything else."""
+    marks = Marks(emissions)
+
+    def owners(reader: str) -> set[str]:
+        done = queriers[reader].ask(query, emissions[reader].run)
+        assert done.returncode == 0, done.stderr
+        return {owner for owner, _ in marks.find(done.stdout.encode()).values()}
+
+    def look(reader: str) -> tuple[bool | None, str]:
+        seen = owners(reader)
+        return reader in seen or None, str(seen)
+
+    for reader in queriers:
+        poll(lambda reader=reader: look(reader), _VISIBLE_S, f"{reader}'s own")  # type: ignore[misc]
+    for reader in queriers:
+        assert owners(reader) == {reader}
+
+
+@pytest.fixture(scope="module")
+def metrics(stack: LocalStack, telemetrygen: Path) -> dict[str, Emission]:
+    """What all tenants have sent of metrics, in one run."""
+    emissions = _emissions(stack)
+    for tenant in stack.tenants:
+        _send_metrics(stack, telemetrygen, emissions[tenant], tenant)
+    return emissions
+
+
+def _send_metrics(stack: LocalStack, telemetrygen: Path, emission: Emission, user: str) -> None:
+    how = [*_gateway(stack, Signal.METRICS), *_credential(user, _password(stack, user))]
+    done = _generate(telemetrygen, Signal.METRICS, emission, *how)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("query", _QUERIES)
+def test_promtool_shows_a_tenant_its_own_alone(
+    stack: LocalStack,
+    promtool: Path,
+    metrics: Mapping[str, Emission],
+    query: str,
+    tmp_path: Path,
+) -> None:
+    _promtool_apart(_queriers(promtool, stack, tmp_path), query, metrics)
+
+
+@pytest.mark.parametrize("query", _QUERIES)
+def test_promtool_would_show_what_is_not_apart(
+    stack: LocalStack, promtool: Path, telemetrygen: Path, query: str, tmp_path: Path
+) -> None:
+    """One tenant's series are sent as another's too."""
+    emissions = _emissions(stack)
+    owner, other, *_ = stack.tenants
+    _send_metrics(stack, telemetrygen, emissions[owner], other)
+    for tenant in stack.tenants:
+        _send_metrics(stack, telemetrygen, emissions[tenant], tenant)
+    with pytest.raises(AssertionError, match=owner):
+        _promtool_apart(_queriers(promtool, stack, tmp_path), query, emissions)
+
+
+@pytest.mark.parametrize("query", _QUERIES)
+def test_promtool_is_refused_with_a_wrong_password(
+    stack: LocalStack,
+    promtool: Path,
+    metrics: Mapping[str, Emission],
+    query: str,
+    tmp_path: Path,
+) -> None:
+    victim, attacker, *_ = stack.tenants
+    intruder = Querier(promtool, tmp_path / "intruder", stack, victim, _password(stack, attacker))
+    done = intruder.ask(query, metrics[victim].run)
+    assert (done.stdout, done.returncode) == ("", 1)
+    assert "401" in done.stderr
+
+
+@pytest.mark.parametrize("query", ["instant", "range"])
+def test_promtool_is_refused_another_tenants_name(
+    stack: LocalStack,
+    promtool: Path,
+    metrics: Mapping[str, Emission],
+    query: str,
+    tmp_path: Path,
+) -> None:
+    victim, attacker, *_ = stack.tenants
+    intruder = Querier(promtool, tmp_path / "intruder", stack, attacker, _password(stack, attacker))
+    done = intruder.ask(query, metrics[victim].run, f"--header=X-Scope-OrgID={victim}")
+    assert (done.stdout, done.returncode) == ("", 1)
+    assert "403" in done.stderr
