@@ -5,71 +5,51 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
-from stackproof.backends import PROVABLE
+from google.protobuf.message import Message
+
 from stackproof.isolation import question
 from stackproof.model import TENANT_HEADER, EntryPoint, Signal
 from stackproof.otlp import senders, synthetic
 from stackproof.otlp.synthetic import Emission
 
-from .base import LOOKED_FOR, Attack, AttackedStack, AttackRun, Expect, basic
+from .base import ALL, APIS, LOOKED_FOR, Attack, AttackedStack, AttackRun, Expect, basic
 from .wire import Grpc, WireRequest, http1
 
-_ALL = tuple(Signal)
 _ITSELF = "Alloy passes no metadata on: what it sends is the same whatever the gateway believes"
-_QUERY = next(api for api in PROVABLE if api.id == LOOKED_FOR[Signal.METRICS])
 
 
-def _grpc(*metadata: tuple[str, str]) -> Callable[[AttackRun], Iterator[WireRequest]]:
+def _grpc(
+    *metadata: tuple[str, str], claiming: bool = False
+) -> Callable[[AttackRun], Iterator[WireRequest]]:
     def sends(attack_run: AttackRun) -> Iterator[WireRequest]:
-        filled = tuple(
-            (name, value.format(victim=attack_run.victim, attacker=attack_run.attacker))
-            for name, value in metadata
-        )
+        filled = tuple((name, attack_run.fill(value)) for name, value in metadata)
         for signal in Signal:
-            request = synthetic.make(attack_run.forged, signal)
-            yield Grpc(attack_run.alloy_grpc, signal, request, filled)
+            yield Grpc(attack_run.alloy_grpc, signal, _made(attack_run, signal, claiming), filled)
 
     return sends
 
 
-def _http(*lines: str) -> Callable[[AttackRun], Iterator[WireRequest]]:
+def _http(*lines: str, claiming: bool = False) -> Callable[[AttackRun], Iterator[WireRequest]]:
     def sends(attack_run: AttackRun) -> Iterator[WireRequest]:
-        filled = [
-            line.format(victim=attack_run.victim, attacker=attack_run.attacker) for line in lines
-        ]
         for signal in Signal:
-            yield attack_run.write(signal, *filled, path=f"/v1/{signal}", to=attack_run.alloy)
+            body = _made(attack_run, signal, claiming).SerializeToString()
+            path, filled = f"/v1/{signal}", map(attack_run.fill, lines)
+            yield attack_run.write(signal, *filled, path=path, to=attack_run.alloy, body=body)
 
     return sends
 
 
-def _claiming(attack_run: AttackRun) -> Emission:
-    """The forged telemetry, with the victim's name in the resource attribute tenant.id."""
-    return replace(attack_run.forged, tenant=attack_run.victim)
-
-
-def _forged_attribute_grpc(attack_run: AttackRun) -> Iterator[WireRequest]:
-    for signal in Signal:
-        yield Grpc(attack_run.alloy_grpc, signal, synthetic.make(_claiming(attack_run), signal))
-
-
-def _forged_attribute_http(attack_run: AttackRun) -> Iterator[WireRequest]:
-    for signal in Signal:
-        yield http1(
-            attack_run.alloy,
-            "POST",
-            f"/v1/{signal}",
-            ["Content-Type: application/x-protobuf"],
-            synthetic.make(_claiming(attack_run), signal).SerializeToString(),
-        )
+def _made(attack_run: AttackRun, signal: Signal, claiming: bool) -> Message:
+    """Return the forged telemetry; `claiming`: the resource attribute tenant.id is the victim's."""
+    forged = attack_run.forged
+    return synthetic.make(replace(forged, tenant=attack_run.victim) if claiming else forged, signal)
 
 
 def _label_is_own(attack_run: AttackRun) -> Iterable[str]:
     """The series carry the attacker's name, not the one that it claimed."""
     target = attack_run.target
-    body = target.client.ask(
-        _QUERY, target.reader(attack_run.attacker), question(attack_run.forged)
-    ).body.decode()
+    api, reader = APIS[LOOKED_FOR[Signal.METRICS]], target.reader(attack_run.attacker)
+    body = target.client.ask(api, reader, question(attack_run.forged)).body.decode()
     if f'"tenant_id":"{attack_run.victim}"' in body:
         yield f"series say tenant_id={attack_run.victim}"
     if f'"tenant_id":"{attack_run.attacker}"' not in body:
@@ -89,7 +69,7 @@ def _within_one_batch(attack_run: AttackRun) -> Iterable[str]:
             with senders.GrpcSender(target.stack.otlp_grpc(tenant)) as exporter:
                 exporter.send(signal, synthetic.make(emission, signal))
     for emission in sent.values():
-        target.wait_for(emission, _ALL)
+        target.wait_for(emission, ALL)
     yield from _crossed(target, sent[attack_run.attacker], attack_run.victim)
     yield from _crossed(target, sent[attack_run.victim], attack_run.attacker)
 
@@ -126,7 +106,7 @@ def _row(
         source=source,
         expect=expect,
         sends=sends,
-        writes=_ALL,
+        writes=ALL,
         after=after,
         ineffective_because=_ITSELF,
     )
@@ -165,7 +145,7 @@ ALLOY: tuple[Attack, ...] = (
         "alloy-grpc-forged-attribute",
         EntryPoint.ALLOY_GRPC,
         "exports with the resource attribute tenant.id of the victim",
-        _forged_attribute_grpc,
+        _grpc(claiming=True),
         source="an attribute of the client's decides nothing",
         after=_label_is_own,
     ),
@@ -196,7 +176,7 @@ ALLOY: tuple[Attack, ...] = (
         "alloy-http-forged-attribute",
         EntryPoint.ALLOY_HTTP,
         "exports with the resource attribute tenant.id of the victim",
-        _forged_attribute_http,
+        _http(claiming=True),
         source="an attribute of the client's decides nothing",
         after=_label_is_own,
     ),

@@ -42,7 +42,10 @@ LOOKED_FOR: Mapping[Signal, str] = {
     Signal.LOGS: "loki.query-range",
     Signal.TRACES: "tempo.trace",
 }
-_APIS: Mapping[str, ReadApi] = {api.id: api for api in PROVABLE}
+APIS: Mapping[str, ReadApi] = {api.id: api for api in PROVABLE}
+ALL = tuple(Signal)
+#: One read API of each backend and signal, and the tail.
+FEW = (*LOOKED_FOR.values(), "tempo.search-traceql", "loki.tail")
 
 #: Lines of a backend's /metrics that say for which tenants it has taken telemetry.
 _TAKEN: Mapping[Backend, re.Pattern[str]] = {
@@ -150,16 +153,6 @@ class AttackOutcome:
     seconds: float
 
     @property
-    def name(self) -> str:
-        """The attack's name."""
-        return self.attack.name
-
-    @property
-    def entry_point(self) -> EntryPoint:
-        """Where it knocked."""
-        return self.attack.entry_point
-
-    @property
     def ok(self) -> bool:
         """Whether it came out as it must."""
         if self.attack.expect is Expect.DOCUMENTED:
@@ -169,8 +162,8 @@ class AttackOutcome:
     def record(self) -> dict[str, object]:
         """The outcome as build/report/attacks.json has it."""
         return {
-            "name": self.name,
-            "entry_point": self.entry_point.value,
+            "name": self.attack.name,
+            "entry_point": self.attack.entry_point.value,
             "does": self.attack.does,
             "source": self.attack.source,
             "expected": self.attack.expect.value,
@@ -233,12 +226,9 @@ class AttackedStack:
         assert auth is not None
         return auth[1]
 
-    @property
-    def admin(self) -> tuple[str, str]:
-        """User and password of the administrator."""
-        auth = self.stack.admin_reader(self.stack.tenants).auth
-        assert auth is not None
-        return auth
+    def credential(self, tenant: str) -> str:
+        """Return the header line of a tenant's own credential."""
+        return basic(tenant, self.password(tenant))
 
     def prepare(self) -> None:
         """Give the three telemetry of their own, and wait until each reads it."""
@@ -261,7 +251,7 @@ class AttackedStack:
         """Wait until the victim reads its own by the very bytes that attackers vary."""
         attack_run = AttackRun(self, self.emissions[self.victim])
         mine = Marks({self.victim: self.emissions[self.victim]})
-        credential = basic(self.victim, self.password(self.victim))
+        credential = self.credential(self.victim)
         for api in PROVABLE:
 
             def look(api: ReadApi = api) -> tuple[bool | None, str]:
@@ -280,7 +270,7 @@ class AttackedStack:
 
     def shows(self, reader: str, emission: Emission, signal: Signal) -> tuple[bool, str]:
         """Tell whether a tenant sees the emission's token, and what was answered."""
-        api = _APIS[LOOKED_FOR[signal]]
+        api = APIS[LOOKED_FOR[signal]]
         answer = self.client.ask(api, self.reader(reader), question(emission))
         return emission.tokens[signal].encode() in answer.body, answer.describe()
 
@@ -423,12 +413,18 @@ class AttackRun:
     @property
     def own(self) -> str:
         """The header line of the attacker's own credential."""
-        return basic(self.attacker, self.target.password(self.attacker))
+        return self.target.credential(self.attacker)
 
     @property
     def admin(self) -> str:
         """The header line of the administrator's credential."""
-        return basic(*self.target.admin)
+        auth = self.target.stack.admin_reader(self.target.stack.tenants).auth
+        assert auth is not None
+        return basic(*auth)
+
+    def fill(self, text: str) -> str:
+        """Return a text with names in the place of `{victim}`, `{VICTIM}` and `{attacker}`."""
+        return text.format(victim=self.victim, VICTIM=self.victim.upper(), attacker=self.attacker)
 
     def payload(self, signal: Signal) -> bytes:
         """Return the forged telemetry as an OTLP request."""
@@ -469,8 +465,7 @@ class AttackRun:
 
     def few(self, *lines: str | bytes) -> Iterator[Raw]:
         """Ask one API of each backend, and the tail."""
-        wanted = (*LOOKED_FOR.values(), "tempo.search-traceql", "loki.tail")
-        return (self.read(_APIS[name], *lines) for name in wanted)
+        return (self.read(APIS[name], *lines) for name in FEW)
 
     def request(self, api: ReadApi, access: Access, lines: Lines) -> Raw:
         """Return one question on the wire; only the URLs of `access` are used."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 from urllib.parse import quote
 
-from stackproof.backends import PROVABLE, ReadApi, poll
+from stackproof.backends import poll
 from stackproof.errors import StackproofError
 from stackproof.isolation import Marks, question
 from stackproof.model import TENANT_HEADER, Access, Signal
@@ -19,11 +19,20 @@ from stackproof.otlp import senders, synthetic
 from stackproof.otlp.senders import ExportError
 from stackproof.otlp.synthetic import Emission, name_of
 
-from .base import BACKENDS_LIMIT, UPGRADE, Attack, AttackedStack, AttackRun, Expect, basic, deed
-from .payloads import loki_push, remote_write
+from .base import (
+    ALL,
+    APIS,
+    BACKENDS_LIMIT,
+    UPGRADE,
+    Attack,
+    AttackRun,
+    Expect,
+    basic,
+    deed,
+)
+from .payloads import REMOTE_WRITE, loki_push, remote_write
 from .wire import Wire, WireAnswer, WireRequest, http1, send
 
-_APIS = {api.id: api for api in PROVABLE}
 _OWN_LABEL = "__tenant_id__"
 _BACKEND_ITSELF = "the backend keeps tenants apart by the header, and that is honest here"
 
@@ -47,12 +56,7 @@ def metrics_push(attack_run: AttackRun, *lines: str, **labels: str) -> WireReque
         attack_run.gateway,
         "POST",
         "/api/v1/push",
-        [
-            "Content-Type: application/x-protobuf",
-            "Content-Encoding: snappy",
-            "X-Prometheus-Remote-Write-Version: 0.1.0",
-            *lines,
-        ],
+        [*REMOTE_WRITE, *lines],
         remote_write([series], attack_run.forged.sent_ns),
     )
 
@@ -79,10 +83,8 @@ _PUSHED = (Signal.METRICS, Signal.LOGS)
 
 def _pushes(*lines: str, **labels: str) -> Callable[[AttackRun], Iterator[WireRequest]]:
     def sends(attack_run: AttackRun) -> Iterator[WireRequest]:
-        filled = [
-            line.format(victim=attack_run.victim, attacker=attack_run.attacker) for line in lines
-        ]
-        named = {name: value.format(victim=attack_run.victim) for name, value in labels.items()}
+        filled = [attack_run.fill(line) for line in lines]
+        named = {name: attack_run.fill(value) for name, value in labels.items()}
         yield metrics_push(attack_run, attack_run.own, *filled, **named)
         yield logs_push(attack_run, attack_run.own, *filled, **named)
 
@@ -91,46 +93,37 @@ def _pushes(*lines: str, **labels: str) -> Callable[[AttackRun], Iterator[WireRe
 
 def _admin_knows_better(attack_run: AttackRun) -> Iterable[str]:
     """Asked for the victim's by the label that names the owner, the admin sees nothing forged."""
-    target = attack_run.target
-    admin = target.stack.admin_reader(target.stack.tenants)
-    run = attack_run.forged.run
-    owner = f'{_OWN_LABEL}="OWNER"'
-    asks = {
-        Signal.METRICS: ("mimir.query", f'{{{owner}, stackproof_run="{run}"}}'),
+    stack, run = attack_run.target.stack, f'stackproof_run="{attack_run.forged.run}"'
+    admin = stack.admin_reader(stack.tenants)
+    selectors = {
+        Signal.METRICS: ("mimir.query", f'{{{_OWN_LABEL}="OWNER", {run}}}'),
         Signal.LOGS: (
             "loki.query-range",
-            f'{{{owner}, service_name="open-webui"}} | stackproof_run="{run}"',
+            f'{{{_OWN_LABEL}="OWNER", service_name="open-webui"}} | {run}',
         ),
     }
-    for signal, (name, query) in asks.items():
-        token = attack_run.forged.tokens[signal].encode()
-        shown = _asked(
-            target, _APIS[name], admin, query.replace("OWNER", attack_run.victim), attack_run.forged
-        )
-        if token in shown:
+    for signal, (api, query) in selectors.items():
+        shown_as = {
+            owner: attack_run.forged.tokens[signal].encode()
+            in _asked(attack_run, api, admin, query.replace("OWNER", owner))
+            for owner in (attack_run.victim, attack_run.attacker)
+        }
+        if shown_as[attack_run.victim]:
             yield f"the admin is shown the forged {signal} as {attack_run.victim}'s"
-        own = _asked(
-            target,
-            _APIS[name],
-            admin,
-            query.replace("OWNER", attack_run.attacker),
-            attack_run.forged,
-        )
-        if token not in own:
+        if not shown_as[attack_run.attacker]:
             yield f"the admin is not shown the forged {signal} as {attack_run.attacker}'s: unproven"
 
 
-def _asked(
-    target: AttackedStack, api: ReadApi, access: Access, query: str, about: Emission
-) -> bytes:
-    """Ask an API with another query than its own."""
-    values = question(about).values()
+def _asked(attack_run: AttackRun, name: str, access: Access, query: str) -> bytes:
+    """Ask an API for the forged telemetry with another query than its own."""
+    api, values = APIS[name], question(attack_run.forged).values()
     window = f"start={values['start_ns']}&end={values['end_ns']}&limit=100"
     if api.id == "mimir.query":
         window = f"time={values['end_s']}"
     url = f"{access.urls[api.backend]}{api.path}?query={quote(query)}&{window}"
     headers = {**access.headers, **senders.basic_auth(access.auth)}
-    return target.client.pool.request("GET", url, headers=headers, retries=False).data
+    pool = attack_run.target.client.pool
+    return pool.request("GET", url, headers=headers, retries=False).data
 
 
 def _forged_otlp(attack_run: AttackRun) -> Iterator[WireRequest]:
@@ -140,13 +133,7 @@ def _forged_otlp(attack_run: AttackRun) -> Iterator[WireRequest]:
         (part,) = getattr(request, f"resource_{'spans' if signal is Signal.TRACES else signal}")
         for name in (_OWN_LABEL, "__tenant__", "tenant", "X-Scope-OrgID", "tenant.id"):
             part.resource.attributes.add(key=name).value.string_value = attack_run.victim
-        yield http1(
-            attack_run.gateway,
-            "POST",
-            f"/otlp/v1/{signal}",
-            [attack_run.own, "Content-Type: application/x-protobuf"],
-            request.SerializeToString(),
-        )
+        yield attack_run.write(signal, attack_run.own, body=request.SerializeToString())
 
 
 # --- generated series, exemplars, caches ----------------------------------------------------------
@@ -159,13 +146,7 @@ def _service(attack_run: AttackRun) -> str:
 def _spans(attack_run: AttackRun) -> Iterator[WireRequest]:
     """Spans of a service that has the forged token for a name."""
     message = synthetic.make(attack_run.forged, Signal.TRACES, service=_service(attack_run))
-    yield http1(
-        attack_run.gateway,
-        "POST",
-        "/otlp/v1/traces",
-        [attack_run.own, "Content-Type: application/x-protobuf"],
-        message.SerializeToString(),
-    )
+    yield attack_run.write(Signal.TRACES, attack_run.own, body=message.SerializeToString())
 
 
 def _generated(attack_run: AttackRun) -> Iterable[str]:
@@ -173,10 +154,12 @@ def _generated(attack_run: AttackRun) -> Iterable[str]:
     target = attack_run.target
     query = f'traces_spanmetrics_calls_total{{service="{_service(attack_run)}"}}'
     wanted = _service(attack_run).encode()
-    api = _APIS["mimir.query"]
+
+    def seen_by(tenant: str) -> bytes:
+        return _asked(attack_run, "mimir.query", target.reader(tenant), query)
 
     def look() -> tuple[bool | None, str]:
-        body = _asked(target, api, target.reader(attack_run.attacker), query, attack_run.forged)
+        body = seen_by(attack_run.attacker)
         return wanted in body or None, body[:200].decode()
 
     try:
@@ -184,7 +167,7 @@ def _generated(attack_run: AttackRun) -> Iterable[str]:
     except StackproofError as error:
         yield str(error)
     for reader in (attack_run.victim, target.bystander):
-        if wanted in _asked(target, api, target.reader(reader), query, attack_run.forged):
+        if wanted in seen_by(reader):
             yield f"series made of the attacker's spans are in {reader}'s tenant"
 
 
@@ -196,7 +179,7 @@ def _same_query(attack_run: AttackRun) -> Iterable[str]:
     everybody = stack.admin_reader((attack_run.attacker, attack_run.victim))
     one, two = target.reader(attack_run.attacker), target.reader(attack_run.victim)
     for name in ("mimir.query-range", "loki.query-range", "tempo.search-traceql"):
-        api = _APIS[name]
+        api = APIS[name]
         # The very same bytes each time: the window does not move.
         asked = question(about)
         for access, owners in (
@@ -235,7 +218,7 @@ def _tail(attack_run: AttackRun, user: str, run: str) -> bytes:
         attack_run.gateway,
         "GET",
         f"/loki/api/v1/tail?query={query}&limit=5000",
-        [*UPGRADE, basic(user, attack_run.target.password(user))],
+        [*UPGRADE, attack_run.target.credential(user)],
         linger_s=1,
     )
     return wire_request.data
@@ -293,17 +276,13 @@ def _many_tails(attack_run: AttackRun) -> Iterable[str]:
         accepted = _accepted(held)
         if accepted > _TAILS // 10:
             yield f"{accepted} tails of one tenant are open at once"
-        answers = [send(wire_request) for wire_request in _as_victim(attack_run)]
-        for answer in answers:
+        credential = attack_run.target.credential(attack_run.victim)
+        for answer in [send(wire_request) for wire_request in attack_run.few(credential)]:
             if not answer.accepted:
                 yield f"the victim is not answered meanwhile: {answer.describe()}"
     finally:
         for connection in held:
             connection.close()
-
-
-def _as_victim(attack_run: AttackRun) -> Iterator[WireRequest]:
-    return attack_run.few(basic(attack_run.victim, attack_run.target.password(attack_run.victim)))
 
 
 def _accepted(connections: Iterable[socket.socket], seconds: float = 20) -> int:
@@ -389,7 +368,7 @@ def _flood(
 
     def after(attack_run: AttackRun) -> Iterable[str]:
         target = attack_run.target
-        noisy = basic(target.bystander, target.password(target.bystander))
+        noisy = target.credential(target.bystander)
         answers: list[WireAnswer] = []
         sent: list[Emission] = []
         for number in range(_FLOODS):
@@ -416,8 +395,7 @@ def _much_metrics(number: int) -> tuple[str, list[str], bytes]:
     """250,000 samples."""
     series = ({"__name__": "flood", "number": str(each)} for each in range(100))
     now = time.time_ns() - number * 10**9
-    lines = ["Content-Type: application/x-protobuf", "Content-Encoding: snappy"]
-    return "/api/v1/push", lines, remote_write(series, now, samples=2500)
+    return "/api/v1/push", [*REMOTE_WRITE], remote_write(series, now, samples=2500)
 
 
 def _much_logs(number: int) -> tuple[str, list[str], bytes]:
@@ -477,7 +455,7 @@ CONDUCT: tuple[Attack, ...] = (
         source="an attribute of the client's decides nothing",
         expect=Expect.NEUTRALISED,
         sends=_forged_otlp,
-        writes=tuple(Signal),
+        writes=ALL,
         after=_admin_knows_better,
         ineffective_because=_BACKEND_ITSELF,
     ),
@@ -496,7 +474,7 @@ CONDUCT: tuple[Attack, ...] = (
         does="asks for exemplars, which carry trace ids",
         source="Mimir federates query_exemplars",
         expect=Expect.NEUTRALISED,
-        sends=lambda attack_run: [attack_run.read(_APIS["mimir.exemplars"], attack_run.own)],
+        sends=lambda attack_run: [attack_run.read(APIS["mimir.exemplars"], attack_run.own)],
         ineffective_because=_BACKEND_ITSELF,
     ),
     deed(
@@ -534,25 +512,18 @@ CONDUCT: tuple[Attack, ...] = (
         _guesses,
         destroys=True,
     ),
-    deed(
-        "flood-of-metrics",
-        "writes over its limit while the victim writes",
-        "a noisy neighbour",
-        _flood(Signal.METRICS, _much_metrics),
-        BACKENDS_LIMIT,
-    ),
-    deed(
-        "flood-of-logs",
-        "writes over its limit while the victim writes",
-        "a noisy neighbour",
-        _flood(Signal.LOGS, _much_logs),
-        BACKENDS_LIMIT,
-    ),
-    deed(
-        "flood-of-traces",
-        "writes over its limit while the victim writes",
-        "a noisy neighbour",
-        _flood(Signal.TRACES, _many_spans),
-        BACKENDS_LIMIT,
+    *(
+        deed(
+            f"flood-of-{signal}",
+            "writes over its limit while the victim writes",
+            "a noisy neighbour",
+            _flood(signal, body),
+            BACKENDS_LIMIT,
+        )
+        for signal, body in (
+            (Signal.METRICS, _much_metrics),
+            (Signal.LOGS, _much_logs),
+            (Signal.TRACES, _many_spans),
+        )
     ),
 )

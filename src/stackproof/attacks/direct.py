@@ -15,14 +15,12 @@ from stackproof.errors import StackproofError
 from stackproof.model import TENANT_HEADER, Access, Backend, EntryPoint, Signal
 from stackproof.stack.local import LocalStack
 
-from .base import LOOKED_FOR, Attack, AttackRun, Expect, address
+from .base import ALL, FEW, Attack, AttackRun, Expect, address
 from .wire import Address, WireRequest, http1
 
-_ALL = tuple(Signal)
+_NOT_TO_TEMPO = (Signal.METRICS, Signal.LOGS)
 _H = TENANT_HEADER
-_READS = tuple(
-    api for api in PROVABLE if api.id in {*LOOKED_FOR.values(), "tempo.search-traceql", "loki.tail"}
-)
+_READS = tuple(api for api in PROVABLE if api.id in FEW)
 _STORES: dict[Signal, tuple[Backend, str]] = {
     Signal.METRICS: (Backend.MIMIR, "/otlp/v1/metrics"),
     Signal.LOGS: (Backend.LOKI, "/otlp/v1/logs"),
@@ -40,28 +38,24 @@ def _otlp(attack_run: AttackRun, backend: Backend) -> Address:
     return address(stack.process("gateway").env["TEMPO_OTLP_URL"])
 
 
-def _fill(lines: Iterable[str], attack_run: AttackRun) -> list[str]:
-    return [line.format(victim=attack_run.victim, attacker=attack_run.attacker) for line in lines]
-
-
 def _reads(*lines: str) -> Callable[[AttackRun], Iterator[WireRequest]]:
     def sends(attack_run: AttackRun) -> Iterator[WireRequest]:
         stack = attack_run.target.stack
         straight = Access("backend", {each: stack.backend_url(each) for each in Backend})
-        return (attack_run.request(api, straight, _fill(lines, attack_run)) for api in _READS)
+        filled = [attack_run.fill(line) for line in lines]
+        return (attack_run.request(api, straight, filled) for api in _READS)
 
     return sends
 
 
 def _writes(
-    *lines: str, signals: Iterable[Signal] = _ALL
+    *lines: str, signals: Iterable[Signal] = ALL
 ) -> Callable[[AttackRun], Iterator[WireRequest]]:
     def sends(attack_run: AttackRun) -> Iterator[WireRequest]:
         for signal in signals:
             backend, path = _STORES[signal]
-            yield attack_run.write(
-                signal, *_fill(lines, attack_run), path=path, to=_otlp(attack_run, backend)
-            )
+            filled, to = map(attack_run.fill, lines), _otlp(attack_run, backend)
+            yield attack_run.write(signal, *filled, path=path, to=to)
 
     return sends
 
@@ -71,8 +65,8 @@ def _asks(
 ) -> Callable[[AttackRun], Iterator[WireRequest]]:
     def sends(attack_run: AttackRun) -> Iterator[WireRequest]:
         for backend, method, path in requests:
-            sent = body if method != "GET" else None
-            yield http1(attack_run.backend(backend), method, path, _fill(lines, attack_run), sent)
+            sent, filled = body if method != "GET" else None, map(attack_run.fill, lines)
+            yield http1(attack_run.backend(backend), method, path, filled, sent)
 
     return sends
 
@@ -116,15 +110,15 @@ DIRECT: tuple[Attack, ...] = (
         "Tempo answers 503, which exporters send again (observed)",
         _writes(),
         expect=Expect.REFUSED,
-        writes=_ALL,
+        writes=ALL,
     ),
     _row(
         "write-empty-header",
         "exports to Mimir and Loki with an empty header",
         "auth_enabled: the header must name somebody",
-        _writes(f"{_H}:", signals=(Signal.METRICS, Signal.LOGS)),
+        _writes(f"{_H}:", signals=_NOT_TO_TEMPO),
         expect=Expect.REFUSED,
-        writes=(Signal.METRICS, Signal.LOGS),
+        writes=_NOT_TO_TEMPO,
     ),
     _row(
         "write-empty-header-to-tempo",
@@ -145,7 +139,7 @@ DIRECT: tuple[Attack, ...] = (
         "exports to the backends with the victim's name in the header",
         "grafana.com/docs: the backends trust whoever reaches them",
         _writes(f"{_H}: {{victim}}"),
-        writes=_ALL,
+        writes=ALL,
     ),
     _row(
         "read-a-list",
@@ -163,9 +157,9 @@ DIRECT: tuple[Attack, ...] = (
         "write-a-list",
         "exports to Mimir and Loki for two tenants at once",
         "Mimir 503, Loki 400: neither stores it",
-        _writes(f"{_H}: {{attacker}}|{{victim}}", signals=(Signal.METRICS, Signal.LOGS)),
+        _writes(f"{_H}: {{attacker}}|{{victim}}", signals=_NOT_TO_TEMPO),
         expect=Expect.REFUSED,
-        writes=(Signal.METRICS, Signal.LOGS),
+        writes=_NOT_TO_TEMPO,
     ),
     _row(
         "write-a-list-to-tempo",
@@ -179,7 +173,7 @@ DIRECT: tuple[Attack, ...] = (
         "write-a-bar",
         "exports to Mimir and Loki as `|`",
         "Mimir 3.0.5 and Loki 3.7.8 store it under the tenant ''",
-        _writes(f"{_H}: |", signals=(Signal.METRICS, Signal.LOGS)),
+        _writes(f"{_H}: |", signals=_NOT_TO_TEMPO),
     ),
     _row(
         "write-as-fallback-tenant",
@@ -197,9 +191,9 @@ DIRECT: tuple[Attack, ...] = (
         "write-dots",
         "exports to Mimir and Loki as `..`",
         "CVE-2021-36157",
-        _writes(f"{_H}: ..", signals=(Signal.METRICS, Signal.LOGS)),
+        _writes(f"{_H}: ..", signals=_NOT_TO_TEMPO),
         expect=Expect.REFUSED,
-        writes=(Signal.METRICS, Signal.LOGS),
+        writes=_NOT_TO_TEMPO,
     ),
     _row(
         "write-dots-to-tempo",

@@ -18,14 +18,9 @@ from stackproof.model import Backend, Signal
 from stackproof.otlp.protobuf import field
 from stackproof.waiting import until
 
-from .base import BACKENDS_LIMIT, Attack, AttackRun, backend_url, basic, deed
+from .base import BACKENDS_LIMIT, Attack, AttackRun, backend_url, deed
+from .payloads import REMOTE_WRITE
 from .wire import WireRequest, http1, send
-
-_REMOTE_WRITE = (
-    "Content-Type: application/x-protobuf",
-    "Content-Encoding: snappy",
-    "X-Prometheus-Remote-Write-Version: 0.1.0",
-)
 
 
 def _gauge(attack_run: AttackRun, name: str) -> float:
@@ -53,7 +48,7 @@ def _half_exports(attack_run: AttackRun) -> Iterable[str]:
     with ExitStack() as held:
         for number in range(_HALVES):
             # Half of them ask that nothing be waited for (RFC 10036).
-            lines = [attack_run.own, *_REMOTE_WRITE, *["Incremental: ?1"] * (number % 2)]
+            lines = [attack_run.own, *REMOTE_WRITE, *["Incremental: ?1"] * (number % 2)]
             head = http1(
                 attack_run.gateway, "POST", "/api/v1/push", [*lines, "Content-Length: 999999"], b"x"
             )
@@ -93,12 +88,10 @@ def _descriptions(attack_run: AttackRun) -> Iterable[str]:
     if not target.stack.disposable:
         return
     before = _gauge(attack_run, "cortex_ingester_memory_metadata")
-    noisy = basic(target.bystander, target.password(target.bystander))
+    noisy = target.credential(target.bystander)
     names = (f"described_{attack_run.forged.run}_{number}" for number in range(_DESCRIBED))
     answer = send(
-        http1(
-            attack_run.gateway, "POST", "/api/v1/push", [noisy, *_REMOTE_WRITE], _described(names)
-        )
+        http1(attack_run.gateway, "POST", "/api/v1/push", [noisy, *REMOTE_WRITE], _described(names))
     )
     grown = _gauge(attack_run, "cortex_ingester_memory_metadata") - before
     if grown > _KEPT:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import Any
 
 from stackproof.backends.facts import TEMPO_CHECKS_TENANTS
 from stackproof.model import TENANT_HEADER, Signal
 
-from .base import UPGRADE, Attack, AttackRun, Expect, basic
+from .base import ALL, UPGRADE, Attack, AttackRun, Expect, basic
 from .wire import Http2, WireRequest
 
-_ALL = tuple(Signal)
 _PASSWORD_FIRST = (
     "a gateway that asks for a password does not believe a wrong one; the tenant header "
     "plays no part"
@@ -20,64 +20,69 @@ _SPELLING = "no backend takes this spelling for its header: it is another header
 _PARSER = "Go's HTTP parser refuses it in every gateway made of Go, before any rule is asked"
 
 
-@dataclass(frozen=True, slots=True)
-class _Claim:
+def _both(
+    name: str,
+    does: str,
+    source: str,
+    lines: Callable[[AttackRun], Iterable[str | bytes]],
+    *,
+    expect: Expect = Expect.REFUSED,
+    passes: str = "",
+    few: bool = False,
+    **of_writing: Any,
+) -> Iterator[Attack]:
+    """Read and write with these header lines.
+
+    Args:
+        name: Follows `read-` and `write-`.
+        does: Follows "asks every read API" and "exports".
+        source: Where it was seen.
+        lines: The header lines.
+        expect: What must become of it.
+        passes: Why a gateway that trusts too much does not fall for it.
+        few: Ask one API of each backend, and the tail, instead of all.
+        of_writing: Fields of the attack that writes, where it differs.
+    """
+
+    def reads(attack_run: AttackRun) -> Iterator[WireRequest]:
+        return (attack_run.few if few else attack_run.reads)(*lines(attack_run))
+
+    asks = "asks one API of each backend, and the tail," if few else "asks every read API"
+    read = Attack(
+        name=f"read-{name}",
+        does=f"{asks} {does}",
+        source=source,
+        expect=expect,
+        sends=reads,
+        ineffective_because=passes,
+    )
+    yield read
+    yield replace(
+        read,
+        name=f"write-{name}",
+        does=f"exports {does}",
+        sends=lambda attack_run: attack_run.writes(*lines(attack_run)),
+        writes=ALL,
+        **of_writing,
+    )
+
+
+def _with_own(*lines: str) -> Callable[[AttackRun], list[str]]:
+    """Return the own credential and these header lines, with names put in."""
+    return lambda attack_run: [attack_run.own, *map(attack_run.fill, lines)]
+
+
+def _claim(name: str, value: str, source: str, *, destroys: bool = False) -> Iterator[Attack]:
     """A value of the tenant header: `{victim}` and `{attacker}` stand for their names."""
-
-    name: str
-    value: str
-    source: str
-    destroys: bool = False
-
-
-_CLAIMS = (
-    _Claim(
-        "another-tenant", "{victim}", "grafana/loki#16938: the chart's gateway let tenants pass"
-    ),
-    _Claim("own-and-another", "{attacker}|{victim}", "Mimir, Loki and Tempo federate `a|b`"),
-    _Claim("another-and-own", "{victim}|{attacker}", "Mimir, Loki and Tempo federate `a|b`"),
-    _Claim("another-suffixed", "{victim}:x", "Loki 3.7.8 drops what follows the colon"),
-    _Claim("another-with-metadata", "{victim}:k=v", "Mimir 3.0.5 drops what follows the colon"),
-    _Claim("own-suffixed", "{attacker}:x", "Loki 3.7.8 drops what follows the colon"),
-    _Claim("empty-member", "{attacker}|", "Mimir 3.0.5 and Loki 3.7.8 read the tenant ''"),
-    _Claim("only-a-bar", "|", "Mimir 3.0.5 and Loki 3.7.8 store it under the tenant ''"),
-    _Claim("dots", "..", "CVE-2021-36157; grafana/tempo#5786: deletes data", destroys=True),
-    _Claim("dots-and-another", "../{victim}", "CVE-2021-36157", destroys=True),
-    _Claim("path", "{victim}/..", "CVE-2021-36157", destroys=True),
-    _Claim("mimir-internal", "__mimir_cluster", "Mimir 3.0.5 takes it, though it is reserved"),
-    _Claim("pattern", ".*", "it is a name and no pattern, to all three", destroys=True),
-    _Claim("pattern-of-names", "{victim}|enterprise-.*", "it is a name and no pattern"),
-    _Claim("anonymous", "anonymous", "Mimir's tenant where nobody is asked for one"),
-    _Claim("fake", "fake", "Loki's tenant where nobody is asked for one"),
-    _Claim("single-tenant", "single-tenant", "Tempo's tenant where nobody is asked for one"),
-    _Claim("nobody", "nobody-has-this-name", "backends make a tenant of any name"),
-    _Claim("upper-case", "{VICTIM}", "tenants are compared byte by byte"),
-    _Claim("comma", "{attacker},{victim}", "RFC 9110 §5.3: a list is the same as two headers"),
-    _Claim("comma-and-space", "{attacker}, {victim}", "RFC 9110 §5.3"),
-    _Claim("tab-between", "{attacker}\t{victim}", "RFC 9110 §5.5: a tab is part of a value"),
-    _Claim("padded", " \t{victim}\t ", "RFC 9110 §5.5: the blanks are no part of the value"),
-    _Claim("percent-encoded", "%73oev", "a gateway that decodes values would see a tenant"),
-    _Claim("no-ascii", "s\xf8ev", "RFC 9110 §5.5: obs-text"),
-    _Claim("over-long", "x" * 151, "tenants have at most 150 bytes"),
-    _Claim("very-long", "x" * 60_000, "Go takes up to 1 MB of headers"),
-)
-
-
-def _fill(value: str, attack_run: AttackRun) -> str:
-    return value.format(
-        victim=attack_run.victim, attacker=attack_run.attacker, VICTIM=attack_run.victim.upper()
-    )
-
-
-def _reads_as(value: str) -> Callable[[AttackRun], Iterator[WireRequest]]:
-    return lambda attack_run: attack_run.reads(
-        attack_run.own, f"{TENANT_HEADER}:{_fill(value, attack_run)}"
-    )
-
-
-def _writes_as(value: str) -> Callable[[AttackRun], Iterator[WireRequest]]:
-    return lambda attack_run: attack_run.writes(
-        attack_run.own, f"{TENANT_HEADER}:{_fill(value, attack_run)}"
+    return _both(
+        f"naming-{name}",
+        f"with its own password and {TENANT_HEADER}: {value[:60]}",
+        source,
+        _with_own(f"{TENANT_HEADER}:{value}"),
+        passes=_CLAIM_READS.get(name, ""),
+        ineffective_because=_CLAIM_WRITES.get(name, ""),
+        destroys=destroys,
+        refused_by=TEMPO_CHECKS_TENANTS if name in _REFUSED_BY_TEMPO else None,
     )
 
 
@@ -85,15 +90,8 @@ _NO_NAME = "every backend refuses the name"
 _NO_GO = "no server made of Go takes so long a header"
 #: Why a gateway that believes the header does not fall for a claim, reading and writing.
 _CLAIM_READS = {
-    "dots": _NO_NAME,
-    "dots-and-another": _NO_NAME,
-    "path": _NO_NAME,
-    "comma": _NO_NAME,
-    "comma-and-space": _NO_NAME,
-    "tab-between": _NO_NAME,
-    "percent-encoded": _NO_NAME,
-    "no-ascii": _NO_NAME,
-    "over-long": _NO_NAME,
+    **dict.fromkeys(("dots", "dots-and-another", "path", "percent-encoded"), _NO_NAME),
+    **dict.fromkeys(("comma", "comma-and-space", "tab-between", "no-ascii", "over-long"), _NO_NAME),
     "very-long": _NO_GO,
 }
 _CLAIM_WRITES = {"no-ascii": _NO_NAME, "very-long": _NO_GO}
@@ -104,34 +102,40 @@ _REFUSED_BY_TEMPO = {
     *("comma", "comma-and-space", "tab-between"),
 }
 
-
-def _claims() -> Iterator[Attack]:
-    for claim in _CLAIMS:
-        yield Attack(
-            name=f"read-naming-{claim.name}",
-            does=f"asks every read API with its own password and {TENANT_HEADER}: "
-            f"{claim.value[:60]}",
-            source=claim.source,
-            sends=_reads_as(claim.value),
-            ineffective_because=_CLAIM_READS.get(claim.name, ""),
-        )
-        yield Attack(
-            name=f"write-naming-{claim.name}",
-            does=f"exports with its own password and {TENANT_HEADER}: {claim.value[:60]}",
-            source=claim.source,
-            sends=_writes_as(claim.value),
-            writes=_ALL,
-            destroys=claim.destroys,
-            ineffective_because=_CLAIM_WRITES.get(claim.name, ""),
-            refused_by=TEMPO_CHECKS_TENANTS if claim.name in _REFUSED_BY_TEMPO else None,
-        )
+_CLAIMS = (
+    *_claim(
+        "another-tenant", "{victim}", "grafana/loki#16938: the chart's gateway let tenants pass"
+    ),
+    *_claim("own-and-another", "{attacker}|{victim}", "Mimir, Loki and Tempo federate `a|b`"),
+    *_claim("another-and-own", "{victim}|{attacker}", "Mimir, Loki and Tempo federate `a|b`"),
+    *_claim("another-suffixed", "{victim}:x", "Loki 3.7.8 drops what follows the colon"),
+    *_claim("another-with-metadata", "{victim}:k=v", "Mimir 3.0.5 drops what follows the colon"),
+    *_claim("own-suffixed", "{attacker}:x", "Loki 3.7.8 drops what follows the colon"),
+    *_claim("empty-member", "{attacker}|", "Mimir 3.0.5 and Loki 3.7.8 read the tenant ''"),
+    *_claim("only-a-bar", "|", "Mimir 3.0.5 and Loki 3.7.8 store it under the tenant ''"),
+    *_claim("dots", "..", "CVE-2021-36157; grafana/tempo#5786: deletes data", destroys=True),
+    *_claim("dots-and-another", "../{victim}", "CVE-2021-36157", destroys=True),
+    *_claim("path", "{victim}/..", "CVE-2021-36157", destroys=True),
+    *_claim("mimir-internal", "__mimir_cluster", "Mimir 3.0.5 takes it, though it is reserved"),
+    *_claim("pattern", ".*", "it is a name and no pattern, to all three", destroys=True),
+    *_claim("pattern-of-names", "{victim}|enterprise-.*", "it is a name and no pattern"),
+    *_claim("anonymous", "anonymous", "Mimir's tenant where nobody is asked for one"),
+    *_claim("fake", "fake", "Loki's tenant where nobody is asked for one"),
+    *_claim("single-tenant", "single-tenant", "Tempo's tenant where nobody is asked for one"),
+    *_claim("nobody", "nobody-has-this-name", "backends make a tenant of any name"),
+    *_claim("upper-case", "{VICTIM}", "tenants are compared byte by byte"),
+    *_claim("comma", "{attacker},{victim}", "RFC 9110 §5.3: a list is the same as two headers"),
+    *_claim("comma-and-space", "{attacker}, {victim}", "RFC 9110 §5.3"),
+    *_claim("tab-between", "{attacker}\t{victim}", "RFC 9110 §5.5: a tab is part of a value"),
+    *_claim("padded", " \t{victim}\t ", "RFC 9110 §5.5: the blanks are no part of the value"),
+    *_claim("percent-encoded", "%73oev", "a gateway that decodes values would see a tenant"),
+    *_claim("no-ascii", "s\xf8ev", "RFC 9110 §5.5: obs-text"),
+    *_claim("over-long", "x" * 151, "tenants have at most 150 bytes"),
+    *_claim("very-long", "x" * 60_000, "Go takes up to 1 MB of headers"),
+)
 
 
 # --- how the header is spelt ----------------------------------------------------------------------
-
-
-def _lines(attack_run: AttackRun, lines: Iterable[str]) -> list[str]:
-    return [attack_run.own, *(_fill(line, attack_run) for line in lines)]
 
 
 def _spelt(
@@ -143,28 +147,20 @@ def _spelt(
     passes: str = "",
     any_name: bool = False,
 ) -> Iterator[Attack]:
-    """Read and write with these lines; `passes`: why a trusting gateway does not fall for reading.
+    """The own credential and these lines.
 
-    For writing the reason holds as well, unless `any_name`: where Tempo does not look at names, a
-    tenant of any name can be written.
+    The reason `passes` holds for writing as well, unless `any_name`: where Tempo does not look at
+    names, a tenant of any name can be written.
     """
-    yield Attack(
-        name=f"read-with-{name}",
-        does=f"asks every read API with {does}",
-        source=source,
+    of_writing: dict[str, Any] = {"ineffective_because": "", "refused_by": TEMPO_CHECKS_TENANTS}
+    return _both(
+        f"with-{name}",
+        f"with {does}",
+        source,
+        _with_own(*lines),
         expect=expect,
-        sends=lambda attack_run: attack_run.reads(*_lines(attack_run, lines)),
-        ineffective_because=passes,
-    )
-    yield Attack(
-        name=f"write-with-{name}",
-        does=f"exports with {does}",
-        source=source,
-        expect=expect,
-        sends=lambda attack_run: attack_run.writes(*_lines(attack_run, lines)),
-        writes=_ALL,
-        ineffective_because="" if any_name else passes,
-        refused_by=TEMPO_CHECKS_TENANTS if any_name else None,
+        passes=passes,
+        **(of_writing if any_name else {}),
     )
 
 
@@ -302,29 +298,13 @@ def _credential(
     expect: Expect = Expect.REFUSED,
     passes: str = _PASSWORD_FIRST,
 ) -> Iterator[Attack]:
-    yield Attack(
-        name=f"read-{name}",
-        does=f"asks one API of each backend, and the tail, {does}",
-        source=source,
-        expect=expect,
-        sends=lambda attack_run: attack_run.few(*lines(attack_run)),
-        ineffective_because=passes,
-    )
-    yield Attack(
-        name=f"write-{name}",
-        does=f"exports {does}",
-        source=source,
-        expect=expect,
-        sends=lambda attack_run: attack_run.writes(*lines(attack_run)),
-        writes=_ALL,
-        ineffective_because=passes,
-    )
+    return _both(name, does, source, lines, expect=expect, passes=passes, few=True)
 
 
 def _as_user(user: str) -> Callable[[AttackRun], list[str]]:
     """The attacker's own password under another name."""
     return lambda attack_run: [
-        basic(_fill(user, attack_run), attack_run.target.password(attack_run.attacker)),
+        basic(attack_run.fill(user), attack_run.target.password(attack_run.attacker)),
     ]
 
 
@@ -441,7 +421,7 @@ _ADMIN_PASSES = {
 
 def _admin_reads(value: str | None) -> Callable[[AttackRun], Iterator[WireRequest]]:
     def sends(attack_run: AttackRun) -> Iterator[WireRequest]:
-        named = [] if value is None else [f"{_H}: {_fill(value, attack_run)}"]
+        named = [] if value is None else [f"{_H}: {attack_run.fill(value)}"]
         return attack_run.few(attack_run.admin, *named)
 
     return sends
@@ -461,7 +441,7 @@ def _admin() -> Iterator[Attack]:
         does="exports as admin, naming the victim",
         source="the credential of a dashboard must not write",
         sends=lambda attack_run: attack_run.writes(attack_run.admin, f"{_H}: {attack_run.victim}"),
-        writes=_ALL,
+        writes=ALL,
     )
     yield Attack(
         name="admin-writes-to-several",
@@ -470,7 +450,7 @@ def _admin() -> Iterator[Attack]:
         sends=lambda attack_run: attack_run.writes(
             attack_run.admin, f"{_H}: {attack_run.victim}|{attack_run.attacker}"
         ),
-        writes=_ALL,
+        writes=ALL,
         refused_by=TEMPO_CHECKS_TENANTS,
     )
 
@@ -500,9 +480,7 @@ def http2(
 
 def _over_http2(*headers: tuple[str, str]) -> Callable[[AttackRun], Iterator[WireRequest]]:
     def sends(attack_run: AttackRun) -> Iterator[WireRequest]:
-        filled = tuple(
-            (_fill(name, attack_run), _fill(value, attack_run)) for name, value in headers
-        )
+        filled = [(attack_run.fill(name), attack_run.fill(value)) for name, value in headers]
         return (http2(attack_run, signal, *filled) for signal in Signal)
 
     return sends
@@ -511,20 +489,14 @@ def _over_http2(*headers: tuple[str, str]) -> Callable[[AttackRun], Iterator[Wir
 def _trailers_over_http2(attack_run: AttackRun) -> Iterator[WireRequest]:
     for signal in Signal:
         plain = http2(attack_run, signal, ("trailer", "x-scope-orgid"))
-        yield Http2(
-            plain.address, plain.headers, plain.body, (("x-scope-orgid", attack_run.victim),)
-        )
+        yield replace(plain, trailers=(("x-scope-orgid", attack_run.victim),))
 
 
 def _trailers(attack_run: AttackRun) -> Iterator[WireRequest]:
     for signal in Signal:
         body = attack_run.payload(signal)
-        chunks = b"%x\r\n%s\r\n0\r\n%s: %s\r\n\r\n" % (
-            len(body),
-            body,
-            _H.encode(),
-            attack_run.victim.encode(),
-        )
+        trailer = f"{_H}: {attack_run.victim}".encode()
+        chunks = b"%x\r\n%s\r\n0\r\n%s\r\n\r\n" % (len(body), body, trailer)
         lines = (attack_run.own, "Transfer-Encoding: chunked", f"Trailer: {_H}")
         yield attack_run.write(signal, *lines, body=chunks)
 
@@ -543,7 +515,7 @@ def _protocol(
         source=source,
         expect=expect,
         sends=sends,
-        writes=_ALL,
+        writes=ALL,
         ineffective_because=passes,
     )
 
@@ -680,7 +652,7 @@ _TUNNELS = (
 )
 
 IDENTITY: tuple[Attack, ...] = (
-    *_claims(),
+    *_CLAIMS,
     *_SPELLINGS,
     *_CREDENTIALS,
     *_admin(),

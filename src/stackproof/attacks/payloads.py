@@ -9,6 +9,13 @@ import cramjam
 
 from stackproof.otlp.protobuf import field
 
+#: The header lines of a Prometheus remote write.
+REMOTE_WRITE = (
+    "Content-Type: application/x-protobuf",
+    "Content-Encoding: snappy",
+    "X-Prometheus-Remote-Write-Version: 0.1.0",
+)
+
 
 def remote_write(series: Iterable[Mapping[str, str]], time_ns: int, samples: int = 1) -> bytes:
     """Return a snappy-compressed prometheus.WriteRequest: samples of 1, a millisecond apart.

