@@ -159,6 +159,20 @@ class ReadApi:
         return Request(self.method, url, headers, body, access.curl())
 
 
+def rows(backend: Backend, prefix: str) -> Callable[..., ReadApi]:
+    """Return what makes the rows of a backend: `api(name, path, shows, *params, **fields)`.
+
+    Its paths follow `prefix`.
+    """
+
+    def api(name: str, path: str, shows: str, *params: tuple[str, str], **fields: Any) -> ReadApi:
+        return ReadApi(
+            f"{backend}.{name}", backend, f"{prefix}{path}", params=params, shows=shows, **fields
+        )
+
+    return api
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What came back: the whole decoded body, or the reason why nothing did.

@@ -7,9 +7,10 @@ import cramjam
 from stackproof.model import Backend
 from stackproof.otlp.protobuf import field
 
-from .base import Question, ReadApi
+from .base import Question, ReadApi, rows
 
 _RUN = '{stackproof_run="$run"}'
+_QUERY, _MATCH = ("query", _RUN), ("match[]", _RUN)
 _WINDOW = (("start", "$start_s"), ("end", "$end_s"))
 
 
@@ -36,29 +37,18 @@ def decode_snappy(body: bytes) -> bytes:
         raise ValueError(f"the body is no snappy block: {error}") from error
 
 
-def _api(name: str, path: str, shows: str, *params: tuple[str, str], **more: object) -> ReadApi:
-    return ReadApi(
-        id=f"mimir.{name}",
-        backend=Backend.MIMIR,
-        path=f"/api/v1/{path}",
-        params=params,
-        shows=shows,
-        **more,  # type: ignore[arg-type]
-    )
-
+_api = rows(Backend.MIMIR, "/api/v1/")
 
 MIMIR: tuple[ReadApi, ...] = (
-    _api("query", "query", "label value", ("query", _RUN), ("time", "$end_s")),
-    _api("query-post", "query", "label value", ("query", _RUN), ("time", "$end_s"), method="POST"),
-    _api("query-range", "query_range", "label value", ("query", _RUN), *_WINDOW, ("step", "5")),
-    _api("series", "series", "label value", ("match[]", _RUN), *_WINDOW),
-    _api("labels", "labels", "label name", ("match[]", _RUN), *_WINDOW),
-    _api(
-        "label-values", "label/stackproof_token/values", "label value", ("match[]", _RUN), *_WINDOW
-    ),
-    _api("metric-names", "label/__name__/values", "metric name", ("match[]", _RUN), *_WINDOW),
+    _api("query", "query", "label value", _QUERY, ("time", "$end_s")),
+    _api("query-post", "query", "label value", _QUERY, ("time", "$end_s"), method="POST"),
+    _api("query-range", "query_range", "label value", _QUERY, *_WINDOW, ("step", "5")),
+    _api("series", "series", "label value", _MATCH, *_WINDOW),
+    _api("labels", "labels", "label name", _MATCH, *_WINDOW),
+    _api("label-values", "label/stackproof_token/values", "label value", _MATCH, *_WINDOW),
+    _api("metric-names", "label/__name__/values", "metric name", _MATCH, *_WINDOW),
     _api("metadata", "metadata", "metric name", volatile=True),
-    _api("exemplars", "query_exemplars", "label value", ("query", _RUN), *_WINDOW),
+    _api("exemplars", "query_exemplars", "label value", _QUERY, *_WINDOW),
     _api(
         "remote-read",
         "read",
@@ -72,6 +62,6 @@ MIMIR: tuple[ReadApi, ...] = (
         },
         decode=decode_snappy,
     ),
-    _api("format-query", "format_query", "", ("query", _RUN), excluded="not passed by the gateway"),
+    _api("format-query", "format_query", "", _QUERY, excluded="not passed by the gateway"),
     _api("buildinfo", "status/buildinfo", "", excluded="tells the version, no data"),
 )

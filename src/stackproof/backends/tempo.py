@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from stackproof.model import Backend
 
-from .base import Mark, ReadApi
+from .base import Mark, ReadApi, rows
 
 _SPANS = '{ span.stackproof.run = "$run" && span.stackproof.token != "" }'
 _WINDOW = (("start", "$start_s"), ("end", "$end_s"))
@@ -12,18 +12,7 @@ _ALL = (("limit", "5000"), ("spss", "1"))
 _JSON = {"Accept": "application/json"}
 #: TraceQL metrics, which the generator answers from the blocks that it keeps for a day.
 _RATE = '{ span.stackproof.run = "$run" } | rate() by (span.stackproof.token)'
-
-
-def _api(name: str, path: str, shows: str, *params: tuple[str, str], **more: object) -> ReadApi:
-    return ReadApi(
-        id=f"tempo.{name}",
-        backend=Backend.TEMPO,
-        path=f"/api/{path}",
-        params=params,
-        shows=shows,
-        **more,  # type: ignore[arg-type]
-    )
-
+_api = rows(Backend.TEMPO, "/api/")
 
 TEMPO: tuple[ReadApi, ...] = (
     _api("trace", "traces/$trace_id", "span attribute", headers=_JSON, pairwise=True),

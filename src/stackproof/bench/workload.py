@@ -21,7 +21,6 @@ from google.protobuf.message import Message
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.logs.v1.logs_pb2 import SeverityNumber
-from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from stackproof.backends import PROVABLE, Client
@@ -73,19 +72,6 @@ class Mix:
     routes: int = 20
 
 
-def _resource(tenant: str) -> Resource:
-    return Resource(
-        attributes=key_values(
-            {
-                "service.name": "open-webui",
-                "service.instance.id": "open-webui-0",
-                "deployment.environment": "stackproof",
-                "tenant.id": tenant,
-            }
-        )
-    )
-
-
 #: Stands at the begin of every random id of a batch until it is sent.
 _MARK = b"\xf1" * 7 + b"\x1f"
 
@@ -118,7 +104,7 @@ class Batch:
 def traces(tenant: str, chats: int, until_ns: int, over_s: float) -> ExportTraceServiceRequest:
     """Return the spans of so many chats, spread over the seconds before `until_ns`."""
     request = ExportTraceServiceRequest()
-    part = request.resource_spans.add(resource=_resource(tenant))
+    part = request.resource_spans.add(resource=app_metrics.application(tenant))
     scope = part.scope_spans.add()
     scope.scope.name = "opentelemetry.instrumentation.fastapi"
     for chat in range(chats):
@@ -145,7 +131,7 @@ def traces(tenant: str, chats: int, until_ns: int, over_s: float) -> ExportTrace
 def logs(tenant: str, chats: int, until_ns: int, over_s: float) -> ExportLogsServiceRequest:
     """Return the lines of so many chats, spread over the seconds before `until_ns`."""
     request = ExportLogsServiceRequest()
-    scope = request.resource_logs.add(resource=_resource(tenant)).scope_logs.add()
+    scope = request.resource_logs.add(resource=app_metrics.application(tenant)).scope_logs.add()
     scope.scope.name = "open_webui.main"
     for chat in range(chats):
         for line in _LINES:

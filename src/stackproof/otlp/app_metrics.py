@@ -19,6 +19,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.metrics.v1.metrics_pb2 import AGGREGATION_TEMPORALITY_CUMULATIVE
 from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric as OtlpMetric
+from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 
 _APP = "open_webui.utils.telemetry.metrics"
 _FASTAPI = "opentelemetry.instrumentation.fastapi"
@@ -72,32 +73,34 @@ _SERVER = {
     "http.method": "GET",
     "http.server_name": "open-webui:8080",
 }
-
+_ANSWERED = {
+    **_SERVER,
+    "net.host.port": "8080",
+    "http.status_code": "200",
+    "http.target": "/api/config",
+}
+_CALLED = {
+    "http.method": "GET",
+    "http.host": "api.openai.com",
+    "net.peer.name": "api.openai.com",
+    "net.peer.port": "443",
+    "http.status_code": "200",
+}
+_SERVED = _served("200", "500")
 _POOL = "postgresql/openwebui"
+_COUNTER, _GAUGE, _HISTOGRAM = Instrument.COUNTER, Instrument.GAUGE, Instrument.HISTOGRAM
 
 EMITTED: tuple[Metric, ...] = (
+    Metric("http.server.requests", _COUNTER, "1", _APP, "http_server_requests_total", _SERVED),
     Metric(
-        "http.server.requests",
-        Instrument.COUNTER,
-        "1",
-        _APP,
-        "http_server_requests_total",
-        _served("200", "500"),
+        "http.server.duration", _HISTOGRAM, "ms", _APP, "http_server_duration_milliseconds", _SERVED
     ),
-    Metric(
-        "http.server.duration",
-        Instrument.HISTOGRAM,
-        "ms",
-        _APP,
-        "http_server_duration_milliseconds",
-        _served("200", "500"),
-    ),
-    Metric("webui.users.total", Instrument.GAUGE, "users", _APP, "webui_users_total"),
-    Metric("webui.users.active", Instrument.GAUGE, "users", _APP, "webui_users_active"),
-    Metric("webui.users.active.today", Instrument.GAUGE, "users", _APP, "webui_users_active_today"),
+    Metric("webui.users.total", _GAUGE, "users", _APP, "webui_users_total"),
+    Metric("webui.users.active", _GAUGE, "users", _APP, "webui_users_active"),
+    Metric("webui.users.active.today", _GAUGE, "users", _APP, "webui_users_active_today"),
     Metric(
         "http.server.active_requests",
-        Instrument.GAUGE,
+        _GAUGE,
         "{request}",
         _FASTAPI,
         "http_server_active_requests",
@@ -106,7 +109,7 @@ EMITTED: tuple[Metric, ...] = (
     # The same name once more, of the same requests, and without their route.
     Metric(
         "http.server.duration",
-        Instrument.HISTOGRAM,
+        _HISTOGRAM,
         "ms",
         _FASTAPI,
         "http_server_duration_milliseconds",
@@ -114,38 +117,23 @@ EMITTED: tuple[Metric, ...] = (
     ),
     Metric(
         "http.server.response.size",
-        Instrument.HISTOGRAM,
+        _HISTOGRAM,
         "By",
         _FASTAPI,
         "http_server_response_size_bytes",
-        (
-            {
-                **_SERVER,
-                "net.host.port": "8080",
-                "http.status_code": "200",
-                "http.target": "/api/config",
-            },
-        ),
+        (_ANSWERED,),
     ),
     Metric(
         "http.client.duration",
-        Instrument.HISTOGRAM,
+        _HISTOGRAM,
         "ms",
         _AIOHTTP,
         "http_client_duration_milliseconds",
-        (
-            {
-                "http.method": "GET",
-                "http.host": "api.openai.com",
-                "net.peer.name": "api.openai.com",
-                "net.peer.port": "443",
-                "http.status_code": "200",
-            },
-        ),
+        (_CALLED,),
     ),
     Metric(
         "db.client.connections.usage",
-        Instrument.GAUGE,
+        _GAUGE,
         "connections",
         _DATABASE,
         "db_client_connections_usage",
@@ -153,17 +141,17 @@ EMITTED: tuple[Metric, ...] = (
     ),
     Metric(
         "process.cpu.time",
-        Instrument.COUNTER,
+        _COUNTER,
         "s",
         _SYSTEM,
         "process_cpu_time_seconds_total",
         ({"type": "user"}, {"type": "system"}),
     ),
-    Metric("process.memory.usage", Instrument.GAUGE, "By", _SYSTEM, "process_memory_usage_bytes"),
-    Metric("process.thread.count", Instrument.GAUGE, "", _SYSTEM, "process_thread_count"),
+    Metric("process.memory.usage", _GAUGE, "By", _SYSTEM, "process_memory_usage_bytes"),
+    Metric("process.thread.count", _GAUGE, "", _SYSTEM, "process_thread_count"),
     Metric(
         "process.open_file_descriptor.count",
-        Instrument.GAUGE,
+        _GAUGE,
         "",
         _SYSTEM,
         "process_open_file_descriptor_count",
@@ -211,17 +199,7 @@ def busy(tenant: str, *, minutes: float = 5.0, routes: int = 1) -> ExportMetrics
     With more than one route, what is told by route is there for each.
     """
     request = ExportMetricsServiceRequest()
-    resource = request.resource_metrics.add()
-    resource.resource.attributes.extend(
-        key_values(
-            {
-                "service.name": "open-webui",
-                "service.instance.id": "open-webui-0",
-                "deployment.environment": "stackproof",
-                "tenant.id": tenant,
-            }
-        )
-    )
+    resource = request.resource_metrics.add(resource=application(tenant))
     now = time.time_ns()
     steps = int(minutes * 4)
     times = [now - (steps - number) * 15 * 10**9 for number in range(steps + 1)]
@@ -232,6 +210,17 @@ def busy(tenant: str, *, minutes: float = 5.0, routes: int = 1) -> ExportMetrics
             _made(metric, times, routes) for metric in EMITTED if metric.scope == scope
         )
     return request
+
+
+def application(tenant: str) -> Resource:
+    """Return what a tenant's application says of itself."""
+    said = {
+        "service.name": "open-webui",
+        "service.instance.id": "open-webui-0",
+        "deployment.environment": "stackproof",
+        "tenant.id": tenant,
+    }
+    return Resource(attributes=key_values(said))
 
 
 def key_values(attributes: Mapping[str, str]) -> list[KeyValue]:
