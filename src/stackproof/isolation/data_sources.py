@@ -74,16 +74,14 @@ def _view(observer: Observer, api: ReadApi, source: DataSource) -> Task:
         kind = ViolationKind.LEAK if extra else ViolationKind.VIEW
         observer.found(
             Finding(name, about, detail, kind),
-            Violation(
-                kind=kind,
-                api=api.id,
-                reader=f"Grafana {source.uid}",
-                owners=tuple(extra or lacks),
-                message=f"data source {source.uid} ({source.header!r}) through {api.id} {detail}",
-                signal=api.signal,
-                request=answer.request.line(),
-                curl=answer.request.curl(),
-                answer=answer.describe(),
+            Violation.through(
+                api,
+                kind,
+                f"Grafana {source.uid}",
+                extra or lacks,
+                f"data source {source.uid} ({source.header!r}) through {api.id} {detail}",
+                answer.request,
+                answer.describe(),
             ),
         )
 

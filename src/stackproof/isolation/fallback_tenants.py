@@ -78,16 +78,8 @@ def _search(observer: Observer, api: ReadApi, fallback: str) -> Task:
             return
         observer.found(
             Finding(name, about, detail, kind),
-            Violation(
-                kind=kind,
-                api=api.id,
-                reader=fallback,
-                owners=owners or (owner,),
-                message=message,
-                signal=api.signal,
-                request=answer.request.line(),
-                curl=answer.request.curl(),
-                answer=told,
+            Violation.through(
+                api, kind, fallback, owners or [owner], message, answer.request, told
             ),
         )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from stackproof.backends.base import Answer, ReadApi
 from stackproof.model import Access, Tls
@@ -64,17 +65,12 @@ def tasks(observer: Observer, apis: Sequence[ReadApi], api: ReadApi) -> Iterator
         other = tenants[(index + 1) % len(tenants)]
         for number, (name, access) in enumerate(intruders(observer.readers[tenant], other).items()):
             if name == _EVERYWHERE or (turn + number) % len(checked) == index:
-                yield _attempt(observer, api, tenant, other, name, access)
+                yield partial(_try, observer, api, Intruder(tenant, other, name, access))
 
 
-def _attempt(
-    observer: Observer, api: ReadApi, tenant: str, other: str, name: str, access: Access
-) -> Task:
-    def task() -> None:
-        answer = observer.ask_once(api, access, other)
-        observer.found(*judged(observer, api, Intruder(tenant, other, name, access), answer))
-
-    return task
+def _try(observer: Observer, api: ReadApi, who: Intruder) -> None:
+    answer = observer.ask_once(api, who.access, who.other)
+    observer.found(*judged(observer, api, who, answer))
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,17 +102,14 @@ def judged(
     if not shown and api.id not in observer.shown:
         why = f": nothing is proven by that, as no owner has seen its own through {api.id}"
     kind = _kind(answer, shows=bool(shown) or api.id in observer.shown)
-    return Finding(name, about, detail, kind), Violation(
-        kind=kind,
-        api=api.id,
-        reader=tenant,
-        owners=owners or (who.other,),
-        message=f"{api.id} with {who.means} was answered with {answer.line} instead of 401 or 403"
-        f"{why}",
-        signal=api.signal,
-        request=answer.request.line(),
-        curl=answer.request.curl(),
-        answer=excerpt(answer.body, min(shown)) if shown else answer.describe(),
+    return Finding(name, about, detail, kind), Violation.through(
+        api,
+        kind,
+        tenant,
+        owners or [who.other],
+        f"{api.id} with {who.means} was answered with {answer.line} instead of 401 or 403{why}",
+        answer.request,
+        excerpt(answer.body, min(shown)) if shown else answer.describe(),
     )
 
 

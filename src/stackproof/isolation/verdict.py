@@ -12,7 +12,7 @@ The rules, in the order in which they win:
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -96,6 +96,30 @@ class Violation:
     curl: str = ""
     answer: str = ""
 
+    @classmethod
+    def through(
+        cls,
+        api: ReadApi,
+        kind: ViolationKind,
+        reader: str,
+        owners: Iterable[str],
+        message: str,
+        request: Request | None,
+        answer: str,
+    ) -> Violation:
+        """Return what was seen through a read API, with the request that shows it again."""
+        return cls(
+            kind=kind,
+            api=api.id,
+            reader=reader,
+            owners=tuple(owners),
+            message=message,
+            signal=api.signal,
+            request=request.line() if request else "",
+            curl=request.curl() if request else "",
+            answer=answer,
+        )
+
     def __str__(self) -> str:
         about = f"{self.kind}: {self.message}"
         parts = [about, self.request and f"request: {self.request}"]
@@ -176,6 +200,10 @@ class Observations:
     health: Sequence[str] = ()
 
 
+def _own(look: Observation | None) -> bool:
+    return look is not None and look.own
+
+
 def through(seen: Observations, api: ReadApi, reader: str, owner: str) -> Observed:
     """Return what `reader` has seen of `owner`'s data through one API."""
     if any(
@@ -184,7 +212,7 @@ def through(seen: Observations, api: ReadApi, reader: str, owner: str) -> Observ
         return Observed.VISIBLE
     control = seen.controls.get((api.id, owner))
     again = seen.absences.get((api.id, reader, reader))
-    proven = control is not None and control.own and again is not None and again.own
+    proven = _own(control) and _own(again)
     if reader == owner:
         return Observed.VISIBLE if proven else Observed.HIDDEN
     if api.pairwise:
@@ -212,17 +240,12 @@ class Matrix:
 
     def cell(self, reader: str, owner: str, signal: Signal) -> Cell:
         """Return one cell."""
+        expected, took = Observed.HIDDEN, self.read_ms.get((signal, reader))
         if reader == owner:
             seen = owner not in self.unseen[signal]
-            return Cell(
-                reader=reader,
-                owner=owner,
-                signal=signal,
-                expected=Observed.VISIBLE,
-                observed=Observed.VISIBLE if seen else Observed.HIDDEN,
-                latency_ms=self.visible_ms.get((signal, owner)) if seen else None,
-            )
-        if owner in self.leaks[signal].get(reader, ()):
+            expected, observed = Observed.VISIBLE, Observed.VISIBLE if seen else Observed.HIDDEN
+            took = self.visible_ms.get((signal, owner)) if seen else None
+        elif owner in self.leaks[signal].get(reader, ()):
             observed = Observed.VISIBLE
         elif (
             owner in self.unseen[signal]
@@ -232,12 +255,11 @@ class Matrix:
             observed = Observed.UNKNOWN
         else:
             observed = Observed.HIDDEN
-        took = self.read_ms.get((signal, reader))
         return Cell(
             reader=reader,
             owner=owner,
             signal=signal,
-            expected=Observed.HIDDEN,
+            expected=expected,
             observed=observed,
             latency_ms=took,
         )
@@ -332,9 +354,9 @@ def single_tenant(seen: Observations) -> tuple[Signal, ...]:
 def _matrix(seen: Observations) -> Matrix:
     signals = tuple(signal for signal in Signal if any(api.signal == signal for api in seen.apis))
     leaks: dict[Signal, dict[str, frozenset[str]]] = {signal: {} for signal in signals}
-    unseen: dict[Signal, set[str]] = {signal: set() for signal in signals}
-    unread: dict[Signal, set[str]] = {signal: set() for signal in signals}
-    unasked: dict[Signal, set[tuple[str, str]]] = {signal: set() for signal in signals}
+    unseen: dict[Signal, frozenset[str]] = dict.fromkeys(signals, frozenset())
+    unread: dict[Signal, frozenset[str]] = dict.fromkeys(signals, frozenset())
+    unasked: dict[Signal, frozenset[tuple[str, str]]] = dict.fromkeys(signals, frozenset())
     visible_ms: dict[tuple[Signal, str], float] = defaultdict(float)
     read_ms: dict[tuple[Signal, str], float] = defaultdict(float)
     by_id = {api.id: api for api in seen.apis}
@@ -347,27 +369,27 @@ def _matrix(seen: Observations) -> Matrix:
             control = seen.controls.get((api.id, tenant))
             again = seen.absences.get((api.id, tenant, tenant))
             if control is None or not control.own:
-                unseen[signal].add(tenant)
+                unseen[signal] |= {tenant}
             else:
                 key = (signal, tenant)
                 visible_ms[key] = max(visible_ms[key], control.latency_ms)
             if again is None or not again.own:
                 # Without its own token in the same body an answer without others' proves nothing.
-                unread[signal].add(tenant)
+                unread[signal] |= {tenant}
             else:
                 read_ms[signal, tenant] = max(read_ms[signal, tenant], again.elapsed_ms)
         if api.pairwise:
             for reader, owner in seen.pairs:
                 answer = seen.absences.get((api.id, reader, owner))
                 if answer is None or not answer.answered:
-                    unasked[signal].add((reader, owner))
+                    unasked[signal] |= {(reader, owner)}
     return Matrix(
         tenants=seen.tenants,
         signals=signals,
         leaks=leaks,
-        unseen={signal: frozenset(owners) for signal, owners in unseen.items()},
-        unread={signal: frozenset(readers) for signal, readers in unread.items()},
-        unasked={signal: frozenset(pairs) for signal, pairs in unasked.items()},
+        unseen=unseen,
+        unread=unread,
+        unasked=unasked,
         visible_ms=visible_ms,
         read_ms=read_ms,
     )
@@ -382,17 +404,10 @@ def _leak_violations(seen: Observations, by_id: Mapping[str, ReadApi]) -> Iterat
         owners[key] |= look.others
         first.setdefault(key, look)
     for (api, reader), look in sorted(first.items()):
-        whose = tuple(sorted(owners[api, reader]))
-        yield Violation(
-            kind=ViolationKind.LEAK,
-            api=api,
-            reader=reader,
-            owners=whose,
-            message=f"{reader} reads {_names(whose)}'s {by_id[api].signal} through {api}",
-            signal=by_id[api].signal,
-            request=look.request.line(),
-            curl=look.request.curl(),
-            answer=look.answer,
+        whose = sorted(owners[api, reader])
+        message = f"{reader} reads {_names(whose)}'s {by_id[api].signal} through {api}"
+        yield Violation.through(
+            by_id[api], ViolationKind.LEAK, reader, whose, message, look.request, look.answer
         )
 
 
@@ -402,35 +417,25 @@ def _missing_violations(seen: Observations) -> Iterator[Violation]:
         for tenant in seen.tenants:
             control = seen.controls.get((api.id, tenant))
             again = seen.absences.get((api.id, tenant, tenant))
-            if control is not None and control.own and again is not None and again.own:
-                continue
-            last = control if control is None or not control.own else again
-            when = "its own" if last is control else "its own any more"
-            yield Violation(
-                kind=ViolationKind.MISSING,
-                api=api.id,
-                reader=tenant,
-                owners=(tenant,),
-                message=f"{tenant} does not see {when} {api.signal} through {api.id}",
-                signal=api.signal,
-                request=last.request.line() if last else "",
-                curl=last.request.curl() if last else "",
-                answer=f"last observation: {last.answer}" if last else "never asked",
-            )
+            if not _own(control):
+                message = f"{tenant} does not see its own {api.signal} through {api.id}"
+                yield _missing(api, tenant, tenant, message, control)
+            elif not _own(again):
+                message = f"{tenant} does not see its own any more {api.signal} through {api.id}"
+                yield _missing(api, tenant, tenant, message, again)
         for reader, owner in sorted(seen.pairs) if api.pairwise else ():
             answer = seen.absences.get((api.id, reader, owner))
             if answer is None or not answer.answered:
-                yield Violation(
-                    kind=ViolationKind.MISSING,
-                    api=api.id,
-                    reader=reader,
-                    owners=(owner,),
-                    message=f"{reader} got no answer about {owner}'s {api.signal} through {api.id}",
-                    signal=api.signal,
-                    request=answer.request.line() if answer else "",
-                    curl=answer.request.curl() if answer else "",
-                    answer=f"last observation: {answer.answer}" if answer else "never asked",
-                )
+                message = f"{reader} got no answer about {owner}'s {api.signal} through {api.id}"
+                yield _missing(api, reader, owner, message, answer)
+
+
+def _missing(
+    api: ReadApi, reader: str, owner: str, message: str, last: Observation | None
+) -> Violation:
+    told = f"last observation: {last.answer}" if last else "never asked"
+    request = last.request if last else None
+    return Violation.through(api, ViolationKind.MISSING, reader, [owner], message, request, told)
 
 
 def _names(names: Sequence[str], limit: int = 5) -> str:
@@ -452,7 +457,7 @@ def _results(seen: Observations) -> Iterator[ApiResult]:
         answers[api_id].append(look)
     for api in seen.apis:
         controls = [seen.controls.get((api.id, tenant)) for tenant in seen.tenants]
-        visible = [look.latency_ms for look in controls if look is not None and look.own]
+        visible = [look.latency_ms for look in controls if look and look.own]
         took = [look.elapsed_ms for look in answers[api.id]]
         yield ApiResult(
             api=api.id,

@@ -158,27 +158,15 @@ class Watch:
 
 
 def _leak(api: ReadApi, seen: Observation) -> Violation:
-    whose = tuple(sorted(seen.others))
+    whose = sorted(seen.others)
     message = f"{seen.reader} reads {', '.join(whose)}'s {api.signal} through {api.id}"
-    return _violation(ViolationKind.LEAK, api, seen, whose, message)
+    return Violation.through(
+        api, ViolationKind.LEAK, seen.reader, whose, message, seen.request, seen.answer
+    )
 
 
 def _nothing(api: ReadApi, seen: Observation) -> Violation:
     message = f"{seen.reader} is answered without its own {api.signal} through {api.id}"
-    return _violation(ViolationKind.MISSING, api, seen, (seen.reader,), message)
-
-
-def _violation(
-    kind: ViolationKind, api: ReadApi, seen: Observation, owners: tuple[str, ...], message: str
-) -> Violation:
-    return Violation(
-        kind=kind,
-        api=api.id,
-        reader=seen.reader,
-        owners=owners,
-        message=message,
-        signal=api.signal,
-        request=seen.request.line(),
-        curl=seen.request.curl(),
-        answer=seen.answer,
+    return Violation.through(
+        api, ViolationKind.MISSING, seen.reader, [seen.reader], message, seen.request, seen.answer
     )
