@@ -6,6 +6,7 @@ each reader reads, what Grafana was provisioned with, and which component is not
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Protocol, Self
 
@@ -167,6 +168,41 @@ class FromCharts:
         """The administrator, asking for these tenants by name."""
         wanted = "|".join(tenants)
         return _access(self, "admin", wanted, {TENANT_HEADER: wanted})
+
+
+class FromOutside:
+    """What is not known of a deployment of which one sees no more than its addresses."""
+
+    disposable = False
+
+    def data_sources(self) -> Sequence[Mapping[str, object]]:
+        """None: Grafana is not reached."""
+        return ()
+
+    def health(self) -> Sequence[str]:
+        """Nothing: what is not well shows as missing telemetry."""
+        return ()
+
+    def memory(self) -> Mapping[str, int]:
+        """Nothing: it is not measured here."""
+        return {}
+
+    def log_errors(self) -> Sequence[str]:
+        """None: there are no logs to read."""
+        return ()
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing was started."""
+
+
+#: An error in logfmt or JSON.
+_LOG_ERROR = re.compile(r'level=error|"level":"error"')
+_MOST_LOG_ERRORS = 4
+
+
+def last_errors(log: str) -> list[str]:
+    """Return the last few lines of a component's log that are errors."""
+    return [line for line in log.splitlines() if _LOG_ERROR.search(line)][-_MOST_LOG_ERRORS:]
 
 
 def _access(stack: _WithPasswords, user: str, tenant: str, headers: Mapping[str, str]) -> Access:

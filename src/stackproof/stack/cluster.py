@@ -19,8 +19,8 @@ from stackproof.kube.client import ApiError, Kube, Object, is_ready, why_not
 from stackproof.model import READS, Backend
 from stackproof.repo.versions import image_version
 
-from . import provisioning
-from .base import FromCharts
+from . import provisioning, remote
+from .base import FromCharts, last_errors
 from .forward import Forward
 
 #: The labels that our charts give; see the templates' selectorLabels.
@@ -37,9 +37,6 @@ _GATEWAY_PORT = 8080
 _HEALTH_S = 1.0
 """Health is asked several times a second, and is this old at most."""
 
-_LOG_ERROR = re.compile(r'level=error|"level":"error"')
-_MOST_LOG_ERRORS = 4
-
 #: An address as a pod names it, in Grafana's data sources.
 _SERVICE = re.compile(r"http://([a-z0-9-]+)\.([a-z0-9-]+)\.svc(?:\.cluster\.local)?:(\d+)")
 
@@ -54,28 +51,24 @@ class Collector:
     workload: Object
 
 
-@dataclass(frozen=True, slots=True)
-class Addresses:
-    """How the deployment is reached.
+class ClusterStack(FromCharts):
+    """A `Stack` in an existing cluster. Entering it finds the deployment.
 
     Args:
+        kube: The cluster.
         in_cluster: Services are called by their own names; else their ports are forwarded.
         gateway_url: The gateway, where it is reached otherwise.
     """
 
-    in_cluster: bool = False
-    gateway_url: str | None = None
-
-
-class ClusterStack(FromCharts):
-    """A `Stack` in an existing cluster. Entering it finds the deployment."""
-
     provider = "cluster"
     disposable = False
 
-    def __init__(self, kube: Kube, addresses: Addresses | None = None) -> None:
+    def __init__(
+        self, kube: Kube, *, in_cluster: bool = False, gateway_url: str | None = None
+    ) -> None:
         self.kube = kube
-        self.addresses = addresses or Addresses()
+        self._in_cluster = in_cluster
+        self._gateway_url = gateway_url
         self.namespace = ""
         """Of the observability release."""
         self._collectors: dict[str, Collector] = {}
@@ -181,8 +174,8 @@ class ClusterStack(FromCharts):
         """Base URL of the gateway, None where the deployment has none."""
         if not self._gateway:
             return None
-        if self.addresses.gateway_url:
-            return self.addresses.gateway_url.rstrip("/")
+        if self._gateway_url:
+            return self._gateway_url.rstrip("/")
         return f"http://{self.address('gateway', self.namespace, _GATEWAY_PORT)}"
 
     def otlp_grpc(self, tenant: str) -> str:
@@ -245,7 +238,7 @@ class ClusterStack(FromCharts):
 
     def address(self, service: str, namespace: str, port: int) -> str:
         """Return `host:port` under which a port of a Service is reached from here."""
-        if self.addresses.in_cluster:
+        if self._in_cluster:
             return f"{service}.{namespace}.svc:{port}"
         key = (namespace, service, port)
         if key not in self._forwards:
@@ -258,14 +251,8 @@ class ClusterStack(FromCharts):
     def _target(self, service: str, namespace: str, port: int) -> int:
         """Return the port of the pods behind a Service's port."""
         found = self.kube.get("v1", "Service", service, namespace)
-        target = next(
-            (
-                each.get("targetPort", port)
-                for each in found["spec"]["ports"]
-                if each["port"] == port
-            ),
-            None,
-        )
+        ports = {each["port"]: each.get("targetPort", port) for each in found["spec"]["ports"]}
+        target = ports.get(port)
         if isinstance(target, int):
             return target
         for pod in self.kube.pods(namespace, _selector(found)):
@@ -304,7 +291,7 @@ class ClusterStack(FromCharts):
 
     def _password(self, tenant: str) -> str:
         """Return the tenant's own password: from the environment, else from its Alloy's Secret."""
-        variable = f"STACKPROOF_PASSWORD_{tenant.upper().replace('-', '_')}"
+        variable = remote.variable(tenant)
         if given := os.environ.get(variable):
             return given
         found = self.collector(tenant)
@@ -361,8 +348,7 @@ class ClusterStack(FromCharts):
             text = self.kube.logs(name, namespace, container, lines=500)
         except StackproofError:
             return []
-        lines = [line for line in text.splitlines() if _LOG_ERROR.search(line)]
-        return [f"{namespace}/{name}: {line}" for line in lines[-_MOST_LOG_ERRORS:]]
+        return [f"{namespace}/{name}: {line}" for line in last_errors(text)]
 
 
 def _collector(workload: Object) -> Collector:

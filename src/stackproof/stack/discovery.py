@@ -98,7 +98,6 @@ class Found:
     Args:
         reads: The address that each backend is read at, without the path of its API.
         writes: The address that each backend is written to.
-        paths: What follows the address of a backend for reading.
         one_gateway: All of it is behind one gateway, of our own chart.
         tenants: Each with where its name stands.
         basic_auth: What asks for user and password, or an empty string.

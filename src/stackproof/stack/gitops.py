@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -308,12 +308,8 @@ class Flux:
                 self.reconcile(SOURCE, "GitRepository", BOOTSTRAP, FLUX_NAMESPACE)
             return commit in said
 
-        self.kube.until(
-            there,
-            within_s=_SOURCE_S,
-            what=f"commit {commit[:8]} is fetched",
-            seen=source,
-        )
+        what = f"commit {commit[:8]} is fetched"
+        self.kube.until(there, within_s=_SOURCE_S, what=what, seen=source)
 
     def ready(self, *, within_s: float = _READY_S) -> None:
         """Wait until every Kustomization has applied the newest commit and every HelmRelease is up.
@@ -366,13 +362,9 @@ def _further_patch(step: Object, patch: Object) -> dict[str, Any]:
 
 def _release_values(wanted: Any) -> dict[str, Any]:
     """Return the patch that lays values over a HelmRelease's."""
-    patch: Mapping[str, Any] = {
-        "apiVersion": HELM,
-        "kind": "HelmRelease",
-        "metadata": {"name": "any"},
-        "spec": {"values": wanted},
-    }
-    return {"target": {"kind": "HelmRelease"}, "patch": yaml.safe_dump(dict(patch))}
+    head = {"apiVersion": HELM, "kind": "HelmRelease", "metadata": {"name": "any"}}
+    patch = yaml.safe_dump({**head, "spec": {"values": wanted}})
+    return {"target": {"kind": "HelmRelease"}, "patch": patch}
 
 
 def _noted(entry: Object, giver: str, taker: str) -> Object:
@@ -382,26 +374,21 @@ def _noted(entry: Object, giver: str, taker: str) -> Object:
 def _bootstrap() -> list[dict[str, Any]]:
     """Return what `flux bootstrap` makes: the source, and the step that applies the cluster."""
     metadata = {"name": BOOTSTRAP, "namespace": FLUX_NAMESPACE}
+    source = {
+        "interval": "1m",
+        "url": f"http://git.{FLUX_NAMESPACE}.svc/repository",
+        "ref": {"branch": "main"},
+    }
+    step = {
+        "interval": "10m",
+        "path": f"./flux/clusters/{CLUSTER}",
+        "prune": True,
+        "sourceRef": {"kind": "GitRepository", "name": BOOTSTRAP},
+    }
     return [
-        {
-            "apiVersion": SOURCE,
-            "kind": "GitRepository",
-            "metadata": metadata,
-            "spec": {
-                "interval": "1m",
-                "url": f"http://git.{FLUX_NAMESPACE}.svc/repository",
-                "ref": {"branch": "main"},
-            },
-        },
-        {
-            "apiVersion": KUSTOMIZE,
-            "kind": "Kustomization",
-            "metadata": metadata,
-            "spec": {
-                "interval": "10m",
-                "path": f"./flux/clusters/{CLUSTER}",
-                "prune": True,
-                "sourceRef": {"kind": "GitRepository", "name": BOOTSTRAP},
-            },
-        },
+        {"apiVersion": api_version, "kind": kind, "metadata": metadata, "spec": spec}
+        for api_version, kind, spec in (
+            (SOURCE, "GitRepository", source),
+            (KUSTOMIZE, "Kustomization", step),
+        )
     ]

@@ -113,8 +113,11 @@ class Store:
 
     def faked(self, definition: Object) -> dict[str, Any]:
         """Return the store as it is in the repository, with the Fake provider."""
+        return {**definition, "spec": {**definition["spec"], "provider": self._provider()}}
+
+    def _provider(self) -> dict[str, Any]:
         data = [{"key": key, "value": value} for key, value in sorted(self.known.items())]
-        return {**definition, "spec": {**definition["spec"], "provider": {"fake": {"data": data}}}}
+        return {"fake": {"data": data}}
 
     def __getitem__(self, key: str) -> str:
         return self.known[key]
@@ -123,8 +126,7 @@ class Store:
         """Give a key another value, and let the operator take it over at once."""
         self.known[key] = value
         found = self.kube.get("external-secrets.io/v1", "ClusterSecretStore", STORE)
-        data = [{"key": key, "value": value} for key, value in sorted(self.known.items())]
-        self.kube.patch(found, {"spec": {"provider": {"fake": {"data": data}}}})
+        self.kube.patch(found, {"spec": {"provider": self._provider()}})
         for each in self.kube.listed("external-secrets.io/v1", "ExternalSecret"):
             if any(entry["remoteRef"]["key"] == key for entry in each["spec"].get("data") or ()):
                 mark = {"force-sync": str(time.time_ns())}
@@ -205,31 +207,20 @@ class Installer:
         """
         deployed = self.deployment
         if tenant is None:
-            chart, layers = deployed.checkout.charts / "lgtm", deployed.lgtm_values()
+            name, layers = "lgtm", deployed.lgtm_values()
             namespace = OBSERVABILITY_NAMESPACE
         else:
             one = deployed.registry.get(tenant)
-            chart, layers = (
-                deployed.checkout.charts / "open-webui-stack",
-                deployed.tenant_values(one),
-            )
+            name, layers = "open-webui-stack", deployed.tenant_values(one)
             namespace = one.namespace
+        chart = str(deployed.checkout.charts / name)
         with _files(layers) as files:
             arguments = [part for file in files for part in ("--values", str(file))]
             # What somebody has changed by hand is changed back, as helm-controller does it
             # (internal/action/upgrade.go); also where Flux had applied it from the client.
             how = () if _FROM_CLIENT in extra else ("--server-side=true", "--force-conflicts")
-            self.run_helm(
-                "upgrade",
-                "--install",
-                release,
-                str(chart),
-                "-n",
-                namespace,
-                *arguments,
-                *extra,
-                *how,
-            )
+            what = (release, chart, "-n", namespace, *arguments)
+            self.run_helm("upgrade", "--install", *what, *extra, *how)
 
     def run_helm(self, *arguments: str) -> str:
         """Run helm on the cluster, return what it printed.

@@ -90,13 +90,8 @@ class KindCluster(pytest_kind.KindCluster):  # type: ignore[misc]
         config = self.path / "kind.yaml"
         config.write_text(yaml.safe_dump(objects("kind")[0]), encoding="utf-8")
         try:
-            self.kind(
-                "create",
-                "cluster",
-                *self._which,
-                f"--image={self.image}",
-                f"--config={config}",
-            )
+            how = (f"--image={self.image}", f"--config={config}")
+            self.kind("create", "cluster", *self._which, *how)
         except StackproofError as error:
             # After what it tells of each step; with --quiet it does not say what is wrong.
             raise StackproofError(
@@ -109,9 +104,7 @@ class KindCluster(pytest_kind.KindCluster):  # type: ignore[misc]
     def adopt(self) -> None:
         """Write the kubeconfig of a cluster that is there."""
         self.path.mkdir(parents=True, exist_ok=True)
-        self.kind(
-            "export", "kubeconfig", f"--name={self.name}", f"--kubeconfig={self.kubeconfig_path}"
-        )
+        self.kind("export", "kubeconfig", *self._which)
 
     def kube(self) -> Kube:
         """Return a client."""
@@ -125,9 +118,7 @@ class KindCluster(pytest_kind.KindCluster):  # type: ignore[misc]
 
     def delete(self) -> None:
         """Delete the cluster."""
-        self.kind(
-            "delete", "cluster", f"--name={self.name}", f"--kubeconfig={self.kubeconfig_path}"
-        )
+        self.kind("delete", "cluster", *self._which)
 
     def load(self, references: Sequence[str]) -> None:
         """Load images from Docker into the node; those that it has cost nothing."""

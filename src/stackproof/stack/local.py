@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import re
 import signal
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -27,7 +26,7 @@ from stackproof.toolchain.programs import Program
 from stackproof.waiting import until
 
 from . import provisioning
-from .base import FromCharts
+from .base import FromCharts, last_errors
 from .pod import LOOPBACK, Pod, ServicePort, pods, service_ports
 from .ports import PortLeases
 from .process import Process, ProgramProcess
@@ -48,10 +47,6 @@ _NO_KUBERNETES_API: Mapping[str, object] = {"alloy": {"podLogs": {"enabled": Fal
 _NOTHING_AROUND: Mapping[str, object] = {
     "monitor": {part: {"enabled": False} for part in ("volumes", "logs", "externalSecrets")}
 }
-
-#: An error in logfmt or JSON; of each component the last few are told.
-_LOG_ERROR = re.compile(r'level=error|"level":"error"')
-_MOST_LOG_ERRORS = 4
 
 _READY_SECONDS = 90.0
 #: What a pod has to end, where nothing else is said.
@@ -103,18 +98,16 @@ class LocalStack(FromCharts):
 
     def __enter__(self) -> Self:
         self._render()
-        for attempt in range(1, _ATTEMPTS + 1):
+        attempt = 1
+        while True:
             try:
                 self._start()
                 return self
-            except _PortTakenError:
+            except BaseException as error:
                 self._end()
-                if attempt == _ATTEMPTS:
+                if not isinstance(error, _PortTakenError) or attempt == _ATTEMPTS:
                     raise
-            except BaseException:
-                self._end()
-                raise
-        raise AssertionError("unreachable")
+            attempt += 1
 
     def __exit__(self, *_: object) -> None:
         self._end()
@@ -395,8 +388,7 @@ class _PortTakenError(StackproofError):
 
 
 def _bad(process: ProgramProcess) -> list[str]:
-    lines = process.log.read_text(errors="replace").splitlines() if process.log.exists() else []
-    return [line for line in lines if _LOG_ERROR.search(line)][-_MOST_LOG_ERRORS:]
+    return last_errors(process.log.read_text(errors="replace")) if process.log.exists() else []
 
 
 def _probe(pod: Pod) -> str:

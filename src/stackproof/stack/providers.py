@@ -71,10 +71,10 @@ def _kind(deployment: Deployment, options: Options) -> Stack:
 def _cluster(_: Deployment, options: Options) -> Stack:
     from stackproof.kube.client import Kube
 
-    from .cluster import Addresses, ClusterStack
+    from .cluster import ClusterStack
 
     kube = Kube(options.context, options.kubeconfig, in_cluster=options.in_cluster)
-    return ClusterStack(kube, Addresses(options.in_cluster, options.gateway_url))
+    return ClusterStack(kube, in_cluster=options.in_cluster, gateway_url=options.gateway_url)
 
 
 def _remote(_: Deployment, options: Options) -> Stack:

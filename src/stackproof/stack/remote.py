@@ -17,7 +17,7 @@ from stackproof.backends import Client
 from stackproof.errors import StackproofError, UsageError
 from stackproof.model import Backend, EntryPoint
 
-from .base import FromCharts
+from .base import FromCharts, FromOutside
 
 _PREFLIGHT_S = 5.0
 _PREFIX = "STACKPROOF_PASSWORD_"
@@ -36,12 +36,7 @@ def preflight(url: str, pool: urllib3.PoolManager) -> None:
     """
     try:
         answer = pool.request(
-            "GET",
-            url,
-            timeout=_PREFLIGHT_S,
-            retries=False,
-            redirect=False,
-            preload_content=False,
+            "GET", url, timeout=_PREFLIGHT_S, retries=False, redirect=False, preload_content=False
         )
         answer.close()
         answer.release_conn()
@@ -53,7 +48,7 @@ def preflight(url: str, pool: urllib3.PoolManager) -> None:
         ) from error
 
 
-class RemoteStack(FromCharts):
+class RemoteStack(FromOutside, FromCharts):
     """A `Stack` behind a gateway's URL.
 
     Raises:
@@ -61,7 +56,6 @@ class RemoteStack(FromCharts):
     """
 
     provider = "cluster"
-    disposable = False
     entry_points = (EntryPoint.GATEWAY,)
 
     def __init__(
@@ -74,7 +68,7 @@ class RemoteStack(FromCharts):
             raise UsageError(
                 f"{gateway_url!r} is not a URL", where="--gateway-url", todo="Say http://HOST:PORT."
             )
-        missing = [variable(tenant) for tenant in tenants if variable(tenant) not in environment]
+        missing = [name for name in map(variable, tenants) if name not in environment]
         if missing:
             raise UsageError(
                 f"not set: {', '.join(missing)}",
@@ -126,27 +120,8 @@ class RemoteStack(FromCharts):
         """Refuse: behind the gateway is somebody else's data."""
         raise self._gateway_only(backend)
 
-    def data_sources(self) -> Sequence[Mapping[str, object]]:
-        """None: Grafana is not reached."""
-        return ()
-
-    def health(self) -> Sequence[str]:
-        """Nothing: what is not well shows as missing telemetry."""
-        return ()
-
-    def memory(self) -> Mapping[str, int]:
-        """Nothing: it is not measured here."""
-        return {}
-
-    def log_errors(self) -> Sequence[str]:
-        """None: there are no logs to read."""
-        return ()
-
     def __enter__(self) -> Self:
         """Look whether anybody is there, before anything is sent."""
         with Client() as client:
             preflight(self.name, client.pool)
         return self
-
-    def __exit__(self, *_: object) -> None:
-        """Nothing was started."""

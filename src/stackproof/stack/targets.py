@@ -29,6 +29,7 @@ from stackproof.otlp import senders
 from stackproof.otlp.pushes import LokiPushSender, RemoteWriteSender
 from stackproof.repo.document import Document, Place
 
+from .base import FromOutside
 from .remote import preflight
 
 _SCHEMA = Path(__file__).with_name("targets.schema.json")
@@ -244,7 +245,7 @@ class _Reader:
             self.document.complain(place, f"holds no {what} in PEM: {error}")
 
 
-class TargetsStack:
+class TargetsStack(FromOutside):
     """A `Stack` that a file describes.
 
     Raises:
@@ -252,7 +253,6 @@ class TargetsStack:
     """
 
     provider = "targets"
-    disposable = False
     entry_points = (EntryPoint.TARGETS,)
     #: What does not ask who it is, is found to be so.
     unguarded = ""
@@ -348,28 +348,12 @@ class TargetsStack:
         """Refuse: it holds somebody else's data."""
         raise self._unknown(f"{backend} itself")
 
-    def data_sources(self) -> Sequence[Mapping[str, object]]:
-        """None: Grafana is not reached."""
-        return ()
-
     def views(self) -> tuple[DataSource, ...]:
         """The administrator's view of each backend, which shows all tenants."""
         admin = self.targets.admin
         if admin is None:
             return ()
         return tuple(DataSource("administrator", "", each, admin) for each in admin.urls)
-
-    def health(self) -> Sequence[str]:
-        """Nothing: what is not well shows as missing telemetry."""
-        return ()
-
-    def memory(self) -> Mapping[str, int]:
-        """Nothing: it is not measured here."""
-        return {}
-
-    def log_errors(self) -> Sequence[str]:
-        """None: there are no logs to read."""
-        return ()
 
     def __enter__(self) -> Self:
         """Look whether anybody is there, before anything is sent.
@@ -387,9 +371,6 @@ class TargetsStack:
             for url, tls in first.values():
                 preflight(url, client.pool_of(tls))
         return self
-
-    def __exit__(self, *_: object) -> None:
-        """Nothing was started."""
 
 
 class _Sender(senders.Closing):
