@@ -18,7 +18,7 @@ from stackproof.repo.versions import Versions
 from stackproof.rules import Rule
 
 from . import controllers
-from .subject import FLUX, Subject, at, of, own
+from .subject import FLUX, Subject, applied, at, chart_of, dig, of, own, remote_keys
 from .tree import (
     BOOTSTRAP,
     FLUX_NAMESPACE,
@@ -166,29 +166,27 @@ def dependencies_resolve(subject: Subject) -> Iterator[str]:
 def crds_first(subject: Subject) -> Iterator[str]:
     """An object of a custom kind is applied by a step that waits for the kind's CRD."""
     made: dict[str, Step] = {}
-    for applied in subject.tree.applied:
-        manifest = applied.manifest
-        if manifest.kind == "CustomResourceDefinition":
-            made[manifest["spec"]["group"]] = applied.step
-        chart = ((manifest.get("spec") or {}).get("chart") or {}).get("spec") or {}
-        if manifest.kind == "HelmRelease" and chart.get("chart") in _CHART_CRDS:
-            made[_CHART_CRDS[chart["chart"]]] = applied.step
-    for applied in subject.tree.applied:
-        group = group_of(applied.manifest)
+    for one, manifest in applied(subject, "CustomResourceDefinition"):
+        made[manifest["spec"]["group"]] = one.step
+    for one, manifest in applied(subject, "HelmRelease"):
+        if group := _CHART_CRDS.get(chart_of(manifest).get("chart", "")):
+            made[group] = one.step
+    for one in subject.tree.applied:
+        group = group_of(one.manifest)
         if not _is_custom(group) or group.endswith(_BOOTSTRAP_CRDS):
             continue
         maker = made.get(group)
         if maker is None:
-            if not _unseen(subject, applied.step):
-                yield f"{at(applied)}: no step installs the CRDs of {group}"
-        elif applied.step.name == maker.name:
+            if not _unseen(subject, one.step):
+                yield f"{at(one)}: no step installs the CRDs of {group}"
+        elif one.step.name == maker.name:
             yield (
-                f"{at(applied)}: is applied together with the CRDs of {group}: a step of its own, "
+                f"{at(one)}: is applied together with the CRDs of {group}: a step of its own, "
                 f"after {maker.name}, must do it"
             )
-        elif not _waits_for(subject, applied.step, maker):
+        elif not _waits_for(subject, one.step, maker):
             yield (
-                f"{at(applied)}: nothing makes its step wait for {maker.name}, "
+                f"{at(one)}: nothing makes its step wait for {maker.name}, "
                 f"which installs the CRDs of {group}"
             )
 
@@ -226,20 +224,20 @@ def _unseen(subject: Subject, step: Step) -> bool:
 def namespaces_first(subject: Subject) -> Iterator[str]:
     """A namespace is made by the same or an earlier step than what lives in it."""
     made = {m.name: step for step, m in own(subject, "Namespace")}
-    for applied in subject.tree.applied:
-        namespace = applied.manifest.namespace
-        if applied.manifest.kind in CLUSTER_KINDS or namespace in _GIVEN_NAMESPACES:
+    for one in subject.tree.applied:
+        namespace = one.manifest.namespace
+        if one.manifest.kind in CLUSTER_KINDS or namespace in _GIVEN_NAMESPACES:
             continue
         maker = made.get(namespace or "")
         if not namespace:
-            if not _of_unknown_scope(applied.manifest):
-                yield f"{at(applied)}: has no namespace"
+            if not _of_unknown_scope(one.manifest):
+                yield f"{at(one)}: has no namespace"
         elif maker is None:
-            if not _unseen(subject, applied.step):
-                yield f"{at(applied)}: nobody creates the namespace {namespace}"
-        elif applied.step.name != maker.name and not _waits_for(subject, applied.step, maker):
+            if not _unseen(subject, one.step):
+                yield f"{at(one)}: nobody creates the namespace {namespace}"
+        elif one.step.name != maker.name and not _waits_for(subject, one.step, maker):
             yield (
-                f"{at(applied)}: nothing makes its step wait for {maker.name}, "
+                f"{at(one)}: nothing makes its step wait for {maker.name}, "
                 f"which creates {namespace}"
             )
 
@@ -260,7 +258,7 @@ def namespaces_guarded(subject: Subject) -> Iterator[str]:
     older = {
         release.manifest.namespace
         for release in subject.tenant_releases
-        if _dig(release.manifest["spec"], "values", "global").get("claimTemplateLabels") is False
+        if dig(release.manifest["spec"], "values", "global").get("claimTemplateLabels") is False
     }
     for step, manifest in own(subject, "Namespace"):
         level = manifest.labels.get("pod-security.kubernetes.io/enforce")
@@ -288,7 +286,7 @@ def sources_resolve(subject: Subject) -> Iterator[str]:
 
 def _references(manifest: Manifest) -> Iterator[tuple[str, Mapping[str, Any]]]:
     spec = manifest.get("spec") or {}
-    chart = (spec.get("chart") or {}).get("spec") or {} if manifest.kind == "HelmRelease" else {}
+    chart = chart_of(manifest) if manifest.kind == "HelmRelease" else {}
     named = [
         ("chart.spec.sourceRef", chart.get("sourceRef"), None),
         ("chartRef", spec.get("chartRef"), None),
@@ -318,8 +316,8 @@ def merges_deploy(subject: Subject) -> Iterator[str]:
     """
     charts: set[Path] = set()
     for step, manifest in own(subject, "HelmRelease"):
-        chart = (manifest["spec"].get("chart") or {}).get("spec") or {}
-        if (chart.get("sourceRef") or {}).get("kind") != "GitRepository":
+        chart = chart_of(manifest)
+        if dig(chart, "sourceRef").get("kind") != "GitRepository":
             continue
         if chart.get("reconcileStrategy") == "Revision":
             yield (
@@ -360,10 +358,10 @@ def steps_guarded(subject: Subject) -> Iterator[str]:
             yield f"{of(step, manifest)}: has no timeout"
     for step, manifest in own(subject, "HelmRelease"):
         spec = manifest["spec"]
-        if (spec.get("driftDetection") or {}).get("mode") != "enabled":
+        if dig(spec, "driftDetection").get("mode") != "enabled":
             yield f"{of(step, manifest)}: driftDetection.mode is not enabled"
         for action in ("install", "upgrade"):
-            if not ((spec.get(action) or {}).get("remediation") or {}).get("retries"):
+            if not dig(spec, action, "remediation").get("retries"):
                 yield f"{of(step, manifest)}: {action}.remediation.retries is not set"
         if "timeout" not in spec:
             yield f"{of(step, manifest)}: has no timeout"
@@ -373,42 +371,36 @@ def steps_guarded(subject: Subject) -> Iterator[str]:
 def secrets_resolve(subject: Subject) -> Iterator[str]:
     """Secrets that Flux objects name are made, from a store that admits their namespace."""
     made = {(FLUX_NAMESPACE, BOOTSTRAP)}
-    for applied in subject.tree.applied:
-        manifest = applied.manifest
-        if manifest.kind == "Secret":
-            made.add((manifest.namespace or "", manifest.name))
+    for one, manifest in applied(subject, "Secret", "ExternalSecret"):
+        name = manifest.name
         if manifest.kind == "ExternalSecret":
-            target = (manifest["spec"].get("target") or {}).get("name") or manifest.name
-            made.add((manifest.namespace or "", target))
-            yield from _store_problems(subject, applied)
+            name = dig(manifest["spec"], "target").get("name") or name
+            yield from _store_problems(subject, one)
+        made.add((manifest.namespace or "", name))
     for step, manifest in own(subject):
         if not group_of(manifest).endswith(_BOOTSTRAP_CRDS):
             continue
         for field in ("secretRef", "certSecretRef", "proxySecretRef"):
-            name = (manifest["spec"].get(field) or {}).get("name")
-            if name and (manifest.namespace or "", name) not in made:
-                yield f"{of(step, manifest)}: {field} names Secret/{name}, which nobody makes"
+            asked = dig(manifest["spec"], field).get("name")
+            if asked and (manifest.namespace or "", asked) not in made:
+                yield f"{of(step, manifest)}: {field} names Secret/{asked}, which nobody makes"
 
 
-def _store_problems(subject: Subject, applied: Applied) -> Iterator[str]:
-    reference = applied.manifest["spec"].get("secretStoreRef") or {}
+def _store_problems(subject: Subject, external: Applied) -> Iterator[str]:
+    reference = dig(external.manifest["spec"], "secretStoreRef")
     if reference.get("kind") != "ClusterSecretStore":
         return  # a SecretStore of its own release: references.py
-    for other in subject.tree.applied:
-        store = other.manifest
-        if (store.kind, store.name) != ("ClusterSecretStore", reference["name"]):
+    for other, store in applied(subject, "ClusterSecretStore"):
+        if store.name != reference["name"]:
             continue
-        if other.step.name != applied.step.name and not _waits_for(
-            subject, applied.step, other.step
-        ):
-            yield f"{at(applied)}: nothing makes its step wait for {store.ref}"
-        if not _admits(subject, store, applied.manifest.namespace or ""):
-            yield (
-                f"{at(applied)}: {store.ref} does not admit the namespace "
-                f"{applied.manifest.namespace}"
-            )
+        here, there = external.step, other.step
+        if there.name != here.name and not _waits_for(subject, here, there):
+            yield f"{at(external)}: nothing makes its step wait for {store.ref}"
+        namespace = external.manifest.namespace or ""
+        if not _admits(subject, store, namespace):
+            yield f"{at(external)}: {store.ref} does not admit the namespace {namespace}"
         return
-    yield f"{at(applied)}: there is no ClusterSecretStore/{reference['name']}"
+    yield f"{at(external)}: there is no ClusterSecretStore/{reference['name']}"
 
 
 def _admits(subject: Subject, store: Manifest, namespace: str) -> bool:
@@ -427,19 +419,18 @@ def _admits(subject: Subject, store: Manifest, namespace: str) -> bool:
 @FLUX.register
 def store_is_limited(subject: Subject) -> Iterator[str]:
     """A cluster-wide store may be used from named namespaces only."""
-    for applied in subject.tree.applied:
-        manifest = applied.manifest
-        if manifest.kind == "ClusterSecretStore" and not manifest["spec"].get("conditions"):
-            yield f"{at(applied)}: has no conditions: every namespace may read every secret"
+    for one, manifest in applied(subject, "ClusterSecretStore"):
+        if not manifest["spec"].get("conditions"):
+            yield f"{at(one)}: has no conditions: every namespace may read every secret"
 
 
 @FLUX.register
 def objects_have_one_owner(subject: Subject) -> Iterator[str]:
     """No two steps or releases apply the same object."""
     owners: dict[Any, list[Applied]] = defaultdict(list)
-    for applied in subject.tree.applied:
-        if not applied.manifest.is_hook:
-            owners[key_of(applied.manifest)].append(applied)
+    for one in subject.tree.applied:
+        if not one.manifest.is_hook:
+            owners[key_of(one.manifest)].append(one)
     for found in owners.values():
         if len(found) > 1:
             names = [
@@ -522,23 +513,16 @@ def _overlaid(subject: Subject, step: Step) -> Iterator[str]:
 
 def _mismatches(subject: Subject, tenant: Tenant, release: HelmRelease) -> Iterator[str]:
     values = release.manifest["spec"].get("values") or {}
-    otel = _dig(values, "openWebui", "config", "telemetry", "otel")
-    found = {
-        "tenantId": (otel.get("tenantId"), tenant.name),
-        "externalSecrets.keyPrefix": (
-            _dig(values, "externalSecrets").get("keyPrefix"),
-            tenant.secret_prefix,
-        ),
-    }
-    namespace = subject.tree.find("Namespace", None, tenant.namespace)
-    if namespace:
-        labels = namespace.labels
-        found["the namespace's label tenant"] = (labels.get("tenant"), tenant.name)
-        found["the namespace's label secret-prefix"] = (
-            labels.get("secret-prefix"),
-            tenant.secret_prefix,
-        )
-    for what, (there, wanted) in found.items():
+    otel = dig(values, "openWebui", "config", "telemetry", "otel")
+    prefix = tenant.secret_prefix
+    found = [
+        ("tenantId", otel.get("tenantId"), tenant.name),
+        ("externalSecrets.keyPrefix", dig(values, "externalSecrets").get("keyPrefix"), prefix),
+    ]
+    if namespace := subject.tree.find("Namespace", None, tenant.namespace):
+        for label, wanted in (("tenant", tenant.name), ("secret-prefix", prefix)):
+            found.append((f"the namespace's label {label}", namespace.labels.get(label), wanted))
+    for what, there, wanted in found:
         if there != wanted:
             yield (
                 f"HelmRelease/{release.manifest.name} in {tenant.namespace}: {what} is {there!r}, "
@@ -546,29 +530,23 @@ def _mismatches(subject: Subject, tenant: Tenant, release: HelmRelease) -> Itera
             )
 
 
-def _dig(values: Mapping[str, Any], *path: str) -> Mapping[str, Any]:
-    for key in path:
-        values = values.get(key) or {}
-    return values
-
-
 @FLUX.register
 def tenants_stay_home(subject: Subject) -> Iterator[str]:
     """A tenant's release makes objects in its namespace only, and its rights end there."""
     homes = {tenant.namespace for tenant in subject.registry}
-    for applied in subject.tree.applied:
-        manifest = applied.manifest
-        if applied.release and applied.release in subject.tenant_releases:
-            home = applied.release.manifest.namespace
+    for one in subject.tree.applied:
+        manifest = one.manifest
+        if one.release and one.release in subject.tenant_releases:
+            home = one.release.manifest.namespace
             if manifest.kind in CLUSTER_KINDS:
-                yield f"{at(applied)}: a tenant's release makes an object of the whole cluster"
+                yield f"{at(one)}: a tenant's release makes an object of the whole cluster"
             elif manifest.namespace != home:
-                yield f"{at(applied)}: a tenant's release makes an object outside {home}"
+                yield f"{at(one)}: a tenant's release makes an object outside {home}"
         if manifest.kind == "RoleBinding" and manifest.namespace in homes:
-            for one in manifest.get("subjects") or ():
-                where = one.get("namespace", manifest.namespace)
-                if one["kind"] != "ServiceAccount" or where != manifest.namespace:
-                    yield f"{at(applied)}: gives rights to {one['kind']}/{one['name']} of {where}"
+            for who in manifest.get("subjects") or ():
+                where = who.get("namespace", manifest.namespace)
+                if who["kind"] != "ServiceAccount" or where != manifest.namespace:
+                    yield f"{at(one)}: gives rights to {who['kind']}/{who['name']} of {where}"
     for release in subject.tenant_releases:
         if not release.manifest["spec"].get("serviceAccountName"):
             yield (
@@ -580,23 +558,22 @@ def tenants_stay_home(subject: Subject) -> Iterator[str]:
 @FLUX.register
 def tenants_share_nothing(subject: Subject) -> Iterator[str]:
     """No two tenants read the same remote key, serve the same host or have one service name."""
-    keys: dict[str, set[str]] = defaultdict(set)
-    hosts: dict[str, set[str]] = defaultdict(set)
-    services: dict[str, set[str]] = defaultdict(set)
+    used: dict[str, set[str]] = defaultdict(set)
     for release in subject.tenant_releases:
-        home = release.manifest.namespace or ""
         for manifest in release.rendered or ():
-            if manifest.kind == "ExternalSecret":
-                for entry in manifest["spec"].get("data") or ():
-                    keys[entry["remoteRef"]["key"]].add(home)
-            for host in served(manifest):
-                hosts[host].add(home)
-            if manifest.kind == "ConfigMap" and "OTEL_SERVICE_NAME" in (manifest["data"] or ()):
-                services[manifest["data"]["OTEL_SERVICE_NAME"]].add(home)
-    for what, found in (("remote key", keys), ("host", hosts), ("service name", services)):
-        for name, namespaces in found.items():
-            if len(namespaces) > 1:
-                yield f"{what} {name} is used by several tenants: {', '.join(sorted(namespaces))}"
+            for what in _of_one_tenant(manifest):
+                used[what].add(release.manifest.namespace or "")
+    for what, namespaces in used.items():
+        if len(namespaces) > 1:
+            yield f"{what} is used by several tenants: {', '.join(sorted(namespaces))}"
+
+
+def _of_one_tenant(manifest: Manifest) -> Iterator[str]:
+    if manifest.kind == "ExternalSecret":
+        yield from (f"remote key {key}" for key in remote_keys(manifest))
+    yield from (f"host {host}" for host in served(manifest))
+    if manifest.kind == "ConfigMap" and "OTEL_SERVICE_NAME" in (manifest["data"] or ()):
+        yield f"service name {manifest['data']['OTEL_SERVICE_NAME']}"
 
 
 @FLUX.register
@@ -607,48 +584,43 @@ def prefixes_are_apart(subject: Subject) -> Iterator[str]:
     """
     homes = {tenant.namespace for tenant in subject.registry}
     others = {
-        entry["remoteRef"]["key"]: applied
-        for applied in subject.tree.applied
-        if applied.manifest.kind == "ExternalSecret" and applied.manifest.namespace not in homes
-        for entry in applied.manifest["spec"].get("data") or ()
+        key: one
+        for one, manifest in applied(subject, "ExternalSecret")
+        if manifest.namespace not in homes
+        for key in remote_keys(manifest)
     }
+    # The gateway checks every tenant's password, and so reads it.
+    passwords = {f"{tenant.secret_prefix}-gateway-password" for tenant in subject.registry}
     for tenant in subject.registry:
-        start = f"{tenant.secret_prefix}-"
         begins = f"tenant {tenant.name}: the prefix {tenant.secret_prefix} of its secrets begins"
-        for key, applied in others.items():
-            # The gateway checks every tenant's password, and so reads it.
-            if key.startswith(start) and not _is_password(subject, key):
-                yield f"{begins} the key {key} of {at(applied)}"
-
-
-def _is_password(subject: Subject, key: str) -> bool:
-    return key in {f"{tenant.secret_prefix}-gateway-password" for tenant in subject.registry}
+        for key, one in others.items():
+            if key.startswith(f"{tenant.secret_prefix}-") and key not in passwords:
+                yield f"{begins} the key {key} of {at(one)}"
 
 
 @FLUX.register
 def pinned(subject: Subject) -> Iterator[str]:
     """Charts and images are pinned to one version, and are maintained where they come from."""
     for step, manifest in own(subject, "HelmRelease"):
-        chart = (manifest["spec"].get("chart") or {}).get("spec") or {}
+        chart = chart_of(manifest)
         version = str(chart.get("version", ""))
-        from_git = (chart.get("sourceRef") or {}).get("kind") == "GitRepository"
+        from_git = dig(chart, "sourceRef").get("kind") == "GitRepository"
         if chart and not from_git and not _EXACT_VERSION.fullmatch(version):
             yield f"{of(step, manifest)}: chart version {version!r} is no single version"
         source = _source(subject, manifest)
         if chart.get("chart") in _DEPRECATED.get(source, ()):
             yield f"{of(step, manifest)}: chart {chart['chart']} of {source} is deprecated"
     for step, manifest in own(subject, "OCIRepository"):
-        reference = manifest["spec"].get("ref") or {}
+        reference = dig(manifest["spec"], "ref")
         if not reference.get("digest") and not _EXACT_VERSION.fullmatch(str(reference.get("tag"))):
             yield f"{of(step, manifest)}: ref names no digest and no single version"
-    for applied in subject.tree.applied:
-        if applied.manifest.kind in WORKLOAD_KINDS:
-            for container in containers(applied.manifest):
-                plain, _, digest = container["image"].partition("@")
-                name, _, tag = plain.rpartition(":")
-                is_tagged = name and "/" not in tag and re.search(r"\d", tag)
-                if not is_tagged and not _DIGEST.fullmatch(digest):
-                    yield f"{at(applied)}: image {container['image']} is not pinned"
+    for one, manifest in applied(subject, *WORKLOAD_KINDS):
+        for container in containers(manifest):
+            plain, _, digest = container["image"].partition("@")
+            name, _, tag = plain.rpartition(":")
+            is_tagged = name and "/" not in tag and re.search(r"\d", tag)
+            if not is_tagged and not _DIGEST.fullmatch(digest):
+                yield f"{at(one)}: image {container['image']} is not pinned"
 
 
 def _source(subject: Subject, release: Manifest) -> str:
@@ -675,14 +647,14 @@ def images_are_updated(subject: Subject) -> Iterator[str]:
             yield f"{of(step, manifest)}: no file below {where} has a marker"
         for namespace, name in sorted(found - policies):
             yield f"{where}: a marker names ImagePolicy {namespace}:{name}, which nobody makes"
-        template = _dig(spec, "git", "commit").get("messageTemplate") or ""
+        template = dig(spec, "git", "commit").get("messageTemplate") or ""
         for name in _unknown_fields(template):
             yield (
                 f"{of(step, manifest)}: messageTemplate names .{name}, which is no field "
                 f"(there are: {', '.join(sorted(_TEMPLATE_FIELDS))})"
             )
-        checkout_branch = _dig(spec, "git", "checkout", "ref").get("branch")
-        pushed = _dig(spec, "git", "push").get("branch")
+        checkout_branch = dig(spec, "git", "checkout", "ref").get("branch")
+        pushed = dig(spec, "git", "push").get("branch")
         if pushed is None or pushed == checkout_branch:
             yield f"{of(step, manifest)}: pushes to {checkout_branch}, past the proof"
     for namespace, name in sorted(policies - marked):

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from stackproof.helm.manifests import WORKLOAD_KINDS, Manifest, Release, pod_template
 
-from .subject import FLUX, Subject
+from .subject import FLUX, Subject, dig
 
 #: They have no pod before their time, and nobody waits for what is theirs.
 _LATER = frozenset({"CronJob", "Job"})
@@ -58,7 +58,7 @@ def _waits(m: Manifest, kind: str, healthy: str) -> bool:
     for each in spec.get("healthCheckExprs") or ():
         if each["kind"] == kind and re.search(healthy, each["current"]):
             return False
-    return not all((spec.get(how) or {}).get("disableWait") for how in ("install", "upgrade"))
+    return not all(dig(spec, how).get("disableWait") for how in ("install", "upgrade"))
 
 
 def _mounted(made: Release) -> Iterator[str]:

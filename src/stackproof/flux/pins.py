@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from stackproof.repo.versions import Chart, Versions
 
-from .subject import FLUX, Subject, of, own
+from .subject import FLUX, Subject, chart_of, of, own
 
 
 @FLUX.register
@@ -15,7 +15,7 @@ def charts_are_those_of_the_pins(subject: Subject) -> Iterator[str]:
     pins = dict(Versions.load(subject.checkout).charts)
     installed: set[str] = set()
     for step, manifest in own(subject, "HelmRelease"):
-        chart = (manifest["spec"].get("chart") or {}).get("spec") or {}
+        chart = chart_of(manifest)
         source = chart.get("sourceRef") or {}
         if source.get("kind") != "HelmRepository":
             continue

@@ -20,7 +20,7 @@ from stackproof.repo.versions import Versions
 
 from . import controllers
 from .releases import texts
-from .subject import FLUX, Subject, at, of, own
+from .subject import FLUX, Subject, applied, at, leaves, of, own, releases_of, remote_keys
 from .tree import BOOTSTRAP, FLUX_NAMESPACE, Step, group_of, step_name
 
 #: ClusterRoles that every cluster has (kubernetes.io, "Default roles and role bindings").
@@ -89,10 +89,8 @@ def secrets_have_the_keys_that_are_read(subject: Subject) -> Iterator[str]:
         name = (manifest["spec"].get("secretRef") or {}).get("name", "")
         for _, external in own(subject, "ExternalSecret"):
             target = external["spec"].get("target") or {}
-            if (external.namespace, target.get("name", external.name)) != (
-                manifest.namespace,
-                name,
-            ):
+            made = external.namespace, target.get("name", external.name)
+            if made != (manifest.namespace, name):
                 continue
             fetched = {entry["secretKey"] for entry in external["spec"]["data"]}
             keys = set((target.get("template") or {}).get("data") or fetched)
@@ -103,13 +101,13 @@ def secrets_have_the_keys_that_are_read(subject: Subject) -> Iterator[str]:
 @FLUX.register
 def the_operator_is_set_as_its_chart_reads(subject: Subject) -> Iterator[str]:
     """The operator's chart is from its home, gets keys that it knows, and brings its CRDs."""
-    for step, release in _operators(subject):
+    for step, release in releases_of(subject, *_HOMES):
         spec = release["spec"]
         chart, values = spec["chart"]["spec"], spec["values"]
         source = subject.tree.find("HelmRepository", release.namespace, chart["sourceRef"]["name"])
         if source is None or source["spec"].get("url", "").rstrip("/") != _HOMES[chart["chart"]]:
             yield f"{of(step, release)}: comes from elsewhere than {_HOMES[chart['chart']]}"
-        for key in sorted(_leaves(values) - _KNOWN):
+        for key in sorted({*leaves(values, _KNOWN)} - _KNOWN):
             yield f"{of(step, release)}: values: the chart has no key {key}"
         if values.get("installCRDs") is False:
             yield f"{of(step, release)}: installs no CRDs (installCRDs)"
@@ -134,27 +132,11 @@ def the_operator_is_set_as_its_chart_reads(subject: Subject) -> Iterator[str]:
                 yield f"{of(step, release)}: {part}.resources ask for more than their limit"
 
 
-def _operators(subject: Subject) -> Iterator[tuple[Step, Manifest]]:
-    for step, release in own(subject, "HelmRelease"):
-        if release["spec"].get("chart", {}).get("spec", {}).get("chart") in _HOMES:
-            yield step, release
-
-
-def _leaves(values: Mapping[str, Any], path: str = "") -> set[str]:
-    """Return the keys of values, down to those of `_KNOWN`."""
-    found: set[str] = set()
-    for key, value in values.items():
-        at_ = f"{path}.{key}".lstrip(".")
-        deeper = isinstance(value, Mapping) and at_ not in _KNOWN
-        found |= _leaves(value, at_) if deeper else {at_}
-    return found
-
-
 @FLUX.register
 def the_store_reads_as_the_operator(subject: Subject) -> Iterator[str]:
     """The store uses the operator's own account, which stands for the one that GCP lets read."""
     stores = [m for m in subject.tree.objects if m.kind == "ClusterSecretStore"]
-    for step, release in _operators(subject):
+    for step, release in releases_of(subject, *_HOMES):
         for store in stores:
             yield from _identities(of(step, release), release, release["spec"]["values"], store)
 
@@ -184,22 +166,22 @@ def the_cluster_is_one(subject: Subject) -> Iterator[str]:
         return
     known = {key: value.replace("\n", "") for key, value in texts(settings).items()}  # as Flux
     domain = known.get("DOMAIN", "")
-    for applied in subject.tree.applied:
-        m = applied.manifest
+    for one in subject.tree.applied:
+        m = one.manifest
         if m.kind == "ClusterSecretStore":
             store = m["spec"]["provider"]["gcpsm"]
             where = store["auth"]["workloadIdentity"]["clusterLocation"]
             if not _LOCATION.fullmatch(where):
-                yield f"{at(applied)}: {where} is no region or zone"
+                yield f"{at(one)}: {where} is no region or zone"
         project = m.annotations.get("open-webui-stack/gcp-project")
         if project not in (None, known.get("GCP_PROJECT")):
-            yield f"{at(applied)}: its keys are in the project {project}, which the store is not"
+            yield f"{at(one)}: its keys are in the project {project}, which the store is not"
         for host in hosts(m):
             if not domain or not host.endswith(f".{domain}"):
-                yield f"{at(applied)}: the host {host} is not in DOMAIN ({domain})"
+                yield f"{at(one)}: the host {host} is not in DOMAIN ({domain})"
         for name in _clusters(m) if m.kind in WORKLOAD_KINDS else ():
             if name != known.get("CLUSTER"):
-                yield f"{at(applied)}: its telemetry says k8s.cluster.name={name}"
+                yield f"{at(one)}: its telemetry says k8s.cluster.name={name}"
 
 
 def _clusters(workload: Manifest) -> Iterator[str]:
@@ -272,11 +254,7 @@ def _lasting(subject: Subject, m: Manifest) -> Iterator[tuple[str, Any]]:
 @FLUX.register
 def namespaces_with_data_stay(subject: Subject) -> Iterator[str]:
     """Flux marks a namespace as its own, warns before it refuses, and prunes none with data."""
-    holding = {
-        applied.manifest.namespace
-        for applied in subject.tree.applied
-        if applied.manifest.kind in {"PersistentVolumeClaim", "StatefulSet"}
-    }
+    holding = {m.namespace for _, m in applied(subject, "PersistentVolumeClaim", "StatefulSet")}
     for step, m in own(subject, "Namespace"):
         if m.name == FLUX_NAMESPACE:
             continue  # bootstrap's
@@ -318,11 +296,8 @@ def failures_are_told(subject: Subject) -> Iterator[str]:
 
 
 _RECONCILED = (
-    "GitRepository",
-    "Kustomization",
-    "HelmRelease",
-    "ImageRepository",
-    "ImageUpdateAutomation",
+    *("GitRepository", "Kustomization", "HelmRelease"),
+    *("ImageRepository", "ImageUpdateAutomation"),
 )
 
 
@@ -441,14 +416,11 @@ def the_readme_is_right(subject: Subject) -> Iterator[str]:
 
 def _asked(subject: Subject) -> Iterator[str]:
     prefixes = {tenant.namespace: tenant.secret_prefix for tenant in subject.registry}
-    for applied in subject.tree.applied:
-        m = applied.manifest
-        if m.kind == "ExternalSecret" and group_of(m) == "external-secrets.io":
-            for entry in m["spec"].get("data") or ():
-                key = entry["remoteRef"]["key"]
-                for prefix in prefixes.values():
-                    key = re.sub(rf"^{prefix}-", "PREFIX-", key)
-                yield key
+    for _, m in applied(subject, "ExternalSecret"):
+        for key in remote_keys(m) if group_of(m) == "external-secrets.io" else ():
+            for prefix in prefixes.values():
+                key = re.sub(rf"^{prefix}-", "PREFIX-", key)
+            yield key
 
 
 def _compared(listed: set[str], asked: set[str]) -> Iterator[str]:

@@ -7,8 +7,7 @@ from typing import Any
 
 from stackproof.helm.manifests import WORKLOAD_KINDS, Manifest, pod_template
 
-from .subject import FLUX, Subject, at, of, own
-from .tree import Step
+from .subject import FLUX, Subject, at, dig, leaves, of, own, releases_of
 
 CHART = "reloader"
 #: Keys of its chart that may be set here (its values.yaml, 2.2.16): it ignores any other.
@@ -35,7 +34,7 @@ def whoever_asks_is_reloaded(subject: Subject) -> Iterator[str]:
     """Each workload that asks to be replaced with a Secret is where a Reloader looks."""
     watched = {
         name: release
-        for _, release in _installed(subject)
+        for _, release in releases_of(subject, CHART)
         for name in _namespaces(subject, _settings(release))
     }
     for applied in subject.tree.applied:
@@ -51,9 +50,9 @@ def whoever_asks_is_reloaded(subject: Subject) -> Iterator[str]:
 @FLUX.register
 def reloader_does_no_more_than_it_must(subject: Subject) -> Iterator[str]:
     """Reloader looks where it must, meets pod security, and what it does is no drift to Flux."""
-    for step, release in _installed(subject):
+    for step, release in releases_of(subject, CHART):
         values = release["spec"].get("values") or {}
-        for key in sorted(set(_leaves(values)) - _KNOWN):
+        for key in sorted({*leaves(values, _KNOWN)} - _KNOWN):
             yield f"{of(step, release)}: values: the chart has no key {key}"
         if not (values.get("image") or {}).get("tag"):
             yield f"{of(step, release)}: runs whatever image its chart names (image.tag)"
@@ -62,26 +61,18 @@ def reloader_does_no_more_than_it_must(subject: Subject) -> Iterator[str]:
         if _settings(release).get("reloadStrategy") != "annotations":
             # Its other strategy adds a variable to the container.
             yield f"{of(step, release)}: changes what Flux corrects (reloadStrategy)"
-        deployment = _settings(release).get("deployment") or {}
-        security = deployment.get("containerSecurityContext") or {}
-        if security.get("allowPrivilegeEscalation") is not False or "ALL" not in (
-            (security.get("capabilities") or {}).get("drop") or ()
-        ):
+        deployment = dig(_settings(release), "deployment")
+        security = dig(deployment, "containerSecurityContext")
+        dropped = dig(security, "capabilities").get("drop") or ()
+        if security.get("allowPrivilegeEscalation") is not False or "ALL" not in dropped:
             yield f"{of(step, release)}: its pod is refused (pod security restricted)"
-        resources = deployment.get("resources") or {}
+        resources = dig(deployment, "resources")
         if {*(resources.get("requests") or ())} != {"cpu", "memory"} or not resources.get("limits"):
             yield f"{of(step, release)}: its resources lack a request or the limit"
 
 
-def _installed(subject: Subject) -> Iterator[tuple[Step, Manifest]]:
-    for step, release in own(subject, "HelmRelease"):
-        if release["spec"].get("chart", {}).get("spec", {}).get("chart") == CHART:
-            yield step, release
-
-
 def _settings(release: Manifest) -> Mapping[str, Any]:
-    found: Mapping[str, Any] = (release["spec"].get("values") or {}).get("reloader") or {}
-    return found
+    return dig(release["spec"], "values", "reloader")
 
 
 def _namespaces(subject: Subject, settings: Mapping[str, Any]) -> Iterator[str]:
@@ -100,13 +91,3 @@ def _asks(m: Manifest) -> Iterator[str]:
         for name, value in {**m.annotations, **pods}.items():
             if name.endswith(_ASKS) and value:
                 yield name.removesuffix(_ASKS)
-
-
-def _leaves(values: Mapping[str, Any], path: str = "") -> Iterator[str]:
-    """Yield the keys of values, down to those of `_KNOWN`."""
-    for key, value in values.items():
-        where = f"{path}.{key}".lstrip(".")
-        if isinstance(value, Mapping) and where not in _KNOWN:
-            yield from _leaves(value, where)
-        else:
-            yield where

@@ -18,7 +18,7 @@ from stackproof.errors import StackproofError
 from stackproof.helm import renderer
 from stackproof.helm.manifests import CLUSTER_KINDS, WORKLOAD_KINDS, Manifest, pod_template
 
-from .subject import FLUX, Subject, at, of, own
+from .subject import FLUX, Subject, applied, at, of, own
 from .tree import BOOTSTRAP, FLUX_NAMESPACE, Applied, Step, group_of
 
 _PRUNE = "kustomize.toolkit.fluxcd.io/prune"
@@ -114,17 +114,17 @@ def _of_account(step: Step, home: str, account: str) -> Iterator[Manifest]:
 @FLUX.register
 def pods_may_what_they_need(subject: Subject) -> Iterator[str]:
     """A pod's account may do what the program in the pod asks of Kubernetes, and nothing else."""
-    for applied in subject.tree.applied:
-        if applied.manifest.kind not in WORKLOAD_KINDS or applied.step.name == BOOTSTRAP:
+    for one, m in applied(subject, *WORKLOAD_KINDS):
+        if one.step.name == BOOTSTRAP:
             continue
-        spec = pod_template(applied.manifest)["spec"]
-        home, account = applied.manifest.namespace or "", spec.get("serviceAccountName", "default")
-        needed = _asked(applied, spec)
+        spec = pod_template(m)["spec"]
+        home, account = m.namespace or "", spec.get("serviceAccountName", "default")
+        needed = _asked(one, spec)
         given = set(_given(subject, home, account))
         for right in sorted(needed - given):
-            yield f"{at(applied)}: its account {account} may not {_said(right)}, which it needs"
+            yield f"{at(one)}: its account {account} may not {_said(right)}, which it needs"
         for right in sorted(given - needed):
-            yield f"{at(applied)}: its account {account} may {_said(right)}, which it does not need"
+            yield f"{at(one)}: its account {account} may {_said(right)}, which it does not need"
 
 
 @FLUX.register
@@ -133,17 +133,16 @@ def rights_are_given_to_accounts(subject: Subject) -> Iterator[str]:
 
     What `flux bootstrap` gives its controllers is left aside.
     """
-    for applied in _bindings(subject):
-        m = applied.manifest
+    for binding, m in applied(subject, *_BINDINGS):
         names = {one["name"] for one in m.get("subjects") or ()}
         beyond = [
             r for r in _rights(subject, m) if r[1] not in _OF_THE_CLUSTER or r[2] not in _READ
         ]
         if m.kind == "ClusterRoleBinding" and beyond and not _is_bootstraps(m, names):
-            yield f"{at(applied)}: gives rights in the whole cluster to {', '.join(sorted(names))}"
+            yield f"{at(binding)}: gives rights in the whole cluster to {', '.join(sorted(names))}"
         for one in m.get("subjects") or ():
             if one["kind"] != "ServiceAccount":
-                yield f"{at(applied)}: gives rights to {one['kind']}/{one['name']}, whoever that is"
+                yield f"{at(binding)}: gives rights to {one['kind']}/{one['name']}, whoever that is"
 
 
 def _is_bootstraps(binding: Manifest, names: set[str]) -> bool:
@@ -152,37 +151,30 @@ def _is_bootstraps(binding: Manifest, names: set[str]) -> bool:
     )
 
 
-def _bindings(subject: Subject) -> Iterator[Applied]:
-    for applied in subject.tree.applied:
-        if applied.manifest.kind in {"RoleBinding", "ClusterRoleBinding"}:
-            yield applied
+_BINDINGS = ("RoleBinding", "ClusterRoleBinding")
 
 
 def _given(subject: Subject, namespace: str, account: str) -> Iterator[Right]:
     """Yield the rights of an account: its own, and those of the groups that it is in."""
-    groups = {
-        "system:authenticated",
-        "system:serviceaccounts",
-        f"system:serviceaccounts:{namespace}",
-    }
-    for applied in _bindings(subject):
-        m = applied.manifest
+    accounts = "system:serviceaccounts"
+    groups = {"system:authenticated", accounts, f"{accounts}:{namespace}"}
+    for _, m in applied(subject, *_BINDINGS):
         for one in m.get("subjects") or ():
-            itself = (one["kind"], one.get("namespace", m.namespace), one["name"])
-            named = itself == ("ServiceAccount", namespace, account) or (
-                one["kind"] == "User"
-                and one["name"] == f"system:serviceaccount:{namespace}:{account}"
-            )
-            if named or (one["kind"] == "Group" and one["name"] in groups):
+            kind, name = one["kind"], one["name"]
+            itself = (kind, one.get("namespace", m.namespace), name)
+            if (
+                itself == ("ServiceAccount", namespace, account)
+                or (kind, name) == ("User", f"system:serviceaccount:{namespace}:{account}")
+                or (kind == "Group" and name in groups)
+            ):
                 yield from _rights(subject, m)
 
 
 def _rights(subject: Subject, binding: Manifest) -> Iterator[Right]:
     reference = binding["roleRef"]
     where = binding.namespace if reference["kind"] == "Role" else None
-    for applied in subject.tree.applied:
-        role = applied.manifest
-        if (role.kind, role.namespace, role.name) == (reference["kind"], where, reference["name"]):
+    for _, role in applied(subject, reference["kind"]):
+        if (role.namespace, role.name) == (where, reference["name"]):
             if role.get("aggregationRule"):
                 yield "*", "*", f"* (all that ClusterRole/{role.name} gathers)"
             yield from _expanded(role.get("rules") or ())
@@ -238,9 +230,9 @@ def _scenarios(chart: Path, _digest: str, files: tuple[Path, ...]) -> tuple[Mani
     return tuple(manifest for release in made for manifest in release)
 
 
-def _asked(applied: Applied, spec: Mapping[str, Any]) -> set[Right]:
+def _asked(pod: Applied, spec: Mapping[str, Any]) -> set[Right]:
     """Return what a pod's program asks of Kubernetes, by the configuration that it mounts."""
-    release = applied.release
+    release = pod.release
     mounted = {(volume.get("configMap") or {}).get("name") for volume in spec.get("volumes") or ()}
     found: set[Right] = set()
     for one in release.rendered or () if release else ():

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 from stackproof.helm.manifests import Manifest
 from stackproof.repo.checkout import Checkout
@@ -65,6 +66,47 @@ def at(applied: Applied) -> str:
 def of(step: Step, manifest: Manifest) -> str:
     """Say where an object that a step applies itself comes from."""
     return at(Applied(manifest, step))
+
+
+def applied(subject: Subject, *kinds: str) -> Iterator[tuple[Applied, Manifest]]:
+    """Yield all that reaches the cluster, of these kinds."""
+    for one in subject.tree.applied:
+        if one.manifest.kind in kinds:
+            yield one, one.manifest
+
+
+def remote_keys(manifest: Manifest) -> list[str]:
+    """Return the keys of the store that an ExternalSecret asks for by name."""
+    return [entry["remoteRef"]["key"] for entry in manifest["spec"].get("data") or ()]
+
+
+def dig(values: Mapping[str, Any], *path: str) -> Mapping[str, Any]:
+    """Return the map that stands at a path, an empty one if nothing does."""
+    for key in path:
+        values = values.get(key) or {}
+    return values
+
+
+def chart_of(release: Manifest) -> Mapping[str, Any]:
+    """Return what a HelmRelease says of its chart, if it says it itself."""
+    return dig(release["spec"], "chart", "spec")
+
+
+def releases_of(subject: Subject, *charts: str) -> Iterator[tuple[Step, Manifest]]:
+    """Yield the HelmReleases of these charts."""
+    for step, release in own(subject, "HelmRelease"):
+        if chart_of(release).get("chart") in charts:
+            yield step, release
+
+
+def leaves(values: Mapping[str, Any], known: Collection[str], path: str = "") -> Iterator[str]:
+    """Yield the keys of values, such as `a.b.c`, down to those that are known."""
+    for key, value in values.items():
+        where = f"{path}.{key}".lstrip(".")
+        if isinstance(value, Mapping) and where not in known:
+            yield from leaves(value, known, where)
+        else:
+            yield where
 
 
 def own(subject: Subject, *kinds: str) -> Iterator[tuple[Step, Manifest]]:
