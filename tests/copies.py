@@ -30,8 +30,15 @@ def written(root: Path, files: Mapping[str, str]) -> Path:
     for name, text in files.items():
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
+        path.write_text(text, encoding="utf-8")
     return root
+
+
+def edit(file: Path, old: str, new: str, count: int = -1) -> None:
+    """Put a text in the place of another, which must be there; `count` times, or each time."""
+    text = file.read_text(encoding="utf-8")
+    assert old in text, f"{file} has no {old!r}"
+    file.write_text(text.replace(old, new, count), encoding="utf-8")
 
 
 def commit(root: Path, ignored: str = "") -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
+from tests.copies import edit
 
 from stackproof.errors import UsageError
 from stackproof.flux.checks import FLUX as CHECKS
@@ -103,10 +104,7 @@ def test_holds(name: str, subject: Subject) -> None:
 def test_a_fault_is_noticed(
     copy: Checkout, file: str, old: str, new: str, check: str, message: str
 ) -> None:
-    changed = copy.flux / file
-    text = changed.read_text(encoding="utf-8")
-    assert old in text
-    changed.write_text(text.replace(old, new), encoding="utf-8")
+    edit(copy.flux / file, old, new)
     (problem,) = CHECKS[check].find(Subject.load(copy))
     assert message in problem
 
@@ -254,10 +252,10 @@ INPUTS = [
 def test_inputs_seen_elsewhere(
     copy: Checkout, file: str, old: str, new: str, messages: tuple[str, ...]
 ) -> None:
-    path = copy.root / file
-    text = path.read_text(encoding="utf-8") if old else ""
-    assert old in text
-    path.write_text(text.replace(old, new) if old else new, encoding="utf-8")
+    if old:
+        edit(copy.root / file, old, new)
+    else:
+        (copy.root / file).write_text(new, encoding="utf-8")
     subject = Subject.load(copy)
     found = [message for _, message in problems(subject)]
     if not found:

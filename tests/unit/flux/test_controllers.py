@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
+from tests.copies import edit, written
 
 from stackproof.errors import StackproofError
 from stackproof.flux import controllers, tree
@@ -20,16 +21,12 @@ from stackproof.repo.checkout import Checkout
 CONFIG_MAP = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: %s}\n"
 
 
-def write(root: Path, files: dict[str, str]) -> Path:
-    for name, text in files.items():
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-    return root
+def built(root: Path, path: str = "./apps", **spec: Any) -> controllers.Built:
+    return controllers.build(root, {"spec": {"path": path, **spec}})
 
 
-def names(root: Path, path: str = "./apps", **spec: Any) -> list[str]:
-    return [m.name for m in controllers.build(root, {"spec": {"path": path, **spec}}).objects]
+def names(root: Path, path: str = "./apps") -> list[str]:
+    return [m.name for m in built(root, path).objects]
 
 
 # --- Post-build substitution ----------------------------------------------------------------------
@@ -59,12 +56,11 @@ def names(root: Path, path: str = "./apps", **spec: Any) -> list[str]:
     ],
 )
 def test_substitution(tmp_path: Path, text: str, becomes: Any) -> None:
-    write(tmp_path, {"apps/a.yaml": CONFIG_MAP % "a" + f"spec:\n  v: {text}\n"})
+    written(tmp_path, {"apps/a.yaml": CONFIG_MAP % "a" + f"spec:\n  v: {text}\n"})
     given = {"A": "one", "B": "two", "E": "", "NUMBER": "5", "LINES": "first\nsecond\n"}
-    kustomization = {"spec": {"path": "apps", "postBuild": {"substitute": given}}}
-    built = controllers.build(tmp_path, kustomization)
-    assert built.objects[0]["spec"]["v"] == becomes
-    assert not built.undefined
+    found = built(tmp_path, postBuild={"substitute": given})
+    assert found.objects[0]["spec"]["v"] == becomes
+    assert not found.undefined
 
 
 @pytest.mark.parametrize(
@@ -74,31 +70,26 @@ def test_substitution(tmp_path: Path, text: str, becomes: Any) -> None:
 def test_substitution_of_what_nobody_defines(
     tmp_path: Path, text: str, undefined: tuple[str, ...]
 ) -> None:
-    write(tmp_path, {"apps/a.yaml": CONFIG_MAP % "a" + f"spec: 'a {text}'\n"})
-    built = controllers.build(
-        tmp_path, {"spec": {"path": "apps", "postBuild": {"substitute": {"A": "1"}}}}
-    )
-    assert built.undefined == undefined
+    written(tmp_path, {"apps/a.yaml": CONFIG_MAP % "a" + f"spec: 'a {text}'\n"})
+    assert built(tmp_path, postBuild={"substitute": {"A": "1"}}).undefined == undefined
 
 
 @pytest.mark.parametrize("where", ["labels", "annotations"])
 def test_substitution_can_be_switched_off(tmp_path: Path, where: str) -> None:
     data = yaml.safe_load(CONFIG_MAP % "a") | {"spec": "${A}"}
     data["metadata"][where] = {"kustomize.toolkit.fluxcd.io/substitute": "disabled"}
-    write(tmp_path, {"apps/a.yaml": yaml.safe_dump(data)})
-    post = {"substitute": {"A": "one"}}
-    (made,) = controllers.build(tmp_path, {"spec": {"path": "apps", "postBuild": post}}).objects
+    written(tmp_path, {"apps/a.yaml": yaml.safe_dump(data)})
+    (made,) = built(tmp_path, postBuild={"substitute": {"A": "one"}}).objects
     assert made["spec"] == "${A}"
 
 
 def test_nothing_is_substituted_where_nothing_is_given(tmp_path: Path) -> None:
     """As in Flux: a default alone starts no substitution."""
-    write(tmp_path, {"apps/a.yaml": CONFIG_MAP % "a" + "spec: '${A:=one}'\n"})
-    (plain,) = controllers.build(tmp_path, {"spec": {"path": "apps"}}).objects
-    (empty,) = controllers.build(tmp_path, {"spec": {"path": "apps", "postBuild": {}}}).objects
+    written(tmp_path, {"apps/a.yaml": CONFIG_MAP % "a" + "spec: '${A:=one}'\n"})
+    (plain,) = built(tmp_path).objects
+    (empty,) = built(tmp_path, postBuild={}).objects
     assert plain["spec"] == empty["spec"] == "${A:=one}"
-    always = {"substituteStrategy": "Always"}
-    (made,) = controllers.build(tmp_path, {"spec": {"path": "apps", "postBuild": always}}).objects
+    (made,) = built(tmp_path, postBuild={"substituteStrategy": "Always"}).objects
     assert made["spec"] == "one"
 
 
@@ -112,11 +103,9 @@ def test_nothing_is_substituted_where_nothing_is_given(tmp_path: Path) -> None:
 def test_variables_that_flux_refuses(
     tmp_path: Path, substitute: dict[str, Any], message: str
 ) -> None:
-    write(tmp_path, {"apps/a.yaml": CONFIG_MAP % "a" + "spec: '${A}'\n"})
+    written(tmp_path, {"apps/a.yaml": CONFIG_MAP % "a" + "spec: '${A}'\n"})
     with pytest.raises(StackproofError, match=message):
-        controllers.build(
-            tmp_path, {"spec": {"path": "apps", "postBuild": {"substitute": substitute}}}
-        )
+        built(tmp_path, postBuild={"substitute": substitute})
 
 
 # --- Kustomizations -------------------------------------------------------------------------------
@@ -124,7 +113,7 @@ def test_variables_that_flux_refuses(
 
 def test_folder_without_a_kustomization(tmp_path: Path) -> None:
     """As Flux does: every manifest, and a folder below only through its own kustomization."""
-    write(
+    written(
         tmp_path,
         {
             "apps/a.yaml": CONFIG_MAP % "a",
@@ -136,9 +125,9 @@ def test_folder_without_a_kustomization(tmp_path: Path) -> None:
             "apps/own/unused.yaml": CONFIG_MAP % "unused",
         },
     )
-    built = controllers.build(tmp_path, {"spec": {"path": "./apps"}})
-    assert sorted(one.name for one in built.objects) == ["a", "b", "c"]
-    assert built.read == {
+    found = built(tmp_path)
+    assert sorted(one.name for one in found.objects) == ["a", "b", "c"]
+    assert found.read == {
         "apps/a.yaml",
         "apps/plain/b.yml",
         "apps/own/kustomization.yaml",
@@ -148,6 +137,7 @@ def test_folder_without_a_kustomization(tmp_path: Path) -> None:
 
 
 PATCH = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\ndata: {x: '1'}\n"
+COMPONENT = "apiVersion: kustomize.config.k8s.io/v1alpha1\nkind: Component\nnamePrefix: part-\n"
 JSON_PATCH = "- {op: add, path: /data, value: {x: '1'}}\n"
 INLINE = (
     """\
@@ -172,7 +162,7 @@ patch: |
             "p.yaml",
             JSON_PATCH,
         ),
-        ("components: [../part]", "../part/kustomization.yaml", None),
+        ("components: [../part]", "../part/kustomization.yaml", COMPONENT),
         ("transformers: [p.yaml]", "p.yaml", INLINE),
         ("configMapGenerator: [{name: b, files: [key=p.txt]}]", "p.txt", "x"),
         ("configMapGenerator: [{name: b, envs: [p.env]}]", "p.env", "x=1"),
@@ -193,41 +183,38 @@ patch: |
         ),
     ],
 )
-def test_every_file_that_is_read_is_known(
-    tmp_path: Path, field: str, file: str, text: str | None
-) -> None:
-    component = "apiVersion: kustomize.config.k8s.io/v1alpha1\nkind: Component\nnamePrefix: part-\n"
-    write(
+def test_every_file_that_is_read_is_known(tmp_path: Path, field: str, file: str, text: str) -> None:
+    written(
         tmp_path,
         {
             "apps/kustomization.yaml": f"resources: [a.yaml]\n{field}\n",
             "apps/a.yaml": CONFIG_MAP % "a",
             "base/b.yaml": CONFIG_MAP % "b",
-            f"apps/{file}": component if text is None else text,
+            f"apps/{file}": text,
         },
     )
-    read = controllers.build(tmp_path, {"spec": {"path": "./apps"}}).read
-    assert str((tmp_path / "apps" / file).resolve().relative_to(tmp_path.resolve())) in read
+    path = (tmp_path / "apps" / file).resolve().relative_to(tmp_path.resolve())
+    assert str(path) in built(tmp_path).read
 
 
 def test_text_within_a_kustomization(tmp_path: Path) -> None:
     """An inline transformer of many characters is no name of a file."""
     text = yaml.safe_dump({"resources": ["a.yaml"], "transformers": [INLINE]})
-    write(tmp_path, {"apps/kustomization.yaml": text, "apps/a.yaml": CONFIG_MAP % "a"})
-    (made,) = controllers.build(tmp_path, {"spec": {"path": "apps"}}).objects
+    written(tmp_path, {"apps/kustomization.yaml": text, "apps/a.yaml": CONFIG_MAP % "a"})
+    (made,) = built(tmp_path).objects
     assert made["data"] == {"x": "1"}
 
 
 @pytest.mark.parametrize("name", ["a+b", "a b", "(copy)", "ü", "a@b", "a,b"])
 def test_folders_of_any_name(tmp_path: Path, name: str) -> None:
     for path in (f"{name}/apps", f"{name}/{name}"):
-        write(tmp_path, {f"{path}/a.yaml": CONFIG_MAP % "a"})
+        written(tmp_path, {f"{path}/a.yaml": CONFIG_MAP % "a"})
         assert names(tmp_path / name, path.removeprefix(f"{name}/")) == ["a"]
 
 
 def test_files_beside_the_folder(tmp_path: Path) -> None:
     """kustomize-controller has no load restrictor, but the repository ends what can be read."""
-    write(
+    written(
         tmp_path,
         {
             "repository/apps/kustomization.yaml": "resources: [../x.yaml]\n",
@@ -256,11 +243,8 @@ def test_files_beside_the_folder(tmp_path: Path) -> None:
 def test_what_a_kustomization_changes(
     tmp_path: Path, spec: dict[str, Any], becomes: tuple[str, str | None]
 ) -> None:
-    component = "apiVersion: kustomize.config.k8s.io/v1alpha1\nkind: Component\nnamePrefix: part-\n"
-    files = {"apps/a.yaml": CONFIG_MAP % "a", "part/kustomization.yaml": component}
-    (made,) = controllers.build(
-        write(tmp_path, files), {"spec": {"path": "./apps", **spec}}
-    ).objects
+    files = {"apps/a.yaml": CONFIG_MAP % "a", "part/kustomization.yaml": COMPONENT}
+    (made,) = built(written(tmp_path, files), **spec).objects
     assert (made.name, made.namespace or None) == becomes
 
 
@@ -271,16 +255,14 @@ def test_images_patches_and_metadata_of_a_kustomization(tmp_path: Path) -> None:
         "metadata": {"name": "p", "labels": {"a": "1"}},
         "spec": {"containers": [{"name": "c", "image": "caddy:2"}]},
     }
-    write(tmp_path, {"apps/a.yaml": yaml.safe_dump(pod)})
-    spec = {
-        "path": "apps",
-        "images": [{"name": "caddy", "newTag": "3"}],
-        "patches": [
-            {"patch": "- {op: add, path: /spec/nodeName, value: one}", "target": {"kind": "Pod"}}
-        ],
-        "commonMetadata": {"labels": {"b": "2"}, "annotations": {"c": "3"}},
-    }
-    (made,) = controllers.build(tmp_path, {"spec": spec}).objects
+    written(tmp_path, {"apps/a.yaml": yaml.safe_dump(pod)})
+    patch = "- {op: add, path: /spec/nodeName, value: one}"
+    (made,) = built(
+        tmp_path,
+        images=[{"name": "caddy", "newTag": "3"}],
+        patches=[{"patch": patch, "target": {"kind": "Pod"}}],
+        commonMetadata={"labels": {"b": "2"}, "annotations": {"c": "3"}},
+    ).objects
     assert made["spec"]["containers"][0]["image"] == "caddy:3"
     assert made["spec"]["nodeName"] == "one"
     assert made.labels == {"a": "1", "b": "2"}
@@ -317,7 +299,7 @@ def test_what_does_not_build(
     tmp_path: Path, files: dict[str, str], spec: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(StackproofError, match=message):
-        controllers.build(write(tmp_path, files), {"spec": {"path": "./apps", **spec}})
+        built(written(tmp_path, files), **spec)
 
 
 # --- What Flux does not fetch ---------------------------------------------------------------------
@@ -337,7 +319,7 @@ def test_a_scanned_folder_has_what_is_not_ignored(
     tmp_path: Path, ignore: str, there: list[str]
 ) -> None:
     files = {"apps/a.yaml": CONFIG_MAP % "a", "apps/b.yaml": CONFIG_MAP % "b"}
-    assert names(write(tmp_path, {**files, ".sourceignore": ignore})) == there
+    assert names(written(tmp_path, {**files, ".sourceignore": ignore})) == there
     assert controllers.ignored(tmp_path, list(files)) == tuple(
         f"apps/{name}.yaml" for name in "ab" if name not in there
     )
@@ -350,7 +332,7 @@ def test_a_named_file_that_is_ignored_is_missing(tmp_path: Path) -> None:
         ".sourceignore": "/apps/a.yaml\n",
     }
     with pytest.raises(StackproofError, match=r"a\.yaml \(Flux does not fetch it"):
-        names(write(tmp_path, files))
+        names(written(tmp_path, files))
     (tmp_path / ".sourceignore").unlink()
     with pytest.raises(StackproofError, match="Flux does not fetch it"):
         controllers.build(tmp_path, {"spec": {"path": "apps"}}, ignore="a.yaml")
@@ -370,7 +352,7 @@ def test_links_are_not_fetched(tmp_path: Path, link: str, target: str) -> None:
         "other/c.yaml": CONFIG_MAP % "c",
         "other/kustomization.yaml": "resources: [c.yaml]\n",
     }
-    (write(tmp_path, files) / link).symlink_to(target)
+    (written(tmp_path, files) / link).symlink_to(target)
     assert names(tmp_path) == ["a"]
     assert controllers.ignored(tmp_path, [link]) == (link,)
 
@@ -382,7 +364,7 @@ def test_a_link_that_is_named_is_missing(tmp_path: Path, resource: str) -> None:
         "other/c.yaml": CONFIG_MAP % "c",
         "other/kustomization.yaml": "resources: [c.yaml]\n",
     }
-    write(tmp_path, files)
+    written(tmp_path, files)
     (tmp_path / "apps/linked.yaml").symlink_to("../other/c.yaml")
     (tmp_path / "linked").symlink_to("other")
     with pytest.raises(StackproofError, match="Flux does not fetch it"):
@@ -392,7 +374,7 @@ def test_a_link_that_is_named_is_missing(tmp_path: Path, resource: str) -> None:
 def test_a_kustomization_is_no_link(tmp_path: Path) -> None:
     """Nor its folder: Flux would take all that is in there, or nothing."""
     files = {"other/a.yaml": CONFIG_MAP % "a", "other/kustomization.yaml": "resources: [a.yaml]\n"}
-    (write(tmp_path, files) / "apps").symlink_to("other")
+    (written(tmp_path, files) / "apps").symlink_to("other")
     with pytest.raises(StackproofError, match="there is no such folder"):
         names(tmp_path)
     (tmp_path / "other/kustomization.yaml").rename(tmp_path / "kustomization.yaml")
@@ -471,20 +453,35 @@ def test_post_renderers() -> None:
 
 # --- Trees ----------------------------------------------------------------------------------------
 
-STEP = """\
+#: Where the steps of the cluster are written.
+APPS = "flux/clusters/production/apps.yaml"
+
+
+def step(
+    name: str = "apps",
+    namespace: str = "flux-system",
+    source: str = "GitRepository/flux-system",
+    more: str = "",
+) -> str:
+    """Return a Kustomization of the folder ./apps, with a line more in its spec."""
+    kind, _, of = source.partition("/")
+    return f"""\
 apiVersion: kustomize.toolkit.fluxcd.io/v1
 kind: Kustomization
-metadata: {name: %s, namespace: %s}
+metadata: {{name: {name}, namespace: {namespace}}}
 spec:
   interval: 10m
   prune: true
   path: ./apps
-  sourceRef: {kind: %s, name: %s, namespace: flux-system}
+  sourceRef: {{kind: {kind}, name: {of}, namespace: flux-system}}
+  {more}
 """
 
 
-def tree_of(root: Path, files: dict[str, str]) -> Tree:
-    return build(Checkout(write(root, {"apps/a.yaml": CONFIG_MAP % "a", **files})))
+def tree_of(root: Path, *documents: str, **files: str) -> Tree:
+    """Build the tree with these documents in the cluster's file, beside other files."""
+    files = {"apps/a.yaml": CONFIG_MAP % "a", APPS: "---\n".join(documents), **files}
+    return build(Checkout(written(root, files)))
 
 
 def steps(tree: Tree) -> dict[str, Step]:
@@ -492,11 +489,8 @@ def steps(tree: Tree) -> dict[str, Step]:
 
 
 def test_one_name_in_two_namespaces(tmp_path: Path) -> None:
-    one = STEP % ("apps", "flux-system", "GitRepository", "flux-system")
-    other = STEP % ("apps", "team", "GitRepository", "flux-system") + (
-        "  dependsOn: [{name: apps, namespace: flux-system}]\n"
-    )
-    tree = tree_of(tmp_path, {"flux/clusters/production/apps.yaml": f"{one}---\n{other}"})
+    other = step(namespace="team", more="dependsOn: [{name: apps, namespace: flux-system}]")
+    tree = tree_of(tmp_path, step(), other)
     assert [step.name for step in tree.steps] == ["flux-system", "apps", "team/apps"]
     assert steps(tree)["team/apps"].depends_on == ("apps",)
     assert not tree.failures
@@ -504,8 +498,7 @@ def test_one_name_in_two_namespaces(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["GitRepository", "OCIRepository", "Bucket", "ExternalArtifact"])
 def test_a_source_that_is_not_here(tmp_path: Path, kind: str) -> None:
-    text = STEP % ("apps", "flux-system", kind, "elsewhere")
-    tree = tree_of(tmp_path, {"flux/clusters/production/apps.yaml": text})
+    tree = tree_of(tmp_path, step(source=f"{kind}/elsewhere"))
     assert not tree.failures
     assert not steps(tree)["apps"].objects
     assert tree.notes == (
@@ -519,24 +512,22 @@ apiVersion: source.toolkit.fluxcd.io/v1
 kind: GitRepository
 metadata: {name: %s, namespace: flux-system}
 spec: {interval: 1m, url: '%s', ref: {branch: %s}}
----
 """
-    text = (
-        source % ("flux-system", "ssh://git@github.com/a/b", "main")
-        + source % ("same", "https://github.com/A/b.git", "main")
-        + source % ("old", "https://github.com/a/b.git", "old")
-        + STEP % ("same", "flux-system", "GitRepository", "same")
-        + "---\n"
-        + STEP % ("old", "flux-system", "GitRepository", "old")
+    tree = tree_of(
+        tmp_path,
+        source % ("flux-system", "ssh://git@github.com/a/b", "main"),
+        source % ("same", "https://github.com/A/b.git", "main"),
+        source % ("old", "https://github.com/a/b.git", "old"),
+        step("same", source="GitRepository/same"),
+        step("old", source="GitRepository/old"),
     )
-    found = steps(tree_of(tmp_path, {"flux/clusters/production/apps.yaml": text}))
+    found = steps(tree)
     assert [m.name for m in found["same"].objects] == ["a"]
     assert found["old"].elsewhere
 
 
 def test_a_suspended_step_is_looked_at_and_told(tmp_path: Path) -> None:
-    text = STEP % ("apps", "flux-system", "GitRepository", "flux-system") + "  suspend: true\n"
-    tree = tree_of(tmp_path, {"flux/clusters/production/apps.yaml": text})
+    tree = tree_of(tmp_path, step(more="suspend: true"))
     assert steps(tree)["apps"].objects
     assert tree.notes == ("step apps is suspended: it applies nothing until it is resumed",)
 
@@ -546,9 +537,7 @@ def test_a_suspended_step_is_looked_at_and_told(tmp_path: Path) -> None:
 )
 def test_objects_that_flux_leaves_alone(tmp_path: Path, mark: str, value: str) -> None:
     text = CONFIG_MAP % f"a, annotations: {{kustomize.toolkit.fluxcd.io/{mark}: {value}}}"
-    step = STEP % ("apps", "flux-system", "GitRepository", "flux-system")
-    tree = tree_of(tmp_path, {"flux/clusters/production/apps.yaml": step, "apps/a.yaml": text})
-    found = steps(tree)["apps"]
+    found = steps(tree_of(tmp_path, step(), **{"apps/a.yaml": text}))["apps"]
     assert len(found.objects) == (value == "Merge")
     assert len(found.untouched) == (value != "Merge")
 
@@ -556,21 +545,20 @@ def test_objects_that_flux_leaves_alone(tmp_path: Path, mark: str, value: str) -
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("  retryInterval: 30s\n", None),
-        ("  timeout: 1h30m\n", None),
-        ("  timeout: 1.5h\n", None),
-        ("  timeout: 90\n", "timeout"),
-        ("  postBuild: {substitute: {YEAR: 2026}}\n", r"postBuild\.substitute\.YEAR.*2026"),
-        ("  patches: none\n", "patches"),
-        ("  postBuild: {substituteFrom: [{kind: Secret, name: no}]}\n", "no earlier step makes"),
-        ("  postBuild: {substituteFrom: [{kind: Secret, name: no, optional: true}]}\n", None),
+        ("retryInterval: 30s", None),
+        ("timeout: 1h30m", None),
+        ("timeout: 1.5h", None),
+        ("timeout: 90", "timeout"),
+        ("postBuild: {substitute: {YEAR: 2026}}", r"postBuild\.substitute\.YEAR.*2026"),
+        ("patches: none", "patches"),
+        ("postBuild: {substituteFrom: [{kind: Secret, name: no}]}", "no earlier step makes"),
+        ("postBuild: {substituteFrom: [{kind: Secret, name: no, optional: true}]}", None),
     ],
 )
 def test_kustomizations_that_the_api_server_refuses(
     tmp_path: Path, spec: str, message: str | None
 ) -> None:
-    text = STEP % ("apps", "flux-system", "GitRepository", "flux-system") + spec
-    tree = tree_of(tmp_path, {"flux/clusters/production/apps.yaml": text})
+    tree = tree_of(tmp_path, step(more=spec))
     if message is None:
         assert not tree.failures
     else:
@@ -581,31 +569,20 @@ def test_kustomizations_that_the_api_server_refuses(
 @pytest.mark.parametrize("name", ["flux-system", "cluster"])
 def test_what_bootstrap_has_written_is_no_step_of_its_own(tmp_path: Path, name: str) -> None:
     """Under any name: it builds the folder that it lies in, and applies itself."""
-    own = STEP % (name, "flux-system", "GitRepository", "flux-system")
-    apps = STEP % ("apps", "flux-system", "GitRepository", "flux-system") + (
-        f"  dependsOn: [{{name: {name}}}]\n"
-    )
-    files = {
-        "flux/clusters/production/gotk-sync.yaml": own.replace("apps", "flux/clusters/production"),
-        "flux/clusters/production/apps.yaml": apps,
-    }
-    tree = tree_of(tmp_path, files)
+    own = step(name).replace("apps", "flux/clusters/production")
+    apps = step(more=f"dependsOn: [{{name: {name}}}]")
+    tree = tree_of(tmp_path, apps, **{"flux/clusters/production/gotk-sync.yaml": own})
     assert [step.name for step in tree.steps] == [name, "apps"]
     assert not tree.failures
     assert not tree.circle
 
 
 def test_a_kustomization_that_two_steps_apply_is_one_step(tmp_path: Path) -> None:
-    apps = STEP % ("apps", "flux-system", "GitRepository", "flux-system")
-    more = STEP % ("more", "flux-system", "GitRepository", "flux-system")
-    files = {
-        "flux/clusters/production/apps.yaml": f"{apps}---\n{more.replace('./apps', './more')}",
-        "more/apps.yaml": apps,
-    }
-    tree = tree_of(tmp_path, files)
+    more = step("more").replace("./apps", "./more")
+    tree = tree_of(tmp_path, step(), more, **{"more/apps.yaml": step()})
     assert [step.name for step in tree.steps] == ["flux-system", "apps", "more"]
     assert not tree.failures
-    (tmp_path / "more/apps.yaml").write_text(apps.replace("10m", "20m"))
+    edit(tmp_path / "more/apps.yaml", "10m", "20m")
     ((who, problem),) = build(Checkout(tmp_path)).failures
     assert (who, problem) == ("step apps", "there are several Kustomizations apps")
 
@@ -643,30 +620,20 @@ def test_variables_of_a_secret_that_an_operator_makes(
 ) -> None:
     entry = "{secretKey: HOST, remoteRef: {key: k}}"
     made = f"apiVersion: {version}\nkind: {kind}\n{SECRET}spec: {spec.replace('%s', entry)}\n"
-    step = STEP % ("apps", "flux-system", "GitRepository", "flux-system") + (
-        "  postBuild: {substituteFrom: [{kind: Secret, name: vars}]}\n"
-    )
-    files = {
-        "flux/clusters/production/all.yaml": f"{step}---\n{made}",
-        "apps/a.yaml": CONFIG_MAP % "a" + "data: {host: 'x${HOST}', other: 'x${OTHER}'}\n",
-    }
-    tree = tree_of(tmp_path, files)
+    taking = "postBuild: {substituteFrom: [{kind: Secret, name: %s}]}"
+    uses = CONFIG_MAP % "a" + "data: {host: 'x${HOST}', other: 'x${OTHER}'}\n"
+    tree = tree_of(tmp_path, step(more=taking % "vars"), made, **{"apps/a.yaml": uses})
     problems = [text for _, text in tree.failures if "no earlier step makes" in text]
     assert not problems
     assert steps(tree)["apps"].undefined == (("OTHER",) if known else ())
     # What makes another is no maker of this one.
-    other = step.replace("Secret, name: vars", "Secret, name: other")
-    ((_, problem),) = tree_of(
-        tmp_path, {"flux/clusters/production/all.yaml": f"{other}---\n{made}"}
-    ).failures
+    ((_, problem),) = tree_of(tmp_path, step(more=taking % "other"), made).failures
     assert "no earlier step makes" in problem
 
 
 def test_another_operators_older_version_is_no_fault_of_the_step(tmp_path: Path) -> None:
-    step = STEP % ("apps", "flux-system", "GitRepository", "flux-system")
     old = f"apiVersion: external-secrets.io/v1beta1\nkind: ExternalSecret\n{SECRET}spec: 7\n"
-    files = {"flux/clusters/production/apps.yaml": step, "apps/b.yaml": old}
-    assert not tree_of(tmp_path, files).failures
+    assert not tree_of(tmp_path, step(), **{"apps/b.yaml": old}).failures
     older = "apiVersion: helm.toolkit.fluxcd.io/v2beta1\nkind: HelmRelease\n"
     (tmp_path / "apps/b.yaml").write_text(f"{older}{SECRET}spec: {{}}\n")
     ((_, problem),) = build(Checkout(tmp_path)).failures
@@ -700,14 +667,14 @@ spec:
         "charts/own/Chart.yaml": "apiVersion: v2\nname: own\nversion: 0.1.0\n",
         "charts/own/templates/a.yaml": CONFIG_MAP % "made",
     }
-    write(tmp_path, files)
+    written(tmp_path, files)
     # As Flux finds it: a path that leaves the repository begins there again.
     for chart in ("charts/own", "./charts/own/", "/charts/own", "../../charts/own"):
-        found = tree_of(tmp_path, {"flux/clusters/production/all.yaml": text % chart})
+        found = tree_of(tmp_path, text % chart)
         assert not found.failures, chart
         assert found.find("HelmRelease", "flux-system", "own")
         assert [one.manifest.name for one in found.applied if one.release] == ["made"]
     for chart in ("charts", "charts/none", "charts/own/Chart.yaml"):
-        found = tree_of(tmp_path, {"flux/clusters/production/all.yaml": text % chart})
+        found = tree_of(tmp_path, text % chart)
         ((_, problem),) = found.failures
         assert f"there is no chart {chart} in the repository" in problem

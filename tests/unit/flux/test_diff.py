@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.copies import commit, copied
+from tests.copies import commit, copied, edit
 
 from stackproof.commands import flux as command
 from stackproof.errors import StackproofError
@@ -26,23 +26,35 @@ def repository(checkout: Checkout, tmp_path: Path) -> Checkout:
     """A Git repository with this checkout's tree, committed."""
     made = copied(checkout, tmp_path)
     commit(tmp_path, "tools\n")
+    (tmp_path / "tools").symlink_to(checkout.tools)
     return made
 
 
-def _git(folder: Path, *args: str) -> None:
-    subprocess.run(["git", "-C", folder, *args], check=True)
+@pytest.fixture
+def flux(
+    repository: Checkout, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str]]:
+    """What runs `stackproof flux WORDS`, and returns its exit code and what it printed."""
+    monkeypatch.setattr(Checkout, "find", lambda: repository)
+    monkeypatch.chdir(repository.root)
+    parser = argparse.ArgumentParser()
+    command.configure(parser)
+    return lambda *words: (command.run(parser.parse_args(words)), capsys.readouterr().out)
 
 
 def _since_head(repository: Checkout) -> tuple[diff.ObjectDiff, ...]:
+    return _changed(repository)[0]
+
+
+def _changed(repository: Checkout) -> tuple[tuple[diff.ObjectDiff, ...], tuple[str, ...]]:
+    """Return what differs from the last commit, and what data that loses."""
     with diff.revision(repository, "HEAD") as before:
-        return diff.diff(build(before), build(repository))
+        was, now = build(before), build(repository)
+        return diff.diff(was, now), diff.lost(was, now)
 
 
 def _grow_mimir(repository: Checkout) -> None:
-    path = repository.observability / "mimir-values.yaml"
-    text = path.read_text()
-    assert "size: " in text
-    path.write_text(re.sub(r"size: \S+", "size: 4321Gi", text, count=1))
+    edit(repository.observability / "mimir-values.yaml", "size: 250Gi", "size: 4321Gi")
 
 
 def test_nothing(repository: Checkout) -> None:
@@ -52,8 +64,7 @@ def test_nothing(repository: Checkout) -> None:
 
 
 def test_changed_value_shows_in_what_it_renders(repository: Checkout) -> None:
-    path = repository.observability / "gateway-values.yaml"
-    path.write_text(path.read_text().replace("replicas: 2", "replicas: 3"))
+    edit(repository.observability / "gateway-values.yaml", "replicas: 2", "replicas: 3")
     entries = _since_head(repository)
     by_title = {entry.title: entry for entry in entries}
     assert set(by_title) == {
@@ -100,22 +111,18 @@ def test_unknown_revision(repository: Checkout) -> None:
 
 
 def test_command_writes_markdown(
-    checkout: Checkout,
-    repository: Checkout,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    repository: Checkout, flux: Callable[..., tuple[int, str]]
 ) -> None:
     shutil.rmtree(repository.flux / "tenants" / "enterprise-b")
     _grow_mimir(repository)
-    (repository.root / "tools").symlink_to(checkout.tools)
-    code, told = _run(repository, monkeypatch, capsys, "diff", "HEAD", "--markdown", "out/diff.md")
+    code, told = flux("diff", "HEAD", "--markdown", "out/diff.md")
     assert code == 1
     assert "kept Namespace/enterprise-b" in told
     assert "removed HelmRelease/open-webui in enterprise-b" in told
     assert "refused StatefulSet/mimir" in told
     markdown = (repository.root / "out/diff.md").read_text()
     assert "<summary>removed: HelmRelease/open-webui in enterprise-b" in markdown
-    assert _run(repository, monkeypatch, capsys, "diff", "HEAD", "--fail-on", "none")[0] == 0
+    assert flux("diff", "HEAD", "--fail-on", "none")[0] == 0
 
 
 @pytest.mark.parametrize(
@@ -126,7 +133,6 @@ def test_the_target_of_the_workflow_fails_on_what_is_refused(
 ) -> None:
     """Make ends with 2 for any failure of its own."""
     _grow_mimir(repository)
-    (repository.root / "tools").symlink_to(checkout.tools)
     words = [f"BIN={Path(sys.executable).parent}", "READY=", "REV=HEAD", "GITHUB_STEP_SUMMARY="]
     words += [f"FAIL_ON={fail_on}"] if fail_on else []
     done = subprocess.run(
@@ -139,21 +145,6 @@ def test_the_target_of_the_workflow_fails_on_what_is_refused(
     assert done.returncode == ends, done.stderr
     assert "refused StatefulSet/mimir" in done.stdout
     assert "Kubernetes refuses" in (repository.root / "build/report/flux-diff.md").read_text()
-
-
-def _run(
-    repository: Checkout,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    *words: str,
-) -> tuple[int, str]:
-    """Return the exit code of `stackproof flux WORDS`, and what it printed."""
-    monkeypatch.setattr(Checkout, "find", lambda: repository)
-    monkeypatch.chdir(repository.root)
-    parser = argparse.ArgumentParser()
-    command.configure(parser)
-    code = command.run(parser.parse_args(list(words)))
-    return code, capsys.readouterr().out
 
 
 #: A file, what is put into it, what does not build then, and an object that must not be "removed".
@@ -181,31 +172,27 @@ BROKEN = [
 
 @pytest.mark.parametrize(("file", "old", "new", "told"), BROKEN)
 def test_what_does_not_build_is_no_removal(
-    checkout: Checkout,
     repository: Checkout,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    flux: Callable[..., tuple[int, str]],
     file: str,
     old: str,
     new: str,
     told: str,
 ) -> None:
-    (repository.root / "tools").symlink_to(checkout.tools)
     path = repository.root / file
     good = path.read_text(encoding="utf-8")
-    assert old in good
-    path.write_text(good.replace(old, new), encoding="utf-8")
-    code, said = _run(repository, monkeypatch, capsys, "diff", "HEAD", "--markdown", "diff.md")
+    edit(path, old, new)
+    code, said = flux("diff", "HEAD", "--markdown", "diff.md")
     assert code == 2
     assert f"error {told}" in said
     assert "removed" not in said
     assert told in (repository.root / "diff.md").read_text(encoding="utf-8")
-    assert _run(repository, monkeypatch, capsys, "build")[0] == 2
-    assert _run(repository, monkeypatch, capsys, "check")[0] == 1
+    assert flux("build")[0] == 2
+    assert flux("check")[0] == 1
     # The other way: what did not build before shows as added, and as not known.
     commit(repository.root)
     path.write_text(good, encoding="utf-8")
-    code, said = _run(repository, monkeypatch, capsys, "diff", "HEAD")
+    code, said = flux("diff", "HEAD")
     assert code == 2
     assert "error " + told.replace("does not build", "did not build at HEAD") in said
     assert "added" in said
@@ -223,22 +210,14 @@ def test_files_of_older_fields_are_looked_at(repository: Checkout) -> None:
     assert entry.title == "Namespace/observability (step infrastructure)"
 
 
-@pytest.mark.parametrize(
-    ("file", "old", "new"),
-    [
-        ("clusters/production/tenants.yaml", "prune: true", "prune: false"),
-        (
-            "clusters/production/tenants.yaml",
-            "prune: true",
-            "prune: true\n  deletionPolicy: Orphan",
-        ),
-    ],
-)
-def test_what_stays_in_the_cluster_is_told(
-    repository: Checkout, file: str, old: str, new: str
-) -> None:
-    path = repository.flux / file
-    path.write_text(path.read_text().replace(old, new))
+#: What keeps the objects of a step when it goes.
+KEEPS = pytest.mark.parametrize("kept", ["prune: false", "prune: true\n  deletionPolicy: Orphan"])
+
+
+@KEEPS
+def test_what_stays_in_the_cluster_is_told(repository: Checkout, kept: str) -> None:
+    path = repository.flux / "clusters/production/tenants.yaml"
+    edit(path, "prune: true", kept)
     commit(repository.root)
     path.unlink()
     changes = {entry.change for entry in _since_head(repository) if "tenants)" in entry.title}
@@ -250,12 +229,7 @@ RELEASE = "observability/helmrelease.yaml"
 #: What Flux deletes and makes anew though it is in both trees: a file, and what becomes what in it.
 ANEW = [
     (RELEASE, "releaseName: lgtm", "releaseName: other", "uninstalls lgtm and then installs other"),
-    (
-        RELEASE,
-        "releaseName: lgtm",
-        "releaseName: lgtm\n  storageNamespace: x",
-        "uninstalls it first",
-    ),
+    (RELEASE, "releaseName:", "storageNamespace: x\n  releaseName:", "uninstalls it first"),
     (STEP, "name: observability", "name: other", "uninstalls it first"),
     ("../charts/lgtm/Chart.yaml", "name: lgtm", "name: other", "uninstalls it first"),
 ]
@@ -265,13 +239,8 @@ ANEW = [
 def test_what_is_deleted_and_made_anew_is_told(
     repository: Checkout, file: str, old: str, new: str, told: str
 ) -> None:
-    path = repository.flux / file
-    text = path.read_text()
-    assert old in text
-    path.write_text(text.replace(old, new.replace("&", old), 1))
-    with diff.revision(repository, "HEAD") as before:
-        was, now = build(before), build(repository)
-        entries, data = diff.diff(was, now), diff.lost(was, now)
+    edit(repository.flux / file, old, new, 1)
+    entries, data = _changed(repository)
     mimir = next(entry for entry in entries if entry.key[1:] == MIMIR)
     assert mimir.change is diff.Change.REPLACED
     assert not mimir.refused, "it is not changed, but made anew"
@@ -279,23 +248,17 @@ def test_what_is_deleted_and_made_anew_is_told(
 
 
 MIMIR = ("StatefulSet", "observability", "mimir")
-#: What keeps it from being deleted, each before the step is called otherwise.
-HANDED_OVER = [
-    ("prune: true", "prune: false"),
-    ("prune: true", "prune: true\n  deletionPolicy: Orphan"),
-]
 
 
-@pytest.mark.parametrize(("old", "new"), HANDED_OVER)
-def test_what_is_handed_over_is_not_made_anew(repository: Checkout, old: str, new: str) -> None:
+@KEEPS
+def test_what_is_handed_over_is_not_made_anew(repository: Checkout, kept: str) -> None:
     path = repository.flux / STEP
-    path.write_text(path.read_text().replace(old, new, 1))
+    edit(path, "prune: true", kept, 1)
     commit(repository.root)
-    path.write_text(path.read_text().replace("name: observability", "name: other", 1))
-    with diff.revision(repository, "HEAD") as before:
-        was, now = build(before), build(repository)
-        assert {entry.key[1] for entry in diff.diff(was, now)} == {"Kustomization"}
-        assert not diff.lost(was, now)
+    edit(path, "name: observability", "name: other", 1)
+    entries, data = _changed(repository)
+    assert {entry.key[1] for entry in entries} == {"Kustomization"}
+    assert not data
 
 
 def test_what_the_earlier_step_waits_for_is_handed_over(repository: Checkout) -> None:
@@ -312,9 +275,7 @@ def test_what_the_earlier_step_waits_for_is_handed_over(repository: Checkout) ->
     steps.write_text(f"{both}\n---\n{other.removeprefix('---')}")
     kustomization = folder / "kustomization.yaml"
     kustomization.write_text("resources: []\nconfigMapGenerator: [{name: a, literals: [b=c]}]\n")
-    with diff.revision(repository, "HEAD") as before:
-        changes = {entry.change for entry in diff.diff(build(before), build(repository))}
-    assert diff.Change.REPLACED not in changes
+    assert diff.Change.REPLACED not in {entry.change for entry in _since_head(repository)}
 
 
 #: Objects that Kubernetes does not take, or of a kind that anything can be; what is told of each.
@@ -337,9 +298,7 @@ def test_odd_objects(
     """Put there, changed into and out of, and taken away: an answer each time."""
     path = repository.flux / "infrastructure" / "odd.yaml"
     base = f"apiVersion: {version}\nkind: {kind}\nmetadata: {{name: odd, namespace: reloader}}\n"
-    kustomization = path.parent / "kustomization.yaml"
-    text = kustomization.read_text()
-    kustomization.write_text(text.replace("resources:\n", "resources:\n  - odd.yaml\n"))
+    edit(path.parent / "kustomization.yaml", "resources:\n", "resources:\n  - odd.yaml\n")
     texts = [base, base + odd + "\n", base + odd + " \nextra: {}\n"]
     trees = []
     for text in texts:
@@ -364,9 +323,7 @@ kind: PersistentVolumeClaim
 metadata: {name: data, namespace: reloader%s}
 spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}
 """
-    kustomization = path.parent / "kustomization.yaml"
-    text = kustomization.read_text()
-    kustomization.write_text(text.replace("resources:\n", "resources:\n  - claim.yaml\n"))
+    edit(path.parent / "kustomization.yaml", "resources:\n", "resources:\n  - claim.yaml\n")
     path.write_text(claim % "")
     plain = build(repository)
     path.write_text(claim % ", annotations: {helm.sh/resource-policy: keep}")
@@ -393,7 +350,9 @@ def test_what_git_archives_leave_out_is_there(repository: Checkout) -> None:
 
 def test_a_tree_in_a_folder_of_its_repository(repository: Checkout, tmp_path: Path) -> None:
     outer = tmp_path.with_name(f"{tmp_path.name}-outer")
-    shutil.copytree(repository.root, outer / "inner", ignore=shutil.ignore_patterns(".git"))
+    shutil.copytree(
+        repository.root, outer / "inner", ignore=shutil.ignore_patterns(".git", "tools")
+    )
     commit(outer)
     assert not _since_head(Checkout(outer / "inner"))
 
@@ -463,13 +422,9 @@ def test_changed_secret_shows_as_changed() -> None:
 def test_lost_data_is_told(repository: Checkout) -> None:
     """A tenant's release gets other names, and Weaviate a version far from its own."""
     path = repository.flux / "tenants" / "soev" / "tenant.yaml"
-    text = path.read_text()
-    name = "            fullnameOverride: open-webui-open-webui-stack\n"
-    assert name in text
-    path.write_text(text.replace(name, "").replace("tag: 1.28.4", "tag: 1.35.2"))
-    with diff.revision(repository, "HEAD") as before:
-        old, new = build(before), build(repository)
-        entries, data = diff.diff(old, new), diff.lost(old, new)
+    edit(path, "            fullnameOverride: open-webui-open-webui-stack\n", "")
+    edit(path, "tag: 1.28.4", "tag: 1.35.2")
+    entries, data = _changed(repository)
     for what in (
         "data-open-webui-open-webui-stack-postgres-0 in open-webui: orphaned",
         "data-open-webui-open-webui-stack-weaviate-0 in open-webui: orphaned",
@@ -481,17 +436,14 @@ def test_lost_data_is_told(repository: Checkout) -> None:
 
 
 def test_no_data_is_lost_where_none_is(repository: Checkout) -> None:
-    path = repository.observability / "gateway-values.yaml"
-    path.write_text(path.read_text().replace("replicas: 2", "replicas: 3"))
-    with diff.revision(repository, "HEAD") as before:
-        assert diff.lost(build(before), build(repository)) == ()
+    edit(repository.observability / "gateway-values.yaml", "replicas: 2", "replicas: 3")
+    assert _changed(repository)[1] == ()
 
 
 def test_a_password_from_elsewhere_is_told(repository: Checkout) -> None:
     path = repository.flux / "tenants" / "enterprise-a" / "tenant.yaml"
-    path.write_text(path.read_text().replace("SECRET_PREFIX: enterprise-a", "SECRET_PREFIX: acme"))
-    with diff.revision(repository, "HEAD") as before:
-        data = diff.lost(build(before), build(repository))
+    edit(path, "SECRET_PREFIX: enterprise-a", "SECRET_PREFIX: acme")
+    data = _changed(repository)[1]
     assert any(
         "postgres-password comes from acme-postgres-password instead of enterprise-a-postgres-pass"
         in text

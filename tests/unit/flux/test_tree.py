@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from tests.copies import edit
 
 from stackproof.errors import StackproofError
 from stackproof.flux.checks import Subject, problems
@@ -51,8 +52,7 @@ def test_values_of_the_cluster_are_substituted(tree: Tree) -> None:
 
 def test_changed_values_change_the_release(tree: Tree, copy: Checkout) -> None:
     """A change of observability/ reaches the HelmRelease itself, or it would not roll."""
-    path = copy.observability / "grafana-values.yaml"
-    path.write_text(path.read_text().replace("memory: 512Mi", "memory: 768Mi"))
+    edit(copy.observability / "grafana-values.yaml", "memory: 512Mi", "memory: 768Mi")
     before = tree.releases["observability", "lgtm"].manifest
     after = build(copy).releases["observability", "lgtm"].manifest
     assert before != after

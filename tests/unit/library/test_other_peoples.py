@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+from tests.copies import written
 
 from stackproof.cli import main
 from stackproof.errors import ExitCode
@@ -35,15 +36,12 @@ HOUSE = "--without=nothing-is-made-in-vain"
 
 @pytest.fixture
 def chart(tmp_path: Path) -> Path:
-    for name, text in {
+    files = {
         "Chart.yaml": "{apiVersion: v2, name: web, version: 1.0.0}",
         "values.yaml": "word: one",
         "templates/config.yaml": CONFIG,
-    }.items():
-        path = tmp_path / "web" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    return tmp_path / "web"
+    }
+    return written(tmp_path / "web", files)
 
 
 def _lint(capsys: pytest.CaptureFixture[str], chart: Path, *options: str) -> tuple[int, str]:
