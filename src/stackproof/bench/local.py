@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import statistics
-import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from functools import partial
 
 from stackproof import isolation
 from stackproof.backends import ESSENTIAL, Client
+from stackproof.beside import beside
 from stackproof.flux.deployment import Deployment
 from stackproof.isolation import question
 from stackproof.model import TENANT_HEADER, Access, Backend, EntryPoint, Signal
@@ -39,11 +40,8 @@ class _TimedStack(LocalStack):
             super(_TimedStack, self)._wait_until_ready([pod])
             self.ready_s[pod.program] = time.monotonic() - began
 
-        waiting = [threading.Thread(target=wait, args=(pod,)) for pod in starting]
-        for thread in waiting:
-            thread.start()
-        for thread in waiting:
-            thread.join()
+        with beside([partial(wait, pod) for pod in starting], lambda: None):
+            pass  # each ends by itself
 
 
 @benchmark

@@ -6,27 +6,16 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from stackproof.repo.results import Provenance
+from stackproof.report.page import templates
 from stackproof.report.plots import Series, lines, spans
 
 from .history import Recorded, compare
 from .registry import Figures, about
 
-_ENVIRONMENT = Environment(
-    loader=ChoiceLoader(
-        [
-            PackageLoader("stackproof.bench", "templates"),
-            PackageLoader("stackproof.report", "templates"),
-        ]
-    ),
-    autoescape=True,
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-)
+_TEMPLATES = templates("stackproof.bench", "stackproof.report")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +52,7 @@ class Plot:
 def page(figures: Figures, earlier: Sequence[Recorded], of: Provenance) -> str:
     """Return the page as HTML; what was not measured is left out."""
     last = earlier[-1] if earlier else None
-    return _ENVIRONMENT.get_template("bench.html.jinja").render(
+    return _TEMPLATES.get_template("bench.html.jinja").render(
         about=about(),
         of=of,
         busy=figures.get("load_before", 0) > figures.get("cores", 1) / 2,
@@ -80,6 +69,9 @@ def page(figures: Figures, earlier: Sequence[Recorded], of: Provenance) -> str:
     )
 
 
+_PARTS = ("mimir", "loki", "tempo", "gateway")
+
+
 def _plots(figures: Figures) -> Sequence[Plot]:
     return (
         Plot(
@@ -91,23 +83,12 @@ def _plots(figures: Figures) -> Sequence[Plot]:
         Plot(
             "Memory",
             "The most resident memory of each process.",
-            _sizes(
-                figures,
-                {
-                    name: rf"scale_(\d+)_memory_{name}_mb"
-                    for name in ("mimir", "loki", "tempo", "gateway", "prover")
-                },
-                "MB",
-            ),
+            _sizes(figures, {n: rf"scale_(\d+)_memory_{n}_mb" for n in (*_PARTS, "prover")}, "MB"),
         ),
         Plot(
             "Processor time",
             "Of the start and the whole proof, for each process: where the time goes.",
-            _sizes(
-                figures,
-                {n: rf"scale_(\d+)_cpu_{n}_s" for n in ("mimir", "loki", "tempo", "gateway")},
-                "seconds of processor",
-            ),
+            _sizes(figures, {n: rf"scale_(\d+)_cpu_{n}_s" for n in _PARTS}, "seconds of processor"),
         ),
         Plot(
             "Emitted to visible, 3 tenants through their Alloys",

@@ -13,8 +13,9 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import cast
 
 from google.protobuf.message import Message
@@ -24,6 +25,7 @@ from opentelemetry.proto.logs.v1.logs_pb2 import SeverityNumber
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from stackproof.backends import PROVABLE, Client
+from stackproof.beside import beside
 from stackproof.isolation import Marks, observe, question
 from stackproof.isolation.scheduler import Schedule
 from stackproof.model import EntryPoint, Signal
@@ -175,26 +177,20 @@ class _Load:
         self._lock = threading.Lock()
         self._ended = threading.Event()
         self._schedule = Schedule(_WORKERS)
-        self._thread = threading.Thread(target=self._run, daemon=True)
 
-    def start(self) -> None:
+    @contextmanager
+    def running(self) -> Iterator[Sent]:
         began = time.monotonic()
         for number, tenant in enumerate(self.tenants):
             # Their exporters do not beat as one.
             share = number / len(self.tenants)
             self._add(tenant, (Signal.TRACES, Signal.LOGS), EXPORT_S, began + share * EXPORT_S)
             self._add(tenant, (Signal.METRICS,), METRICS_S, began + share * METRICS_S)
-        self._began = began
-        self._thread.start()
-
-    def end(self) -> Sent:
-        self._ended.set()
-        self._thread.join()
-        self.sent.seconds = time.monotonic() - self._began
-        return self.sent
-
-    def _run(self) -> None:
-        self._schedule.run(lambda: None)
+        try:
+            with beside([partial(self._schedule.run, lambda: None)], self._ended.set):
+                yield self.sent
+        finally:
+            self.sent.seconds = time.monotonic() - began
 
     def _add(self, tenant: str, signals: Sequence[Signal], every_s: float, due: float) -> None:
         carried = 0.0
@@ -271,15 +267,11 @@ def make(
     return logs(tenant, chats, now, over_s), {"lines": chats * len(_LINES)}
 
 
-@contextmanager
-def running(stack: Stack, client: Client, tenants: Sequence[str], mix: Mix) -> Iterator[Sent]:
+def running(
+    stack: Stack, client: Client, tenants: Sequence[str], mix: Mix
+) -> AbstractContextManager[Sent]:
     """Send as these tenants for as long as the block lasts; the counts are final after it."""
-    load = _Load(stack, client, tenants, mix)
-    load.start()
-    try:
-        yield load.sent
-    finally:
-        load.end()
+    return _Load(stack, client, tenants, mix).running()
 
 
 @contextmanager
@@ -308,15 +300,10 @@ def flooding(stack: Stack, client: Client, tenant: str, *, threads: int = 4) -> 
                         if refused:
                             sent.refused[refused] += 1
 
-    pool = [threading.Thread(target=flood, daemon=True) for _ in range(threads)]
-    for thread in pool:
-        thread.start()
     try:
-        yield sent
+        with beside([flood] * threads, ended.set):
+            yield sent
     finally:
-        ended.set()
-        for thread in pool:
-            thread.join()
         sent.seconds = time.monotonic() - began
 
 
@@ -357,9 +344,6 @@ def probe(
                         found[api.signal].append(waited)
                 time.sleep(_PROBE_PAUSE_S)
 
-    threads = [threading.Thread(target=work, args=(each,), daemon=True) for each in tenants]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with beside([partial(work, each) for each in tenants], lambda: None):
+        pass  # each ends by itself
     return found

