@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import json
+import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -15,6 +16,10 @@ MOST = 1e12
 """More than any load has, and little enough that no product of a few of them overflows."""
 
 _FEW = 15  # names that one reads at a glance
+
+#: A DNS label, as Kubernetes has it; a name is several of them, with dots.
+_LABEL = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
+_NAME = rf"{_LABEL}(\.{_LABEL})*"
 
 _Number = TypeVar("_Number", int, float)
 
@@ -57,6 +62,43 @@ def names(text: str) -> tuple[str, ...]:
     return found
 
 
+def word(text: str) -> str:
+    """A type for argparse: any text but none, which a shell makes of an unset variable."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("it is empty")
+    return text
+
+
+def namespace_name(text: str) -> str:
+    """A type for argparse: the name of a namespace."""
+    return _named(text, _LABEL, 63, "a namespace")
+
+
+def tenant_name(text: str) -> str:
+    """A type for argparse: the name of a tenant."""
+    return _named(text, _LABEL, 63, "a tenant")
+
+
+def release_name(text: str) -> str:
+    """A type for argparse: the name of a Helm release."""
+    return _named(text, _NAME, 53, "a Helm release")
+
+
+def host_name(text: str) -> str:
+    """A type for argparse: the name of a host."""
+    return _named(text, _NAME, 253, "a host")
+
+
+def _named(text: str, pattern: str, longest: int, what: str) -> str:
+    if len(text) > longest or not re.fullmatch(pattern, text):
+        signs = "a-z, 0-9 and -" if pattern is _LABEL else "a-z, 0-9, - and ."
+        raise argparse.ArgumentTypeError(
+            f"{text!r} cannot be the name of {what}: that is at most {longest} of {signs}, the "
+            "first and last a letter or digit"
+        )
+    return text
+
+
 def chart(text: str) -> Path:
     """A type for argparse: the folder of a chart."""
     folder = Path(text).resolve()
@@ -70,6 +112,23 @@ def add_command(
 ) -> argparse.ArgumentParser:
     """Add a command of a command. The first line of its text is its summary, as of a module."""
     return commands.add_parser(name, help=text.splitlines()[0].rstrip("."), description=text)
+
+
+def refuse_beside(args: argparse.Namespace, option: str, others: Iterable[str], why: str) -> None:
+    """Refuse what means nothing beside an option: ignored, it would be taken for heeded.
+
+    Raises:
+        UsageError: Both were given.
+    """
+    for other in others if _is_given(args, option) else ():
+        if _is_given(args, other):
+            raise UsageError(why, where=f"{option} {other}", todo="Leave one of them out.")
+
+
+def _is_given(args: argparse.Namespace, option: str) -> bool:
+    name = "names" if option == "NAME" else option.strip("-").replace("-", "_")
+    value = getattr(args, name, None)
+    return value is not None and value is not False and value != []
 
 
 def check_charts(charts: Sequence[Path]) -> None:
@@ -88,7 +147,9 @@ def check_charts(charts: Sequence[Path]) -> None:
 
 def add_names(parser: argparse.ArgumentParser, what: str) -> None:
     """Add names to choose by, --list, which shows those that there are, and --json."""
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"{what} (default: all)")
+    parser.add_argument(
+        "names", nargs="*", type=word, metavar="NAME", help=f"{what} (default: all)"
+    )
     parser.add_argument(
         "--list", action="store_true", help="only list the names, each with what it is"
     )
@@ -155,6 +216,8 @@ def only_listed(args: argparse.Namespace, what: str, known: Mapping[str, str]) -
     Returns:
         Whether that was all there is to do.
     """
+    unused = ("--junitxml", "--report", "--record")
+    refuse_beside(args, "--list", unused, "a list of names is all that there is")
     check_names(what, args.names, known)
     listed = {name: about for name, about in known.items() if name in (args.names or known)}
     if args.list and args.json:

@@ -8,14 +8,17 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from stackproof.options import add_kubeconfig
+from stackproof.options import add_kubeconfig, word
 from stackproof.repo.checkout import Checkout
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add which cluster, and where the archive goes."""
     parser.add_argument(
-        "--context", metavar="NAME", help="the cluster's context (default: the kind cluster)"
+        "--context",
+        type=word,
+        metavar="NAME",
+        help="the cluster's context (default: the kind cluster)",
     )
     add_kubeconfig(parser)
     parser.add_argument(

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.text import Text
 
 from stackproof.errors import ExitCode, UsageError, writing
-from stackproof.options import add_command, add_json, add_junit, names, new_file
+from stackproof.options import add_command, add_json, add_junit, names, new_file, word
 from stackproof.repo.checkout import Checkout
 from stackproof.wording import counted
 
@@ -59,7 +59,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add `build`, `check` and `diff`."""
     parser.add_argument(
         "--cluster",
-        default="production",
+        type=word,
         metavar="NAME",
         help="folder of flux/clusters (default: production)",
     )
@@ -80,7 +80,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_junit(check)
     check.set_defaults(do=_check)
     compare = add_command(does, "diff", _DIFF_TEXT)
-    compare.add_argument("revision", metavar="REV", help="a commit, branch or tag")
+    compare.add_argument("revision", type=word, metavar="REV", help="a commit, branch or tag")
     compare.add_argument(
         "--markdown", type=new_file, metavar="FILE", help="also write it for a pull request"
     )
@@ -103,6 +103,7 @@ def run(args: argparse.Namespace) -> int:
     console = terminal.console(args, soft_wrap=True)
     if path := getattr(args, "path", None):
         return _check_any(path, args, console)
+    args.cluster = args.cluster or "production"
     code: int = args.do(args, Checkout.find(), console)
     return code
 
@@ -123,7 +124,15 @@ def _check_any(path: Path, args: argparse.Namespace, console: Console) -> int:
             where=str(path),
             todo="Run this in the root of its repository: paths in the tree are seen from there.",
         )
-    tree = build_from(Checkout(above[0] if above else here), start)
+    root = above[0] if above else here
+    if args.cluster:
+        clusters = sorted(each.relative_to(root) for each in root.glob("**/clusters/*/"))
+        raise UsageError(
+            "a PATH is itself the folder that Flux starts from",
+            where=f"--cluster {args.cluster}",
+            todo=f"Name one as the PATH; there are: {', '.join(map(str, clusters)) or 'none'}.",
+        )
+    tree = build_from(Checkout(root), start)
     found = list(problems(Subject(tree), ANY_TREE))
     _tell(args, console, found, tree, ANY_TREE)
     if any(name == "builds" for name, _ in found):

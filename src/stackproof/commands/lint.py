@@ -15,7 +15,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stackproof.errors import ExitCode
-from stackproof.options import add_json, add_junit, chart, check_charts, check_names, names
+from stackproof.options import (
+    add_json,
+    add_junit,
+    chart,
+    check_charts,
+    check_names,
+    names,
+    namespace_name,
+)
 from stackproof.wording import counted
 
 if TYPE_CHECKING:
@@ -33,7 +41,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="render with these, one over the other, instead of the chart's scenarios",
     )
-    parser.add_argument("--namespace", default="default", metavar="NAME", help="(%(default)s)")
+    parser.add_argument(
+        "--namespace", type=namespace_name, default="default", metavar="NAME", help="(%(default)s)"
+    )
     parser.add_argument(
         "--without", type=names, default=(), metavar="A,B", help="leave these invariants out"
     )

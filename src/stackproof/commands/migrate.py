@@ -15,7 +15,16 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from stackproof.errors import StackproofError, UsageError
-from stackproof.options import add_command, add_json, add_kubeconfig
+from stackproof.options import (
+    add_command,
+    add_json,
+    add_kubeconfig,
+    namespace_name,
+    refuse_beside,
+    release_name,
+    tenant_name,
+    word,
+)
 from stackproof.repo.checkout import Checkout
 from stackproof.wording import counted
 
@@ -42,7 +51,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     check = add_command(does, "check", _CHECK_TEXT)
     source = check.add_mutually_exclusive_group(required=True)
     source.add_argument(
-        "--context", metavar="NAME", help="where the release runs: a context of the kubeconfig"
+        "--context",
+        type=word,
+        metavar="NAME",
+        help="where the release runs: a context of the kubeconfig",
     )
     source.add_argument(
         "--old-manifest",
@@ -56,7 +68,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_kubeconfig(check)
     _release(check)
     check.add_argument(
-        "--cluster", default="production", metavar="NAME", help="folder of flux/clusters"
+        "--cluster",
+        type=word,
+        metavar="NAME",
+        help="folder of flux/clusters (default: production)",
     )
     check.add_argument(
         "--values",
@@ -72,22 +87,30 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="what the secret store holds: a map of remote key to value or sha256:DIGEST",
     )
     check.add_argument(
-        "--database-revision", metavar="REV", help="newest migration of the application's database"
+        "--database-revision",
+        type=word,
+        metavar="REV",
+        help="newest migration of the application's database",
     )
     add_json(check)
     check.set_defaults(do=_check)
     values = add_command(does, "values", _VALUES_TEXT)
     values.add_argument("old", type=Path, metavar="OLD.yaml", help="values of the earlier release")
     values.add_argument(
-        "--tenant", default=None, metavar="NAME", help="(default: the tenant of the namespace)"
+        "--tenant",
+        type=tenant_name,
+        metavar="NAME",
+        help="(default: the tenant of the namespace)",
     )
     _release(values)
     values.set_defaults(do=_values)
 
 
 def _release(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--namespace", default="open-webui", help="(default: %(default)s)")
-    parser.add_argument("--release", default="open-webui", help="(default: %(default)s)")
+    for option, kind in (("--namespace", namespace_name), ("--release", release_name)):
+        parser.add_argument(
+            option, type=kind, default="open-webui", metavar="NAME", help="(default: %(default)s)"
+        )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -100,6 +123,9 @@ def _check(args: argparse.Namespace, checkout: Checkout) -> int:
     from stackproof import terminal
     from stackproof.migrate.checks import MIGRATION, RED, fates, next_steps, unproven
 
+    refuse_beside(args, "--old-manifest", ["--kubeconfig"], "with files no cluster is asked")
+    refuse_beside(args, "--context", ["--old-values"], "the cluster itself has the old values")
+    refuse_beside(args, "--values", ["--cluster"], "with these values the Flux tree is not read")
     console = terminal.console(args, soft_wrap=True)
     change = _change(args, checkout, _deployed(args))
     objects = sorted(fates(change).items(), key=_order)
@@ -167,7 +193,7 @@ def _change(args: argparse.Namespace, checkout: Checkout, old: Deployed) -> Chan
         new = renderer.render(chart, args.values, release=args.release, namespace=args.namespace)
         merge = Merge(tuple(new), old.level, AUTO)
     else:
-        tree = build(checkout, args.cluster)
+        tree = build(checkout, args.cluster or "production")
         found = merged(tree, args.namespace, args.release)
         if found is None:
             why = "\n".join(p for r in tree.releases.values() for p in r.problems)

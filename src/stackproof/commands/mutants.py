@@ -12,7 +12,7 @@ import argparse
 from rich.text import Text
 
 from stackproof.errors import UsageError
-from stackproof.options import add_json, add_report, chart, count
+from stackproof.options import add_json, add_report, chart, count, refuse_beside, word
 from stackproof.repo.checkout import Checkout
 from stackproof.wording import counted, percent
 
@@ -26,18 +26,21 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "path", nargs="?", type=chart, metavar="PATH", help="a chart (default: this repository)"
     )
-    parser.add_argument("--since", metavar="REV", help="only lines changed since a revision")
-    parser.add_argument("--only", metavar="TEXT", help="only files whose path contains it")
+    parser.add_argument(
+        "--since", type=word, metavar="REV", help="only lines changed since a revision"
+    )
+    parser.add_argument(
+        "--only", type=word, metavar="TEXT", help="only files whose path contains it"
+    )
     parser.add_argument(
         "--sample",
         type=count(),
-        default=_SAMPLE,
         metavar="N",
-        help="at most N, by the seed (default: %(default)s)",
+        help=f"at most N, by the seed (default: {_SAMPLE})",
     )
     parser.add_argument("--all", action="store_true", help="every mutant: several thousand")
     parser.add_argument(
-        "--seed", type=count(at_least=0), default=0, metavar="N", help="of the sample (default: 0)"
+        "--seed", type=count(at_least=0), metavar="N", help="of the sample (default: 0)"
     )
     parser.add_argument("--jobs", type=count(), metavar="N", help="processes (default: cores)")
     add_report(parser)
@@ -54,6 +57,8 @@ def run(args: argparse.Namespace) -> int:
     from stackproof.stack import providers
     from stackproof.toolchain import programs
 
+    refuse_beside(args, "--all", ["--sample", "--seed"], "with every mutant there is no sample")
+    most = args.sample or _SAMPLE
     root = args.path or Checkout.find().root
     every = generate(root)
     chosen = [one for one in every if not args.only or args.only in one.file]
@@ -67,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
     if args.since:
         chosen = mutants.since(chosen, root, args.since)
     if not args.all:
-        chosen = mutants.sample(chosen, args.sample, args.seed)
+        chosen = mutants.sample(chosen, most, args.seed or 0)
     # What is explained is judged each time: an explanation of what is noticed by now must go.
     whole = not (args.since or args.only)
     explained = mutants.allowed(root)
@@ -91,7 +96,7 @@ def run(args: argparse.Namespace) -> int:
         "mutants",
         {"of": len(every), **summary.record()},
         of,
-        whole=whole and not args.path and (args.all or args.sample >= _SAMPLE),
+        whole=whole and not args.path and (args.all or most >= _SAMPLE),
     )
     terminal.answer(args, target)
     for survivor in summary.unexplained:

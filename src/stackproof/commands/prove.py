@@ -23,6 +23,8 @@ from stackproof.options import (
     check_names,
     count,
     names,
+    refuse_beside,
+    word,
 )
 from stackproof.repo.checkout import Checkout
 from stackproof.wording import counted
@@ -52,7 +54,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options that say what is proven, and where."""
     parser.add_argument(
         "--stack",
-        default=None,
+        type=word,
         help="where it runs: local (default), docker, kind, cluster (an existing one), or gateway "
         "(only its URL and the tenants' passwords are known)",
     )
@@ -63,14 +65,20 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="any deployment: the file says where each tenant writes and reads",
     )
     parser.add_argument(
-        "--context", metavar="NAME", help="an existing cluster's context in the kubeconfig"
+        "--context",
+        type=word,
+        metavar="NAME",
+        help="an existing cluster's context in the kubeconfig",
     )
     add_kubeconfig(parser)
     parser.add_argument(
         "--in-cluster", action="store_true", help="this runs in a pod of the cluster"
     )
     parser.add_argument(
-        "--gateway-url", metavar="URL", help="where the gateway is, instead of forwarding its port"
+        "--gateway-url",
+        type=word,
+        metavar="URL",
+        help="where the gateway is, instead of forwarding its port",
     )
     parser.add_argument("--reuse", action="store_true", help="use the kind cluster if there is one")
     parser.add_argument(
@@ -100,6 +108,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--metrics-as",
+        type=word,
         metavar="TENANT",
         help="also send the verdict as metrics, as this tenant",
     )
@@ -116,6 +125,8 @@ def run(args: argparse.Namespace) -> int:
     from stackproof.repo import results
     from stackproof.repo.versions import Versions
 
+    account = "a pod asks the cluster that it runs in, as its own account"
+    refuse_beside(args, "--in-cluster", ["--context", "--kubeconfig"], account)
     many = bool(args.synthetic)
     apis = live.read_apis(args.apis) if args.apis else ESSENTIAL if many else PROVABLE
     tenants = args.tenants

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from stackproof.errors import ExitCode, StackproofError, UsageError, writing
-from stackproof.options import add_command, add_kubeconfig
+from stackproof.options import add_command, add_kubeconfig, word
 from stackproof.wording import counted
 
 _INIT_TEXT = """\
@@ -37,6 +37,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     source.add_argument(
         "--context",
+        type=word,
         metavar="NAME",
         help="a cluster's context in the kubeconfig (default: the current one)",
     )

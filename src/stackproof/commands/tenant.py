@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 
-from stackproof.options import add_command
+from stackproof.options import add_command, host_name, namespace_name, word
 from stackproof.repo.checkout import Checkout
 
 _ADD_TEXT = """\
@@ -25,18 +25,31 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add `add NAME` and `remove NAME`."""
     does = parser.add_subparsers(title="what to do", metavar="add|remove", required=True)
     add = add_command(does, "add", _ADD_TEXT)
-    add.add_argument("name", help="its user at the gateway and its X-Scope-OrgID")
-    add.add_argument("--namespace", help="where it runs (default: NAME)")
+    add.add_argument("name", type=word, help="its user at the gateway and its X-Scope-OrgID")
     add.add_argument(
-        "--secret-prefix", help="prefix of its keys in the secret store (default: NAME)"
+        "--namespace", type=namespace_name, metavar="NAME", help="where it runs (default: NAME)"
     )
-    add.add_argument("--host", help="where its users reach it (default: NAME.DOMAIN)")
     add.add_argument(
-        "--admin-email", help="its first administrator's address (default: admin@HOST)"
+        "--secret-prefix",
+        type=word,
+        metavar="PREFIX",
+        help="prefix of its keys in the secret store (default: NAME)",
+    )
+    add.add_argument(
+        "--host",
+        type=host_name,
+        metavar="HOST",
+        help="where its users reach it (default: NAME.DOMAIN)",
+    )
+    add.add_argument(
+        "--admin-email",
+        type=word,
+        metavar="ADDRESS",
+        help="its first administrator's address (default: admin@HOST)",
     )
     add.set_defaults(do=_add)
     remove = add_command(does, "remove", _REMOVE_TEXT)
-    remove.add_argument("name", help="the tenant")
+    remove.add_argument("name", type=word, help="the tenant")
     remove.set_defaults(do=_remove)
 
 

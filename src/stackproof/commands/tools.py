@@ -8,14 +8,16 @@ from __future__ import annotations
 import argparse
 import json
 
-from stackproof.options import add_json, check_names
+from stackproof.options import add_json, check_names, refuse_beside, word
 from stackproof.repo.checkout import Checkout
 from stackproof.repo.versions import Versions
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the names, --build and --local."""
-    parser.add_argument("names", nargs="*", metavar="NAME", help="a program (default: all)")
+    parser.add_argument(
+        "names", nargs="*", type=word, metavar="NAME", help="a program (default: all)"
+    )
     parser.add_argument(
         "--build",
         action="store_true",
@@ -31,6 +33,7 @@ def run(args: argparse.Namespace) -> int:
 
     checkout = Checkout.find()
     check_names("program", args.names, (*programs.names(checkout), openwebui.NAME), "tools")
+    refuse_beside(args, "--local", ["NAME"], "it chooses among all programs")
     pins = Versions.load(checkout)
     reasons = []
     rows = [("PROGRAM", "VERSION", "FOUND", "PATH")]

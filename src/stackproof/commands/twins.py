@@ -10,7 +10,7 @@ import argparse
 
 from rich.text import Text
 
-from stackproof.options import add_junit, add_names, add_report, only_listed
+from stackproof.options import add_junit, add_names, add_report, only_listed, refuse_beside
 from stackproof.repo.checkout import Checkout
 from stackproof.wording import counted
 
@@ -32,6 +32,8 @@ def run(args: argparse.Namespace) -> int:
     from stackproof.repo import results
     from stackproof.stack import providers
 
+    others = ("NAME", "--list", "--json", "--junitxml", "--report")
+    refuse_beside(args, "--docs", others, "the page is all that there is")
     checkout = Checkout.find()
     if args.docs:
         page = checkout.root / "docs" / "twins.md"

@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import argparse
 
-from stackproof.options import check_names
+from stackproof.options import check_names, word
 from stackproof.repo.checkout import Checkout
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     parser.add_argument(
-        "--tenant", metavar="NAME", help="show the queries of this tenant (default: the first)"
+        "--tenant",
+        type=word,
+        metavar="NAME",
+        help="show the queries of this tenant (default: the first)",
     )
     parser.add_argument(
         "--keep", action="store_true", help="leave configurations, logs and data behind"

@@ -14,7 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from stackproof.errors import UsageError
-from stackproof.options import add_deadline, add_json, add_report, check_names
+from stackproof.options import add_deadline, add_json, add_report, check_names, word
 from stackproof.repo.checkout import Checkout
 
 if TYPE_CHECKING:
@@ -29,12 +29,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--from",
         dest="since",
+        type=word,
         metavar="REV",
         help="the revision that runs first (default: where this branch left main; on main, the "
         "commit before)",
     )
     parser.add_argument(
         "--stack",
+        type=word,
         default="local",
         help="where it rolls: local (default), or kind: a cluster of its own, in which Flux "
         "fetches the revision and then a commit with the files here",
@@ -42,6 +44,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--program",
         action="append",
+        type=word,
         default=[],
         metavar="NAME=PATH",
         help="another binary for the new side, on the data of the old one: mimir, loki, tempo, "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from stackproof.errors import StackproofError
+from stackproof.errors import UsageError
 from stackproof.helm.manifests import Manifest
 from stackproof.repo.checkout import Checkout
 
@@ -34,8 +34,8 @@ def check_free(checkout: Checkout, namespace: str) -> None:
         raise _taken(there, namespace)
 
 
-def _taken(there: Applied, namespace: str) -> StackproofError:
-    return StackproofError(
+def _taken(there: Applied, namespace: str) -> UsageError:
+    return UsageError(
         f"namespace {namespace!r} is taken: {there.manifest.ref} is in it",
         where=f"step {there.step.name} ({there.source})",
         todo="A tenant shares its namespace with nobody: choose another.",

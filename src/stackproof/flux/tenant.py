@@ -9,7 +9,7 @@ from pathlib import Path
 
 import yaml
 
-from stackproof.errors import StackproofError
+from stackproof.errors import StackproofError, UsageError
 from stackproof.repo.checkout import Checkout
 from stackproof.repo.tenants import Tenant
 
@@ -73,7 +73,7 @@ def check_new(checkout: Checkout, name: str, host: str) -> None:
         )
     # Flux puts it into YAML as it stands, without quotes. The registry looks at all other names.
     if not _is_text(host):
-        raise StackproofError(
+        raise UsageError(
             f"{host!r} is not text to YAML, where Flux writes it without quotes",
             todo="Name another host: --host.",
         )
@@ -83,11 +83,11 @@ def check_address(address: str) -> None:
     """Raise where an administrator's address is none, as the application takes it.
 
     Raises:
-        StackproofError: It is no `NAME@HOST`.
+        UsageError: It is no `NAME@HOST`.
     """
     # Flux writes it without quotes: nothing in it that YAML could take for something else.
     if not re.fullmatch(r"[A-Za-z0-9][\w.+-]*@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+", address):
-        raise StackproofError(
+        raise UsageError(
             f"{address!r} is not an e-mail address", todo="Name one: --admin-email NAME@HOST."
         )
 

@@ -20,7 +20,7 @@ import urllib3
 import yaml
 
 from stackproof import waiting
-from stackproof.errors import StackproofError
+from stackproof.errors import StackproofError, UsageError
 
 Object = Mapping[str, Any]
 T = TypeVar("T")
@@ -77,7 +77,8 @@ class Kube:
         in_cluster: This runs in a pod, whose ServiceAccount is used instead.
 
     Raises:
-        StackproofError: There is no such file or context.
+        StackproofError: There is no such file, or it cannot be used.
+        UsageError: There is no such context.
     """
 
     def __init__(
@@ -105,6 +106,12 @@ class Kube:
                     config_file=str(kubeconfig) if kubeconfig else None, context=context
                 )
         except (config.ConfigException, OSError, yaml.YAMLError) as error:
+            if context and str(error).endswith("/contexts list"):
+                raise UsageError(
+                    f"there is no context {context!r}",
+                    where=str(kubeconfig or os.environ.get("KUBECONFIG") or "~/.kube/config"),
+                    todo="`kubectl config get-contexts` shows what there is.",
+                ) from error
             raise StackproofError(
                 f"cannot be used: {error}",
                 where=self.where,

@@ -17,7 +17,7 @@ from typing import Any
 
 import yaml
 
-from stackproof.errors import StackproofError
+from stackproof.errors import StackproofError, UsageError
 from stackproof.helmyaml import Loader
 
 from .checkout import Checkout
@@ -71,13 +71,13 @@ class Registry:
         """Return the tenant called `name`.
 
         Raises:
-            StackproofError: There is none; the message names those there are.
+            UsageError: There is none; the message names those there are.
         """
         for tenant in self.tenants:
             if tenant.name == name:
                 return tenant
         near = difflib.get_close_matches(name, self.names, n=1)
-        raise StackproofError(
+        raise UsageError(
             f"no tenant {name!r} (there are: {', '.join(self.names) or 'none'})",
             where=self.checkout.show(self.checkout.tenants_file),
             todo=f"Did you mean {near[0]!r}?" if near else None,
@@ -166,7 +166,7 @@ class Registry:
             new = Registry(self.checkout, _parse(self.checkout, text))
         except FileError as error:
             reasons = "; ".join(problem.reason for problem in error.problems)
-            raise StackproofError(
+            raise UsageError(
                 f"{failed}: {reasons}", where=self.checkout.show(path), todo="Nothing was changed."
             ) from error
         beside = path.with_name(f".{path.name}.new")

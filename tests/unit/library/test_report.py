@@ -141,6 +141,12 @@ def test_the_page_is_well_formed_and_needs_nothing_else(name: str) -> None:
     assert len(text) < 500_000
 
 
+def test_the_page_says_that_nothing_has_rolled(tmp_path: Path) -> None:
+    report.write_unchanged("HEAD~1", tmp_path, OF)
+    text = report.page(recorded("isolated"), report.read_extras(tmp_path, OF), OF)
+    assert "<strong>unchanged</strong>, nothing rolls" in text
+
+
 def test_the_verdict_comes_first() -> None:
     for name in PROOFS:
         heading = re.search(r"<h1>(.*?)</h1>", report.page(recorded(name), Extras(), OF))
