@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from typing import Any
 
-from stackproof.helm.manifests import Manifest, Release, pod_template
+from stackproof.helm.manifests import Manifest, Release, at, pod_spec
 
 from .alloy import Alloy
 
@@ -29,19 +29,22 @@ def remote_keys(lgtm: Release) -> dict[str, str | None]:
 
 
 def _templates(external: Manifest) -> Mapping[str, str]:
-    template = external["spec"]["target"].get("template") or {}
-    found: Mapping[str, str] = template.get("data") or {}
-    return found
+    return at(external, "spec.target.template.data") or {}
 
 
 def _mounted(lgtm: Release) -> Iterator[tuple[Mapping[str, Any], Mapping[str, Any]]]:
     """Yield each projected Secret of the gateway's users with the file that it becomes."""
     gateway = lgtm.find("Deployment", "gateway")
-    volumes = pod_template(gateway)["spec"]["volumes"] if gateway else ()
-    for volume in volumes:
-        for part in (volume.get("projected") or {}).get("sources") or ():
+    for volume in pod_spec(gateway)["volumes"] if gateway else ():
+        for part in at(volume, "projected.sources") or ():
             if volume["name"] == USERS:
                 yield from ((part["secret"], item) for item in part["secret"]["items"])
+
+
+def fetched(release: Release) -> Iterator[Mapping[str, Any]]:
+    """Yield what the ExternalSecrets of a release fetch: entries of `spec.data`."""
+    for external in release.of_kind("ExternalSecret"):
+        yield from external["spec"].get("data") or ()
 
 
 def endangered(lgtm: Release) -> Iterator[str]:

@@ -47,10 +47,8 @@ class AlertRule:
 
 def read(release: Release) -> tuple[AlertRule, ...]:
     """Return the rules that a release provisions Grafana with; none where it has none."""
-    made = release.find("ConfigMap", CONFIG_MAP)
-    if made is None:
-        return ()
-    groups = parsed(made["data"]["rules.yaml"])["groups"]
+    text = release.file(CONFIG_MAP, "rules.yaml")
+    groups = parsed(text)["groups"] if text is not None else ()
     return tuple(AlertRule(rule) for group in groups for rule in group["rules"])
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from stackproof.helm.manifests import Release, amount, containers, pod_template
+from stackproof.helm.manifests import Release, amount, containers, pod_spec
 
 SIGNALS = ("metrics", "logs", "traces")
 #: Where each backend takes OTLP over HTTP (docs/facts.md), and Loki its own format.
@@ -53,12 +53,11 @@ class Alloy:
             for container in containers(workload):
                 if container["name"] == "alloy":
                     files = [f.text for f in release.config_files() if f.key.endswith(".alloy")]
-                    variables = release.env(container)
                     return cls(
                         alloy_settings("\n".join(files)),
-                        {name: one.value for name, one in variables.items()},
+                        release.env_values(container),
                         {port["name"]: port["containerPort"] for port in container["ports"]},
-                        frozenset(_secret_files(pod_template(workload)["spec"], container)),
+                        frozenset(_secret_files(pod_spec(workload), container)),
                     )
         return None
 
@@ -191,10 +190,8 @@ def _owner(alloy: Alloy, way: Sequence[str], signal: str) -> Iterator[str]:
 
 def _step(alloy: Alloy, name: str, signal: str) -> Iterator[str]:
     if ".processor.memory_limiter." in name:
-        spike, limit = (
-            int(alloy.settings.get(f"{name}.{what}_percentage", 0))
-            for what in ("spike_limit", "limit")
-        )
+        parts = (f"{name}.{what}_percentage" for what in ("spike_limit", "limit"))
+        spike, limit = (int(alloy.settings.get(part, 0)) for part in parts)
         if not 0 < spike < limit < 100:
             yield f"{name} limits at {limit} % less {spike} %"
         pause = alloy.value(f"{name}.check_interval") or ""
@@ -213,12 +210,11 @@ def _exporter(alloy: Alloy, name: str, signal: str) -> Iterator[str]:
     else:
         variable, behind = DIRECT[signal]
         wanted = f"{alloy.environment.get(variable)}{behind}"
-    if (own or f"{base}/v1/{signal}") != wanted or base is None:
-        yield f"{name} sends {signal} to {own or f'{base}/v1/{signal}'}, must be {wanted}"
-    if (
-        alloy.settings.get(f"{name}.client.headers")
-        != '{ "X-Scope-OrgID" = sys.env("TENANT_ID"), }'
-    ):
+    found = own or f"{base}/v1/{signal}"
+    if found != wanted or base is None:
+        yield f"{name} sends {signal} to {found}, must be {wanted}"
+    headers = alloy.settings.get(f"{name}.client.headers")
+    if headers != '{ "X-Scope-OrgID" = sys.env("TENANT_ID"), }':
         yield f"{name} does not say whose {signal} these are (X-Scope-OrgID)"
 
 

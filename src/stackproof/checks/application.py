@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from stackproof.helm.manifests import Manifest, Release, at, containers, pod_template
+from stackproof.helm.manifests import COMPONENT, EnvVar, Manifest, Release, at, containers, pod_spec
 from stackproof.repo.versions import version_key
 from stackproof.toolchain.openwebui import READY_SINCE
 
@@ -18,7 +18,6 @@ from .pods import owned, patient
 
 APPLICATION: Rules[Release] = Rules()
 
-_COMPONENT = "app.kubernetes.io/component"
 _SIGNALS = {
     "OTEL_EXPORTER_OTLP_ENDPOINT": "traces",
     "OTEL_METRICS_EXPORTER_OTLP_ENDPOINT": "metrics",
@@ -30,20 +29,27 @@ _CLUSTER = re.compile(r"[a-z]+://[^/:]+\.[^/:]+\.svc\b")
 
 
 def _application(release: Release) -> Manifest | None:
-    found = (m for m in release.of_kind("Deployment") if m.labels.get(_COMPONENT) == "open-webui")
-    return next(found, None)
+    return release.find_component("Deployment", "open-webui")
 
 
-def _environment(release: Release, workload: Manifest) -> dict[str, str | None]:
+def _environment(release: Release, workload: Manifest | None) -> dict[str, str | None]:
+    """Return what the one container of a workload is given, nothing where there is none."""
+    if workload is None:
+        return {}
     (container,) = containers(workload)
-    return {name: one.value for name, one in release.env(container).items()}
+    return release.env_values(container)
+
+
+def _environments(release: Release) -> dict[str, dict[str, EnvVar]]:
+    """Return the environment of each container, by its name."""
+    every = (container for workload in release.workloads() for container in containers(workload))
+    return {container["name"]: release.env(container) for container in every}
 
 
 @APPLICATION.register
 def each_signal_goes_to_its_own_path(release: Release) -> Iterator[str]:
     """Over HTTP the application uses an endpoint as it is: each signal needs its own path."""
-    application = _application(release)
-    given = _environment(release, application) if application else {}
+    given = _environment(release, _application(release))
     if given.get("OTEL_OTLP_SPAN_EXPORTER") != "http":
         return
     for variable, signal in _SIGNALS.items():
@@ -78,8 +84,7 @@ def replicas_share_what_they_must(release: Release) -> Iterator[str]:
 @APPLICATION.register
 def services_that_ask_for_a_key_get_one(release: Release) -> Iterator[str]:
     """Each external service of the application has its URL and its key, or neither."""
-    application = _application(release)
-    given = _environment(release, application) if application else {}
+    given = _environment(release, _application(release))
     for url in sorted(name for name in given if re.fullmatch(r"EXTERNAL_\w+_URL", name)):
         key = url.replace("_URL", "_API_KEY")
         if "RERANKER" not in url and key not in given:
@@ -98,11 +103,8 @@ def providers_outside_can_be_reached(release: Release) -> Iterator[str]:
     given = _environment(release, application)
     blocks = [r for r in policy["spec"].get("egress") or () if _to_addresses(r)]
     open_ports = {port["port"] for rule in blocks for port in rule["ports"]}
-    if (
-        given.get("WEB_SEARCH_ENGINE")
-        and not given.get("WEB_LOADER_ENGINE")
-        and 443 not in open_ports
-    ):
+    loads_pages = given.get("WEB_SEARCH_ENGINE") and not given.get("WEB_LOADER_ENGINE")
+    if loads_pages and 443 not in open_ports:
         yield "the application reads what a search finds, and no policy lets it reach port 443"
     for name in _URLS:
         url = given.get(name)
@@ -117,11 +119,7 @@ def providers_outside_can_be_reached(release: Release) -> Iterator[str]:
 #: What is not the internet: private networks, and where nodes and their metadata are.
 _PRIVATE = {
     "0.0.0.0/0": {
-        "10.0.0.0/8",
-        "100.64.0.0/10",
-        "169.254.0.0/16",
-        "172.16.0.0/12",
-        "192.168.0.0/16",
+        *("10.0.0.0/8", "100.64.0.0/10", "169.254.0.0/16", "172.16.0.0/12", "192.168.0.0/16")
     },
     "::/0": {"fc00::/7", "fe80::/10"},
 }
@@ -132,12 +130,10 @@ _API = {443, 6443}
 @APPLICATION.register
 def the_internet_is_not_the_cluster(release: Release) -> Iterator[str]:
     """Who may call the internet may not call private addresses; who needs the API may call it."""
-    with_token = {
-        m.name for m in release.workloads() if pod_template(m)["spec"].get(_TOKEN) is True
-    }
+    with_token = {m.name for m in release.workloads() if pod_spec(m).get(_TOKEN) is True}
     for policy in release.of_kind("NetworkPolicy"):
         rules = policy["spec"].get("egress") or ()
-        component = str(policy.labels.get(_COMPONENT))
+        component = str(policy.labels.get(COMPONENT))
         world = {p["port"] for r in rules if _to_world(r) for p in r["ports"]}
         if component in _SEARCHING and world != _SEARCHING[component]:
             yield f"{policy.ref} lets out to the internet on ports {sorted(world)}"
@@ -147,10 +143,8 @@ def the_internet_is_not_the_cluster(release: Release) -> Iterator[str]:
         for rule in rules:
             for peer in rule.get("to") or () if rule not in to_api else ():
                 block = peer.get("ipBlock") or {}
-                lacking = _PRIVATE.get(block.get("cidr", ""), set()) - set(
-                    block.get("except") or ()
-                )
-                if lacking:
+                private = _PRIVATE.get(block.get("cidr", ""), set())
+                if lacking := private - set(block.get("except") or ()):
                     yield f"{policy.ref} lets out to {sorted(lacking)}, which is not the internet"
 
 
@@ -178,7 +172,7 @@ def _to_addresses(rule: Mapping[str, Any]) -> bool:
 
 def _namespaces(rule: Mapping[str, Any]) -> Iterator[str]:
     for peer in rule.get("to") or ():
-        labels = (peer.get("namespaceSelector") or {}).get("matchLabels") or {}
+        labels = at(peer, "namespaceSelector.matchLabels") or {}
         yield labels.get("kubernetes.io/metadata.name", "")
 
 
@@ -195,7 +189,7 @@ def alloy_passes_everything_on_as_its_tenant(release: Release) -> Iterator[str]:
     if found is not None:
         yield from alloy.faults(found)
     for workload in release.workloads():
-        if workload.labels.get(_COMPONENT) == "alloy" and found is not None:
+        if workload.labels.get(COMPONENT) == "alloy" and found is not None:
             reads_pods = "POD_NAMESPACE" in found.environment
             if reads_pods != bool(found.components("loki.source.kubernetes")):
                 yield "pod logs are half switched on: the file and the rights belong together"
@@ -288,11 +282,7 @@ ENGINES = {
 @APPLICATION.register
 def programs_get_variables_that_they_read(release: Release) -> Iterator[str]:
     """No variable is one that its program does not read, and each knows who runs beside it."""
-    given = {
-        container["name"]: release.env(container)
-        for workload in release.workloads()
-        for container in containers(workload)
-    }
+    given = _environments(release)
     extra = frozenset({"ENABLE_CHANNELS", "OAUTH_CLIENT_SECRET"})  # of the scenarios
     for program, names in READ.items():
         for name in sorted(given.get(program, {}).keys() - names - extra):
@@ -316,11 +306,7 @@ def programs_get_variables_that_they_read(release: Release) -> Iterator[str]:
 @APPLICATION.register
 def the_database_is_the_one_that_runs(release: Release) -> Iterator[str]:
     """The application opens the database that PostgreSQL makes, as its user, with its password."""
-    environments = {
-        container["name"]: release.env(container)
-        for workload in release.workloads()
-        for container in containers(workload)
-    }
+    environments = _environments(release)
     if not {"postgres", "open-webui"} <= environments.keys():
         return
     made, opened = environments["postgres"], environments["open-webui"]

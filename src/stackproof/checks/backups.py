@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from datetime import timedelta
 
-from stackproof.helm.manifests import Manifest, Release, containers, pod_template
+from stackproof.helm.manifests import Manifest, Release, containers, pod_labels, pod_spec
 
 from .deployment import RenderedDeployment
 
@@ -50,7 +50,7 @@ def _databases(release: Release) -> Iterator[Manifest]:
 
 def _asks(release: Release, job: Manifest, database: Manifest) -> bool:
     """Tell whether a variable of a job names the database's Service."""
-    labels = pod_template(database)["metadata"]["labels"].items()
+    labels = pod_labels(database).items()
     services = [s.name for s in release.services() if s["spec"]["selector"].items() <= labels]
     values = [str(e.get("value")) for part in containers(job) for e in part.get("env") or ()]
     return any(re.search(rf"\b{name}(\.|:|/|$)", value) for name in services for value in values)
@@ -81,7 +81,7 @@ def _lost_with(release: Release, job: Manifest) -> Iterator[str]:
 
 def _claims(workload: Manifest) -> Iterator[str]:
     """Yield the names of the claims of a workload's pods, as patterns."""
-    for volume in pod_template(workload)["spec"].get("volumes") or ():
+    for volume in pod_spec(workload).get("volumes") or ():
         if "persistentVolumeClaim" in volume:
             yield re.escape(volume["persistentVolumeClaim"]["claimName"]).replace(r"\-", "-")
     for template in workload["spec"].get("volumeClaimTemplates") or ():

@@ -19,8 +19,9 @@ from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord, SeverityNumber
 from opentelemetry.proto.metrics.v1.metrics_pb2 import HistogramDataPoint
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from stackproof.helm.manifests import Manifest, Release, amount, at, containers, parsed
+from stackproof.helm.manifests import Manifest, Release, amount, at, containers
 
+from . import lgtm
 from .alloy import Alloy, alloy_settings, seconds
 
 MIB = 2**20
@@ -116,17 +117,21 @@ class Link:
         return self.size <= self.limit
 
 
-def links(stack: RenderedBackends, release: Release) -> Iterator[Link]:
-    """Yield the chain of what one release sends: a tenant's Alloy, or the stack's own monitor."""
+def links(stack: Release, release: Release) -> Iterator[Link]:
+    """Yield the chain of what one release sends: a tenant's Alloy, or the stack's own monitor.
+
+    Args:
+        stack: Of charts/lgtm, which takes it.
+        release: The stack itself, or a tenant's.
+    """
     alloy = Alloy.of(release)
     if alloy is not None:
         workload = next(m for m in release.workloads() if containers(m)[0]["name"] == "alloy")
         yield from inside_alloy(alloy, memory(workload))
         yield from _exported(release, alloy)
         yield from behind(stack, Batch.of(alloy))
-    monitor = release.find("ConfigMap", "monitor")
-    text = monitor["data"].get("config.alloy", "") if monitor else ""
-    if release is stack.release:
+    if release is stack:
+        text = release.file("monitor", "config.alloy") or ""
         yield from behind(stack, Batch.of(Alloy(alloy_settings(text), {}, {})))
 
 
@@ -156,7 +161,7 @@ class Batch:
     @classmethod
     def of(cls, alloy: Alloy) -> Batch:
         """Read it off an Alloy's files; what nothing limits is infinite."""
-        writes, scraped = (sorted(alloy.components(f"{what}")) for what in _WRITERS)
+        writes, scraped = (sorted(alloy.components(kind)) for kind in _WRITERS)
         return cls(
             max((_batch(alloy, name) for name in _exporters(alloy)), default=0),
             {signal: _cut(alloy, signal, "resource", _KEEP) for signal in ("log", "trace")},
@@ -255,7 +260,7 @@ def _exported(release: Release, alloy: Alloy) -> Iterator[Link]:
     """An application that exports lines as long as they are kept is not refused."""
     line = _cut(alloy, "log", "log", _BODY)
     for container in (each for one in release.workloads() for each in containers(one)):
-        given = {name: one.value for name, one in release.env(container).items()}
+        given = release.env_values(container)
         if container["name"] == "open-webui" and given.get("ENABLE_OTEL") == "true":
             for kind in ("BLRP", "BSP"):
                 # OpenTelemetry's own default is 512.
@@ -267,66 +272,35 @@ def _exported(release: Release, alloy: Alloy) -> Iterator[Link]:
 
 def _patience(alloy: Alloy) -> Iterator[Link]:
     """Pod logs are tried again for as long as all else (dskit's backoff doubles each time)."""
+    tried = (alloy.value(f"{n}.retry_on_failure.max_elapsed_time") for n in _exporters(alloy))
     hours = [
-        float(found[1]) * 3600
-        for name in _exporters(alloy)
-        if (
-            found := re.fullmatch(
-                r"(\d+)h", alloy.value(f"{name}.retry_on_failure.max_elapsed_time") or ""
-            )
-        )
+        float(found[1]) * 3600 for each in tried if (found := re.fullmatch(r"(\d+)h", each or ""))
     ]
     for write in sorted(alloy.components("loki.write")):
         place = f"{write}.endpoint"
-        pause = 0.5
         most = seconds(alloy.value(f"{place}.max_backoff_period") or "300s")
         tries = int(alloy.settings.get(f"{place}.max_backoff_retries", 10))
-        waited = sum(min(pause * 2**one, most) for one in range(tries))
+        waited = sum(min(0.5 * 2**one, most) for one in range(tries))
         if tries:
-            yield Link(
-                "an outage", max(hours, default=0), f"the patience of {write}", waited, "seconds"
-            )
+            longest = max(hours, default=0)
+            yield Link("an outage", longest, f"the patience of {write}", waited, "seconds")
 
 
 # --- What the backends take ---------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class RenderedBackends:
-    """The backends and the gateway of one release of charts/lgtm."""
+def _taken(stack: Release, backend: str, path: str) -> float:
+    """Return a limit of a backend, its default where nothing is said [bytes]."""
+    return float(at(lgtm.config(stack, backend), path) or DEFAULTS[backend, path])
 
-    release: Release
 
-    def config(self, backend: str, file: str = "") -> Mapping[str, Any] | None:
-        """Return a backend's configuration, None if it runs elsewhere."""
-        made = self.release.find("ConfigMap", backend)
-        if made is None:
-            return None
-        data = parsed(made["data"][file or f"{backend}.yaml"])
-        return data if isinstance(data, Mapping) else {}
-
-    def limits(self, backend: str, place: str) -> Mapping[str, Mapping[str, Any]]:
-        """Return the limits of each tenant, and of whoever is in no list."""
-        overrides = (self.config(backend, "overrides.yaml") or {}).get("overrides") or {}
-        return {"an unlisted tenant": at(self.config(backend), place) or {}, **overrides}
-
-    def memory(self, backend: str) -> float:
-        """Return the memory limit of a backend's container [bytes]."""
-        return memory(self.release.get("StatefulSet", backend))
-
-    def taken(self, backend: str, path: str) -> float:
-        """Return a limit of a backend, its default where nothing is said [bytes]."""
-        found = at(self.config(backend), path)
-        return float(found or DEFAULTS[backend, path])
-
-    @property
-    def gateway(self) -> float | None:
-        """The largest body that the gateway passes on [bytes], None without a gateway."""
-        made = self.release.find("ConfigMap", "gateway")
-        if made is None:
-            return None
-        found = re.search(r"max_size (\d+[KMG]iB)", str(made["data"]["Caddyfile"]))
-        return amount(found[1].removesuffix("B")) if found else float("inf")
+def _gateway(stack: Release) -> float | None:
+    """Return the largest body that the gateway passes on [bytes], None without a gateway."""
+    text = stack.file("gateway", "Caddyfile")
+    if text is None:
+        return None
+    found = re.search(r"max_size (\d+[KMG]iB)", text)
+    return amount(found[1].removesuffix("B")) if found else float("inf")
 
 
 def memory(workload: Manifest) -> float:
@@ -335,23 +309,21 @@ def memory(workload: Manifest) -> float:
     return amount(limit) if limit else float("inf")
 
 
-def behind(stack: RenderedBackends, sent: Batch) -> Iterator[Link]:
-    """Yield the links from a batch to what the backends keep of it."""
-    gateway = stack.gateway
+def behind(stack: Release, sent: Batch) -> Iterator[Link]:
+    """Yield the links from a batch to what the gateway and the backends of a stack keep of it."""
+    gateway = _gateway(stack)
     if gateway is not None:
         yield Link("a batch", max(sent.batch, sent.pod_logs), "the gateway's maxBodySize", gateway)
-    if stack.config("loki") is not None:
-        yield from _loki(stack, sent)
-    if stack.config("tempo") is not None:
-        yield from _tempo(stack, sent)
-    if stack.config("mimir") is not None:
-        yield from _mimir(stack, sent)
+    for backend, find in (("loki", _loki), ("tempo", _tempo), ("mimir", _mimir)):
+        if stack.find("ConfigMap", backend):
+            yield from find(stack, sent)
 
 
-def _loki(stack: RenderedBackends, sent: Batch) -> Iterator[Link]:
-    body = stack.taken("loki", "distributor.max_decompressed_size")
-    inside = stack.taken("loki", "server.grpc_server_max_recv_msg_size")
+def _loki(stack: Release, sent: Batch) -> Iterator[Link]:
+    body = _taken(stack, "loki", "distributor.max_decompressed_size")
+    inside = _taken(stack, "loki", "server.grpc_server_max_recv_msg_size")
     grpc = "Loki's grpc_server_max_recv_msg_size"
+    loki = stack.get("StatefulSet", "loki")
     yield Link("a batch of logs", sent.batch, "Loki's max_decompressed_size", body)
     # Once more with what Loki adds to each line.
     yield Link("a batch of logs", inside_loki(sent.batch, sent.resource["log"]), grpc, inside)
@@ -359,9 +331,9 @@ def _loki(stack: RenderedBackends, sent: Batch) -> Iterator[Link]:
     yield Link("a push", body / (LINE + 15) * (LINE + _LOKI_INSIDE), grpc, inside)
     lines = sent.pod_logs / LINE
     yield Link("a batch of pod logs", lines * (LINE + _LOKI_INSIDE), grpc, inside)
-    yield Link(f"{_COPIES} answers", _COPIES * inside, "Loki's memory limit", stack.memory("loki"))
+    yield Link(f"{_COPIES} answers", _COPIES * inside, "Loki's memory limit", memory(loki))
     counted = max(counted_by_loki(sent.batch, sent.resource["log"]), sent.pod_logs)
-    for tenant, limits in stack.limits("loki", "limits_config").items():
+    for tenant, limits in lgtm.limits(stack, "loki").items():
         burst = float(limits["ingestion_burst_size_mb"]) * MIB
         yield Link("a batch of logs", counted, f"{tenant}'s burst at Loki", burst)
         yield Link(f"{tenant}'s burst at Loki", burst, "Loki's max_decompressed_size", body)
@@ -373,40 +345,37 @@ def _loki(stack: RenderedBackends, sent: Batch) -> Iterator[Link]:
             yield Link(f"all of {tenant}'s logs", own, f"its {what}", float(stream))
 
 
-def _tempo(stack: RenderedBackends, sent: Batch) -> Iterator[Link]:
-    inside = stack.taken("tempo", "server.grpc_server_max_recv_msg_size")
+def _tempo(stack: Release, sent: Batch) -> Iterator[Link]:
+    inside = _taken(stack, "tempo", "server.grpc_server_max_recv_msg_size")
     grpc = "Tempo's grpc_server_max_recv_msg_size"
     yield Link("a batch of spans", sent.batch, "Tempo's max_request_body_size", _TEMPO_BODY)
     # Each trace has its resource again.
     spread = sent.batch / SPAN * (SPAN + sent.resource["trace"]) if sent.batch else 0
     yield Link("a batch of spans", spread, grpc, inside)
-    for tenant, limits in stack.limits("tempo", "overrides.defaults").items():
+    for tenant, limits in lgtm.limits(stack, "tempo").items():
         burst = float(at(limits, "ingestion.burst_size_bytes"))
         yield Link("a batch of spans", sent.batch, f"{tenant}'s burst at Tempo", burst)
         yield Link(f"{tenant}'s burst at Tempo", burst, grpc, inside)
 
 
-def _mimir(stack: RenderedBackends, sent: Batch) -> Iterator[Link]:
-    body = stack.taken("mimir", "distributor.max_otlp_request_size")
-    inside = stack.taken("mimir", "server.grpc_server_max_recv_msg_size")
+def _mimir(stack: Release, sent: Batch) -> Iterator[Link]:
+    body = _taken(stack, "mimir", "distributor.max_otlp_request_size")
+    inside = _taken(stack, "mimir", "server.grpc_server_max_recv_msg_size")
     samples = sent.batch / SAMPLE
     yield Link("a batch of metrics", sent.batch, "Mimir's max_otlp_request_size", body)
     # Once more with all its labels in each series; where nothing is sent, nothing is cut.
     labels = _MIMIR_NAMES + _MIMIR_VALUES * sent.value if samples else 0
-    yield Link(
-        "a batch of metrics",
-        sent.batch + samples * labels,
-        "Mimir's grpc_server_max_recv_msg_size",
-        inside,
-    )
+    grpc = "Mimir's grpc_server_max_recv_msg_size"
+    yield Link("a batch of metrics", sent.batch + samples * labels, grpc, inside)
     largest = max([samples, sent.samples, *_remote_written(stack)])
-    for tenant, limits in stack.limits("mimir", "limits").items():
+    for tenant, limits in lgtm.limits(stack, "mimir").items():
         burst = float(limits["ingestion_burst_size"])
         yield Link("a batch of metrics", largest, f"{tenant}'s burst at Mimir", burst, "samples")
 
 
-def _remote_written(stack: RenderedBackends) -> Iterator[float]:
+def _remote_written(stack: Release) -> Iterator[float]:
     """Yield how many samples Tempo writes at once of what it makes of spans."""
-    for write in at(stack.config("tempo"), "metrics_generator.storage.remote_write") or ():
+    tempo = lgtm.config(stack, "tempo") if stack.find("ConfigMap", "tempo") else {}
+    for write in at(tempo, "metrics_generator.storage.remote_write") or ():
         # Prometheus' own default.
         yield float(at(write, "queue_config.max_samples_per_send") or 2000)

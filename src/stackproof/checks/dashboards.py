@@ -130,8 +130,7 @@ def read(release: Release) -> tuple[Dashboard, ...]:
 
 def kept(release: Release) -> frozenset[str]:
     """Return the metrics of the stack itself that the monitor keeps; none where there is none."""
-    monitor = release.find("ConfigMap", "monitor")
-    found = _KEPT.search(monitor["data"]["config.alloy"]) if monitor else None
+    found = _KEPT.search(release.file("monitor", "config.alloy") or "")
     return frozenset(found[1].split("|")) if found else frozenset()
 
 

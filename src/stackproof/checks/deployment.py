@@ -7,7 +7,7 @@ proven by running them (tests/e2e).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
@@ -16,16 +16,23 @@ from typing import Any
 
 from stackproof.flux.deployment import Deployment
 from stackproof.helm import references
-from stackproof.helm.manifests import Release, at, containers, parsed, pod_template
+from stackproof.helm.manifests import (
+    COMPONENT,
+    Release,
+    at,
+    containers,
+    pod_template,
+    target_secret,
+)
 from stackproof.model import STACK_TENANT
 from stackproof.repo.tenants import parse_duration
 from stackproof.values import unused
 
-from . import Rules, accounts, chain, ranges, scale_out
+from . import Rules, accounts, chain, lgtm, ranges, scale_out
 from .alloy import Alloy
+from .lgtm import BACKENDS
 from .sizes import SIZES
 
-_BACKENDS = ("mimir", "loki", "tempo")
 #: What neither chart makes: flux/infrastructure does, before anything that refers to it. Only the
 #: registry's credential somebody made by hand, for chart 0.1.0 (docs/migration.md).
 FROM_FLUX = references.Externals(
@@ -33,7 +40,6 @@ FROM_FLUX = references.Externals(
     services={("external-secrets", "external-secrets-metrics"): frozenset({8080})},
     objects=frozenset({("ClusterSecretStore", "gcp-secret-manager")}),
 )
-_COMPONENT = "app.kubernetes.io/component"
 _TENANT = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 
 
@@ -58,28 +64,26 @@ class RenderedDeployment:
         """All releases together."""
         return (self.lgtm, *self.tenants.values())
 
-    def config(self, backend: str, file: str | None = None) -> Mapping[str, Any]:
-        """Return a backend's configuration file as data; variables are left as they stand."""
-        data = self.lgtm.get("ConfigMap", backend)["data"]
-        return _yaml(data[file or f"{backend}.yaml"])
+    @cached_property
+    def cluster(self) -> references.Cluster:
+        """All releases and what Flux makes beside them, indexed."""
+        return references.Cluster(self.releases, FROM_FLUX)
+
+    def config(self, backend: str) -> Mapping[str, Any]:
+        """Return a backend's configuration as data; variables are left as they stand."""
+        return lgtm.config(self.lgtm, backend)
 
     def overrides(self, backend: str) -> Mapping[str, Any]:
         """Return what a backend is told of each tenant."""
-        return self.config(backend, "overrides.yaml").get("overrides") or {}
+        return lgtm.overrides(self.lgtm, backend)
 
     @cached_property
     def data_sources(self) -> tuple[Mapping[str, Any], ...]:
         """Grafana's provisioned data sources, unexpanded."""
-        text = self.lgtm.get("ConfigMap", "grafana-datasources")["data"]["datasources.yaml"]
-        return tuple(_yaml(text).get("datasources") or ())
+        return lgtm.data_sources(self.lgtm)
 
 
 DEPLOYMENT: Rules[RenderedDeployment] = Rules()
-
-
-def _yaml(text: str) -> Mapping[str, Any]:
-    data = parsed(text)
-    return data if isinstance(data, Mapping) else {}
 
 
 def _wrong(deployed: RenderedDeployment, wanted: Mapping[tuple[str, str], object]) -> Iterator[str]:
@@ -93,27 +97,23 @@ def _wrong(deployed: RenderedDeployment, wanted: Mapping[tuple[str, str], object
 @DEPLOYMENT.register
 def multi_tenancy_is_on(deployed: RenderedDeployment) -> Iterator[str]:
     """Every backend asks each request for its tenant."""
-    yield from _wrong(
-        deployed,
-        {
-            ("mimir", "multitenancy_enabled"): True,
-            ("loki", "auth_enabled"): True,
-            ("tempo", "multitenancy_enabled"): True,
-        },
-    )
+    wanted = {
+        ("mimir", "multitenancy_enabled"): True,
+        ("loki", "auth_enabled"): True,
+        ("tempo", "multitenancy_enabled"): True,
+    }
+    yield from _wrong(deployed, wanted)
 
 
 @DEPLOYMENT.register
 def admins_can_name_several_tenants(deployed: RenderedDeployment) -> Iterator[str]:
     """Every backend answers for an explicit list of tenants."""
-    yield from _wrong(
-        deployed,
-        {
-            ("mimir", "tenant_federation.enabled"): True,
-            ("loki", "querier.multi_tenant_queries_enabled"): True,
-            ("tempo", "query_frontend.multi_tenant_queries_enabled"): True,
-        },
-    )
+    wanted = {
+        ("mimir", "tenant_federation.enabled"): True,
+        ("loki", "querier.multi_tenant_queries_enabled"): True,
+        ("tempo", "query_frontend.multi_tenant_queries_enabled"): True,
+    }
+    yield from _wrong(deployed, wanted)
 
 
 @DEPLOYMENT.register
@@ -123,13 +123,11 @@ def retention_is_in_force(deployed: RenderedDeployment) -> Iterator[str]:
     Loki ignores retention_period without compactor.retention_enabled, and does not start without
     delete_request_store then (pkg/compactor/config.go). Mimir and Tempo: 0 keeps for ever.
     """
-    yield from _wrong(
-        deployed,
-        {
-            ("loki", "compactor.retention_enabled"): True,
-            ("loki", "compactor.delete_request_store"): "filesystem",
-        },
-    )
+    deletes = {
+        ("loki", "compactor.retention_enabled"): True,
+        ("loki", "compactor.delete_request_store"): "filesystem",
+    }
+    yield from _wrong(deployed, deletes)
     default = parse_duration(at(deployed.config("loki"), "limits_config.retention_period") or "0h")
     for tenant in deployed.deployment.registry:
         wanted = tenant.retention or default
@@ -154,16 +152,15 @@ def sizes_fit_the_limits(deployed: RenderedDeployment) -> Iterator[str]:
 @DEPLOYMENT.register
 def limits_form_a_chain(deployed: RenderedDeployment) -> Iterator[str]:
     """What an Alloy acknowledges and sends, everything behind it takes, as its tenant's limits."""
-    stack = chain.RenderedBackends(deployed.lgtm)
-    for release in (deployed.lgtm, *deployed.tenants.values()):
-        for problem in chain.broken(chain.links(stack, release)):
+    for release in deployed.releases:
+        for problem in chain.broken(chain.links(deployed.lgtm, release)):
             yield f"{release.namespace}: {problem}"
 
 
 @DEPLOYMENT.register
 def all_that_is_kept_can_be_read(deployed: RenderedDeployment) -> Iterator[str]:
     """Each query API reads as far back as data is kept, for the longest retention of any tenant."""
-    for backend in _BACKENDS:
+    for backend in BACKENDS:
         yield from ranges.too_short(backend, deployed.config(backend), deployed.overrides(backend))
 
 
@@ -172,7 +169,7 @@ def every_tenant_is_known_everywhere(deployed: RenderedDeployment) -> Iterator[s
     """Overrides, gateway users, data sources and policies name exactly the registry's tenants."""
     registry = deployed.deployment.registry
     wanted = set(registry.names)
-    for backend in _BACKENDS:
+    for backend in BACKENDS:
         known = set(deployed.overrides(backend)) - {STACK_TENANT}
         yield from _differs(f"{backend}'s overrides", known, wanted)
     if deployed.lgtm.find("Deployment", "gateway"):
@@ -180,7 +177,7 @@ def every_tenant_is_known_everywhere(deployed: RenderedDeployment) -> Iterator[s
         yield from _differs("the gateway's users", users, wanted | {"admin"})
     uids = {str(source.get("uid")) for source in deployed.data_sources}
     own = {f"{backend}-{STACK_TENANT}" for backend in ("mimir", "loki")}
-    sources = {f"{b}{s}" for b in _BACKENDS for s in ("", *(f"-{n}" for n in wanted))}
+    sources = {f"{b}{s}" for b in BACKENDS for s in ("", *(f"-{n}" for n in wanted))}
     yield from _differs("Grafana's data sources", uids, sources | own)
     namespaces = {tenant.namespace for tenant in registry}
     yield from _differs("the gateway's NetworkPolicy", _admitted(deployed.lgtm), namespaces)
@@ -193,9 +190,9 @@ def _differs(what: str, found: set[str], wanted: set[str]) -> Iterator[str]:
         yield f"{name} is in {what} and not in the registry"
 
 
-def _admitted(lgtm: Release) -> set[str]:
+def _admitted(release: Release) -> set[str]:
     """Return the namespaces that may call the gateway, or the backends where there is none."""
-    policy = lgtm.find("NetworkPolicy", "gateway") or lgtm.get("NetworkPolicy", "mimir")
+    policy = release.find("NetworkPolicy", "gateway") or release.get("NetworkPolicy", "mimir")
     peers = (peer for rule in policy["spec"].get("ingress") or () for peer in rule["from"])
     selectors = (peer.get("namespaceSelector") for peer in peers)
     return {s["matchLabels"]["kubernetes.io/metadata.name"] for s in selectors if s}
@@ -210,7 +207,7 @@ def data_sources_name_known_tenants(deployed: RenderedDeployment) -> Iterator[st
         if at(source, "jsonData.httpHeaderName1") != "X-Scope-OrgID":
             yield f"data source {uid} sends no X-Scope-OrgID: a viewer's own would pass through"
         asked = header.split("|")
-        wanted = names if uid in _BACKENDS else (uid.split("-", 1)[-1],)
+        wanted = names if uid in BACKENDS else (uid.split("-", 1)[-1],)
         for odd in (name for name in asked if not _TENANT.fullmatch(name)):
             yield f"data source {uid} asks for {odd!r}, which can be no tenant: there is no pattern"
         if tuple(asked) != tuple(wanted):
@@ -225,12 +222,12 @@ def only_the_gateway_reaches_a_backend(deployed: RenderedDeployment) -> Iterator
     """
     if not deployed.lgtm.find("Deployment", "gateway"):
         return
-    for backend in _BACKENDS:
+    for backend in BACKENDS:
         allowed = {"gateway", "monitor", *(["tempo"] if backend == "mimir" else [])}
         for rule in deployed.lgtm.get("NetworkPolicy", backend)["spec"].get("ingress") or ():
             for peer in rule.get("from") or [{}]:
                 component = at(peer, "podSelector.matchLabels") or {}
-                if set(peer) != {"podSelector"} or component.get(_COMPONENT) not in allowed:
+                if set(peer) != {"podSelector"} or component.get(COMPONENT) not in allowed:
                     yield f"NetworkPolicy/{backend} lets in {dict(peer) or 'everybody'}"
 
 
@@ -262,11 +259,8 @@ def directories_do_not_overlap(deployed: RenderedDeployment) -> Iterator[str]:
     """No two of Mimir's directories contain each other: it refuses to start otherwise."""
     config = deployed.config("mimir")
     paths = {
-        "blocks_storage.filesystem.dir",
-        "blocks_storage.tsdb.dir",
-        "blocks_storage.bucket_store.sync_dir",
-        "compactor.data_dir",
-        "ruler_storage.filesystem.dir",
+        *("blocks_storage.filesystem.dir", "blocks_storage.tsdb.dir", "compactor.data_dir"),
+        *("blocks_storage.bucket_store.sync_dir", "ruler_storage.filesystem.dir"),
         "ruler.rule_path",
     }
     found = {path: at(config, path) for path in sorted(paths)}
@@ -283,7 +277,7 @@ def directories_do_not_overlap(deployed: RenderedDeployment) -> Iterator[str]:
 @DEPLOYMENT.register
 def data_lies_on_the_volume(deployed: RenderedDeployment) -> Iterator[str]:
     """Every directory that a backend writes to is below DATA_DIR, which is its volume."""
-    for backend in _BACKENDS:
+    for backend in BACKENDS:
         for path, value in _directories(deployed.config(backend)):
             if not value.startswith("${DATA_DIR}"):
                 yield f"{backend}.yaml: {path} is {value}: lost with the pod"
@@ -307,20 +301,12 @@ def tenants_share_nothing(deployed: RenderedDeployment) -> Iterator[str]:
     """No two tenants' releases make the same cluster-scoped object or read the same secret."""
     owner: dict[str, str] = {}
     for tenant, release in deployed.tenants.items():
-        for claim in {*_cluster_scoped(release), *_remote_keys(release)}:
+        claims = {m.ref for m in release if m.namespace is None}
+        claims |= {f"the remote key {one['remoteRef']['key']}" for one in accounts.fetched(release)}
+        for claim in claims:
             if claim in owner:
                 yield f"{owner[claim]} and {tenant} both have {claim}"
             owner.setdefault(claim, tenant)
-
-
-def _cluster_scoped(release: Release) -> Iterable[str]:
-    return (m.ref for m in release if m.namespace is None)
-
-
-def _remote_keys(release: Release) -> Iterable[str]:
-    for external in release.of_kind("ExternalSecret"):
-        for entry in external["spec"].get("data") or ():
-            yield f"the remote key {entry['remoteRef']['key']}"
 
 
 @DEPLOYMENT.register
@@ -332,8 +318,7 @@ def a_tenant_and_the_gateway_mean_the_same_password(deployed: RenderedDeployment
     for tenant, release in deployed.tenants.items():
         sent = {
             entry["remoteRef"]["key"]
-            for external in release.of_kind("ExternalSecret")
-            for entry in external["spec"].get("data") or ()
+            for entry in accounts.fetched(release)
             if entry["secretKey"] == "gateway-password"
         }
         if sent != {known.get(tenant)}:
@@ -365,8 +350,7 @@ def a_rotation_is_shorter_than_the_senders_patience(deployed: RenderedDeployment
 @DEPLOYMENT.register
 def references_resolve(deployed: RenderedDeployment) -> Iterator[str]:
     """Every name in a manifest or a configuration leads to something that is rendered."""
-    for problem in references.check(deployed.releases, FROM_FLUX):
-        yield str(problem)
+    yield from map(str, references.problems(deployed.cluster))
 
 
 @DEPLOYMENT.register
@@ -379,14 +363,14 @@ def what_is_scaled_out_finds_itself(deployed: RenderedDeployment) -> Iterator[st
 def each_alloy_is_its_tenant(deployed: RenderedDeployment) -> Iterator[str]:
     """Every tenant has one Alloy, a Deployment, which sends as that tenant and nobody else."""
     for tenant, release in deployed.tenants.items():
-        alloys = [m for m in release.workloads() if m.labels.get(_COMPONENT) == "alloy"]
+        alloys = [m for m in release.workloads() if m.labels.get(COMPONENT) == "alloy"]
         if [m.kind for m in alloys] != ["Deployment"]:
             found = ", ".join(m.ref for m in alloys) or "nothing"
             yield f"{tenant} has {found}: on every node it would collect every line once more"
             continue
-        environment = release.env(containers(alloys[0])[0])
-        if environment["TENANT_ID"].value != tenant:
-            yield f"{tenant}'s Alloy sends as {environment['TENANT_ID'].value}"
+        sender = release.env_values(containers(alloys[0])[0])["TENANT_ID"]
+        if sender != tenant:
+            yield f"{tenant}'s Alloy sends as {sender}"
 
 
 @DEPLOYMENT.register
@@ -412,9 +396,9 @@ _ENDPOINTS = {
 
 def _application(release: Release) -> dict[str, str]:
     """Return what is known of the application's environment before its pod runs."""
-    workload = next(m for m in release.workloads() if m.labels.get(_COMPONENT) == "open-webui")
-    environment = release.env(containers(workload)[-1])
-    return {name: variable.value or "" for name, variable in environment.items()}
+    workload = next(m for m in release.workloads() if m.labels.get(COMPONENT) == "open-webui")
+    given = release.env_values(containers(workload)[-1])
+    return {name: value or "" for name, value in given.items()}
 
 
 def _wire(signal: str, endpoint: str, environment: Mapping[str, str]) -> Iterator[str]:
@@ -468,8 +452,8 @@ def rotation_rolls_what_may_roll(deployed: RenderedDeployment) -> Iterator[str]:
     """
     for release in deployed.releases:
         for workload in release.workloads():
-            spec = pod_template(workload)
-            named = set(_list(spec["metadata"].get("annotations", {}).get(_RELOAD, "")))
+            annotations = pod_template(workload)["metadata"].get("annotations", {})
+            named = set(annotations.get(_RELOAD, "").split(","))
             used = {name for c in containers(workload) for name in _secrets(release, c)}
             for secret in sorted(used):
                 stays = _must_stay(release, secret)
@@ -482,10 +466,6 @@ def rotation_rolls_what_may_roll(deployed: RenderedDeployment) -> Iterator[str]:
 _RELOAD = "secret.reloader.stakater.com/reload"
 
 
-def _list(text: str) -> list[str]:
-    return [part for part in text.split(",") if part]
-
-
 def _secrets(release: Release, container: Mapping[str, Any]) -> Iterator[str]:
     """Yield the names of the Secrets in a container's environment."""
     for variable in release.env(container).values():
@@ -495,7 +475,6 @@ def _secrets(release: Release, container: Mapping[str, Any]) -> Iterator[str]:
 
 def _must_stay(release: Release, secret: str) -> bool:
     for external in release.of_kind("ExternalSecret"):
-        target = external["spec"].get("target", {}).get("name") or external.name
-        if target == secret:
+        if target_secret(external) == secret:
             return bool(unused.STAYS & {entry["secretKey"] for entry in external["spec"]["data"]})
     return False

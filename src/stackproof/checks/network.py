@@ -6,22 +6,14 @@ arguments and mounted files, and pairs of variables X_HOST and X_PORT.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_network
 from typing import Any
 
 from stackproof.helm import endpoints
-from stackproof.helm.manifests import Manifest, Release, backends, containers, freeze
-from stackproof.helm.references import (
-    HTTP01_SOLVER,
-    NOTHING,
-    Cluster,
-    Externals,
-    PodTemplate,
-    addresses,
-    matches,
-)
+from stackproof.helm.manifests import Manifest, backends, containers
+from stackproof.helm.references import HTTP01_SOLVER, Cluster, PodTemplate, addresses, matches
 
 KUBELET_PORT = 10250
 
@@ -58,29 +50,25 @@ def _id(pod: PodTemplate) -> str:
     return f"{pod.workload.ref} in {pod.namespace}"
 
 
-def blocked(releases: Iterable[Release], externals: Externals = NOTHING) -> Iterator[str]:
+def blocked(cluster: Cluster) -> Iterator[str]:
     """Yield each call between pods of these releases that their NetworkPolicies do not let pass."""
-    cluster = Cluster(releases, externals)
     policies = Policies(cluster)
     for call in _calls(cluster):
+        caller, callee, port = call.key
         for end, other, direction in (
             (call.caller, call.callee, "egress"),
             (call.callee, call.caller, "ingress"),
         ):
-            if not policies.let_pass(end, other, direction, call.callee, call.port):
-                caller, callee, port = call.key
-                yield (
-                    f"{caller} calls port {port} of {callee} ({call.why}), "
-                    f"and no {direction} rule lets it"
-                )
+            if not policies.let_pass(end, other, direction, call.callee, port):
+                said = f"{caller} calls port {port} of {callee} ({call.why})"
+                yield f"{said}, and no {direction} rule lets it"
 
 
-def unneeded(releases: Iterable[Release], externals: Externals = NOTHING) -> Iterator[str]:
+def unneeded(cluster: Cluster) -> Iterator[str]:
     """Yield each port of a pod that a policy opens to a pod which is not configured to call it.
 
     Each end is looked at by itself: that the other end is closed as well is its second lock.
     """
-    cluster = Cluster(releases, externals)
     known = {call.key for call in _calls(cluster)}
     for where, rule, caller, callee in _opened(cluster):
         for port in sorted(set(callee.ports.values())):
@@ -90,14 +78,12 @@ def unneeded(releases: Iterable[Release], externals: Externals = NOTHING) -> Ite
                 yield f"{key[0]} may call port {port} of {key[1]} without a reason ({where})"
 
 
-def cut_off(releases: Iterable[Release], externals: Externals = NOTHING) -> Iterator[str]:
+def cut_off(cluster: Cluster) -> Iterator[str]:
     """Yield each call into a namespace that these releases do not know, and no policy names."""
-    cluster = Cluster(releases, externals)
     policies = Policies(cluster)
     for pod in cluster.pods:
-        ruling = policies.ruling(pod, "egress")
-        rules = [rule for one in ruling for rule in one["spec"].get("egress") or ()]
-        for where, endpoint in _endpoints(cluster, pod) if ruling else ():
+        rules = [rule for _, rule in policies.rules(pod, "egress")]
+        for where, endpoint in _endpoints(cluster, pod) if policies.ruling(pod, "egress") else ():
             namespace, _ = endpoint.service(pod.namespace, cluster.namespaces) or ("", "")
             if not namespace or namespace in cluster.namespaces:
                 continue
@@ -113,9 +99,8 @@ def cut_off(releases: Iterable[Release], externals: Externals = NOTHING) -> Iter
 _LOAD_BALANCERS = ("130.211.0.1", "35.191.0.1")
 
 
-def locked_out(releases: Iterable[Release], externals: Externals = NOTHING) -> Iterator[str]:
+def locked_out(cluster: Cluster) -> Iterator[str]:
     """Yield each way in (Ingress, HTTPRoute) whose traffic does not get to the pods behind it."""
-    cluster = Cluster(releases, externals)
     policies = Policies(cluster)
     for m in cluster.manifests:
         for pod, port in _behind(cluster, m):
@@ -133,9 +118,8 @@ _ISSUERS = frozenset({"cert-manager.io/cluster-issuer", "cert-manager.io/issuer"
 _SOLVER_PORT = 8089
 
 
-def uncertified(releases: Iterable[Release], externals: Externals = NOTHING) -> Iterator[str]:
+def uncertified(cluster: Cluster) -> Iterator[str]:
     """Yield each Ingress whose certificate is not renewed: nobody reaches the solver."""
-    cluster = Cluster(releases, externals)
     policies = Policies(cluster)
     for m in cluster.manifests:
         if m.kind == "Ingress" and m["spec"].get("tls") and _ISSUERS & m.annotations.keys():
@@ -154,14 +138,9 @@ def uncertified(releases: Iterable[Release], externals: Externals = NOTHING) -> 
 def _solver(ingress: Manifest) -> PodTemplate:
     spec = {"containers": [{"name": "solver", "ports": [{"containerPort": _SOLVER_PORT}]}]}
     template = {"metadata": {"labels": HTTP01_SOLVER}, "spec": spec}
-    name, namespace = "cm-acme-http-solver", ingress.namespace or ""
-    content = {
-        "kind": "Deployment",
-        "metadata": {"name": name, "namespace": namespace},
-        "spec": {"template": template},
-    }
-    made = Manifest(freeze(content), source=ingress.source, index=0, digest=name)
-    return PodTemplate(made, namespace, HTTP01_SOLVER, spec)
+    metadata = {"name": "cm-acme-http-solver", "namespace": ingress.namespace}
+    content = {"kind": "Deployment", "metadata": metadata, "spec": {"template": template}}
+    return PodTemplate.of(Manifest.of(content, ingress.source))
 
 
 def _behind(cluster: Cluster, way_in: Manifest) -> Iterator[tuple[PodTemplate, int]]:
@@ -170,11 +149,18 @@ def _behind(cluster: Cluster, way_in: Manifest) -> Iterator[tuple[PodTemplate, i
         made = cluster.find("Service", way_in.namespace, name)
         for port in (made["spec"].get("ports") or ()) if made else ():
             if made and wanted in {str(port["port"]), port.get("name")}:
-                target = str(port.get("targetPort", port["port"]))
-                selector = {"matchLabels": made["spec"].get("selector") or {}}
-                for pod in cluster.selected(made.namespace or "", selector):
-                    if target in pod.ports:
-                        yield pod, pod.ports[target]
+                yield from _listening(cluster, made, port)
+
+
+def _listening(
+    cluster: Cluster, service: Manifest, port: Mapping[str, Any]
+) -> Iterator[tuple[PodTemplate, int]]:
+    """Yield the pods behind a port of a Service, and the port on which they listen."""
+    target = str(port.get("targetPort", port["port"]))
+    selector = {"matchLabels": service["spec"].get("selector") or {}}
+    for pod in cluster.selected(service.namespace or "", selector):
+        if target in pod.ports:
+            yield pod, pod.ports[target]
 
 
 def _opened(cluster: Cluster) -> Iterator[tuple[str, Mapping[str, Any], PodTemplate, PodTemplate]]:
@@ -182,12 +168,11 @@ def _opened(cluster: Cluster) -> Iterator[tuple[str, Mapping[str, Any], PodTempl
     policies = Policies(cluster)
     for end in cluster.pods:
         for direction, side in (("egress", "to"), ("ingress", "from")):
-            for policy in policies.ruling(end, direction):
-                for rule in policy["spec"].get(direction) or ():
-                    for other in cluster.pods:
-                        if other is not end and _names(rule.get(side), policy, _peer(other)):
-                            caller, callee = (end, other) if side == "to" else (other, end)
-                            yield f"{direction} of {policy.ref}", rule, caller, callee
+            for policy, rule in policies.rules(end, direction):
+                for other in cluster.pods:
+                    if other is not end and _names(rule.get(side), policy, _peer(other)):
+                        caller, callee = (end, other) if side == "to" else (other, end)
+                        yield f"{direction} of {policy.ref}", rule, caller, callee
 
 
 class Policies:
@@ -213,17 +198,16 @@ class Policies:
 
     def open_outside(self, pod: PodTemplate, port: int) -> bool:
         """Tell whether anybody outside the pod's namespace may call its port."""
-        ruling = self.ruling(pod, "ingress")
-        rules = (rule for one in ruling for rule in one["spec"].get("ingress") or ())
-        everybody = any(_has_port(rule, pod, port) and not rule.get("from") for rule in rules)
-        return not ruling or everybody or bool(self.outsiders(pod, port))
+        rules = self.rules(pod, "ingress")
+        everybody = any(_has_port(rule, pod, port) and not rule.get("from") for _, rule in rules)
+        closed = self.ruling(pod, "ingress")
+        return not closed or everybody or bool(self.outsiders(pod, port))
 
     def outsiders(self, pod: PodTemplate, port: int) -> list[Mapping[str, Any]]:
         """Return whom policies let in to a pod's port from outside its namespace."""
         return [
             peer
-            for policy in self.ruling(pod, "ingress")
-            for rule in policy["spec"].get("ingress") or ()
+            for _, rule in self.rules(pod, "ingress")
             if _has_port(rule, pod, port)
             for peer in rule.get("from") or ()
             if "ipBlock" in peer or "namespaceSelector" in peer
@@ -238,11 +222,9 @@ class Policies:
         wanted: tuple[str, int],
     ) -> bool:
         side = "from" if direction == "ingress" else "to"
-        ruling = self.ruling(end, direction)
-        return not ruling or any(
+        return not self.ruling(end, direction) or any(
             _carries(rule, names, *wanted) and _names(rule.get(side), policy, other)
-            for policy in ruling
-            for rule in policy["spec"].get(direction) or ()
+            for policy, rule in self.rules(end, direction)
         )
 
     def ruling(self, pod: PodTemplate, direction: str) -> list[Manifest]:
@@ -251,6 +233,13 @@ class Policies:
         if key not in self._ruling:
             self._ruling[key] = [p for p in self._all if _rules(p, pod, direction)]
         return self._ruling[key]
+
+    def rules(
+        self, pod: PodTemplate, direction: str
+    ) -> Iterator[tuple[Manifest, Mapping[str, Any]]]:
+        """Yield each rule for a pod in one direction, with its policy."""
+        for policy in self.ruling(pod, direction):
+            yield from ((policy, rule) for rule in policy["spec"].get(direction) or ())
 
 
 def _rules(policy: Manifest, pod: PodTemplate, direction: str) -> bool:
@@ -314,21 +303,11 @@ def _calls(cluster: Cluster) -> Iterator[Call]:
         for where, endpoint in _endpoints(cluster, caller):
             service = endpoint.service(caller.namespace, cluster.namespaces)
             made = cluster.find("Service", *service) if service else None
-            if made is None:
-                continue
-            for port in made["spec"].get("ports") or ():
-                if endpoint.port in (None, port["port"]):
-                    yield from _through(cluster, caller, made, port, where)
-
-
-def _through(
-    cluster: Cluster, caller: PodTemplate, service: Manifest, port: Mapping[str, Any], why: str
-) -> Iterator[Call]:
-    target = str(port.get("targetPort", port["port"]))
-    selector = {"matchLabels": service["spec"].get("selector") or {}}
-    for callee in cluster.selected(service.namespace or "", selector):
-        if callee is not caller and target in callee.ports:
-            yield Call(caller, callee, callee.ports[target], why)
+            for port in (made["spec"].get("ports") or ()) if made else ():
+                if made and endpoint.port in (None, port["port"]):
+                    for callee, number in _listening(cluster, made, port):
+                        if callee is not caller:
+                            yield Call(caller, callee, number, where)
 
 
 def _endpoints(cluster: Cluster, pod: PodTemplate) -> Iterator[tuple[str, endpoints.Endpoint]]:

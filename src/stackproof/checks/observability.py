@@ -8,19 +8,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from stackproof.helm import endpoints
-from stackproof.helm.manifests import (
-    Manifest,
-    Release,
-    containers,
-    expand,
-    hosts,
-    parsed,
-    pod_template,
-)
+from stackproof.helm.manifests import Manifest, Release, containers, expand, hosts, pod_spec
 from stackproof.model import STACK_TENANT
 from stackproof.wording import counted
 
-from . import Rules, accounts, alerts, dashboards, gateway
+from . import Rules, accounts, alerts, dashboards, gateway, lgtm
 from .alloy import alloy_settings, seconds
 from .pods import owned
 
@@ -32,10 +24,9 @@ _NOBODY = 'error @admin "there are no tenants" 403'
 @OBSERVABILITY.register
 def the_gateway_decides_who_it_is(release: Release) -> Iterator[str]:
     """With tenants or without, the gateway knows who asks before it looks at what is asked for."""
-    made = release.find("ConfigMap", "gateway")
-    if made is None:
+    text = release.file("gateway", "Caddyfile")
+    if text is None:
         return
-    text = str(made["data"]["Caddyfile"])
     yield from gateway.misrouted(text)
     yield from gateway.dropped(text)
     found = re.search(r"\^\(([^()]*)\)\(\[\|\]", text)
@@ -48,24 +39,19 @@ def the_gateway_decides_who_it_is(release: Release) -> Iterator[str]:
 @OBSERVABILITY.register
 def data_sources_say_for_whom_they_ask(release: Release) -> Iterator[str]:
     """Every data source sends the tenants that it is for, and a password where one is asked for."""
-    made = release.find("ConfigMap", "grafana-datasources")
-    text = made["data"]["datasources.yaml"] if made else "{}"
     protected = release.find("Deployment", "gateway") is not None
-    for source in parsed(text).get("datasources") or ():
+    for source in lgtm.data_sources(release):
         plain: Mapping[str, Any] = source.get("jsonData") or {}
         secret: Mapping[str, Any] = source.get("secureJsonData") or {}
         where = f"data source {source.get('uid')}"
         if plain.get("httpHeaderName1") != "X-Scope-OrgID" or not secret.get("httpHeaderValue1"):
             yield f"{where} does not say whose data it asks for"
-        asked = (
-            source.get("basicAuth"),
-            source.get("basicAuthUser"),
-            "basicAuthPassword" in secret,
-        )
-        if asked != ((True, "admin", True) if protected else (None, None, False)):
-            yield f"{where} authenticates as {asked[1]}, with a gateway it is admin, else nobody"
-        for name in (source.get("name"), source.get("type"), source.get("access")):
-            if not name:
+        user, has_password = source.get("basicAuthUser"), "basicAuthPassword" in secret
+        wanted = (True, "admin", True) if protected else (None, None, False)
+        if (source.get("basicAuth"), user, has_password) != wanted:
+            yield f"{where} authenticates as {user}, with a gateway it is admin, else nobody"
+        for key in ("name", "type", "access"):
+            if not source.get(key):
                 yield f"{where} has no name, type or access"
 
 
@@ -73,23 +59,20 @@ def data_sources_say_for_whom_they_ask(release: Release) -> Iterator[str]:
 def every_part_knows_the_same_tenants(release: Release) -> Iterator[str]:
     """Backends, gateway and data sources name the same tenants, and let their namespaces in."""
     known: dict[str, set[str]] = {}
-    for backend in ("mimir", "loki", "tempo"):
-        made = release.find("ConfigMap", backend)
-        if made is not None:
-            overrides = parsed(made["data"]["overrides.yaml"]) or {}
-            if not isinstance(overrides.get("overrides"), dict):
+    for backend in lgtm.BACKENDS:
+        if release.find("ConfigMap", backend):
+            listed = lgtm.config(release, backend, "overrides.yaml").get("overrides")
+            if not isinstance(listed, dict):
                 yield f"{backend}: overrides.yaml does not say that there are none (overrides)"
-            known[backend] = set(overrides.get("overrides") or ()) - {STACK_TENANT}
-    if release.find("Deployment", "gateway"):
+            known[backend] = set(listed or ()) - {STACK_TENANT}
+    protected = release.find("Deployment", "gateway")
+    if protected:
         known["gateway"] = accounts.remote_keys(release).keys() - {"admin"}
     everybody = set().union(*known.values())
     for where, names in known.items():
         for name in sorted(everybody - names):
             yield f"{where} does not know the tenant {name}"
-    entrances = (
-        ("gateway",) if release.find("Deployment", "gateway") else ("mimir", "loki", "tempo")
-    )
-    for entrance in entrances:
+    for entrance in ("gateway",) if protected else lgtm.BACKENDS:
         policy = release.find("NetworkPolicy", entrance)
         rules = (policy["spec"].get("ingress") or ()) if policy else ()
         spaces = {str(p["namespaceSelector"]) for r in rules for p in r["from"] if len(p) == 2}
@@ -101,34 +84,26 @@ def every_part_knows_the_same_tenants(release: Release) -> Iterator[str]:
 @OBSERVABILITY.register
 def the_monitor_keeps_what_is_shown(release: Release) -> Iterator[str]:
     """Of the stack's own metrics those are kept that its dashboard shows, and no others."""
-    made = release.find("ConfigMap", "monitor")
+    config = release.file("monitor", "config.alloy")
     shown = release.find("ConfigMap", "grafana-dashboards")
     board = shown["data"].get("stack.json") if shown else None
-    if made is None or board is None:
+    if config is None or board is None:
         return
-    running = {m.name for m in release.workloads()} & {
-        "mimir",
-        "loki",
-        "tempo",
-        "gateway",
-        "monitor",
-    }
-    asked = set(re.findall(r'"instance" = "(\w+)"', made["data"]["config.alloy"]))
+    running = {m.name for m in release.workloads()} & {*lgtm.BACKENDS, "gateway", "monitor"}
+    asked = set(re.findall(r'"instance" = "(\w+)"', config))
     for name in sorted(running ^ asked):
         yield f"the monitor asks {name}, which is not there, or does not ask it"
-    found = re.search(r'regex\s*=\s*"([^"]*)"', made["data"]["config.alloy"])
+    found = re.search(r'regex\s*=\s*"([^"]*)"', config)
     kept = set(found[1].split("|")) if found else set()
     queries = " ".join(re.findall(r'"expr": ("(?:[^"\\]|\\.)*")', board))
     queries += " ".join(rule.expr for rule in alerts.read(release))
     for name in sorted(kept):
         # Asked only where these are scraped, and of no backend: kept at no cost.
-        if name.startswith(("kubelet_volume_", "externalsecret_")):
-            continue
-        if not re.search(rf"\b{name}\b", queries):
+        scraped = name.startswith(("kubelet_volume_", "externalsecret_"))
+        if not scraped and not re.search(rf"\b{name}\b", queries):
             yield f"the monitor keeps {name}, which no panel shows"
-    for name in sorted(
-        set(re.findall(r"\b(?:cortex|loki|tempo|process)_\w+|\bup\b", queries)) - kept
-    ):
+    drawn = set(re.findall(r"\b(?:cortex|loki|tempo|process)_\w+|\bup\b", queries))
+    for name in sorted(drawn - kept):
         yield f"a panel shows {name}, which the monitor does not keep"
 
 
@@ -157,7 +132,7 @@ def grafana_is_what_its_values_say(release: Release) -> Iterator[str]:
             yield f"Grafana's {name} is from no Secret"
     data = given["GF_PATHS_DATA"].value if "GF_PATHS_DATA" in given else None
     mounted = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
-    for volume in pod_template(made)["spec"]["volumes"]:
+    for volume in pod_spec(made)["volumes"]:
         if volume["name"] == mounted.get(data or "") and "emptyDir" not in volume:
             yield "Grafana's database outlives its pod: a rotated password is never in force"
 
@@ -174,8 +149,7 @@ def _ways_in(release: Release) -> Iterator[tuple[str, str]]:
 @OBSERVABILITY.register
 def the_stacks_own_logs_are_its_own(release: Release) -> Iterator[str]:
     """What the monitor collects of this namespace goes to the stack's own tenant, and no other."""
-    made = release.find("ConfigMap", "monitor")
-    settings = alloy_settings(made["data"]["config.alloy"]) if made else {}
+    settings = alloy_settings(release.file("monitor", "config.alloy") or "")
     if "loki.write.stack.endpoint.url" not in settings:
         return
     tenant = settings.get("loki.write.stack.endpoint.tenant_id", "").strip('"')
@@ -193,10 +167,8 @@ def alerts_can_fire(release: Release) -> Iterator[str]:
     That each fires when it should, and only then, is shown by
     tests/e2e/local/test_stack_dashboard.py.
     """
-    made = release.find("ConfigMap", "grafana-datasources")
-    text = made["data"]["datasources.yaml"] if made else "{}"
-    sources = parsed(text).get("datasources") or ()
-    yield from alerts.problems(release, frozenset(str(source["uid"]) for source in sources))
+    uids = frozenset(str(source["uid"]) for source in lgtm.data_sources(release))
+    yield from alerts.problems(release, uids)
     kept = dashboards.kept(release)
     for rule in alerts.read(release):
         for name in sorted(set(_METRICS.findall(rule.expr)) - kept):
@@ -210,12 +182,10 @@ def silence_is_an_alert(release: Release) -> Iterator[str]:
     One that does not answer among several leaves the answers of the others, so that no rule has no
     data (noDataState).
     """
-    made, rules = release.find("ConfigMap", "monitor"), alerts.read(release)
-    if made is None or not rules:
-        return
-    settings = alloy_settings(made["data"]["config.alloy"])
+    settings = alloy_settings(release.file("monitor", "config.alloy") or "")
+    rules = alerts.read(release)
     jobs = [settings[name] for name in settings if re.fullmatch(_JOB, name)]
-    for job in jobs:
+    for job in jobs if rules else ():
         if not any(f"up{{job={job}}}" in rule.expr for rule in rules):
             yield f"no alert rule says that what the monitor asks as {job} does not answer"
 
@@ -233,14 +203,10 @@ def rates_have_samples_enough(release: Release) -> Iterator[str]:
 
     Grafana's $__rate_interval is four times that: with fewer samples a rate is empty.
     """
-    made = release.find("ConfigMap", "monitor")
-    shown = release.find("ConfigMap", "grafana-datasources")
-    if made is None or shown is None:
-        return
+    config = release.file("monitor", "config.alloy")
     scrape = "prometheus.scrape.stack.scrape_interval"
-    every = alloy_settings(made["data"]["config.alloy"]).get(scrape, '"60s"').strip('"')
-    sources = parsed(shown["data"]["datasources.yaml"]).get("datasources")
-    for source in sources or ():
+    every = alloy_settings(config or "").get(scrape, '"60s"').strip('"')
+    for source in lgtm.data_sources(release) if config is not None else ():
         assumed = str((source.get("jsonData") or {}).get("timeInterval", _ASSUMED))
         if source.get("type") == "prometheus" and not 0 < seconds(every) <= seconds(assumed):
             yield f"data source {source.get('uid')}: a sample in {every}, Grafana takes {assumed}"
@@ -257,7 +223,7 @@ def the_canary_tells_what_it_finds(release: Release) -> Iterator[str]:
     if job is None:
         return
     (container,) = containers(job)
-    given = {name: one.value or "" for name, one in release.env(container).items()}
+    given = {name: value or "" for name, value in release.env_values(container).items()}
     words = [expand(str(word), given).removeprefix("--") for word in container["args"]]
     options = dict(word.partition("=")[::2] for word in words)
     url = options.get("gateway-url", "")

@@ -12,10 +12,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from stackproof.helm.externals import read_values
+from stackproof.helm.manifests import at
 from stackproof.helm.references import Cluster, PodTemplate
 
 from . import Rules, backups
-from .deployment import FROM_FLUX, RenderedDeployment
+from .deployment import RenderedDeployment
 from .network import KUBELET_PORT, Peer, Policies
 
 PLATFORM: Rules[RenderedDeployment] = Rules()
@@ -48,18 +49,14 @@ RESOLVERS = (
         _pod("node-local-dns"),
         "it hands queries to the cache's pod on the node",
     ),
-    Resolver("GKE Standard with Calico", Peer(address="34.118.224.10"), _CACHE_AT_THE_SERVICE),
     *(
-        Resolver(
-            f"GKE Standard with Calico and Services in {services}",
-            Peer(address=address),
-            _CACHE_AT_THE_SERVICE,
-        )
-        for services, address in (
-            ("10.0.0.0/8", "10.52.0.10"),
-            ("172.16.0.0/12", "172.20.0.10"),
-            ("192.168.0.0/16", "192.168.0.10"),
-            ("100.64.0.0/10", "100.64.0.10"),
+        Resolver(f"GKE Standard with Calico{where}", Peer(address=address), _CACHE_AT_THE_SERVICE)
+        for where, address in (
+            ("", "34.118.224.10"),
+            (" and Services in 10.0.0.0/8", "10.52.0.10"),
+            (" and Services in 172.16.0.0/12", "172.20.0.10"),
+            (" and Services in 192.168.0.0/16", "192.168.0.10"),
+            (" and Services in 100.64.0.0/10", "100.64.0.10"),
         )
     ),
     Resolver(
@@ -78,7 +75,7 @@ RESOLVERS = (
 @PLATFORM.register
 def names_are_resolved_on_every_network(deployed: RenderedDeployment) -> Iterator[str]:
     """Wherever it runs, every pod may ask whoever resolves names there, by UDP and by TCP."""
-    cluster = Cluster(deployed.releases, FROM_FLUX)
+    cluster = deployed.cluster
     policies = Policies(cluster)
     for namespace in sorted({pod.namespace for pod in cluster.pods}):
         pods = [pod for pod in cluster.pods if pod.namespace == namespace]
@@ -119,7 +116,7 @@ _INTERNET = Peer(address="1.1.1.1")
 @PLATFORM.register
 def the_kubernetes_api_is_not_the_internet(deployed: RenderedDeployment) -> Iterator[str]:
     """Who asks the Kubernetes API reaches it, and with its token does not reach the internet."""
-    cluster = Cluster(deployed.releases, FROM_FLUX)
+    cluster = deployed.cluster
     policies = Policies(cluster)
     for pod in cluster.pods:
         if pod.spec.get("automountServiceAccountToken") is not True:
@@ -148,7 +145,7 @@ _ASKS_KUBELETS = re.compile(r'role\s*=\s*"node"')
 @PLATFORM.register
 def kubelets_are_reached_on_every_network(deployed: RenderedDeployment) -> Iterator[str]:
     """Who measures volumes reaches every node's kubelet, and nobody else does."""
-    cluster = Cluster(deployed.releases, FROM_FLUX)
+    cluster = deployed.cluster
     policies = Policies(cluster)
     for pod in cluster.pods:
         asks = any(_ASKS_KUBELETS.search(text) for text in _mounted(cluster, pod))
@@ -166,8 +163,7 @@ def kubelets_are_reached_on_every_network(deployed: RenderedDeployment) -> Itera
 def _mounted(cluster: Cluster, pod: PodTemplate) -> Iterator[str]:
     """Yield the files of a pod that ConfigMaps hold."""
     for volume in pod.spec.get("volumes") or ():
-        name = (volume.get("configMap") or {}).get("name", "")
-        made = cluster.find("ConfigMap", pod.namespace, name)
+        made = cluster.find("ConfigMap", pod.namespace, at(volume, "configMap.name"))
         yield from (made.get("data") or {}).values() if made else ()
 
 

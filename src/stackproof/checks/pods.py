@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from stackproof.helm.manifests import Manifest, at, pod_template
+from stackproof.helm.manifests import Manifest, pod_spec
 
 
 def owned(workload: Manifest, user: tuple[int, int] | None) -> Iterator[str]:
     """Yield where a pod is not its image's user and group, or its volumes are of another group."""
-    security = at(pod_template(workload), "spec.securityContext") or {}
+    security = pod_spec(workload).get("securityContext") or {}
     own = (security.get("runAsUser"), security.get("runAsGroup"))
     if user and own != user:
         yield f"{workload.ref}: runs as {own}, its image's user and group are {user}"

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network, ip_network
 from typing import Any
 
-from stackproof.helm import endpoints, references
+from stackproof.helm import endpoints
 from stackproof.helm.externals import read_values
 from stackproof.helm.manifests import (
     COMPONENT,
@@ -22,23 +22,22 @@ from stackproof.helm.manifests import (
     Release,
     amount,
     at,
+    claims,
     containers,
     hosts,
     parsed,
-    pod_template,
+    pod_spec,
 )
 from stackproof.model import STACK_TENANT, Backend
 from stackproof.repo.tenants import parse_duration
 from stackproof.repo.versions import Versions
 
-from . import Rules, alerts, gateway, network, ranges
+from . import Rules, alerts, gateway, lgtm, network, ranges
 from .alloy import Alloy, seconds
-from .deployment import FROM_FLUX, RenderedDeployment
+from .deployment import RenderedDeployment
 from .pods import owned, patient
 
 SETTINGS: Rules[RenderedDeployment] = Rules()
-
-_ABSENT = "nothing"
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ def _differing(where: str, data: Any, settings: Sequence[Setting]) -> Iterator[s
     for one in settings:
         found = at(data, one.path)
         if found != one.value:
-            shown = _ABSENT if found is None else found
+            shown = "nothing" if found is None else found
             yield f"{where}: {one.path} is {shown}, must be {one.value}: {one.why}"
 
 
@@ -125,7 +124,7 @@ def backends_listen_where_their_pods_say(deployed: RenderedDeployment) -> Iterat
         workload = deployed.lgtm.get("StatefulSet", backend)
         (container,) = containers(workload)
         config = deployed.config(backend)
-        given = {name: one.value or "" for name, one in deployed.lgtm.env(container).items()}
+        given = deployed.lgtm.env_values(container)
         server = config.get("server") or {}
         listening = [f"{server.get('http_listen_address')}:{server.get('http_listen_port')}"]
         otlp = at(config, "distributor.receivers.otlp.protocols") or {}
@@ -145,8 +144,8 @@ def backends_listen_where_their_pods_say(deployed: RenderedDeployment) -> Iterat
             yield f"{backend} is started with {args}: it must read its file, and expand variables"
 
 
-def _expanded(text: str, given: Mapping[str, str]) -> str:
-    return re.sub(r"\$\{(\w+)\}", lambda one: given.get(one[1], one[0]), text)
+def _expanded(text: str, given: Mapping[str, str | None]) -> str:
+    return re.sub(r"\$\{(\w+)\}", lambda one: given.get(one[1], one[0]) or "", text)
 
 
 #: Where each limit of a tenant stands: backend, path in its limits, and its place in the registry.
@@ -161,7 +160,6 @@ LIMITS = (
     ("tempo", "ingestion.burst_size_bytes", "traces.burstBytes"),
     ("tempo", "ingestion.max_traces_per_user", "traces.liveTraces"),
 )
-_DEFAULT_LIMITS = {"mimir": "limits", "loki": "limits_config", "tempo": "overrides.defaults"}
 
 
 @SETTINGS.register
@@ -193,7 +191,7 @@ def limits_are_those_of_the_registry(deployed: RenderedDeployment) -> Iterator[s
 
 def _limited(deployed: RenderedDeployment, backend: str) -> Iterator[tuple[str, Any, Any]]:
     """Yield whom a backend limits: name, limits in the registry, limits in the configuration."""
-    yield "an unlisted tenant", {}, at(deployed.config(backend), _DEFAULT_LIMITS[backend])
+    yield lgtm.UNLISTED, {}, lgtm.default_limits(deployed.lgtm, backend)
     for tenant in deployed.deployment.registry:
         yield tenant.name, tenant.limits, deployed.overrides(backend).get(tenant.name)
 
@@ -245,15 +243,10 @@ def a_tenant_costs_little_before_it_sends(deployed: RenderedDeployment) -> Itera
 @SETTINGS.register
 def the_gateway_lets_through_what_is_listed(deployed: RenderedDeployment) -> Iterator[str]:
     """Each request of Alloy and Grafana reaches its backend, and no other request reaches any."""
-    for text in _caddyfiles(deployed):
+    text = deployed.lgtm.file("gateway", "Caddyfile")
+    if text is not None:
         yield from gateway.misrouted(text)
         yield from gateway.unknown(text, (*deployed.deployment.registry.names, STACK_TENANT))
-
-
-def _caddyfiles(deployed: RenderedDeployment) -> Iterator[str]:
-    made = deployed.lgtm.find("ConfigMap", "gateway")
-    if made is not None:
-        yield str(made["data"]["Caddyfile"])
 
 
 # --- Grafana ------------------------------------------------------------------------------------
@@ -295,8 +288,8 @@ def data_sources_link_the_signals(deployed: RenderedDeployment) -> Iterator[str]
             # The stack's own metrics have nothing to lead to.
             if tenant != STACK_TENANT and of == backend and found != f"{to}{dash}{tenant}":
                 yield f"{where}: {key} leads to {found}, not to {to}{dash}{tenant}"
-    text = deployed.lgtm.get("ConfigMap", "grafana-datasources")["data"]["datasources.yaml"]
-    if parsed(text).get("prune") is not True:
+    text = deployed.lgtm.file("grafana-datasources", "datasources.yaml")
+    if parsed(text or "{}").get("prune") is not True:
         yield "datasources.yaml: a tenant that is gone is still shown (prune)"
 
 
@@ -359,15 +352,14 @@ VARIABLES: Mapping[str, tuple[Setting, ...]] = {
 }
 #: Arguments that decide something.
 _SHOWS = "it would show the password to whoever reaches the port"
-_ALLOY_ARGUMENTS = (
-    ("--disable-reporting", _QUIET),
-    ("--server.http.enable-pprof=false", _SHOWS),
-    ("--server.http.disable-support-bundle=true", _SHOWS),
+ARGUMENTS: Mapping[str, tuple[tuple[str, str], ...]] = dict.fromkeys(
+    ("alloy", "monitor"),
+    (
+        ("--disable-reporting", _QUIET),
+        ("--server.http.enable-pprof=false", _SHOWS),
+        ("--server.http.disable-support-bundle=true", _SHOWS),
+    ),
 )
-ARGUMENTS: Mapping[str, tuple[tuple[str, str], ...]] = {
-    "alloy": _ALLOY_ARGUMENTS,
-    "monitor": _ALLOY_ARGUMENTS,
-}
 
 
 def _running(deployed: RenderedDeployment) -> Iterator[tuple[Release, Manifest, Mapping[str, Any]]]:
@@ -378,14 +370,14 @@ def _running(deployed: RenderedDeployment) -> Iterator[tuple[Release, Manifest, 
                 yield release, workload, container
 
 
+def _pinned(deployed: RenderedDeployment) -> set[str]:
+    return {str(image) for image in Versions.load(deployed.deployment.checkout).images.values()}
+
+
 def _older(workload: Manifest) -> bool:
     """Tell whether chart 0.1.0 made a StatefulSet: its template for volumes has no labels."""
     templates = at(workload, "spec.volumeClaimTemplates") or ()
     return any(not template["metadata"].get("labels") for template in templates)
-
-
-#: Weaviate's name in its own consensus log: as each chart began with it.
-_NAMES = {False: "weaviate-0", True: "node1"}
 
 
 @SETTINGS.register
@@ -393,13 +385,13 @@ def variables_say_what_they_must(deployed: RenderedDeployment) -> Iterator[str]:
     """Variables and arguments that decide about privacy, access and data are as they must."""
     for release, workload, container in _running(deployed):
         name = container["name"]
-        plain = {key: one.value for key, one in release.env(container).items()}
-        yield from _differing(f"container {name}", plain, VARIABLES.get(name, ()))
-        if name == "weaviate" and plain.get("CLUSTER_HOSTNAME") != _NAMES[_older(workload)]:
-            yield (
-                f"container {name}: CLUSTER_HOSTNAME is {plain.get('CLUSTER_HOSTNAME')}, must be "
-                f"{_NAMES[_older(workload)]}: under another name it does not find its data"
-            )
+        wanted = [*VARIABLES.get(name, ())]
+        if name == "weaviate":
+            # Its name in its own consensus log: as each chart began with it.
+            began = "node1" if _older(workload) else "weaviate-0"
+            why = "under another name it does not find its data"
+            wanted.append(Setting("CLUSTER_HOSTNAME", began, why))
+        yield from _differing(f"container {name}", release.env_values(container), wanted)
         for argument, why in ARGUMENTS.get(name, ()):
             if argument not in (container.get("args") or ()):
                 yield f"container {name}: has not the argument {argument}: {why}"
@@ -431,7 +423,7 @@ STARTS: Mapping[str, int] = {**dict.fromkeys(Backend, 300), "grafana": 120}
 @SETTINGS.register
 def pods_fit_their_programs(deployed: RenderedDeployment) -> Iterator[str]:
     """Each pod is its image's user, runs a pinned image, and is given time to start."""
-    pinned = {str(image) for image in Versions.load(deployed.deployment.checkout).images.values()}
+    pinned = _pinned(deployed)
     for release, workload, container in _running(deployed):
         name = container["name"]
         if release is deployed.lgtm:
@@ -454,12 +446,11 @@ def pods_fit_their_programs(deployed: RenderedDeployment) -> Iterator[str]:
 @SETTINGS.register
 def heaps_fit_their_limits(deployed: RenderedDeployment) -> Iterator[str]:
     """The backends' garbage collectors know the container's limit: Tempo was killed at it."""
-    for _, workload, container in _running(deployed):
+    for release, workload, container in _running(deployed):
         if container["name"] not in set(Backend):
             continue
         limit = amount(at(container, "resources.limits.memory"))
-        values = {each["name"]: each.get("value") for each in container["env"]}
-        share = float(values.get("GOMEMLIMIT") or "inf") / limit
+        share = float(release.env_values(container).get("GOMEMLIMIT") or "inf") / limit
         if not 0.8 <= share <= 0.95:
             yield f"{workload.ref}: GOMEMLIMIT is {share:.0%} of its limit"
 
@@ -471,8 +462,7 @@ def pods_end_in_peace(deployed: RenderedDeployment) -> Iterator[str]:
     An Alloy tries once more to send what it keeps.
     """
     for release, workload, container in _running(deployed):
-        spec = pod_template(workload)["spec"]
-        grace = spec.get("terminationGracePeriodSeconds", 30)
+        grace = pod_spec(workload).get("terminationGracePeriodSeconds", 30)
         if container["name"] == "tempo":
             # It writes at once, and then waits for itself until it is killed (grafana/tempo#5733).
             if grace != 30:
@@ -514,7 +504,7 @@ MOUNTS: Mapping[str, Mapping[str, str]] = {
 def volumes_are_where_programs_look(deployed: RenderedDeployment) -> Iterator[str]:
     """Every program finds its configuration and its data at the path where it looks for them."""
     for _, workload, container in _running(deployed):
-        volumes = {v["name"]: v for v in at(pod_template(workload), "spec.volumes") or ()}
+        volumes = {v["name"]: v for v in pod_spec(workload).get("volumes") or ()}
         mounts = {m["mountPath"]: m["name"] for m in container.get("volumeMounts") or ()}
         for path, kind in MOUNTS.get(container["name"], {}).items():
             volume = volumes.get(mounts.get(path, ""), {"claim": None} if path in mounts else {})
@@ -527,11 +517,11 @@ def volumes_are_of_one_class(deployed: RenderedDeployment) -> Iterator[str]:
     """Every claim of the deployment names the same StorageClass."""
     found: dict[str, str] = {}
     for release in deployed.releases:
-        claims = [(m.ref, m["spec"]) for m in release.of_kind("PersistentVolumeClaim")]
-        for m in release.of_kind("StatefulSet"):
-            claims += [(m.ref, c["spec"]) for c in m["spec"].get("volumeClaimTemplates") or ()]
-        for ref, spec in claims:
-            found.setdefault(str(spec.get("storageClassName")), f"{release.namespace}: {ref}")
+        # Claims by themselves, and then those of StatefulSets.
+        for m in release.of_kind("PersistentVolumeClaim") + release.of_kind("StatefulSet"):
+            for claim in claims(m):
+                name = str(claim["spec"].get("storageClassName"))
+                found.setdefault(name, f"{release.namespace}: {m.ref}")
     if found.keys() == {"None"} or len(found) > 1:
         yield f"the claims are of several classes, or of none: {found}"
 
@@ -566,11 +556,13 @@ def everything_is_closed_but_dns(deployed: RenderedDeployment) -> Iterator[str]:
         closed = [s for s in whole if set(s["policyTypes"]) == {"Ingress", "Egress"}]
         if not any(not s.get("ingress") and not s.get("egress") for s in closed):
             yield f"{release.namespace}: no policy closes both directions for all pods"
-        for block in (b for s in whole for rule in s.get("egress") or () for b in _blocks(rule)):
+        out = [rule for s in whole for rule in s.get("egress") or ()]
+        for peer in (peer for rule in out for peer in rule.get("to") or () if peer.get("ipBlock")):
+            block = peer["ipBlock"]["cidr"]
             # A name carries data as well: a resolver outside is a way out for every pod.
             if not _is_here(block):
                 yield f"{release.namespace}: all pods may call {block}, which is no resolver here"
-        for rule in (rule for s in whole for rule in s.get("egress") or ()):
+        for rule in out:
             if {one.get("port") for one in rule.get("ports") or [{}]} != {53}:
                 yield f"{release.namespace}: all pods may call more than port 53"
 
@@ -580,11 +572,7 @@ def everything_is_closed_but_dns(deployed: RenderedDeployment) -> Iterator[str]:
 _HERE = [
     IPv4Network(block)
     for block in (
-        "10.0.0.0/8",
-        "100.64.0.0/10",
-        "169.254.0.0/16",
-        "172.16.0.0/12",
-        "192.168.0.0/16",
+        *("10.0.0.0/8", "100.64.0.0/10", "169.254.0.0/16", "172.16.0.0/12", "192.168.0.0/16"),
         "34.118.224.0/20",
     )
 ]
@@ -597,15 +585,11 @@ def _is_here(block: str) -> bool:
     return found.is_private
 
 
-def _blocks(rule: Mapping[str, Any]) -> Iterator[str]:
-    return (peer["ipBlock"]["cidr"] for peer in rule.get("to") or () if peer.get("ipBlock"))
-
-
 @SETTINGS.register
 def releases_reach_each_other_where_they_must(deployed: RenderedDeployment) -> Iterator[str]:
     """Across namespaces each call that is configured passes both policies, and no other does."""
-    yield from network.blocked(deployed.releases, FROM_FLUX)
-    yield from network.unneeded(deployed.releases, FROM_FLUX)
+    yield from network.blocked(deployed.cluster)
+    yield from network.unneeded(deployed.cluster)
 
 
 @SETTINGS.register
@@ -647,8 +631,7 @@ def labels_tell_what_belongs_together(deployed: RenderedDeployment) -> Iterator[
 @SETTINGS.register
 def defaults_are_of_this_deployment(deployed: RenderedDeployment) -> Iterator[str]:
     """What the charts' values name by default is there: addresses of Services, pinned images."""
-    known = references.Cluster(deployed.releases, FROM_FLUX)
-    pinned = {str(image) for image in Versions.load(deployed.deployment.checkout).images.values()}
+    pinned = _pinned(deployed)
     for chart in ("lgtm", "open-webui-stack"):
         values = read_values(deployed.deployment.checkout.charts / chart / "values.yaml")
         for path, image in _maps(values, "values.yaml"):
@@ -657,8 +640,8 @@ def defaults_are_of_this_deployment(deployed: RenderedDeployment) -> Iterator[st
                 yield f"{chart}/{path} is {name}, which is not in versions.yaml"
             for key, text in image.items():
                 for one in endpoints.in_value(text) if isinstance(text, str) else ():
-                    service = one.service("", known.namespaces)
-                    ports = known.service_ports(service) if service else {}
+                    service = one.service("", deployed.cluster.namespaces)
+                    ports = deployed.cluster.service_ports(service) if service else {}
                     if service and str(one.port) not in (ports or {}):
                         yield f"{chart}/{path}.{key} is {text}, where there is no Service"
 
@@ -683,13 +666,14 @@ _SEARXNG = (
 def the_search_answers_the_application(deployed: RenderedDeployment) -> Iterator[str]:
     """SearXNG answers in JSON, and does not take the application for an attacker."""
     for release in deployed.tenants.values():
-        for made in (m for m in release.of_kind("ConfigMap") if m.labels[COMPONENT] == "searxng"):
-            text = made["data"]["settings.yml"]
-            yield from _differing("settings.yml", parsed(text), _SEARXNG)
-            data = release.of_component("ConfigMap", "open-webui")["data"]
-            url = data.get("SEARXNG_QUERY_URL", "")
-            if not url.endswith("/search"):
-                yield f"SEARXNG_QUERY_URL is {url}: SearXNG searches at /search"
+        made = release.find_component("ConfigMap", "searxng")
+        if made is None:
+            continue
+        yield from _differing("settings.yml", parsed(made["data"]["settings.yml"]), _SEARXNG)
+        data = release.of_component("ConfigMap", "open-webui")["data"]
+        url = data.get("SEARXNG_QUERY_URL", "")
+        if not url.endswith("/search"):
+            yield f"SEARXNG_QUERY_URL is {url}: SearXNG searches at /search"
 
 
 _NGINX = "nginx.ingress.kubernetes.io/"
@@ -710,11 +694,9 @@ INGRESSES: Mapping[str, tuple[Setting, ...]] = {
 @SETTINGS.register
 def people_come_in_by_https_only(deployed: RenderedDeployment) -> Iterator[str]:
     """Each Ingress leads everywhere to its Service, with a certificate, through one controller."""
-    for release, name in (
-        (deployed.lgtm, "grafana"),
-        *((r, "open-webui") for r in _tenants(deployed)),
-    ):
-        ingress = next((m for m in release.of_kind("Ingress") if m.labels[COMPONENT] == name), None)
+    tenants = ((release, "open-webui") for release in deployed.tenants.values())
+    for release, name in ((deployed.lgtm, "grafana"), *tenants):
+        ingress = release.find_component("Ingress", name)
         if ingress is None:
             if not release.of_kind("HTTPRoute"):
                 yield f"{release.namespace}: nothing leads people to {name} (Ingress, HTTPRoute)"
@@ -727,8 +709,8 @@ def people_come_in_by_https_only(deployed: RenderedDeployment) -> Iterator[str]:
         if paths != [{**path, "backend": backend}]:
             yield f"{where}: leads to {paths}, must lead to all of {service}"
         for one in INGRESSES[name]:
-            if ingress.annotations.get(one.path) != one.value:
-                found = ingress.annotations.get(one.path)
+            found = ingress.annotations.get(one.path)
+            if found != one.value:
                 yield f"{where}: {one.path} is {found}, must be {one.value}: {one.why}"
         if not spec.get("tls"):
             yield f"{where} serves passwords in clear text"
@@ -737,10 +719,6 @@ def people_come_in_by_https_only(deployed: RenderedDeployment) -> Iterator[str]:
         spaces = [at(peer, "namespaceSelector.matchLabels") for peer in peers]
         if {"kubernetes.io/metadata.name": "ingress-nginx"} not in spaces:
             yield f"{where}: its controller is kept out (NetworkPolicy/{name})"
-
-
-def _tenants(deployed: RenderedDeployment) -> tuple[Release, ...]:
-    return tuple(deployed.tenants.values())
 
 
 @SETTINGS.register

@@ -14,48 +14,37 @@ from typing import Any
 
 from stackproof.backends import capacity
 from stackproof.helm.manifests import (
+    COMPONENT,
     Manifest,
     Release,
     amount,
     at,
+    claims,
     containers,
-    parsed,
-    pod_template,
+    pod_spec,
 )
 from stackproof.model import STACK_TENANT
 from stackproof.repo.tenants import parse_duration
 from stackproof.wording import counted
 
-from . import Rules
+from . import Rules, lgtm
+from .lgtm import BACKENDS
 
 SIZES: Rules[Release] = Rules()
 
 _MIB = 2.0**20
 _DAY_S = 86_400.0
-_QUERIES_PER_S = capacity.Load(tenants=1).queries_per_s
-_BACKENDS = ("mimir", "loki", "tempo")
-_COMPONENT = "app.kubernetes.io/component"
 #: What a tenant has at the least: an application as `stackproof capacity` assumes it.
 _USUAL = capacity.Load(tenants=1)
 #: What each takes before anybody sends: resident memory after one proof of three tenants [GB].
 _IDLE_GB = {"mimir": 0.17, "loki": 0.22, "tempo": 0.25}
-_UNLISTED = {"mimir": "limits", "loki": "limits_config", "tempo": "overrides.defaults"}
-
-
-def _config(release: Release, backend: str, file: str) -> Mapping[str, Any]:
-    return parsed(release.get("ConfigMap", backend)["data"][file]) or {}
 
 
 def _running(release: Release) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Yield each backend that runs here, with its configuration."""
-    for backend in _BACKENDS:
+    for backend in BACKENDS:
         if release.find("StatefulSet", backend):
-            yield backend, _config(release, backend, f"{backend}.yaml")
-
-
-def _limits(release: Release, backend: str) -> Mapping[str, Mapping[str, Any]]:
-    """Return what each tenant may send to a backend, as its overrides have it."""
-    return _config(release, backend, "overrides.yaml").get("overrides") or {}
+            yield backend, lgtm.config(release, backend)
 
 
 def _granted(backend: str, limits: Mapping[str, Any], queries_per_s: float = 0.0) -> capacity.Load:
@@ -103,20 +92,18 @@ def tenants_at_their_limits_fit(release: Release) -> Iterator[str]:
     Memory and cores as it says at least, caches and bursts on top.
     """
     for backend, config in _running(release):
-        limits = _limits(release, backend)
+        limits = lgtm.overrides(release, backend)
         if not limits:
             continue
-        asked = _QUERIES_PER_S / len(limits)
+        asked = _USUAL.queries_per_s / len(limits)
         loads = [_granted(backend, each, asked) for each in limits.values()]
         if backend == "tempo":  # its generator keeps a copy of the last day
             copy = _hours(at(config, "metrics_generator.processor.local_blocks") or {}) / 24
             loads = [replace(one, retention_days=one.retention_days + copy) for one in loads]
-        need = capacity.together(loads)[_BACKENDS.index(backend)]
+        need = capacity.together(loads)[BACKENDS.index(backend)]
         bursts = sum(_at_once(backend, each) for each in limits.values())
-        beside = (
-            _IDLE_GB[backend]
-            + (bursts + sum(cache.size(config) for cache in CACHES if cache.is_of(backend))) / 1e9
-        )
+        caches = sum(cache.size(config) for cache in CACHES if cache.is_of(backend))
+        beside = _IDLE_GB[backend] + (bursts + caches) / 1e9
         has = _given(release.get("StatefulSet", backend))
         rate = sum(load.samples_per_s for load in loads)
         sent = {
@@ -148,9 +135,8 @@ def _given(workload: Manifest) -> capacity.Given:
 @SIZES.register
 def limits_let_an_application_through(release: Release) -> Iterator[str]:
     """A tenant may send what an application sends that `stackproof capacity` takes for usual."""
-    for backend, config in _running(release):
-        everybody = {"a tenant without limits of its own": at(config, _UNLISTED[backend])}
-        for name, limits in (everybody | dict(_limits(release, backend))).items():
+    for backend, _ in _running(release):
+        for name, limits in lgtm.limits(release, backend).items():
             may = _granted(backend, limits)
             for what, least, granted in (
                 ("active series", _USUAL.series, may.series),
@@ -158,12 +144,9 @@ def limits_let_an_application_through(release: Release) -> Iterator[str]:
                 ("GB of logs a day", _USUAL.logs, may.logs),
                 ("GB of traces a day", _USUAL.traces, may.traces),
             ):
-                if 0 < granted < least and name not in _OWN:
+                # The stack itself is no application.
+                if 0 < granted < least and name != STACK_TENANT:
                     yield f"{backend}: {name} may send {granted:.3g} {what}, usual are {least:.3g}"
-
-
-#: The stack itself is no application.
-_OWN = frozenset({STACK_TENANT})
 
 
 # --- What a program keeps in memory beside its data ---------------------------------------------
@@ -250,10 +233,10 @@ def caches_fit_their_container(release: Release) -> Iterator[str]:
                     f"loki replays its log up to {ceiling / _MIB:.0f} MiB "
                     f"(ingester.wal.replay_memory_ceiling), its container has {memory / _MIB:.0f}"
                 )
-        if backend == "tempo" and _makes_local_blocks(release, config):
+        if backend == "tempo" and _makes_local_blocks(release):
             live = at(config, "metrics_generator.processor.local_blocks.max_live_traces_bytes")
             # modules/generator/processor/localblocks/config.go: 250 MB for each tenant.
-            all_live = float(live or 250e6) * max(1, len(_limits(release, "tempo")))
+            all_live = float(live or 250e6) * max(1, len(lgtm.overrides(release, "tempo")))
             if all_live > _MOST_CACHED * memory:
                 yield (
                     f"tempo's local blocks hold {all_live / _MIB:.0f} MiB of live traces of all "
@@ -261,8 +244,8 @@ def caches_fit_their_container(release: Release) -> Iterator[str]:
                 )
 
 
-def _makes_local_blocks(release: Release, config: Mapping[str, Any]) -> bool:
-    everybody = [at(config, "overrides.defaults") or {}, *_limits(release, "tempo").values()]
+def _makes_local_blocks(release: Release) -> bool:
+    everybody = lgtm.limits(release, "tempo").values()
     asked = (at(each, "metrics_generator.processors") or () for each in everybody)
     return any("local-blocks" in each for each in asked)
 
@@ -276,11 +259,8 @@ def series_from_spans_are_limited(release: Release) -> Iterator[str]:
     """
     if not release.find("StatefulSet", "tempo"):
         return
-    everybody = {
-        "an unlisted tenant": at(_config(release, "tempo", "tempo.yaml"), _UNLISTED["tempo"])
-    }
-    taken = _limits(release, "mimir") if release.find("ConfigMap", "mimir") else {}
-    for name, limits in (everybody | dict(_limits(release, "tempo"))).items():
+    taken = lgtm.overrides(release, "mimir") if release.find("ConfigMap", "mimir") else {}
+    for name, limits in lgtm.limits(release, "tempo").items():
         made = at(limits, "metrics_generator.max_active_series") or 0
         most = at(taken.get(name) or {}, "max_global_series_per_user")
         if not made > 0 or (most and made >= most):
@@ -302,20 +282,12 @@ _SMALLEST = (1e9, "smaller is a slip of the unit")
 def volumes_hold_what_is_always_there(release: Release) -> Iterator[str]:
     """Every claim is large enough for its program to start and to work."""
     for manifest in release:
-        for claim in _claims(manifest):
-            size = amount(claim["resources"]["requests"]["storage"])
-            least, why = LEAST.get(manifest.labels.get(_COMPONENT, ""), _SMALLEST)
+        for claim in claims(manifest):
+            size = amount(claim["spec"]["resources"]["requests"]["storage"])
+            least, why = LEAST.get(manifest.labels.get(COMPONENT, ""), _SMALLEST)
             if size < least:
                 sizes = f"{size / 1e9:.3g} GB, {least / 1e9:.3g} are least"
                 yield f"{manifest.ref} claims {sizes}: {why}"
-
-
-def _claims(manifest: Manifest) -> Iterator[Mapping[str, Any]]:
-    if manifest.kind == "PersistentVolumeClaim":
-        yield manifest["spec"]
-    if manifest.kind == "StatefulSet":
-        for made in manifest["spec"].get("volumeClaimTemplates") or ():
-            yield made["spec"]
 
 
 @SIZES.register
@@ -344,10 +316,7 @@ _QUEUE = re.compile(r"storage\s*=\s*otelcol\.storage\.file[^}]*?queue_size\s*=\s
 
 def _queues(release: Release, workload: Manifest) -> Iterator[float]:
     """Yield the bytes of each queue that a workload's Alloy keeps on disk: one for each signal."""
-    for volume in pod_template(workload)["spec"].get("volumes") or ():
+    for volume in pod_spec(workload).get("volumes") or ():
         made = release.find("ConfigMap", str(at(volume, "configMap.name")))
         text = (made["data"].get("config.alloy") or "") if made else ""
-        for size in re.findall(
-            r"storage\s*=\s*otelcol\.storage\.file[^}]*?queue_size\s*=\s*(\d+)", text
-        ):
-            yield 3 * float(size)
+        yield from (3 * float(size) for size in _QUEUE.findall(text))

@@ -31,7 +31,7 @@ from stackproof.repo.checkout import Checkout
 from stackproof.repo.versions import Versions
 
 from . import endpoints, references, renderer
-from .manifests import Release, at
+from .manifests import Release, at, target_secret
 from .references import Externals
 
 FILE = Path("ci", "stackproof", "externals.yaml")
@@ -52,9 +52,14 @@ class Rendered:
     """Kind and name of the cluster-scoped objects that the chart may make."""
 
     @cached_property
+    def cluster(self) -> references.Cluster:
+        """The release and what is around it, indexed."""
+        return references.Cluster([self.release], self.externals)
+
+    @cached_property
     def dangling(self) -> tuple[references.BrokenReference, ...]:
         """References of the release that lead nowhere."""
-        return tuple(references.check([self.release], self.externals))
+        return tuple(references.problems(self.cluster))
 
 
 @dataclass(frozen=True)
@@ -137,10 +142,7 @@ def _resolved(
 def _own(release: Release) -> set[tuple[str, str]]:
     """Return kind and name of what a release makes, the Secrets of its ExternalSecrets too."""
     made = {(m.kind, m.name) for m in release}
-    for external in release.of_kind("ExternalSecret"):
-        target = (external.get("spec") or {}).get("target") or {}
-        made.add(("Secret", target.get("name") or external.name))
-    return made
+    return made | {("Secret", target_secret(m)) for m in release.of_kind("ExternalSecret")}
 
 
 def _services(url: str, namespace: str) -> Iterator[tuple[tuple[str, str], int]]:

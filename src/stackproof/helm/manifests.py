@@ -325,6 +325,11 @@ class Release:
             for key, text in (config_map.get("data") or {}).items()
         )
 
+    def file(self, config_map: str, key: str) -> str | None:
+        """Return a file of a ConfigMap, None where there is no such ConfigMap."""
+        made = self.find("ConfigMap", config_map)
+        return str(made["data"][key]) if made else None
+
     def env(
         self, container: Mapping[str, Any], fields: Mapping[str, str] | None = None
     ) -> dict[str, EnvVar]:

@@ -10,7 +10,7 @@ import base64
 import binascii
 import json
 import re
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
@@ -19,7 +19,20 @@ from typing import Any
 import yaml
 
 from . import endpoints
-from .manifests import WORKLOAD_KINDS, Manifest, Release, backends, containers, expand, pod_template
+from .manifests import (
+    WORKLOAD_KINDS,
+    Manifest,
+    Release,
+    at,
+    backends,
+    claims,
+    containers,
+    expand,
+    parsed,
+    pod_labels,
+    pod_spec,
+    target_secret,
+)
 from .uses import uses
 
 Named = tuple[str, str]
@@ -73,16 +86,27 @@ class PodTemplate:
     labels: Mapping[str, str]
     spec: Mapping[str, Any]
 
+    @classmethod
+    def of(cls, workload: Manifest) -> PodTemplate:
+        """Return the pods of a workload."""
+        return cls(workload, workload.namespace or "", pod_labels(workload), pod_spec(workload))
+
     @cached_property
     def ports(self) -> Mapping[str, int]:
         """Container ports: by name, and by number as text."""
-        found: dict[str, int] = {}
-        for container in containers(self.workload):
-            for port in container.get("ports") or ():
-                found[str(port["containerPort"])] = port["containerPort"]
-                if port.get("name"):
-                    found[port["name"]] = port["containerPort"]
-        return found
+        own = containers(self.workload)
+        ports = [port for container in own for port in container.get("ports") or ()]
+        return _numbers(ports, "containerPort")
+
+
+def _numbers(ports: Iterable[Mapping[str, Any]], key: str) -> dict[str, int]:
+    """Return the numbers of ports: by name, and by number as text."""
+    found: dict[str, int] = {}
+    for port in ports:
+        found[str(port[key])] = port[key]
+        if port.get("name"):
+            found[port["name"]] = port[key]
+    return found
 
 
 class Cluster:
@@ -97,16 +121,7 @@ class Cluster:
         }
         self.namespaces |= {m.name for m in self.manifests if m.kind == "Namespace"}
         self._by_name = {(m.kind, m.namespace, m.name): m for m in self.manifests}
-        self.pods = [
-            PodTemplate(
-                m,
-                m.namespace or "",
-                (pod_template(m).get("metadata") or {}).get("labels") or {},
-                pod_template(m)["spec"],
-            )
-            for m in self.manifests
-            if m.kind in WORKLOAD_KINDS
-        ]
+        self.pods = [PodTemplate.of(m) for m in self.manifests if m.kind in WORKLOAD_KINDS]
 
     def find(self, kind: str, namespace: str | None, name: str) -> Manifest | None:
         """Return an object, None if no release makes it."""
@@ -127,7 +142,7 @@ class Cluster:
                 kind, name = m.kind, m.name
                 keys_made: frozenset[str] | None = frozenset(_data(m))
             elif m.kind == "ExternalSecret":
-                kind, name = "Secret", (m["spec"].get("target") or {}).get("name") or m.name
+                kind, name = "Secret", target_secret(m)
                 keys_made = _external_keys(m["spec"])
             else:
                 continue
@@ -142,12 +157,7 @@ class Cluster:
         if made is None:
             numbers = self.externals.services.get(service)
             return None if numbers is None else {str(n): n for n in numbers}
-        ports: dict[str, int] = {}
-        for port in made["spec"].get("ports") or ():
-            ports[str(port["port"])] = port["port"]
-            if port.get("name"):
-                ports[port["name"]] = port["port"]
-        return ports
+        return _numbers(made["spec"].get("ports") or (), "port")
 
     def selected(self, namespace: str, selector: Mapping[str, Any] | None) -> list[PodTemplate]:
         """Return the pods of a namespace that a selector matches; an empty one matches all."""
@@ -156,8 +166,13 @@ class Cluster:
 
 def check(releases: Iterable[Release], externals: Externals = NOTHING) -> list[BrokenReference]:
     """Return every reference of these releases that leads nowhere."""
-    cluster = Cluster(releases, externals)
-    return [problem for one in CHECKS for problem in one(cluster)]
+    return list(problems(Cluster(releases, externals)))
+
+
+def problems(cluster: Cluster) -> Iterator[BrokenReference]:
+    """Yield every reference in a cluster that leads nowhere."""
+    for one in CHECKS:
+        yield from one(cluster)
 
 
 def _problem(check_name: str, manifest: Manifest, path: str, reason: str) -> BrokenReference:
@@ -209,7 +224,7 @@ def _decoded(value: str) -> str:
 def _external_keys(spec: Mapping[str, Any]) -> frozenset[str] | None:
     """Return the keys of the Secret that an ExternalSecret makes, None if only the store knows."""
     fetched = frozenset(entry["secretKey"] for entry in spec.get("data") or ())
-    template = (spec.get("target") or {}).get("template") or {}
+    template = at(spec, "target.template") or {}
     made = frozenset(template.get("data") or ())
     if made and template.get("mergePolicy", "Replace") == "Replace":
         return made
@@ -226,8 +241,7 @@ def _unresolved_templates(cluster: Cluster) -> Iterator[BrokenReference]:
         if m.kind != "ExternalSecret" or m["spec"].get("dataFrom"):
             continue
         fetched = {entry["secretKey"] for entry in m["spec"].get("data") or ()}
-        template = (m["spec"].get("target") or {}).get("template") or {}
-        for key, text in (template.get("data") or {}).items():
+        for key, text in (at(m, "spec.target.template.data") or {}).items():
             for action in _ACTION.findall(text):
                 for quoted, plain in _TEMPLATE_KEY.findall(action):
                     used = quoted or plain
@@ -254,8 +268,7 @@ def _object_uses(cluster: Cluster) -> Iterator[tuple[Manifest, str, str, str | N
         if account != "default":  # every namespace has that one
             yield pod.workload, "serviceAccountName", "ServiceAccount", pod.namespace, account
         for volume in pod.spec.get("volumes") or ():
-            claim = (volume.get("persistentVolumeClaim") or {}).get("claimName")
-            if claim:
+            if claim := at(volume, "persistentVolumeClaim.claimName"):
                 path = f"volumes[{volume['name']}]"
                 yield pod.workload, path, "PersistentVolumeClaim", pod.namespace, claim
     for m in cluster.manifests:
@@ -287,9 +300,8 @@ def _binding_uses(m: Manifest) -> Iterator[tuple[Manifest, str, str, str | None,
 def _bad_mounts(cluster: Cluster) -> Iterator[BrokenReference]:
     """Find mounts of volumes that the pod does not have, and volumes that nothing mounts."""
     for pod in cluster.pods:
-        claims = pod.workload["spec"].get("volumeClaimTemplates") or ()
         volumes = {volume["name"] for volume in pod.spec.get("volumes") or ()}
-        volumes |= {(claim.get("metadata") or {}).get("name", "") for claim in claims}
+        volumes |= {at(claim, "metadata.name") or "" for claim in claims(pod.workload)}
         mounted = set()
         for container in containers(pod.workload):
             for mount in container.get("volumeMounts") or ():
@@ -380,8 +392,7 @@ def _texts(m: Manifest) -> Iterator[tuple[str, str, bool]]:
         for key, text in _data(m).items():
             yield f"data[{key}]", text, "\n" not in text
     elif m.kind == "ExternalSecret":
-        template = (m["spec"].get("target") or {}).get("template") or {}
-        for key, text in (template.get("data") or {}).items():
+        for key, text in (at(m, "spec.target.template.data") or {}).items():
             yield f"spec.target.template.data[{key}]", text, "\n" not in text
     elif m.kind in WORKLOAD_KINDS:
         for container in containers(m):
@@ -427,7 +438,7 @@ def _missing_variables(cluster: Cluster) -> Iterator[BrokenReference]:
             if volume.get("configMap")
         }
         for container in containers(pod.workload):
-            if any(True for _ in container.get("envFrom") or ()):
+            if container.get("envFrom"):
                 continue  # its names are not all known here
             names = {entry["name"] for entry in container.get("env") or ()}
             for mount in container.get("volumeMounts") or ():
@@ -465,10 +476,7 @@ def _dead_data_sources(cluster: Cluster) -> Iterator[BrokenReference]:
             if m.kind == "ConfigMap" and m.namespace == namespace
             for key, text in _data(m).items()
         ]
-        made: dict[str, int] = defaultdict(int)
-        for _, _, sources in found:
-            for uid in sources.made:
-                made[uid] += 1
+        made = Counter(uid for _, _, sources in found for uid in sources.made)
         for m, key, sources in found:
             for uid in sorted({uid for uid in sources.made if made[uid] > 1}):
                 reason = f"the uid {uid} is provisioned {made[uid]} times"
@@ -488,7 +496,7 @@ def _sources(text: str) -> _Sources:
     if "datasource" not in text:
         return _Sources()
     try:
-        data = json.loads(text) if text.lstrip().startswith("{") else _yaml(text)
+        data = json.loads(text) if text.lstrip().startswith("{") else parsed(text)
     except (ValueError, yaml.YAMLError):
         return _Sources()  # no provisioning file; each program's own check judges its syntax
     if not isinstance(data, dict):
@@ -496,12 +504,8 @@ def _sources(text: str) -> _Sources:
     provisioned = data.get("datasources")
     made: Sequence[Any] = provisioned if isinstance(provisioned, list) else ()
     uids = tuple(str(one["uid"]) for one in made if isinstance(one, dict) and one.get("uid"))
-    used = tuple((w, u) for w, u in _used_uids(data, "") if not u.startswith("$"))
+    used = ((w, u) for w, u in _used_uids(data, "") if not u.startswith("$"))
     return _Sources(uids, tuple((w, u) for w, u in used if u not in _BUILT_IN))
-
-
-def _yaml(text: str) -> Any:
-    return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506
 
 
 def _used_uids(data: Any, path: str) -> Iterator[tuple[str, str]]:
@@ -576,9 +580,8 @@ def _dead_policies(cluster: Cluster) -> Iterator[BrokenReference]:
                         listening = chosen if direction == "ingress" else []
                         break
                     if not found:
-                        yield _problem(
-                            "policy", m, f"{path}.{side}", f"no pod matches {_show(peer)}"
-                        )
+                        reason = f"no pod matches {json.dumps(peer, sort_keys=True)}"
+                        yield _problem("policy", m, f"{path}.{side}", reason)
                     if direction == "egress":
                         listening = [*listening, *found]
                 yield from _policy_ports(m, f"{path}.ports", rule, listening)
@@ -601,18 +604,12 @@ def _peers(cluster: Cluster, namespace: str, peer: Mapping[str, Any]) -> list[Po
     """Return the pods that a peer of a rule means, None if they are not ours to know."""
     if peer.get("ipBlock"):
         return None
-    among = [namespace]
     if peer.get("namespaceSelector") is not None:
         labels = peer["namespaceSelector"].get("matchLabels") or {}
-        name = labels.get("kubernetes.io/metadata.name")
-        if name not in cluster.namespaces:
+        namespace = labels.get("kubernetes.io/metadata.name", "")
+        if namespace not in cluster.namespaces:
             return None
-        among = [name]
-    return [p for one in among for p in cluster.selected(one, peer.get("podSelector"))]
-
-
-def _show(peer: Mapping[str, Any]) -> str:
-    return json.dumps(peer, sort_keys=True)
+    return cluster.selected(namespace, peer.get("podSelector"))
 
 
 CHECKS: tuple[Callable[[Cluster], Iterator[BrokenReference]], ...] = (

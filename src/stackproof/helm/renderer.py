@@ -272,10 +272,9 @@ class Renderer:
         keys = [request.key for request in requests]
         outcomes: dict[str, Release | HelmError] = {}
         open_keys = dict(zip(keys, range(len(keys)), strict=True))
-        for key, known in ((key, self._releases.get(key)) for key in list(open_keys)):
-            if known and not fresh:
-                outcomes[key] = known
-                del open_keys[key]
+        for key in () if fresh else self._releases.keys() & open_keys.keys():
+            outcomes[key] = self._releases[key]
+            del open_keys[key]
         answers = self._exchange([requests[i] for i in open_keys.values()])
         for (key, i), answer in zip(open_keys.items(), answers, strict=True):
             if "error" in answer:
@@ -438,14 +437,10 @@ def render(
     release: str,
     namespace: str,
     kube_version: str | None = None,
-    api_versions: Sequence[str] = (),
     overlay: Mapping[str, str | None] | None = None,
-    is_upgrade: bool = False,
-    include_crds: bool = False,
-    coverage: bool = False,
     fresh: bool = False,
 ) -> Release:
-    """Render a chart as `helm template RELEASE CHART -f VALUES…` does.
+    """Render a chart as `helm template RELEASE CHART -f VALUES…` does; `Render` has more to ask.
 
     Args:
         chart: The chart's folder.
@@ -453,11 +448,7 @@ def render(
         release: Name of the release.
         namespace: Namespace of the release.
         kube_version: Kubernetes version that the chart sees; the newest supported by default.
-        api_versions: API versions that the cluster has besides Kubernetes' own.
         overlay: Files laid over the chart: path in the chart to text; None removes the file.
-        is_upgrade: Render as for an upgrade.
-        include_crds: Also return the chart's CRDs.
-        coverage: Also tell which branches of the templates were entered.
         fresh: Render even if the same was rendered before.
 
     Raises:
@@ -469,11 +460,7 @@ def render(
         release=release,
         namespace=namespace,
         kube_version=kube_version or newest_kubernetes(),
-        api_versions=api_versions,
         overlay=overlay or {},
-        is_upgrade=is_upgrade,
-        include_crds=include_crds,
-        coverage=coverage,
     )
     return renderer().render(asked, fresh=fresh)
 

@@ -114,14 +114,13 @@ class Schemas:
         if not manifest.kind or not manifest.api_version:
             yield "", "has no kind or no apiVersion"
             return
-        validator = self._validator(manifest.api_version, manifest.kind)
+        version, kind = manifest.api_version, manifest.kind
+        validator = self._validator(version, kind)
         if validator is None:
-            reason = (
-                f"there is no schema for {manifest.api_version} {manifest.kind}: neither in "
-                f"Kubernetes {self.kube_version} nor as "
-                f"schemas/{manifest.api_version}/{manifest.kind}.json"
+            lacking = (
+                f"neither in Kubernetes {self.kube_version} nor as schemas/{version}/{kind}.json"
             )
-            yield "", reason
+            yield "", f"there is no schema for {version} {kind}: {lacking}"
             return
         found = [
             (_dotted(e.instance_path), e.message) for e in validator.iter_errors(manifest.content)
@@ -132,11 +131,9 @@ class Schemas:
     def _validator(self, api_version: str, kind: str) -> jsonschema_rs.Draft202012Validator | None:
         key = (api_version, kind)
         if key not in self._validators:
-            schema = self._schema(api_version, kind)
+            schema, registry = self._schema(api_version, kind), self._registry
             self._validators[key] = (
-                jsonschema_rs.Draft202012Validator(schema, registry=self._registry)
-                if schema
-                else None
+                jsonschema_rs.Draft202012Validator(schema, registry=registry) if schema else None
             )
         return self._validators[key]
 
@@ -174,11 +171,8 @@ def _packaged(kube_version: str) -> Path:
     # Only its files are wanted: to import it takes a tenth of a second.
     package = find_spec("kubernetes_validate")
     assert package and package.origin
-    folders = {}
-    for folder in (Path(package.origin).parent / "kubernetes-json-schema").iterdir():
-        match = _FOLDER.fullmatch(folder.name)
-        if match:
-            folders[match[1]] = folder
+    found = (Path(package.origin).parent / "kubernetes-json-schema").iterdir()
+    folders = {match[1]: folder for folder in found if (match := _FOLDER.fullmatch(folder.name))}
     minor = ".".join(kube_version.removeprefix("v").split(".")[:2])
     if minor not in folders:
         there = sorted(folders, key=lambda version: int(version.partition(".")[2]))

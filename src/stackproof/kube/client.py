@@ -7,11 +7,12 @@ the `kubernetes` package's to understand; kubectl is not needed.
 from __future__ import annotations
 
 import base64
+import binascii
 import contextlib
+import gzip
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlencode
@@ -39,14 +40,6 @@ class ApiError(StackproofError):
         super().__init__(f"HTTP {status}: {reason}", where=where)
         self.status = status
         self.reason = reason
-
-
-@dataclass(frozen=True, slots=True)
-class _Kind:
-    """Where objects of one kind are."""
-
-    plural: str
-    namespaced: bool
 
 
 def _refuse_missing(kubeconfig: Path | None) -> None:
@@ -120,7 +113,7 @@ class Kube:
         self.configuration = client.configuration
         self._client = client
         self._pool: urllib3.PoolManager = client.rest_client.pool_manager
-        self._kinds: dict[str, dict[str, _Kind]] = {}
+        self._kinds: dict[str, dict[str, Any]] = {}
 
     def close(self) -> None:
         """Close idle connections; it can be used again."""
@@ -191,21 +184,21 @@ class Kube:
         Raises:
             ApiError: The cluster has no such kind (404).
         """
-        root = f"/apis/{api_version}" if "/" in api_version else f"/api/{api_version}"
         known = self._kinds.get(api_version, {})
         if kind not in known:
-            resources = self.request("GET", root)["resources"]
-            known = {
-                each["kind"]: _Kind(each["name"], each["namespaced"])
-                for each in resources
-                if "/" not in each["name"]
-            }
+            known = {each["kind"]: each for each in self.kinds(api_version)}
             self._kinds[api_version] = known
+        root = _root(api_version)
         if kind not in known:
             raise ApiError(404, f'no matches for kind "{kind}" in version "{api_version}"', root)
         found = known[kind]
-        inside = f"/namespaces/{namespace}" if found.namespaced and namespace else ""
-        return f"{root}{inside}/{found.plural}"
+        inside = f"/namespaces/{namespace}" if found["namespaced"] and namespace else ""
+        return f"{root}{inside}/{found['name']}"
+
+    def kinds(self, api_version: str) -> list[dict[str, Any]]:
+        """Return the kinds of a version, each as the API describes it."""
+        resources = self.request("GET", _root(api_version))["resources"]
+        return [each for each in resources if "/" not in each["name"]]
 
     def path_of(self, found: Object) -> str:
         """Return the path of one object."""
@@ -241,14 +234,11 @@ class Kube:
         self, api_version: str, kind: str, name: str, namespace: str | None = None
     ) -> dict[str, Any] | None:
         """Return an object, None where there is none."""
-        try:
+        with _unless_missing():
             path = self.path(api_version, kind, namespace)
             found: dict[str, Any] = self.request("GET", f"{path}/{name}")
-        except ApiError as error:
-            if error.status == 404:
-                return None
-            raise
-        return found
+            return found
+        return None
 
     def get(
         self, api_version: str, kind: str, name: str, namespace: str | None = None
@@ -269,14 +259,11 @@ class Kube:
     ) -> list[dict[str, Any]]:
         """Return the objects of a kind; none where the cluster does not know the kind."""
         query = {"labelSelector": labels} if labels else None
-        try:
+        with _unless_missing():
             found = self.request("GET", self.path(api_version, kind, namespace), query=query)
-        except ApiError as error:
-            if error.status == 404:
-                return []
-            raise
-        # A list leaves out what its members have in common.
-        return [{"apiVersion": api_version, "kind": kind, **each} for each in found["items"]]
+            # A list leaves out what its members have in common.
+            return [{"apiVersion": api_version, "kind": kind, **each} for each in found["items"]]
+        return []
 
     def patch(self, found: Object, change: Object) -> dict[str, Any]:
         """Merge `change` into an object (JSON merge patch)."""
@@ -297,11 +284,8 @@ class Kube:
         """
         query = {} if grace_s is None else {"gracePeriodSeconds": str(grace_s)}
         body = {"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": propagation}
-        try:
+        with _unless_missing():
             self.request("DELETE", self.path_of(found), body, query=query)
-        except ApiError as error:
-            if error.status != 404:
-                raise
 
     def secret(self, name: str, namespace: str) -> dict[str, str]:
         """Return the values of a Secret.
@@ -456,6 +440,34 @@ class Kube:
         labels = ",".join(f"{key}={value}" for key, value in selector.items())
         reasons = [why for pod in self.pods(metadata["namespace"], labels) for why in why_not(pod)]
         return "; ".join(reasons) or "no pod yet"
+
+
+def decoded(text: str) -> dict[str, Any]:
+    """Return Helm's record of a release: JSON, gzipped, in base64 twice (Kubernetes' and its).
+
+    Raises:
+        StackproofError: It is something else.
+    """
+    try:
+        packed = base64.b64decode(base64.b64decode(text))
+        found: dict[str, Any] = json.loads(gzip.decompress(packed))
+    except (binascii.Error, OSError, ValueError) as error:
+        raise StackproofError(f"Helm's record of the release cannot be read: {error}") from None
+    return found
+
+
+@contextlib.contextmanager
+def _unless_missing() -> Iterator[None]:
+    """Leave the block where there is no such object or kind (404)."""
+    try:
+        yield
+    except ApiError as error:
+        if error.status != 404:
+            raise
+
+
+def _root(api_version: str) -> str:
+    return f"/apis/{api_version}" if "/" in api_version else f"/api/{api_version}"
 
 
 def is_ready(pod: Object) -> bool:

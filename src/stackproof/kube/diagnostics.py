@@ -9,7 +9,6 @@ as it is, in base64 and as its basic-auth header.
 from __future__ import annotations
 
 import base64
-import gzip
 import io
 import json
 import re
@@ -26,7 +25,7 @@ import yaml
 from stackproof.errors import StackproofError, writing
 from stackproof.wording import counted
 
-from .client import Kube, Object, container_statuses, why_not
+from .client import Kube, Object, container_statuses, decoded, why_not
 
 MASK = "«masked»"
 
@@ -120,9 +119,7 @@ def _cluster_files(kube: Kube, namespaces: list[str]) -> Iterator[tuple[str, str
     for namespace in (None, *namespaces):
         for api_version, kind in kinds(kube, namespaced=namespace is not None):
             where = f"objects/{namespace or '_cluster'}/{kind}.yaml"
-            yield from _guarded(
-                where, lambda a=api_version, k=kind, n=namespace: _dump(kube, a, k, n)
-            )
+            yield from _guarded(where, partial(_dump, kube, api_version, kind, namespace))
     for namespace in namespaces:
         yield from _guarded(f"events/{namespace}.txt", partial(_events, kube, namespace))
         yield from _guarded(f"helm/{namespace}.yaml", partial(_helm, kube, namespace))
@@ -147,16 +144,15 @@ def kinds(kube: Kube, *, namespaced: bool) -> Iterator[tuple[str, str]]:
     groups = kube.request("GET", "/apis")["groups"]
     versions = ["v1", *(group["preferredVersion"]["groupVersion"] for group in groups)]
     for version in versions:
-        root = f"/apis/{version}" if "/" in version else f"/api/{version}"
-        for each in kube.request("GET", root)["resources"]:
-            listed = "/" not in each["name"] and "list" in each["verbs"]
-            if listed and each["namespaced"] is namespaced and each["kind"] not in _SKIPPED:
+        for each in kube.kinds(version):
+            wanted = "list" in each["verbs"] and each["kind"] not in _SKIPPED
+            if wanted and each["namespaced"] is namespaced:
                 yield version, each["kind"]
 
 
 def _dump(kube: Kube, api_version: str, kind: str, namespace: str | None) -> str:
     found = [_bare(each) for each in kube.listed(api_version, kind, namespace)]
-    return yaml.dump_all(found, Dumper=yaml.CSafeDumper, sort_keys=False) if found else ""
+    return yaml.dump_all(found, Dumper=yaml.CSafeDumper, sort_keys=False)
 
 
 def _bare(found: Mapping[str, Any]) -> dict[str, Any]:
@@ -198,13 +194,14 @@ def condition(found: Object, kind: str = "Ready") -> str:
 
 
 def _events(kube: Kube, namespace: str) -> str:
-    events = kube.listed("v1", "Event", namespace)
-    events.sort(key=lambda each: each.get("lastTimestamp") or each["metadata"]["creationTimestamp"])
+    events = [
+        (each.get("lastTimestamp") or each["metadata"]["creationTimestamp"], each)
+        for each in kube.listed("v1", "Event", namespace)
+    ]
     return "".join(
-        f"{each.get('lastTimestamp') or each['metadata']['creationTimestamp']} {each['type']} "
-        f"{each['involvedObject']['kind']}/{each['involvedObject']['name']} "
+        f"{when} {each['type']} {each['involvedObject']['kind']}/{each['involvedObject']['name']} "
         f"{each.get('reason', '')} x{each.get('count', 1)}: {each.get('message', '')}\n"
-        for each in events
+        for when, each in sorted(events, key=lambda one: one[0])
     )
 
 
@@ -212,22 +209,20 @@ def _helm(kube: Kube, namespace: str) -> str:
     """Return each release's revisions: status, when, and the values that were given."""
     found = []
     for secret in kube.listed("v1", "Secret", namespace, "owner=helm"):
-        packed = base64.b64decode(base64.b64decode(secret["data"]["release"]))
-        release = json.loads(gzip.decompress(packed))
-        info = release["info"]
+        release = decoded(secret["data"]["release"])
+        info, chart = release["info"], release["chart"]["metadata"]
         found.append(
             {
                 "release": release["name"],
                 "revision": release["version"],
-                "chart": f"{release['chart']['metadata']['name']} "
-                f"{release['chart']['metadata']['version']}",
+                "chart": f"{chart['name']} {chart['version']}",
                 "status": info["status"],
                 "description": info.get("description"),
                 "deployed": info.get("last_deployed"),
                 "values": release.get("config"),
             }
         )
-    return yaml.dump_all(found, Dumper=yaml.CSafeDumper, sort_keys=False) if found else ""
+    return yaml.dump_all(found, Dumper=yaml.CSafeDumper, sort_keys=False)
 
 
 def _logs(kube: Kube, pod: Object) -> Iterator[tuple[str, str]]:

@@ -38,6 +38,7 @@ def probe_pod(
 ) -> dict[str, Any]:
     """Return a pod that waits to be asked, or does what a verb of the stand-in says."""
     variables = [{"name": name, "value": value} for name, value in env.items()]
+    container = _container("probe", image, verb) | {"env": variables}
     return {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -49,17 +50,14 @@ def probe_pod(
         "spec": {
             "terminationGracePeriodSeconds": 1,
             "automountServiceAccountToken": False,
-            "containers": [
-                {
-                    "name": "probe",
-                    "image": image,
-                    "args": [verb],
-                    "env": variables,
-                    "securityContext": dict(RESTRICTED),
-                }
-            ],
+            "containers": [container],
         },
     }
+
+
+def _container(name: str, image: str, verb: str) -> dict[str, Any]:
+    security = dict(RESTRICTED)
+    return {"name": name, "image": image, "args": [verb], "securityContext": security}
 
 
 def saying(image: str, namespace: str, text: str, times: int) -> dict[str, Any]:
@@ -99,12 +97,7 @@ def beside(kube: Kube, pod: Object, image: str) -> tuple[str, str, str]:
         if each["image"] == image:
             return name, namespace, each["name"]
     container = f"probe-{secrets.token_hex(4)}"
-    wanted = {
-        "name": container,
-        "image": image,
-        "args": ["sleep"],
-        "securityContext": {**RESTRICTED, "runAsUser": 65532},
-    }
+    wanted = _container(container, image, "sleep")
     kube.request(
         "PATCH",
         f"/api/v1/namespaces/{namespace}/pods/{name}/ephemeralcontainers",

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import base64
-import binascii
-import gzip
 import hashlib
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,11 +12,10 @@ from typing import Any
 import yaml
 
 from stackproof.errors import StackproofError
-from stackproof.flux.losses import secret_of
 from stackproof.flux.tree import Key
-from stackproof.helm.manifests import CLUSTER_KINDS, Manifest, thaw
+from stackproof.helm.manifests import CLUSTER_KINDS, Manifest, target_secret, thaw
 from stackproof.helm.podsecurity import LABEL
-from stackproof.kube.client import Kube
+from stackproof.kube.client import Kube, decoded
 
 _KEEP = "helm.sh/resource-policy"
 _ASK_REVISION = (
@@ -117,20 +113,6 @@ def from_cluster(kube: Kube, *, release: str, namespace: str) -> Deployed:
     )
 
 
-def decoded(text: str) -> dict[str, Any]:
-    """Return Helm's record of a release: JSON, gzipped, in base64 twice (Kubernetes' and its).
-
-    Raises:
-        StackproofError: It is something else.
-    """
-    try:
-        packed = base64.b64decode(base64.b64decode(text))
-        found: dict[str, Any] = json.loads(gzip.decompress(packed))
-    except (binascii.Error, OSError, ValueError) as error:
-        raise StackproofError(f"Helm's record of the release cannot be read: {error}") from None
-    return found
-
-
 def read_store(file: Path) -> dict[str, str]:
     """Read what is in the secret store: a map of remote key to value, or to sha256:DIGEST.
 
@@ -140,11 +122,10 @@ def read_store(file: Path) -> dict[str, str]:
     given = _yaml(_text(file), str(file))
     if not isinstance(given, dict):
         raise StackproofError("must be a map of remote key to value", where=str(file))
+    values = {str(key): str(value) for key, value in given.items()}
     return {
-        str(key): value.removeprefix("sha256:").strip()
-        if isinstance(value, str) and value.startswith("sha256:")
-        else digest(str(value))
-        for key, value in given.items()
+        key: value.removeprefix("sha256:").strip() if value.startswith("sha256:") else digest(value)
+        for key, value in values.items()
     }
 
 
@@ -210,14 +191,10 @@ def _live(kube: Kube, manifests: Iterable[Manifest]) -> dict[Key, Mapping[str, s
     found: dict[Key, Mapping[str, str]] = {}
     for manifest in manifests:
         if manifest.kind in {"Secret", "ExternalSecret"}:
-            key = (
-                secret_of(manifest)
-                if manifest.kind == "ExternalSecret"
-                else ("", "Secret", manifest.namespace, manifest.name)
-            )
-            live = kube.find("v1", "Secret", key[3], manifest.namespace)
-            if live:
-                found[key] = _values(live)
+            external = manifest.kind == "ExternalSecret"
+            name = target_secret(manifest) if external else manifest.name
+            if live := kube.find("v1", "Secret", name, manifest.namespace):
+                found["", "Secret", manifest.namespace, name] = _values(live)
     return found
 
 
@@ -225,9 +202,8 @@ def _synced(kube: Kube) -> dict[str, str] | None:
     """Return what External Secrets has fetched for anybody: that is what the store holds."""
     found: dict[str, str] = {}
     for external in kube.listed("external-secrets.io/v1", "ExternalSecret"):
-        metadata = external["metadata"]
-        name = (external["spec"].get("target") or {}).get("name") or metadata["name"]
-        secret = kube.find("v1", "Secret", name, metadata["namespace"])
+        namespace = external["metadata"]["namespace"]
+        secret = kube.find("v1", "Secret", target_secret(external), namespace)
         values = _values(secret) if secret else {}
         for entry in external["spec"].get("data") or ():
             if entry["secretKey"] in values and not entry["remoteRef"].get("property"):
@@ -253,9 +229,8 @@ def _revision(kube: Kube, namespace: str) -> str | None:
     """Return the newest migration of the application's database, None where nobody answers."""
     for pod in kube.pods(namespace, "app.kubernetes.io/component=postgres"):
         try:
-            said = kube.execute(
-                pod["metadata"]["name"], namespace, "postgres", ["sh", "-c", _ASK_REVISION]
-            ).strip()
+            asked = ["sh", "-c", _ASK_REVISION]
+            said = kube.execute(pod["metadata"]["name"], namespace, "postgres", asked).strip()
         except StackproofError:
             continue
         if said.isalnum():

@@ -164,7 +164,7 @@ class Space:
 
     def accepts(self, choice: Choice) -> bool:
         """Tell whether the schema takes a choice, laid over the base."""
-        return self._validator.is_valid(merged(self.defaults, choice.values))
+        return self.is_valid(choice.values)
 
     def is_valid(self, values: Values) -> bool:
         """Tell whether the schema takes values, laid over the chart's own."""

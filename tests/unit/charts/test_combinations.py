@@ -72,7 +72,7 @@ def unlinked(release: Release) -> str | None:
     if key not in CHAINS:
         lgtm = release if is_lgtm(release) else defaults("lgtm")
         tenant = defaults("open-webui-stack") if is_lgtm(release) else release
-        links = chain.links(chain.RenderedBackends(lgtm), tenant)
+        links = chain.links(lgtm, tenant)
         CHAINS[key] = next((f"limits: {problem}" for problem in chain.broken(links)), None)
     return CHAINS[key]
 

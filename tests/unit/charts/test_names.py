@@ -36,7 +36,7 @@ _ODD = st.sampled_from(
     (
         *("y", "n", "on", "off", "yes", "no", "true", "false", "null", "1", "1e3", "0x1f"),
         *("2026-1-1", "import", "default", "index", "admin", "fake", "anonymous"),
-        *("observability", "nan", "inf"),
+        *("observability", "single-tenant", "nan", "inf", "A"),
     )
 )
 _NAMES = st.one_of(

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
 from tests.unit.charts.openwebui import environment, otel, render
 
-from stackproof.helm.manifests import Manifest, Release
+from stackproof.checks.network import Policies
+from stackproof.helm.manifests import COMPONENT, Release
+from stackproof.helm.references import Cluster
 from stackproof.helm.renderer import HelmError
 from stackproof.repo.checkout import Checkout
 
@@ -146,59 +148,33 @@ def test_what_all_pods_get(checkout: Checkout) -> None:
 
 # --- who can talk to whom ----------------------------------------------------------------------
 
-Labels = Mapping[str, str]
 
-
-def selects(selector: Labels, workload: Manifest) -> bool:
-    labels: Labels = workload["spec"]["template"]["metadata"]["labels"]
-    return selector.items() <= labels.items()
-
-
-def rules(release: Release, name: str, direction: str) -> Iterator[Mapping[str, Any]]:
-    """Yield the rules of every policy for the pods of a component."""
-    (workload,) = [
-        w for w in release.workloads() if w.labels["app.kubernetes.io/component"] == name
-    ]
-    policies = [
-        policy
-        for policy in release.of_kind("NetworkPolicy")
-        if selects(policy["spec"]["podSelector"].get("matchLabels") or {}, workload)
-    ]
-    assert any(direction.capitalize() in policy["spec"]["policyTypes"] for policy in policies)
-    for policy in policies:
-        yield from policy["spec"].get(direction) or ()
-
-
-def outside(release: Release, name: str, direction: str) -> set[tuple[str, str, int]]:
-    """Return namespace (or address), component and port of peers outside the release, but DNS."""
-    found = set()
-    for rule in rules(release, name, direction):
-        for peer in rule.get("from", rule.get("to")):
-            if set(peer) == {"podSelector"}:
-                continue
-            labels = peer.get("namespaceSelector", {}).get("matchLabels", {})
-            pods = peer.get("podSelector", {}).get("matchLabels", {})
-            where = labels.get("kubernetes.io/metadata.name") or peer["ipBlock"]["cidr"]
-            who = pods.get("app.kubernetes.io/component", "")
-            found |= {(where, who, port["port"]) for port in rule["ports"] if port["port"] != 53}
-    return found
+def outside(release: Release, component: str) -> list[Mapping[str, Any]]:
+    """Return the peers outside its namespace that policies let in to a component's ports."""
+    cluster = Cluster([release])
+    (pod,) = (pod for pod in cluster.pods if pod.labels[COMPONENT] == component)
+    ports = sorted(set(pod.ports.values()))
+    return [peer for port in ports for peer in Policies(cluster).outsiders(pod, port)]
 
 
 def test_each_way_in_that_is_on_lets_its_own_in(checkout: Checkout) -> None:
-    ingress = {"enabled": True, "host": "a.example"}
-    values = {"httpRoute": ROUTE | {"host": "a.example"}}
-    by_route = {("gateways", "", 8080), ("35.191.0.0/16", "", 8080)}
-    by_ingress = {("ingress-nginx", "", 8080)}
-    only = render(checkout, values)
-    assert outside(only, "open-webui", "ingress") == by_route
-    both = render(checkout, values, {"ingress": ingress})
-    assert outside(both, "open-webui", "ingress") == by_route | by_ingress
+    ingress = {"ingress": {"enabled": True, "host": "a.example"}}
+    route = {"httpRoute": ROUTE | {"host": "a.example"}}
+
+    def namespace(name: str) -> dict[str, Any]:
+        return {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": name}}}
+
+    gateways = {**namespace("gateways"), "podSelector": {"matchLabels": {"app": "proxy"}}}
+    by_route = [gateways, {"ipBlock": {"cidr": "35.191.0.0/16"}}]
+    assert outside(render(checkout, route), "open-webui") == by_route
+    both = outside(render(checkout, route, ingress), "open-webui")
+    assert sorted(both, key=str) == sorted([*by_route, namespace("ingress-nginx")], key=str)
 
 
 def test_without_a_way_in_nobody_comes_in(checkout: Checkout) -> None:
     release = render(checkout)
     for name in ("open-webui", "postgres", "weaviate", "searxng", "alloy"):
-        assert outside(release, name, "ingress") == set()
+        assert outside(release, name) == []
 
 
 def test_policies_can_be_left_to_others(checkout: Checkout) -> None:

@@ -13,7 +13,7 @@ import yaml
 
 from stackproof.helm import renderer
 from stackproof.helm.externals import merged, read_values
-from stackproof.helm.manifests import Release, thaw
+from stackproof.helm.manifests import Release, containers, thaw
 from stackproof.helm.renderer import HelmError
 from stackproof.repo.checkout import Checkout
 
@@ -113,7 +113,7 @@ def test_a_limit_can_be_taken_away(name: str) -> None:
         limits = [
             container["resources"]["limits"]
             for workload in release.workloads()
-            for container in _containers(workload)
+            for container in containers(workload)
         ]
         assert any("cpu" not in one for one in limits), part
         with pytest.raises(HelmError, match="memory"):
@@ -122,32 +122,3 @@ def test_a_limit_can_be_taken_away(name: str) -> None:
 
 def _limits(part: str, **limits: object) -> dict[str, Any]:
     return {part: {"resources": {"limits": limits}}}
-
-
-def _containers(workload: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
-    spec = workload["spec"]
-    spec = spec["jobTemplate"]["spec"] if "jobTemplate" in spec else spec
-    found: Sequence[Mapping[str, Any]] = spec["template"]["spec"]["containers"]
-    return found
-
-
-@pytest.mark.parametrize(
-    "word", ["soev", "admin", "anonymous", "fake", "single-tenant", "observability", "a-1", "A", ""]
-)
-def test_both_charts_refuse_the_same_tenants(word: str) -> None:
-    """A tenant that one chart takes and the other does not could send, and nobody could read."""
-
-    def taken(chart: str, values: Mapping[str, Any]) -> bool:
-        try:
-            renderer.render(CHARTS / chart, [values], release="one", namespace="here")
-        except HelmError as error:
-            if error.kind != "schema":
-                raise
-            return False
-        return True
-
-    one = {"name": word, "namespace": "somewhere", "secretPrefix": "somewhere"}
-    own = {"openWebui": {"config": {"telemetry": {"otel": {"tenantId": word}}}}}
-    secrets = {"secrets": {"existingSecret": "mine"}}
-    listed = taken("lgtm", {"tenants": [one]})
-    assert taken("open-webui-stack", {**own, **secrets}) == listed == (word in {"soev", "a-1"})

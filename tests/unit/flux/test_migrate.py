@@ -19,7 +19,7 @@ from stackproof.flux import losses, steps
 from stackproof.flux.deployment import Deployment
 from stackproof.helm import renderer
 from stackproof.helm.manifests import Manifest, thaw
-from stackproof.kube.client import Kube
+from stackproof.kube.client import Kube, decoded
 from stackproof.migrate import deployed, values
 from stackproof.migrate.checks import MIGRATION, Change, Fate, fates, unproven
 from stackproof.migrate.deployed import Deployed
@@ -243,9 +243,9 @@ def test_a_namespace_that_goes_takes_all_with_it() -> None:
 def test_helms_record_is_read() -> None:
     record = {"manifest": "kind: x", "info": {"status": "deployed"}}
     once = base64.b64encode(gzip.compress(json.dumps(record).encode()))
-    assert deployed.decoded(base64.b64encode(once).decode()) == record
+    assert decoded(base64.b64encode(once).decode()) == record
     with pytest.raises(StackproofError, match="cannot be read"):
-        deployed.decoded(once.decode())
+        decoded(once.decode())
 
 
 class Answers:

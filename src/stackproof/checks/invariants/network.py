@@ -47,14 +47,12 @@ def _is_of_kubelets(rule: Mapping[str, Any]) -> bool:
 @INVARIANTS.register
 def what_policies_close_they_open(rendered: Rendered) -> Iterator[str]:
     """What a pod is configured to call is let out by policies and let in there; ways in lead in."""
-    yield from network.blocked([rendered.release], rendered.externals)
-    yield from network.cut_off([rendered.release], rendered.externals)
-    yield from network.locked_out([rendered.release], rendered.externals)
-    yield from network.uncertified([rendered.release], rendered.externals)
+    for find in (network.blocked, network.cut_off, network.locked_out, network.uncertified):
+        yield from find(rendered.cluster)
 
 
 @INVARIANTS.register
 def policies_open_no_more(rendered: Rendered) -> Iterator[str]:
     """Where policies close a pod off, only pods that are configured to call it get through."""
     if rendered.release.of_kind("NetworkPolicy"):
-        yield from network.unneeded([rendered.release], rendered.externals)
+        yield from network.unneeded(rendered.cluster)
