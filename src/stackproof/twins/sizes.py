@@ -42,7 +42,7 @@ _FIT: tuple[Twin, ...] = (
     _unfit(
         "disk-that-the-limits-fill",
         "Mimir's volume has 10 GiB, and the tenants may write 137 GB within the retention",
-        r"mimir: 4 tenants at their limits .*need disk of 1\d\d GB, it has 10\.7 GB",
+        r"mimir: 4 tenants at the limits .*need disk of 1\d\d GB, it has 10\.7 GB",
         Edit("observability/mimir-values.yaml", "size: 250Gi", "size: 10Gi"),
     ),
     _unfit(
