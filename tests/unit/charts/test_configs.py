@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.unit.charts.scenarios import CHECKOUT, each_scenario
@@ -41,6 +44,34 @@ def test_the_scenarios_are_accepted(values: Path) -> None:
     chart = values.parts[-3]
     extra = [WITH_SECRETS] if chart == "lgtm" else []
     assert not list(refused(_render(chart, [values, *extra])))
+
+
+def _limits(bound: str) -> dict[str, dict[str, float]]:
+    """Return limits of which each is the largest, or the smallest, that the schema takes."""
+    schema = json.loads((_CHECKOUT.charts / "lgtm/values.schema.json").read_bytes())["$defs"]
+
+    def figure(part: dict[str, Any]) -> float:
+        known = schema[part["$ref"].removeprefix("#/$defs/")]
+        return float(part.get(bound, known.get(bound, 1e-6)))
+
+    groups = schema["limits"]["properties"].items()
+    return {
+        signal: {name: figure(part) for name, part in group["properties"].items()}
+        for signal, group in groups
+    }
+
+
+@pytest.mark.parametrize(("bound", "retention"), [("maximum", "999999h"), ("minimum", "1m")])
+def test_whatever_a_tenant_may_have_is_accepted(bound: str, retention: str) -> None:
+    """What one tenant has, all tenants' backends read: they would start for none."""
+    tenant = {"name": "acme", "namespace": "acme", "secretPrefix": "acme"}
+    odd = {**tenant, "limits": _limits(bound), "retention": retention}
+    release = _render("lgtm", [{"tenants": [odd]}])
+    assert not list(refused(release))
+    backends = {"mimir", "loki", "tempo"}
+    texts = [str(m["data"]) for m in release if m.kind == "ConfigMap" and m.name in backends]
+    assert len([text for text in texts if '"acme":' in text]) == 3
+    assert not re.search(r": -\d", "".join(texts)), "more than 64 bits hold"
 
 
 @pytest.mark.parametrize(

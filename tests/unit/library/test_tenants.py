@@ -163,6 +163,22 @@ REFUSED = [
     ("metrics:", "metric:", "8:7 unknown key 'metric' (did you mean 'metrics'?)"),
     ("1000000", "0", "8:31 activeSeries: 0 is less than the minimum of 1"),
     ("1000000", "-5", "8:31 activeSeries: -5 is less than the minimum of 1"),
+    # What a backend cannot hold: it would start for no tenant.
+    ("1000000", "1000000001", "8:31 activeSeries: 1000000001 is greater than the maximum of 100"),
+    ("1000000", "99999999999999999999", "8:31 activeSeries: 99999999999999999999 is greater than"),
+    (
+        "metrics: {activeSeries: 1000000",
+        "logs: {megabytesBurst: 1e7",
+        "8:30 megabytesBurst: 10000000",
+    ),
+    (
+        "metrics: {activeSeries: 1000000",
+        "traces: {burstBytes: 1e19",
+        "8:28 burstBytes: 1e+19 is gr",
+    ),
+    ("retention: 744h", "retention: 2562048h", "6:16 retention '2562048h' does not match ^"),
+    ("retention: 744h", "retention: 1h99999999m", "6:16 retention '1h99999999m' does not match ^"),
+    ("retention: 744h", "retention: 99999999999h", "6:16 retention '99999999999h' does not match"),
     ("1000000", "1.5", "8:31 activeSeries must be of type integer, is 1.5"),
     ("1000000", "many", "8:31 activeSeries must be of type integer, is 'many'"),
     ("retention: 744h", "namespace: other", "6:5 key 'namespace' is there twice (first in line 4)"),
