@@ -57,7 +57,8 @@ KINDS = frozenset(
         "SecretStore",
     }
 )
-# The providers that a store here may have; the rest of the forty would be most of the bytes.
+# The providers that a store here may have; of the rest of the forty, which would be most of the
+# bytes, only the names are known.
 PROVIDERS = ("fake", "gcpsm", "kubernetes")
 
 TEXTS = {"type": "object", "additionalProperties": {"type": "string"}}
@@ -134,7 +135,11 @@ def kind_schema(crd: dict[str, Any], version: dict[str, Any]) -> dict[str, Any]:
     schema["required"] = ["apiVersion", "kind", "metadata", "spec"]
     provider = fields["spec"].get("properties", {}).get("provider", {})
     if "gcpsm" in provider.get("properties", {}):
-        provider["properties"] = {name: provider["properties"][name] for name in PROVIDERS}
+        unknown = {"type": "object", "additionalProperties": True}
+        provider["properties"] = {
+            name: part if name in PROVIDERS else unknown
+            for name, part in provider["properties"].items()
+        }
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$comment": "Made by tools/schemas.py from the modules in schemas/go.mod.",

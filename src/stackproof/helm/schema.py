@@ -7,6 +7,7 @@ and so is an object for which there is no schema.
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -222,10 +223,37 @@ def _bad_names(manifest: Manifest) -> Iterator[tuple[str, str]]:
             if isinstance(value, str) and not _LABEL_VALUE.fullmatch(value):
                 yield path, f"{value!r} is no valid value for the label {key}"
     if manifest.kind in {"ConfigMap", "Secret"}:
-        for part in ("data", "stringData", "binaryData"):
-            for key in manifest.get(part) or ():
-                if not _DATA_KEY.fullmatch(key):
-                    yield part, f"{key!r} is no valid key"
+        yield from _bad_data(manifest)
+
+
+#: How a text begins that stands for a secret which cannot be read here, before its name.
+HIDDEN = "secret-"
+#: The largest that the API server takes (MaxSecretSize, and the same number for a ConfigMap).
+_MOST_DATA = 1024 * 1024
+
+
+def _bad_data(manifest: Manifest) -> Iterator[tuple[str, str]]:
+    size = 0
+    for part in ("data", "stringData", "binaryData"):
+        coded = part == "binaryData" or (part, manifest.kind) == ("data", "Secret")
+        for key, text in (manifest.get(part) or {}).items():
+            if not _DATA_KEY.fullmatch(key):
+                yield part, f"{key!r} is no valid key"
+            size += len((text or "").encode()) * (3 if coded else 4) // 4
+            if coded and not _is_base64(text or ""):
+                yield f"{part}.{key}", "is not base64"
+    if size > _MOST_DATA:
+        yield "", f"holds {size} bytes, and {_MOST_DATA} are the most"
+
+
+def _is_base64(text: str) -> bool:
+    if text.startswith((HIDDEN, "ENC[")):  # SOPS has encrypted it
+        return True
+    try:
+        base64.b64decode("".join(text.splitlines()), validate=True)
+    except ValueError:
+        return False
+    return True
 
 
 def _label_maps(manifest: Manifest) -> Iterator[tuple[str, Mapping[str, Any]]]:

@@ -146,6 +146,34 @@ def test_a_bad_key_in_a_config_map() -> None:
     assert "'a/b' is no valid key" in problem
 
 
+#: Data of a Secret or a ConfigMap, and what the API server says of it.
+DATA = [
+    ("Secret", {"data": {"a": "YQ=="}}, None),
+    ("Secret", {"data": {"a": ""}}, None),
+    ("Secret", {"data": {"a": "YWFh\nYWFh\n"}}, None),
+    ("Secret", {"data": {"a": "ENC[AES256_GCM,data:x]"}}, None),
+    ("Secret", {"data": {"a": "secret-name"}}, None),
+    ("Secret", {"stringData": {"a": "any text"}}, None),
+    ("Secret", {"data": {"a": "hunter2"}}, "at data.a: is not base64"),
+    ("Secret", {"data": {"a": "YQ"}}, "at data.a: is not base64"),
+    ("Secret", {"data": {"a": "grün"}}, "at data.a: is not base64"),
+    ("ConfigMap", {"data": {"a": "any text"}}, None),
+    ("ConfigMap", {"binaryData": {"a": "any text"}}, "at binaryData.a: is not base64"),
+    ("ConfigMap", {"data": {"a": "x" * 2**20}}, None),
+    ("ConfigMap", {"data": {"a": "x" * 2**20, "b": "x"}}, "holds 1048577 bytes"),
+    ("ConfigMap", {"data": {"a": "ü" * 2**19 + "x"}}, "holds 1048577 bytes"),
+    ("Secret", {"data": {"a": "YWFh" * 349_525}}, None),
+    ("Secret", {"data": {"a": "YWFh" * 349_526}}, "holds 1048578 bytes"),
+]
+
+
+@pytest.mark.parametrize(("kind", "data", "told"), DATA, ids=range(len(DATA)))
+def test_data(kind: str, data: dict[str, dict[str, str]], told: str | None) -> None:
+    found = problems({"apiVersion": "v1", "kind": kind, "metadata": {"name": "a"}, **data})
+    assert len(found) == bool(told)
+    assert told is None or told in found[0]
+
+
 def test_kinds_come_and_go_with_versions() -> None:
     policy = {
         "apiVersion": "admissionregistration.k8s.io/v1beta1",
@@ -159,6 +187,22 @@ def test_kinds_come_and_go_with_versions() -> None:
 def test_a_version_without_schemas_is_an_error() -> None:
     with pytest.raises(StackproofError, match=r"no schemas for Kubernetes 1\.99.*it has .*1\.37"):
         Schemas("1.99.0")
+
+
+@pytest.mark.parametrize(
+    ("provider", "good"),
+    [
+        ({"vault": {"server": "https://vault.example.test", "path": "secret"}}, True),
+        ({"aws": {"service": "SecretsManager", "region": "eu-west-1"}}, True),
+        ({"onepassword": {"connectHost": "http://connect", "vaults": {"main": 1}}}, True),
+        ({"gcpsm": {"projectId": "project"}}, False),
+        ({"vaultt": {}}, False),
+        ({"vault": "https://vault.example.test"}, False),
+    ],
+)
+def test_stores_of_other_people(provider: dict[str, Any], good: bool) -> None:
+    """Whatever provider there is; of those that a store here may have, each field is known."""
+    assert (problems({**STORE, "spec": {"provider": provider}}) == []) is good
 
 
 def test_custom_kinds_need_their_schema(tmp_path: Path) -> None:
