@@ -50,10 +50,19 @@ func newArtifact(root string, ignore *string) (*artifact, error) {
 	return &artifact{
 		FileSystem: disk,
 		root:       root,
-		matcher:    sourceignore.NewDefaultMatcher(patterns, domain),
+		matcher:    matcher(patterns, domain),
 		read:       map[string]bool{},
 		generated:  map[string][]byte{},
 	}, nil
+}
+
+// matcher is that of SourceIgnoreFilter of fluxcd/pkg/artifact: whoever says what to leave out says
+// all of it, but for what is Git's own.
+func matcher(patterns []gitignore.Pattern, domain []string) gitignore.Matcher {
+	if len(patterns) == 0 {
+		return sourceignore.NewDefaultMatcher(nil, domain)
+	}
+	return sourceignore.NewMatcher(append(sourceignore.VCSPatterns(domain), patterns...))
 }
 
 // notFlux are folders that hold no part of a Flux tree, and may hold a great many files.

@@ -283,14 +283,57 @@ func ignored(asked *request, reply *response) error {
 	return nil
 }
 
-// set does what fluxcd/pkg/chartutil does with a value that has a targetPath.
-func set(asked *request, reply *response) error {
-	reply.Values = map[string]any{}
-	text := asked.Text
-	for _, quote := range []string{"'", `"`} {
-		if strings.HasPrefix(text, quote) && strings.HasSuffix(text, quote) {
-			return strvals.ParseIntoString(asked.Path+"="+strings.Trim(text, quote), reply.Values)
+// valueReference is an entry of a HelmRelease's spec.valuesFrom: values, or a text for one path.
+type valueReference struct {
+	Values  map[string]any `json:"values"`
+	Path    string         `json:"path"`
+	Text    string         `json:"text"`
+	Literal bool           `json:"literal"`
+}
+
+// literal is how fluxcd/pkg/chartutil has Helm take a text as it is.
+var literal = strings.NewReplacer(`\`, `\\`, `,`, `\,`, `[`, `\[`, `]`, `\]`, `{`, `\{`, `}`, `\}`)
+
+// merge is ChartValuesFromReferences of fluxcd/pkg/chartutil, which would ask a cluster: values at a
+// path change what is there by then, the HelmRelease's own values too.
+func merge(asked *request, reply *response) error {
+	made := map[string]any{}
+	for _, from := range asked.ValuesFrom {
+		if from.Path == "" {
+			made = mergeMaps(made, from.Values)
+			continue
+		}
+		made = mergeMaps(made, asked.Values)
+		if err := from.put(made); err != nil {
+			return fmt.Errorf("targetPath %s: %w", from.Path, err)
 		}
 	}
-	return strvals.ParseInto(asked.Path+"="+text, reply.Values)
+	reply.Values = mergeMaps(made, asked.Values)
+	return nil
+}
+
+func (v valueReference) put(into map[string]any) error {
+	if v.Literal {
+		return strvals.ParseIntoString(v.Path+"="+literal.Replace(v.Text), into)
+	}
+	for _, quote := range []string{"'", `"`} {
+		if strings.HasPrefix(v.Text, quote) && strings.HasSuffix(v.Text, quote) {
+			return strvals.ParseIntoString(v.Path+"="+strings.Trim(v.Text, `'"`), into)
+		}
+	}
+	return strvals.ParseInto(v.Path+"="+v.Text, into)
+}
+
+// mergeMaps is chartutil.MergeMaps. Like that, it shares with b what only b has.
+func mergeMaps(a, b map[string]any) map[string]any {
+	both := maps.Clone(a)
+	for key, value := range b {
+		above, isMap := value.(map[string]any)
+		below, wasMap := both[key].(map[string]any)
+		if isMap && wasMap {
+			value = mergeMaps(below, above)
+		}
+		both[key] = value
+	}
+	return both
 }

@@ -24,7 +24,7 @@ func main() {
 
 // request is one line of input.
 type request struct {
-	Op string `json:"op"` // build, render, ignored, set or accepted
+	Op string `json:"op"` // build, render, ignored, merge or accepted
 
 	// Root is the folder that Flux fetches; Ignore is what its source says of files to leave out
 	// (spec.ignore), null where it says nothing.
@@ -44,9 +44,9 @@ type request struct {
 	Objects       []map[string]any `json:"objects"`
 	PostRenderers []postRenderer   `json:"post_renderers"`
 
-	// Path and Text are a targetPath of a HelmRelease, and what is put there.
-	Path string `json:"path"`
-	Text string `json:"text"`
+	// Values are a HelmRelease's own, ValuesFrom those that it takes from elsewhere.
+	Values     map[string]any   `json:"values"`
+	ValuesFrom []valueReference `json:"values_from"`
 }
 
 // response is one line of output.
@@ -110,8 +110,8 @@ func answer(line []byte) (reply *response) {
 			err = ignored(&asked, reply)
 		case "accepted":
 			err = accepted(&asked, reply)
-		case "set":
-			err = set(&asked, reply)
+		case "merge":
+			err = merge(&asked, reply)
 		default:
 			err = fmt.Errorf("there is no operation %q", asked.Op)
 		}

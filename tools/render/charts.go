@@ -27,6 +27,9 @@ func (c *chartCache) get(asked *request) (*chart.Chart, *failure) {
 	if err == nil && len(asked.Files) > 0 {
 		loaded, err = overlay(loaded, asked.Files)
 	}
+	if err == nil {
+		err = installable(loaded)
+	}
 	if err != nil {
 		return nil, loadFailure(err)
 	}
@@ -35,26 +38,18 @@ func (c *chartCache) get(asked *request) (*chart.Chart, *failure) {
 
 func (c *chartCache) load(path, digest string) (*chart.Chart, error) {
 	if digest == "" {
-		return loadInstallable(path)
+		return loader.Load(path)
 	}
 	c.mutex.Lock()
 	defer c.mutex.Unlock()
 	if found := c.kept[digest]; found != nil {
 		return found, nil
 	}
-	loaded, err := loadInstallable(path)
+	loaded, err := loader.Load(path)
 	if err == nil {
 		c.kept[digest] = loaded
 	}
 	return loaded, err
-}
-
-func loadInstallable(path string) (*chart.Chart, error) {
-	loaded, err := loader.Load(path)
-	if err != nil {
-		return nil, err
-	}
-	return loaded, installable(loaded)
 }
 
 // installable refuses what `helm template` refuses: library charts and missing dependencies.
@@ -93,11 +88,7 @@ func overlay(base *chart.Chart, files map[string]*string) (*chart.Chart, error) 
 			merged = append(merged, &archive.BufferedFile{Name: name, Data: []byte(*text)})
 		}
 	}
-	loaded, err := loader.LoadFiles(merged)
-	if err != nil {
-		return nil, err
-	}
-	return loaded, installable(loaded)
+	return loader.LoadFiles(merged)
 }
 
 // clone copies what resolving dependencies changes: the tree of charts, their metadata and

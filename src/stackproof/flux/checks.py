@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any
 
@@ -144,7 +145,7 @@ def kinds_served(subject: Subject) -> Iterator[str]:
 
 @FLUX.register
 def dependencies_resolve(subject: Subject) -> Iterator[str]:
-    """Steps depend on steps that there are, and not in a circle."""
+    """Steps and releases depend on such as there are, and not in a circle."""
     tree = subject.tree
     if tree.circle:
         yield f"steps depend on each other in a circle: {', '.join(tree.circle)}"
@@ -160,6 +161,30 @@ def dependencies_resolve(subject: Subject) -> Iterator[str]:
     for name, times in seen.items():
         if times > 1:
             yield f"step {name}: there are {times} Kustomizations of this name"
+    yield from _dependencies_of_releases(subject)
+
+
+def _dependencies_of_releases(subject: Subject) -> Iterator[str]:
+    named = {
+        (m.namespace, m.name): [
+            (one.get("namespace") or m.namespace, one["name"])
+            for one in m["spec"].get("dependsOn") or ()
+        ]
+        for _, m in own(subject, "HelmRelease")
+    }
+    if all(step.known for step in subject.tree.steps):
+        for (space, name), others in named.items():
+            for other in others:
+                if other not in named:
+                    yield (
+                        f"HelmRelease {space}/{name}: depends on {'/'.join(map(str, other))}, "
+                        "and there is no such HelmRelease"
+                    )
+    try:
+        TopologicalSorter(named).prepare()
+    except CycleError as error:
+        circle = ", ".join(f"{space}/{name}" for space, name in error.args[1][1:])
+        yield f"HelmReleases depend on each other in a circle: {circle}"
 
 
 @FLUX.register

@@ -121,17 +121,22 @@ def post_rendered(
     return list(answer.get("objects") or ())
 
 
-def value_at(path: str, text: str) -> Mapping[str, Any]:
-    """Return the values which a `valuesFrom` with a `targetPath` means, as `helm --set` does.
+def merged(references: Sequence[Mapping[str, Any]], values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a HelmRelease's values with those that it takes from elsewhere.
+
+    Args:
+        references: In order, each either `values`, or a `text` for a `path` (`literal` if it is
+            taken as it is).
+        values: Its own.
 
     Raises:
-        StackproofError: It is no such path.
+        StackproofError: A path is none, or a text cannot stand there.
     """
-    answer = _ask(op="set", path=path, text=text)
+    answer = _ask(op="merge", values_from=list(references), values=values)
     if message := answer.get("error"):
         raise StackproofError(message)
-    values: Mapping[str, Any] = answer.get("values") or {}
-    return values
+    made: Mapping[str, Any] = answer.get("values") or {}
+    return made
 
 
 def accepted(policy: Mapping[str, Any], tags: Collection[str]) -> tuple[str, ...]:

@@ -23,7 +23,14 @@ from stackproof.repo.checkout import Checkout
 
 from . import losses, steps
 from .immutable import refused
-from .releases import DISABLED, HelmRelease, release_name, server_side_apply
+from .releases import (
+    DISABLED,
+    HelmRelease,
+    is_crd_of_chart,
+    keeps_crd,
+    release_name,
+    server_side_apply,
+)
 from .tree import (
     GENERATED,
     KUSTOMIZE_GROUP,
@@ -101,9 +108,11 @@ def diff(before: Tree, after: Tree) -> tuple[ObjectDiff, ...]:
     found = []
     for key, (manifest, applied) in new.items():
         was = old.get(key)
+        if _is_left(was and was[0], manifest, applied, before):
+            continue
         if was is None:
             found.append(_entry(key, Change.ADDED, applied, None, manifest))
-        elif _is_replaced(was[1], applied, after):
+        elif _is_replaced(was[1], applied, after) or _is_forced(was[0], manifest, applied):
             found.append(_entry(key, Change.REPLACED, applied, was[0], manifest))
         elif was[0] != manifest:
             entry = _entry(key, Change.CHANGED, applied, was[0], manifest)
@@ -124,7 +133,9 @@ def lost(before: Tree, after: Tree) -> tuple[str, ...]:
     """
     applied, new = _objects(before), {key: m for key, (m, _) in _objects(after).items()}
     old = {
-        key: m for key, (m, by) in applied.items() if key in new or not _unknown(by, before, after)
+        key: m
+        for key, (m, by) in applied.items()
+        if key in new or not (_unknown(by, before, after) or _stays(by, after))
     }
     misshapen = {key for tree in (old, new) for key, m in tree.items() if not _is_sound(m)}
     for key in misshapen:
@@ -155,8 +166,9 @@ def _made_anew(before: Tree, after: Tree) -> Iterator[str]:
     old, new = _objects(before), _objects(after)
     for key in (key for key in old if key in new):
         manifest, was = old[key]
-        now = new[key][1]
-        if manifest.kind in _WITH_DATA and _is_replaced(was, now, after):
+        other, now = new[key]
+        anew = _is_replaced(was, now, after) or _is_forced(manifest, other, now)
+        if manifest.kind in _WITH_DATA and anew:
             why = f"{_by(was)} deletes it, what is in it too, before {_by(now)} makes it anew"
             yield str(losses.Loss(key, losses.Harm.DELETED, why))
     for name, release in before.releases.items():
@@ -221,11 +233,36 @@ def _name(release: HelmRelease) -> tuple[str, str]:
 def _stays(applied: Applied, after: Tree) -> bool:
     """Tell whether an object that is no longer applied stays in the cluster."""
     if applied.release:
-        if applied.manifest.annotations.get("helm.sh/resource-policy") == "keep":
+        if _is_no_part(applied.manifest):
             return True
         there = _name(applied.release) in after.releases
-        return not there and _outlives(applied.release.manifest, applied.step, after)
+        manifest = applied.release.manifest
+        left = bool(manifest["spec"].get("suspend")) or _outlives(manifest, applied.step, after)
+        return left and not there
     return _outlives(applied.manifest, applied.step, after)
+
+
+def _is_no_part(manifest: Manifest) -> bool:
+    """Tell whether Helm deletes an object neither with its release nor in an upgrade."""
+    kept = manifest.annotations.get("helm.sh/resource-policy") == "keep"
+    return kept or manifest.is_hook or is_crd_of_chart(manifest)
+
+
+def _is_left(was: Manifest | None, now: Manifest, applied: Applied, before: Tree) -> bool:
+    """Tell whether who applies an object does not change what is in the cluster."""
+    if release := applied.release:
+        upgraded = _name(release) in before.releases
+        left = keeps_crd(release.manifest, is_new=was is None)
+        return upgraded and is_crd_of_chart(now) and left
+    return was is not None and marks_of(now).get(f"{KUSTOMIZE_GROUP}/ssa") == "IfNotPresent"
+
+
+def _is_forced(was: Manifest, now: Manifest, applied: Applied) -> bool:
+    """Tell whether kustomize-controller deletes what it cannot change, and makes it anew."""
+    step = applied.step.manifest or applied.step.own
+    marks = (marks_of(one).get(f"{KUSTOMIZE_GROUP}/force") for one in (was, now))
+    forced = "enabled" in marks or bool(step and step["spec"].get("force"))
+    return forced and not applied.release and bool(refused(was, now, server_side=True))
 
 
 def _outlives(manifest: Manifest, step: Step, after: Tree) -> bool:
@@ -238,6 +275,7 @@ def _outlives(manifest: Manifest, step: Step, after: Tree) -> bool:
         marks.get(f"{KUSTOMIZE_GROUP}/prune") == "disabled"
         or any(key_of(manifest) == key_of(one) for s in after.steps for one in s.untouched)
         or policy == "Orphan"
+        or (gone and bool(spec.get("suspend")))
         or (policy == "MirrorPrune" and not spec.get("prune"))
     )
 
@@ -249,7 +287,7 @@ def _is_replaced(was: Applied, now: Applied, after: Tree) -> bool:
     kustomize-controller prunes what a step no longer applies, whoever else is about to.
     """
     if was.release and now.release and _name(was.release) == _name(now.release):
-        if was.manifest.annotations.get("helm.sh/resource-policy") == "keep":
+        if _is_no_part(was.manifest):
             return False
         return _is_reinstalled(was.release, was.step, now.release, now.step, after)
     if was.release is now.release is None and was.step.name == now.step.name:
@@ -284,12 +322,15 @@ def _target(manifest: Manifest) -> tuple[str, str, str]:
 
 def _chart_name(release: HelmRelease) -> str:
     """Return the name of a release's chart, "" where it is not known."""
-    return release.rendered.manifests[0].source.partition("/")[0] if release.rendered else ""
+    made = release.rendered.manifests if release.rendered else ()
+    return made[0].source.partition("/")[0] if made else ""
 
 
 def _objects(tree: Tree) -> dict[Key, tuple[Manifest, Applied]]:
     found: dict[Key, tuple[Manifest, Applied]] = {}
-    generated = {m.name: GENERATED.sub("", m.name) for m in tree.objects if m.kind == "ConfigMap"}
+    names = {m.name for m in tree.objects if m.kind in {"ConfigMap", "Secret"}}
+    generated = {name: GENERATED.sub("", name) for name in names}
+    generated = {name: short for name, short in generated.items() if short not in names}
     for applied in tree.applied:
         group, kind, namespace, name = key_of(applied.manifest)
         manifest = applied.manifest

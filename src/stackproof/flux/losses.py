@@ -78,7 +78,7 @@ def losses(before: Objects, after: Objects) -> tuple[Loss, ...]:
     return tuple(
         dict.fromkeys(
             [
-                *_namespaces(before, after),
+                *_holders(before, after),
                 *_claims(before, after),
                 *_places(before, after),
                 *_databases(before, after),
@@ -168,10 +168,17 @@ def _unguarded(before: Objects, after: Objects) -> Iterator[Loss]:
             )
 
 
-def _namespaces(before: Objects, after: Objects) -> Iterator[Loss]:
+#: Kinds that take other objects along when they are deleted, and what.
+_HOLDERS: Final[Mapping[str, str]] = {
+    "Namespace": "everything in it goes with it, its volumes too",
+    "CustomResourceDefinition": "every object of its kind goes with it, in all namespaces",
+}
+
+
+def _holders(before: Objects, after: Objects) -> Iterator[Loss]:
     for key, manifest in before.items():
-        if manifest.kind == "Namespace" and key not in after and not is_kept(manifest):
-            yield Loss(key, Harm.DELETED, "everything in it goes with it, its volumes too")
+        if manifest.kind in _HOLDERS and key not in after and not is_kept(manifest):
+            yield Loss(key, Harm.DELETED, _HOLDERS[manifest.kind])
 
 
 def successor(workload: Manifest, after: Objects) -> Manifest | None:

@@ -164,7 +164,7 @@ def the_cluster_is_one(subject: Subject) -> Iterator[str]:
     if settings is None:
         yield f"no ConfigMap/cluster in {FLUX_NAMESPACE}"
         return
-    known = {key: value.replace("\n", "") for key, value in texts(settings).items()}  # as Flux
+    known = {key: (text or "").replace("\n", "") for key, text in texts(settings).items()}
     domain = known.get("DOMAIN", "")
     for one in subject.tree.applied:
         m = one.manifest

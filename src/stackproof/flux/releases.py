@@ -7,6 +7,7 @@ import binascii
 import contextlib
 import hashlib
 import posixpath
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +17,7 @@ import yaml
 
 from stackproof import helmyaml
 from stackproof.errors import StackproofError
-from stackproof.helm import renderer
+from stackproof.helm import renderer, schema
 from stackproof.helm.manifests import Manifest, Release, thaw
 
 from . import controllers
@@ -25,7 +26,13 @@ if TYPE_CHECKING:
     from .tree import Tree
 
 _LONGEST_NAME = 53
-_MARK = "stackproof/rendered"
+#: How SOPS writes a value.
+_ENCRYPTED = "ENC["
+#: How a chart names one in the same repository that it depends on.
+_LOCAL = "file://"
+_CHART_NAME = re.compile(r"\w([\w.-]*\w)?")
+#: Policies for the CRDs of a chart; the third is CreateReplace.
+_CREATE, _SKIP = "Create", "Skip"
 _SUSPENDED = "is suspended: nothing of it is applied until it is resumed"
 #: The parts of a chart that Helm reads; where Flux leaves one out, less is deployed than is here.
 _READ_OF_CHART = ("Chart.yaml", "values.yaml", "values.schema.json", "templates/*", "crds/*")
@@ -75,6 +82,23 @@ def release_name(manifest: Manifest) -> str:
     return f"{name[:40]}-{hashlib.sha256(name.encode()).hexdigest()[:12]}"
 
 
+def is_crd_of_chart(manifest: Manifest) -> bool:
+    """Tell whether an object is a CRD from a chart's folder `crds`, which Helm treats apart."""
+    parts = manifest.source.split("/")
+    return "crds" in parts and "templates" not in parts
+
+
+def _crds(manifest: Manifest, action: str) -> str:
+    """Return what a HelmRelease's install or upgrade does with such CRDs."""
+    usual = {"install": _CREATE, "upgrade": _SKIP}[action]
+    return (manifest["spec"].get(action) or {}).get("crds") or usual
+
+
+def keeps_crd(manifest: Manifest, *, is_new: bool) -> bool:
+    """Tell whether an upgrade of a HelmRelease leaves such a CRD out."""
+    return _crds(manifest, "upgrade") in ({_SKIP} if is_new else {_SKIP, _CREATE})
+
+
 def rendered(tree: Tree, manifest: Manifest) -> HelmRelease:
     """Return a HelmRelease with what it becomes."""
     spec = manifest["spec"]
@@ -86,18 +110,22 @@ def rendered(tree: Tree, manifest: Manifest) -> HelmRelease:
         what = f"{reference.get('kind')}/{reference.get('name')}" if reference else "elsewhere"
         return HelmRelease(manifest, None, note=f"its chart is from {what}: not looked at")
     chart = fetched(tree.checkout.root, wanted["chart"])
-    values, problems = values_of(tree, manifest)
-    problems = (*_unusable_chart(tree, manifest, chart, str(wanted["chart"])), *problems)
+    given = values_of(tree, manifest)
+    problems = (*_unusable_chart(tree, manifest, chart, str(wanted["chart"])), *given.problems)
     there = chart if (chart / "Chart.yaml").is_file() else None
-    found = HelmRelease(manifest, there, values, None, problems)
+    found = HelmRelease(manifest, there, given.parts, None, problems)
     if problems:
         return found
+    if elsewhere := (*given.unknown, *_not_here(chart)):
+        return replace(found, note=f"takes {', '.join(elsewhere)}: not looked at")
     try:
         plain = renderer.render(
             chart,
-            values,
+            given.parts,
             release=release_name(manifest),
             namespace=spec.get("targetNamespace") or manifest.namespace or "",
+            overlay=_packaged(tree, chart, wanted),
+            include_crds=any(_crds(manifest, action) != _SKIP for action in ("install", "upgrade")),
         )
         made = _post_rendered(plain, manifest)
     except StackproofError as error:
@@ -105,20 +133,41 @@ def rendered(tree: Tree, manifest: Manifest) -> HelmRelease:
     return replace(found, rendered=made, note=_SUSPENDED if spec.get("suspend") else "")
 
 
-def values_of(
-    tree: Tree, manifest: Manifest
-) -> tuple[tuple[renderer.Values, ...], tuple[str, ...]]:
-    """Return what a HelmRelease of a chart in the repository gives it, and what is wrong with it.
+@dataclass(frozen=True)
+class Given:
+    """What a HelmRelease of a chart in the repository gives it.
 
-    The values are in Helm's order: files, `valuesFrom`, then those of the HelmRelease itself.
+    Args:
+        parts: The values in Helm's order: files, `valuesFrom`, then its own.
+        problems: What is wrong with them.
+        unknown: Where it takes values from that nobody can read here.
     """
+
+    parts: tuple[renderer.Values, ...]
+    problems: tuple[str, ...]
+    unknown: tuple[str, ...]
+
+
+def values_of(tree: Tree, manifest: Manifest) -> Given:
+    """Return what a HelmRelease of a chart in the repository gives it."""
     wanted = _chart(tree, manifest)
     chart = fetched(tree.checkout.root, wanted["chart"])
-    parts = [*_values_files(tree, manifest, wanted, chart), *_values_from(tree, manifest)]
-    if own := manifest["spec"].get("values"):
-        parts.append(own)
-    problems = tuple(part for part in parts if isinstance(part, str))
-    return tuple(part for part in parts if not isinstance(part, str)), problems
+    files = [*_values_files(tree, manifest, wanted, chart)]
+    own = manifest["spec"].get("values") or {}
+    sources = manifest["spec"].get("valuesFrom") or ()
+    found = [*(_taken(tree, manifest, source) for source in sources)]
+    problems = [part for part in (*files, *found) if isinstance(part, str)]
+    unknown = [one.text for one in found if isinstance(one, _Unknown)]
+    references = [one for one in found if isinstance(one, Mapping)]
+    parts: list[renderer.Values] = [part for part in files if not isinstance(part, str)]
+    if any("path" in one for one in references):
+        try:
+            parts.append(controllers.merged(references, own))
+        except StackproofError as error:
+            problems.append(f"{manifest.ref}: valuesFrom: {error.what}")
+    else:
+        parts += [part for part in (*(one["values"] for one in references), own) if part]
+    return Given(tuple(parts), tuple(problems), tuple(dict.fromkeys(unknown)))
 
 
 def _chart(tree: Tree, manifest: Manifest) -> Mapping[str, Any]:
@@ -147,9 +196,16 @@ def _unusable_chart(tree: Tree, manifest: Manifest, chart: Path, name: str) -> I
     if not (chart / "Chart.yaml").is_file():
         yield f"{manifest.ref}: there is no chart {name} in the repository"
         return
-    here = [str(path.relative_to(tree.checkout.root)) for path in _read_by_helm(chart)]
-    for path in tree.ignored(here):
+    for path in _ignored(tree, manifest, *_read_by_helm(chart)):
         yield f"{manifest.ref}: {path} is not among what Flux fetches: .sourceignore, or a link"
+
+
+def _ignored(tree: Tree, manifest: Manifest, *paths: Path) -> tuple[str, ...]:
+    """Return those of some files that Flux does not fetch for a HelmRelease's chart."""
+    root = tree.checkout.root
+    ignore = tree.ignore(_chart(tree, manifest)["sourceRef"], manifest.namespace or "")
+    names = [str(path.relative_to(root)) for path in paths]
+    return controllers.ignored(root, names, ignore=ignore) if names else ()
 
 
 def _read_by_helm(chart: Path) -> Iterator[Path]:
@@ -161,47 +217,94 @@ def _read_by_helm(chart: Path) -> Iterator[Path]:
 
 def _values_files(
     tree: Tree, manifest: Manifest, wanted: Mapping[str, Any], chart: Path
-) -> Iterator[renderer.Values | str]:
+) -> Iterator[Path | str]:
     """Yield the values files after the chart's own; a text for what is wrong with one."""
     root = tree.checkout.root
-    files = [(name, fetched(root, name)) for name in wanted.get("valuesFiles") or ()]
-    if files and files[0][1] != chart / "values.yaml":
-        yield (
-            f"{manifest.ref}: valuesFiles must begin with the chart's own values.yaml: "
-            "they replace it"
-        )
-    for name, path in files:
+    for number, name in enumerate(wanted.get("valuesFiles") or ()):
+        path = fetched(root, name)
         if not path.is_file():
             if not wanted.get("ignoreMissingValuesFiles"):
                 yield f"{manifest.ref}: valuesFiles names {name}, which is not there"
-        elif tree.ignored([str(path.relative_to(root))]):
+        elif _ignored(tree, manifest, path):
             yield f"{manifest.ref}: valuesFiles names {name}, which Flux does not fetch"
-        elif path != chart / "values.yaml":
+        elif number or path != chart / "values.yaml":
             yield path
 
 
-def _values_from(tree: Tree, manifest: Manifest) -> Iterator[renderer.Values | str]:
-    """Yield the values that `valuesFrom` names; a text for those that are not there."""
-    for source in manifest["spec"].get("valuesFrom") or ():
-        key = source.get("valuesKey") or "values.yaml"
-        what = f"{manifest.ref}: valuesFrom names {source['kind']}/{source['name']}"
-        found = tree.find(source["kind"], manifest.namespace or None, source["name"])
-        text = texts(found).get(key) if found else None
-        if text is None:
-            if source.get("optional"):
-                continue
-            missing = f"has no key {key}" if found else "is made by no step"
-            yield f"{what}, which {missing}"
-        elif path := source.get("targetPath"):
-            try:
-                yield controllers.value_at(path, text)
-            except StackproofError as error:
-                yield f"{what}: {error}"
-        else:
-            yield _parsed(text, f"{what}, {key}")
+def _packaged(tree: Tree, chart: Path, wanted: Mapping[str, Any]) -> Mapping[str, str]:
+    """Return the files of a chart that Flux makes as it packages it.
+
+    Values files stand in the place of its own values.yaml, and charts of the repository that it
+    depends on among its own.
+    """
+    root = tree.checkout.root
+    made = {}
+    files = wanted.get("valuesFiles")
+    if files and fetched(root, files[0]) != chart / "values.yaml":
+        made["values.yaml"] = ""
+    for name, repository in _missing(chart):
+        beside = chart.relative_to(root) / repository.removeprefix(_LOCAL)
+        folder = fetched(root, str(beside))
+        if repository.startswith(_LOCAL) and (folder / "Chart.yaml").is_file() and folder != chart:
+            for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+                text = path.read_text("utf-8", errors="replace")
+                made[f"charts/{name}/{path.relative_to(folder)}"] = text
+    return made
 
 
-def _parsed(text: str, where: str) -> renderer.Values | str:
+def _not_here(chart: Path) -> Iterator[str]:
+    """Yield the charts that Flux fetches from elsewhere as it packages this one."""
+    for name, repository in _missing(chart):
+        if repository and not repository.startswith(_LOCAL):
+            yield f"the chart {name} from {repository}"
+
+
+def _missing(chart: Path) -> Iterator[tuple[str, str]]:
+    """Yield name and repository of the charts that one depends on and does not contain."""
+    try:
+        about = helmyaml.load((chart / "Chart.yaml").read_text("utf-8"))
+        needed = [(one["name"], one["repository"]) for one in about["dependencies"]]
+    except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError):
+        return  # Helm says what is wrong
+    there = chart / "charts"
+    for name, repository in needed:
+        if not _CHART_NAME.fullmatch(str(name)) or not isinstance(repository, str):
+            continue
+        if not (there / name).is_dir() and not any(there.glob(f"{name}-*.tgz")):
+            yield name, repository
+
+
+@dataclass(frozen=True)
+class _Unknown:
+    """Values that nobody can read here."""
+
+    text: str
+
+
+def _taken(
+    tree: Tree, manifest: Manifest, source: Mapping[str, Any]
+) -> Mapping[str, Any] | _Unknown | str:
+    """Return what an entry of `valuesFrom` gives (`controllers.merged`), or what is wrong with it.
+
+    A single text that is not known stands there as its name.
+    """
+    key, name = source.get("valuesKey") or "values.yaml", f"{source['kind']}/{source['name']}"
+    what, path = f"{manifest.ref}: valuesFrom names {name}", source.get("targetPath")
+    held = tree.held(source["kind"], manifest.namespace or None, source["name"])
+    if held is None or (key not in held.texts and not held.is_open):
+        missing = f"has no key {key}" if held else "is made by no step"
+        return {"values": {}} if source.get("optional") else f"{what}, which {missing}"
+    text = held.texts.get(key)
+    if path:
+        known = f"{schema.HIDDEN}{key}" if text is None else text
+        return {"path": path, "text": known, "literal": bool(source.get("literal"))}
+    if text is None:
+        return _Unknown(f"values of {name}, which cannot be read here")
+    values = _parsed(text, f"{what}, {key}")
+    return values if isinstance(values, str) else {"values": values}
+
+
+def _parsed(text: str, where: str) -> Mapping[str, Any] | str:
     try:
         data = helmyaml.load(text)
     except yaml.YAMLError as error:
@@ -211,15 +314,28 @@ def _parsed(text: str, where: str) -> renderer.Values | str:
     return data if isinstance(data, Mapping) else f"{where}: holds no map of values"
 
 
-def texts(found: Manifest) -> dict[str, str]:
+@dataclass(frozen=True)
+class Held:
+    """What a ConfigMap or a Secret holds.
+
+    Args:
+        texts: By key; None for what cannot be read here: it is encrypted, or in a store.
+        is_open: Whether there may be more, whose names only the cluster knows.
+    """
+
+    texts: Mapping[str, str | None]
+    is_open: bool = False
+
+
+def texts(found: Manifest) -> dict[str, str | None]:
     """Return what a ConfigMap or a Secret holds, as text; what is no text is left out."""
-    held, plain = _strings(found.get("data")), _strings(found.get("stringData"))
-    if found.kind != "Secret":
-        return held
-    for key, value in held.items():
+    plain = _strings(found.get("stringData")) if found.kind == "Secret" else {}
+    for key, value in _strings(found.get("data")).items():
         with contextlib.suppress(binascii.Error, UnicodeDecodeError):
-            plain.setdefault(key, base64.b64decode(value, validate=True).decode())
-    return plain
+            coded = found.kind == "Secret" and not value.startswith(_ENCRYPTED)
+            text = base64.b64decode(value, validate=True).decode() if coded else value
+            plain.setdefault(key, text)
+    return {key: None if value.startswith(_ENCRYPTED) else value for key, value in plain.items()}
 
 
 def _strings(held: object) -> dict[str, str]:
@@ -234,27 +350,29 @@ def _post_rendered(plain: Release, manifest: Manifest) -> Release:
     renderers, common = spec.get("postRenderers") or (), spec.get("commonMetadata") or {}
     if not renderers and not common:
         return plain
-    objects: list[dict[str, Any]] = [_marked(one, n) for n, one in enumerate(plain)]
+    crds = tuple(one for one in plain if is_crd_of_chart(one))
+    objects: list[dict[str, Any]] = [thaw(one.content) for one in plain if one not in crds]
     if renderers:
         objects = controllers.post_rendered(objects, renderers)
     made = []
     for data in objects:
         metadata = data["metadata"]
-        was = plain.manifests[int(metadata["annotations"].pop(_MARK))]
         for field in ("labels", "annotations"):
             merged = {**(metadata.get(field) or {}), **(common.get(field) or {})}
             metadata.pop(field, None)
             if merged:
                 metadata[field] = merged
-        made.append(_like(was, data))
-    return replace(plain, manifests=tuple(made))
+        made.append(_like(_origin(plain, data), data))
+    return replace(plain, manifests=(*crds, *made))
 
 
-def _marked(one: Manifest, number: int) -> dict[str, Any]:
-    data: dict[str, Any] = thaw(one.content)
-    metadata = data.setdefault("metadata", {})
-    metadata["annotations"] = {**(metadata.get("annotations") or {}), _MARK: str(number)}
-    return data
+def _origin(plain: Release, data: Mapping[str, Any]) -> Manifest:
+    """Return the object of a chart that a post-renderer has made this of: it keeps its name."""
+    named = (data["kind"], data["metadata"]["name"])
+    alike = [one for one in plain if (one.kind, one.name) == named]
+    space = data["metadata"].get("namespace")
+    same = [one for one in alike if one.metadata.get("namespace") == space]
+    return (same or alike or plain.manifests)[0]
 
 
 def _like(was: Manifest, data: Mapping[str, Any]) -> Manifest:

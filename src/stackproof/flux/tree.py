@@ -20,7 +20,7 @@ from stackproof.helm.manifests import Manifest
 from stackproof.repo.checkout import Checkout
 
 from . import controllers
-from .releases import HelmRelease, rendered, texts, values_of
+from .releases import Held, HelmRelease, rendered, texts, values_of
 
 __all__ = ["Applied", "HelmRelease", "Key", "Step", "Tree", "build"]
 
@@ -36,6 +36,8 @@ _FOLLOWED = {
     **dict.fromkeys(("Kustomization", "HelmRelease", "HelmChart", "GitRepository"), _FLUX_GROUPS),
     "ExternalSecret": "external-secrets.io",
 }
+#: flux-operator's kinds that become other objects in the cluster.
+_MAKERS = {("fluxcd.controlplane.io", kind) for kind in ("FluxInstance", "ResourceSet")}
 #: Annotations or labels with which kustomize-controller leaves an object alone.
 _UNTOUCHED = {f"{KUSTOMIZE_GROUP}/reconcile": "disabled", f"{KUSTOMIZE_GROUP}/ssa": "Ignore"}
 
@@ -176,6 +178,11 @@ class Tree:
                 for release in self.releases.values()
                 if release.note
             ),
+            *(
+                f"{m.ref} in {m.namespace} makes objects of its own: not looked at"
+                for m in self.objects
+                if (group_of(m), m.kind) in _MAKERS
+            ),
         )
 
     @cached_property
@@ -212,10 +219,20 @@ class Tree:
         manifest = self.find("HelmRelease", namespace, name)
         if manifest is None:
             raise StackproofError(f"no step applies HelmRelease/{name} in {namespace}")
-        values, problems = values_of(self, manifest)
-        if problems:
-            raise StackproofError("\n".join(problems))
-        return values
+        given = values_of(self, manifest)
+        if given.problems:
+            raise StackproofError("\n".join(given.problems))
+        return given.parts
+
+    def held(self, kind: str, namespace: str | None, name: str) -> Held | None:
+        """Return what a ConfigMap or a Secret holds, None where no step has it made."""
+        if found := self.find(kind, namespace, name):
+            return Held(texts(found))
+        makers = [one for one in self.objects if _makes_secret(one, namespace, name)]
+        if kind != "Secret" or not makers:
+            return None
+        keys = [_keys_of_secret(one) for one in makers]
+        return Held({key: None for some in keys for key in some or ()}, None in keys)
 
     def is_repository(self, reference: Mapping[str, Any], namespace: str) -> bool:
         """Tell whether a `sourceRef` is this repository, at the commit that Flux starts from."""
@@ -228,15 +245,11 @@ class Tree:
         other = self.find("GitRepository", where, str(reference.get("name")))
         return own is not None and other is not None and _fetched(own) == _fetched(other)
 
-    def ignored(self, names: list[str]) -> tuple[str, ...]:
-        """Return those of some files, named from the root, that Flux does not fetch."""
-        return controllers.ignored(self.checkout.root, names, ignore=self.ignore) if names else ()
-
-    @cached_property
-    def ignore(self) -> str | None:
-        """What the source itself says of files to leave out."""
-        own = self.find("GitRepository", FLUX_NAMESPACE, BOOTSTRAP)
-        return own["spec"].get("ignore") if own and _usable(own) else None
+    def ignore(self, reference: Mapping[str, Any], namespace: str) -> str | None:
+        """Return what the source that a `sourceRef` names says of files to leave out."""
+        where = reference.get("namespace") or namespace
+        source = self.find("GitRepository", where, str(reference.get("name")))
+        return source["spec"].get("ignore") if source and _usable(source) else None
 
 
 def release_label(manifest: Manifest) -> str:
@@ -244,13 +257,12 @@ def release_label(manifest: Manifest) -> str:
     return f"HelmRelease {manifest.namespace}/{manifest.name}"
 
 
-def _fetched(source: Manifest) -> tuple[str, Any]:
-    """Return what a GitRepository fetches: the repository's address, as every protocol has it."""
+def _fetched(source: Manifest) -> tuple[Any, ...]:
+    """Return what a GitRepository fetches: the address as every protocol has it, and what of it."""
     spec = source["spec"] if _usable(source) else {}
-    address = str(spec.get("url") or "").removesuffix("/").removesuffix(".git")
-    return address.rpartition("@")[2].rpartition("://")[2].replace(":", "/").lower(), spec.get(
-        "ref"
-    )
+    url = str(spec.get("url") or "").removesuffix("/").removesuffix(".git")
+    address = url.rpartition("@")[2].rpartition("://")[2].replace(":", "/").lower()
+    return address, *(spec.get(field) for field in ("ref", "include", "sparseCheckout"))
 
 
 def build(checkout: Checkout, cluster: str = "production") -> Tree:
@@ -390,7 +402,10 @@ def _built(tree: Tree, step: Step, kustomization: Mapping[str, Any]) -> Step:
     variables = _variables(tree, kustomization)
     root = tree.checkout.root
     try:
-        built = controllers.build(root, kustomization, variables.given, ignore=tree.ignore)
+        source = kustomization["spec"].get("sourceRef") or {"name": BOOTSTRAP}
+        space = (kustomization.get("metadata") or {}).get("namespace") or FLUX_NAMESPACE
+        ignore = tree.ignore(source, space)
+        built = controllers.build(root, kustomization, variables.given, ignore=ignore)
     except StackproofError as error:
         return replace(step, problems=(*variables.problems, str(error)))
     objects = [_decrypted(one, kustomization) for one in built.objects]
@@ -454,13 +469,10 @@ def _variables(tree: Tree, kustomization: Mapping[str, Any]) -> _Variables:
     is_open = False
     for source in (spec.get("postBuild") or {}).get("substituteFrom") or ():
         kind, name = source["kind"], source["name"]
-        makers = [one for one in tree.objects if _makes_secret(one, namespace, name)]
-        if found := tree.find(kind, namespace, name):
-            given |= {key: value.replace("\n", "") for key, value in texts(found).items()}
-        elif kind == "Secret" and makers:
-            names = [_keys_of_secret(one) for one in makers]
-            given |= {key: f"secret-{key}" for keys in names for key in keys or ()}
-            is_open = is_open or None in names
+        if held := tree.held(kind, namespace, name):
+            for key, text in held.texts.items():
+                given[key] = f"{schema.HIDDEN}{key}" if text is None else text.replace("\n", "")
+            is_open = is_open or held.is_open
         else:
             is_open = True
             if not source.get("optional"):

@@ -339,6 +339,29 @@ def test_a_named_file_that_is_ignored_is_missing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("file", "ignore", "hidden"),
+    [
+        ("logo.png", None, True),
+        (".github/logo.yaml", None, True),
+        ("logo.png", "/docs", False),
+        (".github/logo.yaml", "/docs", False),
+        ("logo.png", "# nothing", True),
+        (".gitattributes", "/docs", True),
+        (".gitattributes", "/docs\n!.gitattributes", False),
+    ],
+)
+def test_whoever_says_what_to_leave_out_says_all_of_it(
+    tmp_path: Path, file: str, ignore: str | None, hidden: bool
+) -> None:
+    """By default Flux leaves out pictures, archives and files of CI systems."""
+    there = (file,) if hidden else ()
+    write(tmp_path, {file: "x"})
+    assert controllers.ignored(tmp_path, [file], ignore=ignore) == there
+    write(tmp_path, {".sourceignore": ignore or ""})
+    assert controllers.ignored(tmp_path, [file]) == there
+
+
+@pytest.mark.parametrize(
     ("link", "target"),
     [
         ("apps/b.yaml", "real.yaml"),
@@ -414,16 +437,43 @@ def test_release_name(spec: dict[str, str], name: str) -> None:
     assert release_name(made) == name
 
 
-@pytest.mark.parametrize(
-    ("path", "text", "values"),
-    [
-        ("a.b", "1", {"a": {"b": 1}}),
-        ("a.b", "'1'", {"a": {"b": "1"}}),
-        ("a[0].b", "x", {"a": [{"b": "x"}]}),
-    ],
-)
-def test_values_at_a_path(path: str, text: str, values: dict[str, Any]) -> None:
-    assert controllers.value_at(path, text) == values
+SOME = {"values": {"l": [{"a": 1}, {"a": 2}], "a": {"z": 1}}}
+OWN = {"a": {"b": "own", "c": 1}, "top": "own"}
+#: What is taken from elsewhere, a HelmRelease's own values, and what fluxcd/pkg/chartutil v1.27.2
+#: makes of both (ChartValuesFromReferences, asked with the same).
+VALUES: list[tuple[list[dict[str, Any]], dict[str, Any], dict[str, Any]]] = [
+    ([{"path": "a.b", "text": "1"}], {}, {"a": {"b": 1}}),
+    ([{"path": "a.b", "text": "'1'"}], {}, {"a": {"b": "1"}}),
+    ([{"path": "a[0].b", "text": "x"}], {}, {"a": [{"b": "x"}]}),
+    ([{"path": r"a.example\.com/x", "text": "x"}], {}, {"a": {"example.com/x": "x"}}),
+    ([{"path": "a.b", "text": "null"}], {"a": {"b": 1}}, {"a": {"b": None}}),
+    ([{"path": "a", "text": "x,b=c"}], {}, {"a": "x", "b": "c"}),
+    ([{"path": "a", "text": "x,b=c", "literal": True}], {}, {"a": "x,b=c"}),
+    ([{"path": "a", "text": '{"b": [1,2]}', "literal": True}], {}, {"a": '{"b": [1,2]}'}),
+    ([{"path": "a", "text": "'007'", "literal": True}], {}, {"a": "'007'"}),
+    ([{"path": "a", "text": "C:\\dir", "literal": True}], {}, {"a": "C:\\dir"}),
+    (
+        [SOME, {"path": "l[1].b", "text": "9"}],
+        {},
+        {**SOME["values"], "l": [{"a": 1}, {"a": 2, "b": 9}]},
+    ),
+    ([{"path": "l[0].b", "text": "9"}], {"l": [{"a": 1}]}, {"l": [{"a": 1, "b": 9}]}),
+    # What no reference had before, one changes in the HelmRelease's own values.
+    ([{"path": "a.b", "text": "x"}], OWN, {"a": {"b": "x", "c": 1}, "top": "own"}),
+    ([{"path": "top", "text": "x"}], OWN, OWN),
+    (
+        [SOME, {"path": "a.b", "text": "x"}],
+        OWN,
+        {**SOME["values"], "a": {"b": "own", "c": 1, "z": 1}, "top": "own"},
+    ),
+]
+
+
+@pytest.mark.parametrize(("references", "own", "values"), VALUES)
+def test_values_from_elsewhere(
+    references: list[dict[str, Any]], own: dict[str, Any], values: dict[str, Any]
+) -> None:
+    assert controllers.merged(references, own) == values
 
 
 def test_post_renderers() -> None:

@@ -157,7 +157,7 @@ def _places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
         lambda root: controllers.post_rendered(  # noqa: ARG005
             [{"kind": "X"}], [{"kustomize": {"patches": [{"patch": "- x"}]}}]
         ),
-        lambda root: controllers.value_at("a[", "x"),  # noqa: ARG005
+        lambda root: controllers.merged([{"path": "a[", "text": "x"}], {}),  # noqa: ARG005
     ],
 )
 def test_odd_questions(tmp_path: Path, ask: Callable[[Path], object]) -> None:

@@ -1,0 +1,250 @@
+"""What becomes of a HelmRelease, in trees of all kinds."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.unit.flux.trees import CLUSTER, CONFIG_MAP, release, step, tree
+
+from stackproof.flux.checks import Subject, problems
+from stackproof.flux.tree import Tree
+
+
+def only(made: Tree) -> Any:
+    """Return the one release of a tree, which has no fault."""
+    assert not made.failures
+    (found,) = made.releases.values()
+    return found
+
+
+def values(made: Tree) -> Any:
+    """Return the values which the chart was rendered with."""
+    (found,) = [one.manifest for one in made.applied if one.manifest.name == "made"]
+    return json.loads(found["data"]["v"])
+
+
+# --- Values ---------------------------------------------------------------------------------------
+
+FILES = {"charts/x/values-a.yaml": "a: 1\nb: 1\n", "charts/x/values-b.yaml": "b: 2\n"}
+
+
+@pytest.mark.parametrize(
+    ("files", "given"),
+    [
+        ("values.yaml, charts/x/values-a.yaml", {"own": 1, "a": 1, "b": 1}),
+        ("values-a.yaml, charts/x/values-b.yaml", {"a": 1, "b": 2}),
+        ("values-a.yaml", {"a": 1, "b": 1}),
+        ("values-b.yaml, charts/x/values.yaml", {"own": 1, "b": 2}),
+    ],
+)
+def test_values_files_replace_the_charts_own(
+    tmp_path: Path, files: str, given: dict[str, int]
+) -> None:
+    chart = f"      valuesFiles: [charts/x/{files}]\n"
+    made = tree(tmp_path, release(chart=chart), dict(FILES))
+    only(made)
+    assert values(made) == given
+
+
+def test_values_are_put_where_a_path_says(tmp_path: Path) -> None:
+    """Into what is there by then; `literal` takes a text as it is."""
+    source = CONFIG_MAP % "v" + "data: {values.yaml: 'l: [{a: 1}, {a: 2}]', k: '9', t: 'a,b=c'}\n"
+    more = """\
+  valuesFrom:
+    - {kind: ConfigMap, name: v}
+    - {kind: ConfigMap, name: v, valuesKey: k, targetPath: 'l[1].b'}
+    - {kind: ConfigMap, name: v, valuesKey: t, targetPath: text, literal: true}
+"""
+    given = values(tree(tmp_path, source + release(more=more)))
+    assert given == {"own": 1, "l": [{"a": 1}, {"a": 2, "b": 9}], "text": "a,b=c"}
+
+
+ENCRYPTED = "'ENC[AES256_GCM,data:Tr7o,iv:1=,tag:k=,type:str]'"
+SECRET = """\
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: v, namespace: flux-system}
+%s
+sops: {version: 3.9.0}
+"""
+EXTERNAL = """\
+---
+apiVersion: external-secrets.io/v1
+kind: ExternalSecret
+metadata: {name: v, namespace: flux-system}
+spec: {secretStoreRef: {name: s}, data: [{secretKey: k, remoteRef: {key: q}}]}
+"""
+#: Secrets with a key `k` that nobody can read in Git.
+UNREADABLE = [
+    SECRET % f"stringData: {{k: {ENCRYPTED}}}",
+    SECRET % f"data: {{k: {ENCRYPTED}}}",
+    EXTERNAL,
+]
+
+
+@pytest.mark.parametrize("secret", UNREADABLE)
+def test_values_that_cannot_be_read(tmp_path: Path, secret: str) -> None:
+    """A text for one path has a name instead; of other values nothing is known."""
+    files: dict[str, str | None] = {}
+
+    def made(more: str) -> Tree:
+        files["apps/a.yaml"] = secret + release(
+            more=f"  valuesFrom: [{{kind: Secret, name: v, {more}}}]\n"
+        )
+        return tree(tmp_path, step("apps", "  decryption: {provider: sops}\n"), files)
+
+    assert values(made("valuesKey: k, targetPath: a.b")) == {"own": 1, "a": {"b": "secret-k"}}
+    found = only(made("valuesKey: k"))
+    assert found.rendered is None
+    assert found.note == "takes values of Secret/v, which cannot be read here: not looked at"
+    ((_, problem),) = made("valuesKey: other").failures
+    assert "Secret/v, which has no key other" in problem
+    assert values(made("valuesKey: other, optional: true")) == {"own": 1}
+
+
+def test_variables_that_cannot_be_read(tmp_path: Path) -> None:
+    post = "  postBuild: {substituteFrom: [{kind: Secret, name: v}]}\n"
+    files: dict[str, str | None] = {
+        "vars/a.yaml": UNREADABLE[1],
+        "apps/a.yaml": CONFIG_MAP % "a" + "data: {host: 'x.${k}'}\n",
+    }
+    steps = step("vars", "  decryption: {provider: sops}\n") + step(
+        "apps", f"  dependsOn: [{{name: vars}}]\n{post}"
+    )
+    found = tree(tmp_path, steps, files).find("ConfigMap", "flux-system", "a")
+    assert found
+    assert found["data"]["host"] == "x.secret-k"
+
+
+# --- The chart ------------------------------------------------------------------------------------
+
+DEPENDENT = """\
+apiVersion: v2
+name: x
+version: 0.1.0
+dependencies: [{name: part, version: 0.1.0, repository: '%s'}]
+"""
+PART: dict[str, str | None] = {
+    "charts/part/Chart.yaml": "apiVersion: v2\nname: part\nversion: 0.1.0\n",
+    "charts/part/templates/a.yaml": CONFIG_MAP % "of-part",
+}
+
+
+def test_a_chart_beside_that_it_depends_on(tmp_path: Path) -> None:
+    """Flux puts it into the package; nobody runs `helm dependency build` and commits it."""
+    files = {"charts/x/Chart.yaml": DEPENDENT % "file://../part", **PART}
+    made = tree(tmp_path, release(), files)
+    assert [one.name for one in only(made).rendered] == ["of-part", "made"]
+    gone = {**files, "charts/part/Chart.yaml": None}
+    ((_, problem),) = tree(tmp_path, release(), gone).failures
+    assert "missing in charts/ directory: part" in problem
+
+
+@pytest.mark.parametrize(
+    "repository", ["https://charts.example.test", "oci://example.test/a", "@a"]
+)
+def test_a_chart_from_elsewhere_that_it_depends_on(tmp_path: Path, repository: str) -> None:
+    """Flux fetches it: that is no fault, but what it makes is not known here."""
+    files: dict[str, str | None] = {"charts/x/Chart.yaml": DEPENDENT % repository}
+    found = only(tree(tmp_path, release(), files))
+    assert found.note == f"takes the chart part from {repository}: not looked at"
+    assert found.rendered is None
+    files["charts/x/charts/part/Chart.yaml"] = PART["charts/part/Chart.yaml"]
+    assert only(tree(tmp_path, release(), files)).rendered
+
+
+def test_a_dependency_of_an_odd_name(tmp_path: Path) -> None:
+    """Helm's message, and no file is written outside for it."""
+    odd = (DEPENDENT % "file:///").replace("name: part", "name: ../../../part")
+    ((_, problem),) = tree(tmp_path, release(), {"charts/x/Chart.yaml": odd, **PART}).failures
+    assert "missing in charts/ directory" in problem
+
+
+PATCHES = [
+    "- {op: remove, path: /metadata/annotations}",
+    "- {op: add, path: /metadata/annotations, value: {z: w}}",
+    "{kind: ConfigMap, metadata: {name: made, annotations: {$patch: replace, z: w}}}",
+]
+
+
+@pytest.mark.parametrize("patch", PATCHES)
+def test_a_post_renderer_may_take_the_annotations(tmp_path: Path, patch: str) -> None:
+    more = f"""\
+  postRenderers:
+    - kustomize:
+        patches:
+          - target: {{kind: ConfigMap}}
+            patch: |
+              {patch}
+"""
+    chart = CONFIG_MAP.replace("{name", "{annotations: {q: r}, name") % "made"
+    found = only(tree(tmp_path, release(more=more), {"charts/x/templates/made.yaml": chart}))
+    (made,) = found.rendered
+    assert made.annotations == ({} if "remove" in patch else {"z": "w"})
+    assert made.source == "x/templates/made.yaml"
+
+
+#: What the releases x and y depend on, and what is told of it.
+DEPENDENCIES = [
+    ("{name: y}", "{name: x}", "depend on each other in a circle"),
+    ("{name: x}", "", "depend on each other in a circle"),
+    ("{name: z}", "", "x: depends on flux-system/z, and there is no such HelmRelease"),
+    ("{name: y, namespace: n}", "", "x: depends on n/y, and there is no such HelmRelease"),
+    ("{name: y}", "", None),
+]
+
+
+@pytest.mark.parametrize(("of_x", "of_y", "told"), DEPENDENCIES)
+def test_releases_that_wait_for_ever(
+    tmp_path: Path, of_x: str, of_y: str, told: str | None
+) -> None:
+    named = {"x": of_x, "y": of_y}
+    text = "".join(release(name, f"  dependsOn: [{on}]\n") for name, on in named.items())
+    found = [text for _, text in problems(Subject(tree(tmp_path, text)), ["dependencies-resolve"])]
+    assert len(found) == bool(told)
+    assert told is None or told in found[0]
+    # It may be in what is not here.
+    far = step("far").replace("name: flux-system}", "name: elsewhere}")
+    unsure = [*problems(Subject(tree(tmp_path, text + far)), ["dependencies-resolve"])]
+    assert len(unsure) == bool(told and "circle" in told)
+
+
+# --- The source -----------------------------------------------------------------------------------
+
+OTHER = """\
+---
+apiVersion: source.toolkit.fluxcd.io/v1
+kind: GitRepository
+metadata: {name: other, namespace: flux-system}
+spec: {interval: 1m, url: 'https://github.com/a/b', ref: {branch: main}, %s}
+"""
+#: What such a source of the same repository says, and whether its files are those here.
+SOURCES = [
+    ("ignore: /apps/b.yaml", True),
+    ("recurseSubmodules: true", True),
+    ("sparseCheckout: [apps]", False),
+    ("include: [{repository: {name: third}, toPath: apps/third}]", False),
+]
+
+
+@pytest.mark.parametrize(("field", "here"), SOURCES)
+def test_another_source_of_the_same_repository(tmp_path: Path, field: str, here: bool) -> None:
+    text = OTHER % field + step("apps").replace("name: flux-system}", "name: other}")
+    assert text.count("name: other}") == 1
+    files: dict[str, str | None] = {f"apps/{one}.yaml": CONFIG_MAP % one for one in "ab"}
+    found = next(one for one in tree(tmp_path, text, files).steps if one.name == "apps")
+    assert found.elsewhere is not here
+    names = [one.name for one in found.objects]
+    assert names == ((["a"] if "ignore" in field else ["a", "b"]) if here else [])
+
+
+@pytest.mark.parametrize("kind", ["ResourceSet", "FluxInstance"])
+def test_objects_that_become_others_in_the_cluster(tmp_path: Path, kind: str) -> None:
+    text = f"apiVersion: fluxcd.controlplane.io/v1\nkind: {kind}\n"
+    text += "metadata: {name: r, namespace: n}\n"
+    made = tree(tmp_path, text, {f"{CLUSTER}/b.yaml": CONFIG_MAP % "b"})
+    assert made.notes == (f"{kind}/r in n makes objects of its own: not looked at",)
