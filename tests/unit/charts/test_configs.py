@@ -48,7 +48,7 @@ def test_the_scenarios_are_accepted(values: Path) -> None:
 
 def _limits(bound: str) -> dict[str, dict[str, float]]:
     """Return limits of which each is the largest, or the smallest, that the schema takes."""
-    schema = json.loads((_CHECKOUT.charts / "lgtm/values.schema.json").read_bytes())["$defs"]
+    schema = json.loads((CHECKOUT.charts / "lgtm/values.schema.json").read_bytes())["$defs"]
 
     def figure(part: dict[str, Any]) -> float:
         known = schema[part["$ref"].removeprefix("#/$defs/")]

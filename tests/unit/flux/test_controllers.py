@@ -355,9 +355,9 @@ def test_whoever_says_what_to_leave_out_says_all_of_it(
 ) -> None:
     """By default Flux leaves out pictures, archives and files of CI systems."""
     there = (file,) if hidden else ()
-    write(tmp_path, {file: "x"})
+    written(tmp_path, {file: "x"})
     assert controllers.ignored(tmp_path, [file], ignore=ignore) == there
-    write(tmp_path, {".sourceignore": ignore or ""})
+    written(tmp_path, {".sourceignore": ignore or ""})
     assert controllers.ignored(tmp_path, [file]) == there
 
 
