@@ -20,6 +20,7 @@ from typing import Any
 import jsonschema_rs
 
 from stackproof.errors import StackproofError
+from stackproof.wording import counted
 
 from .manifests import Manifest
 
@@ -243,7 +244,7 @@ def _bad_data(manifest: Manifest) -> Iterator[tuple[str, str]]:
             if coded and not _is_base64(text or ""):
                 yield f"{part}.{key}", "is not base64"
     if size > _MOST_DATA:
-        yield "", f"holds {size} bytes, and {_MOST_DATA} are the most"
+        yield "", f"holds {counted(size, 'byte')}, and {_MOST_DATA:,} are the most"
 
 
 def _is_base64(text: str) -> bool:

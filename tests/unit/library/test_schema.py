@@ -160,10 +160,10 @@ DATA = [
     ("ConfigMap", {"data": {"a": "any text"}}, None),
     ("ConfigMap", {"binaryData": {"a": "any text"}}, "at binaryData.a: is not base64"),
     ("ConfigMap", {"data": {"a": "x" * 2**20}}, None),
-    ("ConfigMap", {"data": {"a": "x" * 2**20, "b": "x"}}, "holds 1048577 bytes"),
-    ("ConfigMap", {"data": {"a": "ü" * 2**19 + "x"}}, "holds 1048577 bytes"),
+    ("ConfigMap", {"data": {"a": "x" * 2**20, "b": "x"}}, "holds 1,048,577 bytes"),
+    ("ConfigMap", {"data": {"a": "ü" * 2**19 + "x"}}, "holds 1,048,577 bytes"),
     ("Secret", {"data": {"a": "YWFh" * 349_525}}, None),
-    ("Secret", {"data": {"a": "YWFh" * 349_526}}, "holds 1048578 bytes"),
+    ("Secret", {"data": {"a": "YWFh" * 349_526}}, "holds 1,048,578 bytes"),
 ]
 
 
