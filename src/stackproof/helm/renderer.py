@@ -438,6 +438,7 @@ def render(
     namespace: str,
     kube_version: str | None = None,
     overlay: Mapping[str, str | None] | None = None,
+    include_crds: bool = False,
     fresh: bool = False,
 ) -> Release:
     """Render a chart as `helm template RELEASE CHART -f VALUES…` does; `Render` has more to ask.
@@ -449,6 +450,7 @@ def render(
         namespace: Namespace of the release.
         kube_version: Kubernetes version that the chart sees; the newest supported by default.
         overlay: Files laid over the chart: path in the chart to text; None removes the file.
+        include_crds: Also return the CRDs of the chart's folder `crds`.
         fresh: Render even if the same was rendered before.
 
     Raises:
@@ -461,6 +463,7 @@ def render(
         namespace=namespace,
         kube_version=kube_version or newest_kubernetes(),
         overlay=overlay or {},
+        include_crds=include_crds,
     )
     return renderer().render(asked, fresh=fresh)
 
