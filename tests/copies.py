@@ -34,6 +34,14 @@ def written(root: Path, files: Mapping[str, str]) -> Path:
     return root
 
 
+def script(path: Path, text: str) -> Path:
+    """Write a program that a shell runs, and return its path."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/sh\n{text}\n", encoding="utf-8")
+    path.chmod(0o755)
+    return path
+
+
 def edit(file: Path, old: str, new: str, count: int = -1) -> None:
     """Put a text in the place of another, which must be there; `count` times, or each time."""
     text = file.read_text(encoding="utf-8")

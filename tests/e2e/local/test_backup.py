@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from tests.copies import script
 
 from stackproof.errors import StackproofError
 from stackproof.flux.deployment import Deployment
@@ -93,9 +94,7 @@ class Database:
 
     def shim(self, name: str, text: str) -> None:
         """Put a program of another's name before it."""
-        path = self.folder / "shims" / name
-        path.write_text(f"#!/bin/sh\n{text}\n")
-        path.chmod(0o755)
+        script(self.folder / "shims" / name, text)
 
 
 @pytest.fixture(scope="module")

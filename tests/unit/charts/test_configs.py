@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.copies import script
 from tests.unit.charts.scenarios import CHECKOUT, each_scenario
 
 from stackproof.checks import configs
@@ -107,9 +108,7 @@ def test_temporary_files_of_what_is_asked_are_removed(
 ) -> None:
     """Alloy makes some whatever it is asked, and leaves them."""
     release = _render("lgtm", [WITH_SECRETS])
-    program = tmp_path / "program"
-    program.write_text("#!/bin/sh\necho in $TMPDIR; exit 1\n")
-    program.chmod(0o755)
+    program = script(tmp_path / "program", "echo in $TMPDIR; exit 1")
     monkeypatch.setattr(programs, "find", lambda _: program)
     monkeypatch.setattr(configs, "_answers", dict)
     told = next(refused(release))

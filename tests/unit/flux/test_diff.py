@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import shutil
 import subprocess
@@ -13,7 +12,7 @@ from pathlib import Path
 import pytest
 from tests.copies import commit, copied, edit
 
-from stackproof.commands import flux as command
+from stackproof.cli import main
 from stackproof.errors import StackproofError
 from stackproof.flux import diff
 from stackproof.flux.tree import build
@@ -37,9 +36,7 @@ def flux(
     """What runs `stackproof flux WORDS`, and returns its exit code and what it printed."""
     monkeypatch.setattr(Checkout, "find", lambda: repository)
     monkeypatch.chdir(repository.root)
-    parser = argparse.ArgumentParser()
-    command.configure(parser)
-    return lambda *words: (command.run(parser.parse_args(words)), capsys.readouterr().out)
+    return lambda *words: (main(["flux", *words]), capsys.readouterr().out)
 
 
 def _since_head(repository: Checkout) -> tuple[diff.ObjectDiff, ...]:

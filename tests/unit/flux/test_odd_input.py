@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -89,30 +89,12 @@ def _looked_at(copy: Checkout, tree: Tree, file: str, content: bytes) -> list[st
 
 @pytest.mark.parametrize("number", range(len(TEXTS)))
 def test_whole_files(plain: Checkout, tree: Tree, number: int) -> None:
-    found = _looked_at(plain, tree, FILES[number % len(FILES)], TEXTS[number])
-    assert found
+    assert _looked_at(plain, tree, FILES[number % len(FILES)], TEXTS[number])
 
 
-ODD: st.SearchStrategy[Any] = st.sampled_from(
-    [
-        None,
-        7,
-        -1,
-        1.5,
-        True,
-        "",
-        "text",
-        "é",
-        [],
-        [1],
-        [None],
-        {},
-        {"a": 1},
-        {"name": None},
-        [[]],
-        "9" * 300,
-    ]
-)
+_SIMPLE = [None, 7, -1, 1.5, True, "", "text", "é", "9" * 300]
+_NESTED = [[], [1], [None], [[]], {}, {"a": 1}, {"name": None}]
+ODD: st.SearchStrategy[Any] = st.sampled_from([*_SIMPLE, *_NESTED])
 
 
 @pytest.mark.parametrize("file", FILES)
@@ -137,13 +119,11 @@ def test_odd_values_at_any_place(
 
 def _places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     """Return the paths of all that is in a value."""
-    parts = (
-        value.items()
-        if isinstance(value, dict)
-        else enumerate(value)
-        if isinstance(value, list)
-        else ()
-    )
+    parts: Iterable[tuple[Any, Any]] = ()
+    if isinstance(value, dict):
+        parts = value.items()
+    elif isinstance(value, list):
+        parts = enumerate(value)
     return [place for key, part in parts for place in [(*path, key), *_places(part, (*path, key))]]
 
 

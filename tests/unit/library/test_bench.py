@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.copies import script
 
 from stackproof import bench
 from stackproof.bench import peers, rendering
@@ -92,10 +93,7 @@ def test_the_renders_that_the_unit_suite_counted_are_this_runs(
 
 def _only_kubeconform(folder: Path, says: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Put a program of that name on PATH, and no other peer."""
-    program = folder / "bin" / "kubeconform"
-    program.parent.mkdir()
-    program.write_text(f"#!/bin/sh\n{says}\n")
-    program.chmod(0o755)
+    program = script(folder / "bin" / "kubeconform", says)
     monkeypatch.setenv("PATH", f"{program.parent}:/usr/bin:/bin")
     monkeypatch.setattr(peers, "PEERS", {"kubeconform": peers.PEERS["kubeconform"]})
     monkeypatch.setattr(peers, "_TURNS", 2)
@@ -179,9 +177,7 @@ def test_peers_that_are_not_there_are_left_out_and_told(
     told = bench.WITH["peers"]()
     assert told.startswith("left out: helm-unittest (not on PATH: helm-unittest; https://")
     assert "not on PATH: flux-local, flux, kustomize; pip install flux-local" in told
-    script = tmp_path / "flux-local"
-    script.write_text(f"#!{sys.executable}\n")
-    script.chmod(0o755)
+    script(tmp_path / "flux-local", "true")
     assert "not on PATH: flux, kustomize;" in bench.WITH["peers"](), "what it calls, too"
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import replace
 
 import pytest
@@ -19,7 +18,7 @@ from stackproof.backends.capacity import (
     shortages,
     too_big_for_one_node,
 )
-from stackproof.commands import capacity as command
+from stackproof.cli import main
 from stackproof.errors import StackproofError
 
 MILLION = Load(tenants=1, series=1_000_000, interval_s=40, queries_per_s=0, retention_days=10)
@@ -127,9 +126,7 @@ def test_impossible_load(wrong: dict[str, int]) -> None:
 
 @pytest.mark.parametrize(("args", "code"), [(["--tenants", "3"], 0), (["--tenants", "90"], 1)])
 def test_command(args: list[str], code: int, capsys: pytest.CaptureFixture[str]) -> None:
-    parser = argparse.ArgumentParser()
-    command.configure(parser)
-    assert command.run(parser.parse_args(args)) == code
+    assert main(["capacity", *args]) == code
     shown = capsys.readouterr().out
     assert ("One node is too small" in shown) is bool(code)
     assert "planning-capacity" in shown

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
+from tests.copies import edit, script
 from tests.foreground import usual_signals
 
 from stackproof.errors import StackproofError, UsageError
@@ -54,14 +55,6 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Checkout:
     (checkout.tools / "render").mkdir()
     shutil.copy(Checkout.find().versions_file, checkout.root)
     return checkout
-
-
-def script(path: Path, text: str) -> Path:
-    """Write a program that a shell runs."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(f"#!/bin/sh\n{text}\n")
-    path.chmod(0o755)
-    return path
 
 
 @pytest.fixture
@@ -119,9 +112,8 @@ def made(tmp_path: Path) -> list[str]:
 def test_who_is_asked_for_its_version_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    program = tmp_path / "program"
-    program.write_text('#!/bin/sh\nmktemp -d "${TMPDIR:-/tmp}/left-XXXXXX" && echo v1.2.3\n')
-    program.chmod(0o755)
+    makes = 'mktemp -d "${TMPDIR:-/tmp}/left-XXXXXX" && echo v1.2.3'
+    program = script(tmp_path / "program", makes)
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr(tempfile, "tempdir", None)
     assert identity.ask(program, []).endswith("v1.2.3\n")
@@ -602,8 +594,7 @@ def test_a_pinned_commit_has_the_version_that_is_known_of_it(
     copy = Checkout(tmp_path)
     assert programs._Pin.read(copy, "tempo").version == "2.9.0-dev+87c2dc380cec"
     assert "main.Version=2.9.0-dev+87c2dc380cec" in programs._Pin.read(copy, "tempo").ldflags
-    moved = (tmp_path / "tools" / "tempo" / "go.mod").read_text().replace("87c2dc380cec", "0" * 12)
-    (tmp_path / "tools" / "tempo" / "go.mod").write_text(moved)
+    edit(tmp_path / "tools" / "tempo" / "go.mod", "87c2dc380cec", "0" * 12)
     assert programs._Pin.read(copy, "tempo").version == "0" * 12
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.copies import commit
+from tests.copies import commit, script
 from tests.recorded import recorded
 
 from stackproof.errors import StackproofError, UsageError
@@ -137,9 +137,7 @@ def test_what_a_tempo_that_ends_may_lose(signal: Signal, after_s: float, known: 
 def test_the_old_side_runs_what_it_pins(
     checkout: Checkout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    program = tmp_path / "tempo"
-    program.write_text("#!/bin/sh\necho v1.2.3\n")
-    program.chmod(0o755)
+    program = script(tmp_path / "tempo", "echo v1.2.3")
     monkeypatch.setenv("STACKPROOF_TEMPO", str(program))
     assert sources.pinned(checkout)["tempo"].path == program
 
