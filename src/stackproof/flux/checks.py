@@ -151,7 +151,7 @@ def dependencies_resolve(subject: Subject) -> Iterator[str]:
         yield f"steps depend on each other in a circle: {', '.join(tree.circle)}"
     for step in tree.steps:
         for name in step.depends_on:
-            if name not in subject.positions:
+            if name not in tree.by_name:
                 yield f"step {step.name}: depends on {name}, and there is no such step"
     seen: Counter[str] = Counter(
         step_name(m.name, m.namespace)
@@ -223,7 +223,7 @@ def _is_custom(group: str) -> bool:
 
 def _waits_for(subject: Subject, step: Step, other: Step) -> bool:
     """Tell whether `step` starts only when `other` is ready: its parents' dependsOn count."""
-    by_name = {one.name: one for one in subject.tree.steps}
+    by_name = subject.tree.by_name
     waiting, seen = [step.name], set()
     while waiting:
         name = waiting.pop()

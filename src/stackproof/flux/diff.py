@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -208,26 +209,21 @@ def failures(before: Tree, after: Tree, since: str) -> tuple[str, ...]:
 
 def _unknown(applied: Applied, before: Tree, after: Tree) -> bool:
     """Tell whether what somebody applied may still be applied, by what cannot be built now."""
-    release = applied.release and after.releases.get(_name(applied.release))
+    release = applied.release and after.releases.get(applied.release.key)
     if release and release.rendered is None:
         return True
-    now = {step.name: step for step in after.steps}
+    now = after.by_name
     return any(name in now and not now[name].known for name in _line(applied.step, before))
 
 
 def _line(step: Step, tree: Tree) -> Iterator[str]:
     """Yield a step's name, and those of the steps by which it is applied."""
-    by_name = {one.name: one for one in tree.steps}
     name: str | None = step.name
     seen: set[str] = set()
     while name and name not in seen:
         yield name
         seen.add(name)
-        name = by_name[name].parent if name in by_name else None
-
-
-def _name(release: HelmRelease) -> tuple[str, str]:
-    return release.manifest.namespace or "", release.manifest.name
+        name = tree.by_name[name].parent if name in tree.by_name else None
 
 
 def _stays(applied: Applied, after: Tree) -> bool:
@@ -235,7 +231,7 @@ def _stays(applied: Applied, after: Tree) -> bool:
     if applied.release:
         if _is_no_part(applied.manifest):
             return True
-        there = _name(applied.release) in after.releases
+        there = applied.release.key in after.releases
         manifest = applied.release.manifest
         left = bool(manifest["spec"].get("suspend")) or _outlives(manifest, applied.step, after)
         return left and not there
@@ -251,7 +247,7 @@ def _is_no_part(manifest: Manifest) -> bool:
 def _is_left(was: Manifest | None, now: Manifest, applied: Applied, before: Tree) -> bool:
     """Tell whether who applies an object does not change what is in the cluster."""
     if release := applied.release:
-        upgraded = _name(release) in before.releases
+        upgraded = release.key in before.releases
         left = keeps_crd(release.manifest, is_new=was is None)
         return upgraded and is_crd_of_chart(now) and left
     return was is not None and marks_of(now).get(f"{KUSTOMIZE_GROUP}/ssa") == "IfNotPresent"
@@ -268,8 +264,8 @@ def _is_forced(was: Manifest, now: Manifest, applied: Applied) -> bool:
 def _outlives(manifest: Manifest, step: Step, after: Tree) -> bool:
     """Tell whether kustomize-controller leaves an object that a step no longer applies."""
     marks = marks_of(manifest)
-    gone = all(one.name != step.name for one in after.steps)
     spec = step.manifest["spec"] if step.manifest else {"prune": True}
+    gone = step.name not in after.by_name
     policy = spec.get("deletionPolicy", "MirrorPrune") if gone else "MirrorPrune"
     return (
         marks.get(f"{KUSTOMIZE_GROUP}/prune") == "disabled"
@@ -286,13 +282,13 @@ def _is_replaced(was: Applied, now: Applied, after: Tree) -> bool:
     helm-controller uninstalls a release before it installs one of another name;
     kustomize-controller prunes what a step no longer applies, whoever else is about to.
     """
-    if was.release and now.release and _name(was.release) == _name(now.release):
+    if was.release and now.release and was.release.key == now.release.key:
         if _is_no_part(was.manifest):
             return False
         return _is_reinstalled(was.release, was.step, now.release, now.step, after)
     if was.release is now.release is None and was.step.name == now.step.name:
         return False
-    waiting = {step.name: step for step in after.steps}.get(was.step.name)
+    waiting = after.by_name.get(was.step.name)
     taken_over = waiting is not None and now.step.name in waiting.depends_on
     return not taken_over and not _stays(was, after)
 
@@ -365,15 +361,14 @@ def _entry(
     key: Key, change: Change, applied: Applied, before: Manifest | None, after: Manifest | None
 ) -> ObjectDiff:
     lines = difflib.unified_diff(_lines(before), _lines(after), lineterm="", n=2)
-    release = applied.release
-    # What Flux has installed, Helm 4 has: by server-side apply.
-    server_side = release is None or server_side_apply(release.manifest) != DISABLED
-    shown, by = tuple(list(lines)[2:]), _by(applied)
-    if after and (invalid := _invalid(after)):
-        return ObjectDiff(key, change, by, shown, invalid=invalid)
-    if change is not Change.CHANGED or not before or not after or _invalid(before):
-        return ObjectDiff(key, change, by, shown)
-    return ObjectDiff(key, change, by, shown, refused(before, after, server_side=server_side))
+    invalid = _invalid(after) if after else ()
+    fixed: tuple[str, ...] = ()
+    if change is Change.CHANGED and before and after and not invalid and not _invalid(before):
+        release = applied.release
+        # What Flux has installed, Helm 4 has: by server-side apply.
+        server_side = release is None or server_side_apply(release.manifest) != DISABLED
+        fixed = refused(before, after, server_side=server_side)
+    return ObjectDiff(key, change, _by(applied), tuple(lines)[2:], fixed, invalid)
 
 
 def _invalid(manifest: Manifest) -> tuple[str, ...]:
@@ -384,9 +379,7 @@ def _invalid(manifest: Manifest) -> tuple[str, ...]:
 
 
 def _lines(manifest: Manifest | None) -> list[str]:
-    if manifest is None:
-        return []
-    return as_yaml(manifest).splitlines()
+    return as_yaml(manifest).splitlines() if manifest else []
 
 
 def as_yaml(manifest: Manifest) -> str:
@@ -495,10 +488,8 @@ def _git(folder: Path, *words: str, **environment: str) -> str:
 
 def summary(entries: tuple[ObjectDiff, ...], failed: tuple[str, ...] = ()) -> str:
     """Return one line: how many objects are added, changed and removed, and what is not known."""
-    counts: Mapping[Change, int] = {
-        change: sum(entry.change is change for entry in entries) for change in Change
-    }
-    told = ", ".join(f"{count} {change}" for change, count in counts.items() if count)
+    counts = Counter(entry.change for entry in entries)
+    told = ", ".join(f"{counts[change]} {change}" for change in Change if counts[change])
     if not failed:
         return told or "nothing changes in the cluster"
     return f"{told or 'no other change'}; {len(failed)} could not be built, and may change more"
@@ -543,20 +534,9 @@ def as_markdown(
         lines = "\n".join(f"> - {warning}" for warning in told)
         text += f"\n> [!CAUTION]\n{lines}\n"
     for number, entry in enumerate(entries):
-        fence = "````"
-        block = "\n".join(
-            (
-                "",
-                f"<details><summary>{entry.change}: {entry.title}</summary>",
-                "",
-                f"{fence}diff",
-                *entry.lines,
-                fence,
-                "",
-                "</details>",
-                "",
-            )
-        )
+        lines = "\n".join(("````diff", *entry.lines, "````"))
+        title = f"{entry.change}: {entry.title}"
+        block = f"\n<details><summary>{title}</summary>\n\n{lines}\n\n</details>\n"
         if len(text) + len(block) > limit:
             return f"{text}\n… and {len(entries) - number} more: see the artifact `flux-diff`.\n"
         text += block

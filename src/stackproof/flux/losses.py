@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Final
+from typing import Final
 from urllib.parse import urlsplit
 
 from stackproof.helm.manifests import Manifest, Release, containers, pod_template
@@ -75,18 +75,16 @@ _UNSET: Final[Mapping[str, str]] = {
 
 def losses(before: Objects, after: Objects) -> tuple[Loss, ...]:
     """Return the data that going from `before` to `after` deletes, leaves to nobody or hides."""
-    return tuple(
-        dict.fromkeys(
-            [
-                *_holders(before, after),
-                *_claims(before, after),
-                *_places(before, after),
-                *_databases(before, after),
-                *_secrets(before, after),
-                *_unguarded(before, after),
-            ]
-        )
+    heirs = tuple(_heirs(before, after))
+    found = (
+        *_holders(before, after),
+        *_claims(before, after),
+        *_places(heirs),
+        *_databases(heirs),
+        *_secrets(before, after),
+        *_unguarded(before, after),
     )
+    return tuple(dict.fromkeys(found))
 
 
 def of(manifests: Iterable[Manifest]) -> dict[Key, Manifest]:
@@ -136,24 +134,31 @@ def _claim(holder: Manifest, name: str) -> Key:
 
 
 def _claims(before: Objects, after: Objects) -> Iterator[Loss]:
-    used = {claim.key for claim in claims(after)}
-    for claim in claims(before):
+    used, had = {claim.key for claim in claims(after)}, list(claims(before))
+    for claim in had:
         key, was = claim.key, before.get(claim.key)
         if was is not None and key not in after and not is_kept(was):
             still = ", although a pod still names it" if key in used else ""
-            yield Loss(
-                key, Harm.DELETED, f"no manifest has it any more{still}: what is on it goes with it"
-            )
+            yield Loss(key, Harm.DELETED, _GONE.format(still))
         elif key not in used:
             heir = successor(claim.holder, after)
             empty = f"; {heir.ref} begins with an empty volume" if heir else ""
             yield Loss(
                 key, Harm.ORPHANED, f"nothing mounts what {claim.holder.ref} has on it{empty}"
             )
-    for key, was in before.items():
-        unused = key not in {claim.key for claim in claims(before)}
-        if key[1] == "PersistentVolumeClaim" and unused and key not in after and not is_kept(was):
-            yield Loss(key, Harm.DELETED, "no manifest has it any more: what is on it goes with it")
+    for key in _gone(before, after, "PersistentVolumeClaim"):
+        if key not in {claim.key for claim in had}:
+            yield Loss(key, Harm.DELETED, _GONE.format(""))
+
+
+_GONE = "no manifest has it any more{}: what is on it goes with it"
+
+
+def _gone(before: Objects, after: Objects, *kinds: str) -> Iterator[Key]:
+    """Yield the objects of these kinds that go, as nothing keeps them."""
+    for key, manifest in before.items():
+        if manifest.kind in kinds and key not in after and not is_kept(manifest):
+            yield key
 
 
 def _unguarded(before: Objects, after: Objects) -> Iterator[Loss]:
@@ -176,9 +181,8 @@ _HOLDERS: Final[Mapping[str, str]] = {
 
 
 def _holders(before: Objects, after: Objects) -> Iterator[Loss]:
-    for key, manifest in before.items():
-        if manifest.kind in _HOLDERS and key not in after and not is_kept(manifest):
-            yield Loss(key, Harm.DELETED, _HOLDERS[manifest.kind])
+    for key in _gone(before, after, *_HOLDERS):
+        yield Loss(key, Harm.DELETED, _HOLDERS[key[1]])
 
 
 def successor(workload: Manifest, after: Objects) -> Manifest | None:
@@ -207,29 +211,40 @@ def _selected(workload: Manifest) -> Mapping[str, str]:
 # --- Where on the volume ------------------------------------------------------------------------
 
 
-def _places(before: Objects, after: Objects) -> Iterator[Loss]:
-    """Yield the workloads that look for their data under another name than they stored it."""
+@dataclass(frozen=True, slots=True)
+class _Heir:
+    """A workload, what stands for it afterwards, and the variables of both."""
+
+    earlier: Manifest
+    later: Manifest
+    was: Mapping[str, str]
+    now: Mapping[str, str]
+
+    def emptied(self, why: str) -> Loss:
+        return Loss(key_of(self.later), Harm.EMPTIED, why)
+
+
+def _heirs(before: Objects, after: Objects) -> Iterator[_Heir]:
     old, new = _release(before), _release(after)
     for manifest in before.values():
         heir = successor(manifest, after) if _selected(manifest) else None
-        if heir is None:
-            continue
-        was, now = environment(old, manifest), environment(new, heir)
+        if heir is not None:
+            yield _Heir(manifest, heir, environment(old, manifest), environment(new, heir))
+
+
+def _places(heirs: Iterable[_Heir]) -> Iterator[Loss]:
+    """Yield the workloads that look for their data under another name than they stored it."""
+    for heir in heirs:
+        was, now = heir.was, heir.now
         for name, meaning in PLACES.items():
             earlier, later = (one.get(name, _UNSET.get(name)) for one in (was, now))
             if earlier != later and (name in was or (earlier and name in now)):
-                yield Loss(
-                    key_of(heir),
-                    Harm.EMPTIED,
-                    f"{name} was {earlier!r} and becomes {later!r}: {meaning}",
-                )
-        mounted, mounts = _data_mounts(manifest), _data_mounts(heir)
+                yield heir.emptied(f"{name} was {earlier!r} and becomes {later!r}: {meaning}")
+        mounted, mounts = _data_mounts(heir.earlier), _data_mounts(heir.later)
         if mounted and mounts and mounted != mounts:
-            yield Loss(
-                key_of(heir),
-                Harm.EMPTIED,
+            yield heir.emptied(
                 f"its volume was mounted at {', '.join(sorted(mounted))} and is mounted at "
-                f"{', '.join(sorted(mounts))}: it does not find what is on it",
+                f"{', '.join(sorted(mounts))}: it does not find what is on it"
             )
 
 
@@ -270,22 +285,15 @@ def environment(releases: Mapping[str | None, Release], workload: Manifest) -> d
     }
 
 
-def _databases(before: Objects, after: Objects) -> Iterator[Loss]:
+def _databases(heirs: Iterable[_Heir]) -> Iterator[Loss]:
     """Yield the applications that afterwards use another database than the one with their data."""
-    old, new = _release(before), _release(after)
-    for manifest in before.values():
-        heir = successor(manifest, after) if _selected(manifest) else None
-        if heir is None:
-            continue
-        was = _database(environment(old, manifest), manifest)
-        now = _database(environment(new, heir), heir)
-        if was != now and (was or _data_mounts(manifest)):
+    for heir in heirs:
+        was, now = _database(heir.was, heir.earlier), _database(heir.now, heir.later)
+        if was != now and (was or _data_mounts(heir.earlier)):
             shown = [" on ".join(one) if one else "a file on its volume" for one in (was, now)]
-            yield Loss(
-                key_of(heir),
-                Harm.EMPTIED,
+            yield heir.emptied(
                 f"its database was {shown[0]} and becomes {shown[1]}: "
-                "accounts, chats and documents stay in the old one",
+                "accounts, chats and documents stay in the old one"
             )
 
 
@@ -312,9 +320,10 @@ def _is_elsewhere(rest: str) -> bool:
 def _secrets(before: Objects, after: Objects) -> Iterator[Loss]:
     """Yield the Secrets with values of their own that go, and that nobody makes again."""
     made = {secret_of(m) for m in after.values() if m.kind == "ExternalSecret"}
-    for key, manifest in before.items():
-        if key[1] == "Secret" and key not in after and not is_kept(manifest) and key not in made:
-            names = ", ".join(sorted({**_part(manifest, "data"), **_part(manifest, "stringData")}))
+    for key in _gone(before, after, "Secret"):
+        if key not in made:
+            parts = (before[key].get(part) or {} for part in ("data", "stringData"))
+            names = ", ".join(sorted({name for part in parts for name in part}))
             yield Loss(key, Harm.DELETED, f"nothing makes one of this name again: {names}")
 
 
@@ -351,11 +360,6 @@ def secret_of(external: Manifest) -> Key:
     """Return the Secret that an ExternalSecret makes."""
     name = (external["spec"].get("target") or {}).get("name") or external.name
     return "", "Secret", external.namespace or None, name
-
-
-def _part(manifest: Manifest, name: str) -> Mapping[str, Any]:
-    found: Mapping[str, Any] = manifest.get(name) or {}
-    return found
 
 
 def refusals(

@@ -58,6 +58,11 @@ class HelmRelease:
     problems: tuple[str, ...] = ()
     note: str = ""
 
+    @property
+    def key(self) -> tuple[str, str]:
+        """Its namespace and name."""
+        return self.manifest.namespace or "", self.manifest.name
+
 
 #: How an upgrade is applied: by server-side apply, from the client, or as the release was before.
 #: The names of `spec.upgrade.serverSideApply`.

@@ -47,11 +47,6 @@ class Subject:
             if release.chart and release.chart.name == TENANT_CHART
         )
 
-    @cached_property
-    def positions(self) -> Mapping[str, int]:
-        """Place of each step in the order."""
-        return {step.name: place for place, step in enumerate(self.tree.steps)}
-
 
 FLUX: Rules[Subject] = Rules()
 

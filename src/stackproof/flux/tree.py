@@ -142,6 +142,11 @@ class Tree:
     circle: tuple[str, ...] = ()
 
     @cached_property
+    def by_name(self) -> Mapping[str, Step]:
+        """The steps by their names, in order."""
+        return {step.name: step for step in self.steps}
+
+    @cached_property
     def objects(self) -> tuple[Manifest, ...]:
         """What the steps apply themselves, in order."""
         return tuple(manifest for step in self.steps for manifest in step.objects)
@@ -201,12 +206,9 @@ class Tree:
 
     def find(self, kind: str, namespace: str | None, name: str) -> Manifest | None:
         """Return an object that a step applies itself, None if none does."""
+        wanted = kind, namespace, name
         for manifest in self.objects:
-            if (manifest.kind, manifest.namespace or None, manifest.name) == (
-                kind,
-                namespace,
-                name,
-            ):
+            if (manifest.kind, manifest.namespace or None, manifest.name) == wanted:
                 return manifest
         return None
 

@@ -236,28 +236,24 @@ def _addresses(objects: Sequence[Object], found: Found) -> None:
         return
     for backend in Backend:
         mine = [each for each in entries if each.backend is backend]
-        if reads := _best(mine, _READ):
-            address = _address(reads, _HTTP_NAMES, _HTTP_PORTS, objects, found)
-            if address:
-                found.reads[backend] = address
+        reads = _best(mine, _READ)
+        if reads and (address := _address(reads, _HTTP_NAMES, _HTTP_PORTS, objects, found)):
+            found.reads[backend] = address
         if writes := _best(mine, _WRITE):
             takes_otlp = backend is Backend.TEMPO and writes[0].component != _GATEWAY
             ports = (_OTLP_HTTP, _OTLP_GRPC) if takes_otlp else _HTTP_PORTS
             names = () if takes_otlp else _HTTP_NAMES
             if address := _address(writes, names, ports, objects, found):
                 found.writes[backend] = address
-        if mine and backend not in found.reads:
-            found.open.append(f"No Service of {backend} that is read from was recognised.")
-        if mine and backend not in found.writes:
-            found.open.append(f"No Service of {backend} that is written to was recognised.")
+        for known, used in ((found.reads, "read from"), (found.writes, "written to")):
+            if mine and backend not in known:
+                found.open.append(f"No Service of {backend} that is {used} was recognised.")
 
 
 def _best(entries: Sequence[_Entry], order: Sequence[str]) -> list[_Entry]:
     """Return the entries of the best component that there is."""
-    for component in order:
-        if best := [each for each in entries if each.component == component]:
-            return best
-    return []
+    alike = ([each for each in entries if each.component == component] for component in order)
+    return next(filter(None, alike), [])
 
 
 def _address(
@@ -269,9 +265,9 @@ def _address(
 ) -> Address | None:
     """Return the address of the first of some Services that are alike."""
     service, *others = [each.service for each in entries]
-    own = f"{_namespace(service)}/{service['metadata']['name']}"
+    own = _full_name(service)
     if others:
-        more = ", ".join(f"{_namespace(o)}/{o['metadata']['name']}" for o in others)
+        more = ", ".join(map(_full_name, others))
         _say(found, f"Beside Service {own} there is {more}: is it the one that is meant?")
     offered = service["spec"]["ports"]
     by_name = [each["port"] for name in names for each in offered if each.get("name") == name]
@@ -283,14 +279,14 @@ def _address(
     port = int((by_name or by_port)[0])
     if url := _outside(service, objects, found):
         return Address(url, own, port, outside=True)
-    name = f"{service['metadata']['name']}.{_namespace(service)}.svc"
+    namespace, name = _namespace(service), service["metadata"]["name"]
     _say(
         found,
         f"No Ingress leads to Service {own}. From outside of the cluster: kubectl --namespace "
-        f"{_namespace(service)} port-forward service/{service['metadata']['name']} {port}, "
+        f"{namespace} port-forward service/{name} {port}, "
         f"and http://127.0.0.1:{port} in its place.",
     )
-    return Address(f"http://{name}:{port}", own, port)
+    return Address(f"http://{name}.{namespace}.svc:{port}", own, port)
 
 
 def _say(found: Found, text: str) -> None:
@@ -302,6 +298,10 @@ def _namespace(found: Object) -> str:
     return str(found["metadata"].get("namespace") or "default")
 
 
+def _full_name(found: Object) -> str:
+    return f"{_namespace(found)}/{found['metadata']['name']}"
+
+
 def _outside(service: Object, objects: Sequence[Object], found: Found) -> str:
     """Return the URL by which an Ingress leads to a Service, or an empty string."""
     for ingress, host, path in _routes(service, objects):
@@ -311,7 +311,7 @@ def _outside(service: Object, objects: Sequence[Object], found: Found) -> str:
         if _REWRITE in annotations or re.search(r"[$(*\\]", path):
             _say(
                 found,
-                f"Ingress {_namespace(ingress)}/{ingress['metadata']['name']} rewrites paths: "
+                f"Ingress {_full_name(ingress)} rewrites paths: "
                 f"what comes after {host} may be another.",
             )
             path = re.split(r"[$(*\\]", path)[0]
@@ -323,14 +323,19 @@ def _outside(service: Object, objects: Sequence[Object], found: Found) -> str:
 def _routes(service: Object, objects: Sequence[Object]) -> Iterator[tuple[Object, str, str]]:
     """Yield the Ingresses that lead to a Service, each with host and path."""
     for ingress in objects:
-        if ingress["kind"] != "Ingress" or _namespace(ingress) != _namespace(service):
-            continue
-        for rule in ingress["spec"].get("rules") or ():
-            host = rule.get("host", "")
-            for each in (rule.get("http") or {}).get("paths") or ():
-                target = (each["backend"].get("service") or {}).get("name")
-                if target == service["metadata"]["name"] and host and "*" not in host:
-                    yield ingress, host, each.get("path") or "/"
+        if ingress["kind"] == "Ingress":
+            for target, host, path in _paths(ingress):
+                if target == _full_name(service) and host and "*" not in host:
+                    yield ingress, host, path
+
+
+def _paths(ingress: Object) -> Iterator[tuple[str, str, str]]:
+    """Yield where an Ingress leads: NAMESPACE/NAME of a Service, host and path."""
+    for rule in ingress["spec"].get("rules") or ():
+        for each in (rule.get("http") or {}).get("paths") or ():
+            service = (each["backend"].get("service") or {}).get("name")
+            path = each.get("path") or "/"
+            yield f"{_namespace(ingress)}/{service}", rule.get("host", ""), path
 
 
 # --- who asks -------------------------------------------------------------------------------------
@@ -340,23 +345,18 @@ def _authentication(objects: Sequence[Object], found: Found) -> None:
     """Find what asks for a password before the addresses that were found."""
     used = {each.service for each in (*found.reads.values(), *found.writes.values())}
     for each in objects:
-        namespace, name = _namespace(each), str(each["metadata"]["name"])
         if each["kind"] == "ConfigMap":
             # A gateway's configuration is named for its Service: `loki-gateway`, `…-gateway-nginx`.
-            mine = any(f"{namespace}/{name}".startswith(service) for service in used)
+            mine = any(_full_name(each).startswith(service) for service in used)
             text = "\n".join((each.get("data") or {}).values()) if mine else ""
             if _BASIC_AUTH.search(text):
-                found.basic_auth = f"ConfigMap {namespace}/{name}"
+                found.basic_auth = f"ConfigMap {_full_name(each)}"
                 found.by_user = found.by_user or bool(_BY_USER.search(text))
         elif each["kind"] == "Ingress":
             annotations = each["metadata"].get("annotations") or {}
-            services = {
-                f"{namespace}/{(path['backend'].get('service') or {}).get('name')}"
-                for rule in each["spec"].get("rules") or ()
-                for path in (rule.get("http") or {}).get("paths") or ()
-            }
+            services = {service for service, _, _ in _paths(each)}
             if annotations.get(_AUTH_TYPE) == "basic" and services & used:
-                found.basic_auth = f"Ingress {namespace}/{name}"
+                found.basic_auth = f"Ingress {_full_name(each)}"
 
 
 # --- whose it is ----------------------------------------------------------------------------------
@@ -367,7 +367,7 @@ def _tenants(objects: Sequence[Object], found: Found) -> None:
     # What sends as a tenant tells more than who has limits of its own.
     for source in (_of_our_charts, _of_headers, _of_overrides):
         for each in objects:
-            where = f"{each['kind']} {_namespace(each)}/{each['metadata']['name']}"
+            where = f"{each['kind']} {_full_name(each)}"
             for name in source(each):
                 if _VARIABLE.search(name):
                     _say(found, f"{where} names a tenant by a variable: {name}")

@@ -321,9 +321,7 @@ class TargetsStack(FromOutside):
         """Refuse: see `sender`."""
         raise self._unknown(f"an Alloy of {tenant}")
 
-    def otlp_http(self, tenant: str) -> str:
-        """Refuse: see `sender`."""
-        raise self._unknown(f"an Alloy of {tenant}")
+    otlp_http = otlp_grpc
 
     def _unknown(self, what: str) -> StackproofError:
         return StackproofError(f"{what} is not in the file", where=self.name)

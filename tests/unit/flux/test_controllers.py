@@ -14,7 +14,7 @@ from tests.copies import edit, written
 from stackproof.errors import StackproofError
 from stackproof.flux import controllers, tree
 from stackproof.flux.releases import release_name
-from stackproof.flux.tree import Step, Tree, build
+from stackproof.flux.tree import Tree, build
 from stackproof.helm.manifests import Manifest
 from stackproof.repo.checkout import Checkout
 
@@ -534,15 +534,11 @@ def tree_of(root: Path, *documents: str, **files: str) -> Tree:
     return build(Checkout(written(root, files)))
 
 
-def steps(tree: Tree) -> dict[str, Step]:
-    return {step.name: step for step in tree.steps}
-
-
 def test_one_name_in_two_namespaces(tmp_path: Path) -> None:
     other = step(namespace="team", more="dependsOn: [{name: apps, namespace: flux-system}]")
     tree = tree_of(tmp_path, step(), other)
     assert [step.name for step in tree.steps] == ["flux-system", "apps", "team/apps"]
-    assert steps(tree)["team/apps"].depends_on == ("apps",)
+    assert tree.by_name["team/apps"].depends_on == ("apps",)
     assert not tree.failures
 
 
@@ -550,7 +546,7 @@ def test_one_name_in_two_namespaces(tmp_path: Path) -> None:
 def test_a_source_that_is_not_here(tmp_path: Path, kind: str) -> None:
     tree = tree_of(tmp_path, step(source=f"{kind}/elsewhere"))
     assert not tree.failures
-    assert not steps(tree)["apps"].objects
+    assert not tree.by_name["apps"].objects
     assert tree.notes == (
         f"step apps is built from {kind}/elsewhere, which is not here: not looked at",
     )
@@ -571,14 +567,14 @@ spec: {interval: 1m, url: '%s', ref: {branch: %s}}
         step("same", source="GitRepository/same"),
         step("old", source="GitRepository/old"),
     )
-    found = steps(tree)
+    found = tree.by_name
     assert [m.name for m in found["same"].objects] == ["a"]
     assert found["old"].elsewhere
 
 
 def test_a_suspended_step_is_looked_at_and_told(tmp_path: Path) -> None:
     tree = tree_of(tmp_path, step(more="suspend: true"))
-    assert steps(tree)["apps"].objects
+    assert tree.by_name["apps"].objects
     assert tree.notes == ("step apps is suspended: it applies nothing until it is resumed",)
 
 
@@ -587,7 +583,7 @@ def test_a_suspended_step_is_looked_at_and_told(tmp_path: Path) -> None:
 )
 def test_objects_that_flux_leaves_alone(tmp_path: Path, mark: str, value: str) -> None:
     text = CONFIG_MAP % f"a, annotations: {{kustomize.toolkit.fluxcd.io/{mark}: {value}}}"
-    found = steps(tree_of(tmp_path, step(), **{"apps/a.yaml": text}))["apps"]
+    found = tree_of(tmp_path, step(), **{"apps/a.yaml": text}).by_name["apps"]
     assert len(found.objects) == (value == "Merge")
     assert len(found.untouched) == (value != "Merge")
 
@@ -675,7 +671,7 @@ def test_variables_of_a_secret_that_an_operator_makes(
     tree = tree_of(tmp_path, step(more=taking % "vars"), made, **{"apps/a.yaml": uses})
     problems = [text for _, text in tree.failures if "no earlier step makes" in text]
     assert not problems
-    assert steps(tree)["apps"].undefined == (("OTHER",) if known else ())
+    assert tree.by_name["apps"].undefined == (("OTHER",) if known else ())
     # What makes another is no maker of this one.
     ((_, problem),) = tree_of(tmp_path, step(more=taking % "other"), made).failures
     assert "no earlier step makes" in problem
