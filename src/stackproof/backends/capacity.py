@@ -97,7 +97,7 @@ class Load:
         return self.traces * 1000 / _DAY
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Need:
     """What a component needs, all its replicas together: of each at least, and at most."""
 
@@ -110,8 +110,16 @@ class Need:
     sources: tuple[str, ...]
 
 
-def _exact(value: float) -> tuple[float, float]:
-    return value, value
+def _need(
+    backend: str,
+    component: str,
+    *figures: float | tuple[float, float],
+    sources: tuple[str, ...],
+    replicas: int = 1,
+) -> Need:
+    """Return a need of cores, memory and disk [GB]: each exactly, or at least and at most."""
+    cores, memory, disk = (x if isinstance(x, tuple) else (x, x) for x in figures)
+    return Need(backend, component, replicas, cores, memory, disk, sources)
 
 
 def one_node(load: Load) -> tuple[Need, ...]:
@@ -129,15 +137,7 @@ def _mimir_process(load: Load) -> Need:
     memory = ingest + 2.5 * series + asked * (1 / 250 + 0.1 / 500 + 1 / 10 + 1 / 10) + 4 * compactor
     blocks = load.samples_per_s * BYTES_PER_SAMPLE * load.retention_days * _DAY / 1e9
     disk = blocks + 5 * series + 300 * compactor
-    return Need(
-        backend="mimir",
-        component="all",
-        replicas=1,
-        cores=_exact(cores),
-        memory_gb=_exact(memory * HEADROOM),
-        disk_gb=_exact(disk * HEADROOM),
-        sources=(MIMIR,),
-    )
+    return _need("mimir", "all", cores, memory * HEADROOM, disk * HEADROOM, sources=(MIMIR,))
 
 
 def _loki_process(load: Load) -> Need:
@@ -145,13 +145,12 @@ def _loki_process(load: Load) -> Need:
     share = load.logs / LOKI_SMALLEST_TIER_GB_PER_DAY
     cores = sum(part.replicas * part.cores for part in _LOKI_TIER) * share
     memory = sum(part.replicas * part.memory_gb for part in _LOKI_TIER) * share
-    return Need(
-        backend="loki",
-        component="all",
-        replicas=1,
-        cores=(cores / REPLICATION, cores * HEADROOM),
-        memory_gb=(memory / REPLICATION, memory * HEADROOM),
-        disk_gb=_stored(load.logs, load),
+    return _need(
+        "loki",
+        "all",
+        (cores / REPLICATION, cores * HEADROOM),
+        (memory / REPLICATION, memory * HEADROOM),
+        _stored(load.logs, load),
         sources=(LOKI_MODES, LOKI, ASSUMPTION),
     )
 
@@ -161,15 +160,8 @@ def _tempo_process(load: Load) -> Need:
     # Distributor, ingester, querier, compactor: MB/s of one replica (best, worst), cores, GB (…).
     cores = (rate * (2 / 10 + 2.5 / 5 + 1 / 2 + 1 / 5), rate * (2 / 10 + 2.5 / 3 + 2 / 1 + 1 / 3))
     memory = (rate * (2 / 10 + 4 / 5 + 4 / 2 + 4 / 5), rate * (2 / 10 + 20 / 3 + 20 / 1 + 20 / 3))
-    return Need(
-        backend="tempo",
-        component="all",
-        replicas=1,
-        cores=cores,
-        memory_gb=(memory[0], memory[1]),
-        disk_gb=_stored(load.traces, load),
-        sources=(TEMPO, ASSUMPTION),
-    )
+    disk = _stored(load.traces, load)
+    return _need("tempo", "all", cores, memory, disk, sources=(TEMPO, ASSUMPTION))
 
 
 def _stored(gb_per_day: float, load: Load) -> tuple[float, float]:
@@ -211,15 +203,9 @@ def _mimir_cluster(load: Load) -> Iterable[Need]:
     def need(
         component: str, units: float, cores: float, memory: float, disk: float = 0, least: int = 2
     ) -> Need:
-        return Need(
-            backend="mimir",
-            component=component,
-            replicas=max(least, math.ceil(units)),
-            cores=_exact(units * cores),
-            memory_gb=_exact(units * memory * HEADROOM),
-            disk_gb=_exact(units * disk * HEADROOM),
-            sources=(MIMIR,),
-        )
+        replicas = max(least, math.ceil(units))
+        figures = (units * cores, units * memory * HEADROOM, units * disk * HEADROOM)
+        return _need("mimir", component, *figures, sources=(MIMIR,), replicas=replicas)
 
     yield need("distributor", load.samples_per_s / 25_000, 1, 1)
     # An ingester of 1.5 million series: five of the source's units.
@@ -227,15 +213,10 @@ def _mimir_cluster(load: Load) -> Iterable[Need]:
     yield need("query-frontend", asked / 250, 1, 1)
     yield need("query-scheduler", asked / 500, 1, 0.1)
     yield need("querier", asked / 10, 1, 1)
-    yield Need(
-        backend="mimir",
-        component="store-gateway",
-        replicas=max(REPLICATION, math.ceil(asked / 10)),
-        cores=_exact(asked / 10),
-        memory_gb=_exact(asked / 10 * HEADROOM),
-        disk_gb=_exact(load.all_series / 1e6 * 13 * HEADROOM),
-        sources=(MIMIR,),
-    )
+    # Of its disk, the source says what it takes for a million series, however much is asked.
+    index = load.all_series / 1e6 * 13 * HEADROOM
+    gateways = need("store-gateway", asked / 10, 1, 1, least=REPLICATION)
+    yield replace(gateways, disk_gb=(index, index))
     yield need("compactor", max(1.0, load.all_series / 20e6), 1, 4, 300, least=1)
 
 
@@ -245,15 +226,8 @@ def _loki_cluster(load: Load) -> Iterable[Need]:
     for part in _LOKI_TIER:
         replicas = part.replicas if part.component == "compactor" else part.replicas * times
         count = math.ceil(replicas)
-        yield Need(
-            backend="loki",
-            component=part.component,
-            replicas=count,
-            cores=_exact(count * part.cores),
-            memory_gb=_exact(count * part.memory_gb),
-            disk_gb=_exact(0.0),
-            sources=(LOKI,),
-        )
+        figures = (count * part.cores, count * part.memory_gb, 0.0)
+        yield _need("loki", part.component, *figures, sources=(LOKI,), replicas=count)
 
 
 def _tempo_cluster(load: Load) -> Iterable[Need]:
@@ -268,15 +242,8 @@ def _tempo_cluster(load: Load) -> Iterable[Need]:
     }
     for component, (takes, least, cores, memory) in rows.items():
         count = max(least, math.ceil(rate / takes))
-        yield Need(
-            backend="tempo",
-            component=component,
-            replicas=count,
-            cores=_exact(count * cores),
-            memory_gb=(count * memory[0], count * memory[1]),
-            disk_gb=_exact(0.0),
-            sources=(TEMPO,),
-        )
+        figures = (count * cores, (count * memory[0], count * memory[1]), 0.0)
+        yield _need("tempo", component, *figures, sources=(TEMPO,), replicas=count)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from cel_expr_python import cel
 from stackproof.helm.manifests import Manifest, thaw
 from stackproof.helm.references import matches
 
-from .subject import FLUX, Subject, at, of, own
+from .subject import FLUX, Subject, applied, at, of, own
 from .tree import Applied, step_name
 
 #: What an expression may name: of an admission policy, and of a health check.
@@ -113,11 +113,7 @@ def _denied(
 @FLUX.register
 def tenants_ask_for_their_own_secrets(subject: Subject) -> Iterator[str]:
     """A tenant's namespace may ask the store for its own keys, and for no other in any way."""
-    asked = [
-        one
-        for one in subject.tree.applied
-        if one.manifest.kind == "ExternalSecret" and one.manifest["spec"].get("data")
-    ]
+    asked = [one for one, m in applied(subject, "ExternalSecret") if m["spec"].get("data")]
     homes = {tenant.namespace: tenant for tenant in subject.registry}
     for one in asked:
         space = subject.tree.find("Namespace", None, one.manifest.namespace or "")

@@ -20,8 +20,8 @@ from stackproof.repo.versions import Versions
 
 from . import controllers
 from .releases import texts
-from .subject import FLUX, Subject, applied, at, leaves, of, own, releases_of, remote_keys
-from .tree import BOOTSTRAP, FLUX_NAMESPACE, Step, group_of, step_name
+from .subject import FLUX, Subject, applied, at, dig, leaves, of, own, releases_of, remote_keys
+from .tree import BOOTSTRAP, FLUX_NAMESPACE, KUSTOMIZE_GROUP, Step, group_of, step_name
 
 #: ClusterRoles that every cluster has (kubernetes.io, "Default roles and role bindings").
 _ROLES = frozenset({"cluster-admin", "admin", "edit", "view"})
@@ -86,14 +86,14 @@ def _bound(subject: Subject, namespace: str | None, account: str) -> bool:
 def secrets_have_the_keys_that_are_read(subject: Subject) -> Iterator[str]:
     """A Secret that a Flux object names has the keys that its controller looks for."""
     for step, manifest in own(subject, *_READ_OF_SECRET):
-        name = (manifest["spec"].get("secretRef") or {}).get("name", "")
+        name = dig(manifest["spec"], "secretRef").get("name", "")
         for _, external in own(subject, "ExternalSecret"):
-            target = external["spec"].get("target") or {}
+            target = dig(external["spec"], "target")
             made = external.namespace, target.get("name", external.name)
             if made != (manifest.namespace, name):
                 continue
             fetched = {entry["secretKey"] for entry in external["spec"]["data"]}
-            keys = set((target.get("template") or {}).get("data") or fetched)
+            keys = set(dig(target, "template").get("data") or fetched)
             for key in sorted(_READ_OF_SECRET[manifest.kind] - keys):
                 yield f"{of(step, manifest)}: Secret/{name} has no key {key}"
 
@@ -258,8 +258,8 @@ def namespaces_with_data_stay(subject: Subject) -> Iterator[str]:
     for step, m in own(subject, "Namespace"):
         if m.name == FLUX_NAMESPACE:
             continue  # bootstrap's
-        if m.name in holding and m.annotations.get(f"{_PRUNE}/prune") != "disabled":
-            yield f"{of(step, m)}: goes with its file, and all data with it ({_PRUNE}/prune)"
+        if m.name in holding and m.annotations.get(_PRUNE) != "disabled":
+            yield f"{of(step, m)}: goes with its file, and all data with it ({_PRUNE})"
         if m.labels.get("app.kubernetes.io/managed-by") != "flux":
             yield f"{of(step, m)}: does not say that Flux manages it"
         # `enforce` refuses pods: that a Deployment makes such pods, only `warn` says.
@@ -271,7 +271,7 @@ def namespaces_with_data_stay(subject: Subject) -> Iterator[str]:
             yield f"{of(step, m)}: warns of other pods than it refuses"
 
 
-_PRUNE = "kustomize.toolkit.fluxcd.io"
+_PRUNE = f"{KUSTOMIZE_GROUP}/prune"
 #: https://kubernetes.io/docs/concepts/security/pod-security-standards/
 _STRICTNESS = {"privileged": 0, "baseline": 1, "restricted": 2}
 

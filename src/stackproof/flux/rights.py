@@ -218,13 +218,7 @@ def _possible(chart: Path) -> tuple[Manifest, ...]:
 @cache
 def _scenarios(chart: Path, _digest: str, files: tuple[Path, ...]) -> tuple[Manifest, ...]:
     asked = [
-        renderer.Render(
-            chart=chart,
-            values=[file],
-            release="x",
-            namespace="x",
-        )
-        for file in files
+        renderer.Render(chart=chart, values=[file], release="x", namespace="x") for file in files
     ]
     made = (one for one in renderer.render_many(asked) if not isinstance(one, StackproofError))
     return tuple(manifest for release in made for manifest in release)
