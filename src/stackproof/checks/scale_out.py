@@ -1,14 +1,15 @@
 """The official distributed charts in place of the monolithic backends (observability/scale-out).
 
-The tenants' limits as their values are the very overrides that `charts/lgtm` renders for the
-monolithic backends, so a tenant's limits have one home: its entry in the registry. Where the charts
-are installed has one home as well: the commands in the folder's README.
+Limits have one home, whoever enforces them: `charts/lgtm`, and a tenant's own its entry in the
+registry. What the distributed charts take as values is what that chart renders for the monolithic
+backends. Where the charts are installed has one home as well: the commands in the folder's README.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import yaml
@@ -25,36 +26,93 @@ _PLACE: Mapping[str, tuple[str, ...]] = {
     "loki": ("loki", "runtimeConfig", "overrides"),
     "tempo": ("per_tenant_overrides",),
 }
+#: What of a backend's configuration is the same however many processes there are.
+SHARED: Mapping[str, Sequence[tuple[str, ...]]] = {
+    "mimir": (("limits",),),
+    "loki": (("limits_config",), ("distributor",)),
+    "tempo": (
+        ("query_frontend",),
+        ("overrides", "defaults"),
+        ("metrics_generator", "processor", "local_blocks"),
+        ("server", "grpc_server_max_recv_msg_size"),
+        ("server", "grpc_server_max_send_msg_size"),
+    ),
+}
 
 
-def tenant_values(deployment: Deployment, backend: str) -> dict[str, Any]:
-    """Return values of a backend's distributed chart that hold every tenant's limits.
+def limit_values(deployment: Deployment, backend: str) -> dict[str, Any]:
+    """Return values of a backend's distributed chart that hold all limits, and each tenant's.
 
     Raises:
         StackproofError: There is no such backend.
     """
     if backend not in _PLACE:
         raise StackproofError(f"no backend {backend!r} (there are: {', '.join(BACKENDS)})")
-    text = deployment.lgtm().get("ConfigMap", backend)["data"]["overrides.yaml"]
-    values: dict[str, Any] = yaml.load(text, Loader=yaml.CSafeLoader)["overrides"]
-    for key in reversed(_PLACE[backend]):
-        values = {key: values}
+    files = deployment.lgtm().get("ConfigMap", backend)["data"]
+    config = yaml.load(files[f"{backend}.yaml"], Loader=yaml.CSafeLoader)
+    overrides = yaml.load(files["overrides.yaml"], Loader=yaml.CSafeLoader)["overrides"]
+    values: dict[str, Any] = {}
+    _put(values, _PLACE[backend], overrides)
+    for path in SHARED[backend]:
+        _put(values, (backend, "structuredConfig", *path), at(config, path))
     return values
 
 
+def at(values: Any, path: Sequence[str]) -> Any:
+    """Return what is at a path of nested mappings; None where nothing is."""
+    for key in path:
+        values = values.get(key) if isinstance(values, Mapping) else None
+    return values
+
+
+def _put(values: dict[str, Any], path: Sequence[str], value: Any) -> None:
+    *above, last = path
+    for key in above:
+        values = values.setdefault(key, {})
+    values[last] = value
+
+
 _FOLDER = "scale-out"
-#: The releases of a `helm upgrade --install RELEASE … -n NAMESPACE`, which may go over lines.
-_INSTALL = re.compile(r"helm upgrade --install (\S+)(?:[^\n]|\\\n)*? -n (\S+)")
+#: The arguments of a `helm upgrade --install`, which may go over lines.
+_INSTALL = re.compile(r"helm upgrade --install ((?:[^\n\\]|\\\n)*)")
 
 
-def installed(checkout: Checkout) -> dict[str, str]:
-    """Return the namespace of each release that the README installs, by the release's name.
+@dataclass(frozen=True, slots=True)
+class Install:
+    """One release that the README installs.
+
+    Args:
+        release: Its name, which is the backend's.
+        source: Where the chart is, as `helm pull` and `helm upgrade` take it.
+        version: The chart's.
+        namespace: Where it is installed.
+    """
+
+    release: str
+    source: tuple[str, ...]
+    version: str
+    namespace: str
+
+    @property
+    def chart(self) -> str:
+        """The chart's name."""
+        return self.source[0].rsplit("/", 1)[-1]
+
+
+def installs(checkout: Checkout) -> dict[str, Install]:
+    """Return what the README installs, by the release's name.
 
     Raises:
         StackproofError: The README installs nothing.
     """
     readme = checkout.observability / _FOLDER / "README.md"
-    found = dict(_INSTALL.findall(readme.read_text(encoding="utf-8")))
+    found = {}
+    for command in _INSTALL.findall(readme.read_text(encoding="utf-8")):
+        release, *words = command.replace("\\\n", " ").split()
+        version, namespace = words.index("--version"), words.index("-n")
+        found[release] = Install(
+            release, tuple(words[:version]), words[version + 1], words[namespace + 1]
+        )
     if not found:
         raise StackproofError(
             "installs no release", where=checkout.show(readme), todo="helm upgrade --install …"
@@ -67,7 +125,7 @@ def astray(checkout: Checkout) -> Iterator[str]:
 
     The charts call what they make RELEASE or RELEASE-COMPONENT.
     """
-    releases = installed(checkout)
+    releases = {name: one.namespace for name, one in installs(checkout).items()}
     folder = checkout.observability / _FOLDER
     for file in sorted([*folder.glob("*.yaml"), folder / "README.md"]):
         for one in sorted(endpoints.in_text(file.read_text(encoding="utf-8")), key=str):

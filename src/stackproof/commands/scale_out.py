@@ -1,5 +1,6 @@
-"""Print the tenants' limits as values of the official distributed chart of one backend.
+"""Print all limits as values of the official distributed chart of one backend.
 
+They are those of charts/lgtm, and each tenant's of observability/tenants.yaml.
 observability/scale-out/README.md says what to do with them.
 """
 
@@ -20,9 +21,9 @@ def run(args: argparse.Namespace) -> int:
     """Print a values file."""
     import yaml
 
-    from stackproof.checks.scale_out import tenant_values
+    from stackproof.checks.scale_out import limit_values
     from stackproof.flux.deployment import Deployment
 
-    values = tenant_values(Deployment.load(Checkout.find()), args.backend)
+    values = limit_values(Deployment.load(Checkout.find()), args.backend)
     sys.stdout.write(yaml.safe_dump(values, sort_keys=False))
     return 0

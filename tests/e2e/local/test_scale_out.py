@@ -6,8 +6,7 @@ which each lies unpacked. Where neither is to be had, the tests are skipped and 
 
 from __future__ import annotations
 
-import os
-import subprocess
+import re
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from pathlib import Path
@@ -15,61 +14,28 @@ from typing import Any
 
 import pytest
 import yaml
+from tests import distributed
 
-from stackproof.checks.scale_out import installed, tenant_values
+from stackproof.checks.scale_out import BACKENDS, SHARED, at, installs, limit_values
 from stackproof.flux.deployment import Deployment
 from stackproof.helm import renderer
-from stackproof.helm.manifests import Release, thaw
+from stackproof.helm.manifests import Release, containers, thaw
 from stackproof.helm.renderer import HelmError
 from stackproof.repo.checkout import Checkout
-from stackproof.toolchain import programs
+from stackproof.repo.versions import Versions, version_key
 
 KUBERNETES = "1.34.0"
-CHARTS = {
-    "mimir": (
-        "mimir-distributed",
-        ["mimir-distributed", "--repo", "https://grafana.github.io/helm-charts"],
-        "6.2.0",
-    ),
-    "loki": ("loki", ["oci://ghcr.io/grafana-community/helm-charts/loki"], "18.11.0"),
-    "tempo": (
-        "tempo-distributed",
-        ["oci://ghcr.io/grafana-community/helm-charts/tempo-distributed"],
-        "2.26.2",
-    ),
-}
 
 
-@pytest.fixture(scope="module", params=list(CHARTS))
+@pytest.fixture(scope="module", params=BACKENDS)
 def backend(request: pytest.FixtureRequest) -> str:
     name: str = request.param
     return name
 
 
 @pytest.fixture(scope="module")
-def chart(backend: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    name, where, version = CHARTS[backend]
-    if given := os.environ.get("STACKPROOF_CHARTS"):
-        folder = Path(given) / name
-        if not folder.is_dir():
-            pytest.skip(f"$STACKPROOF_CHARTS has no {name}")
-        return folder
-    target = tmp_path_factory.mktemp("charts")
-    try:
-        done = subprocess.run(
-            [programs.find("helm"), "pull", *where, "--version", version, "--untar", "-d", target],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=60,
-        )
-    except subprocess.TimeoutExpired:
-        pytest.skip(f"{name} {version} cannot be had: no answer within 60 s")
-    if done.returncode:
-        pytest.skip(
-            f"{name} {version} cannot be had here: {done.stderr.strip().splitlines()[-1][:160]}"
-        )
-    return target / name
+def chart(backend: str, checkout: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return distributed.chart(installs(checkout)[backend], tmp_path_factory.mktemp("charts"))
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +46,7 @@ def values(backend: str, checkout: Checkout) -> dict[str, Any]:
 
 
 def _render(chart: Path, *values: Mapping[str, Any], backend: str) -> Release:
-    namespace = installed(Checkout.find())[backend]
+    namespace = installs(Checkout.find())[backend].namespace
     return renderer.render(
         chart, values, release=backend, namespace=namespace, kube_version=KUBERNETES
     )
@@ -94,21 +60,15 @@ def _leaves(values: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[t
             yield (*path, key)
 
 
-def _at(values: Any, path: tuple[str, ...]) -> Any:
-    for key in path:
-        values = values.get(key) if isinstance(values, dict) else None
-    return values
-
-
 def test_no_key_is_without_effect(chart: Path, backend: str, values: dict[str, Any]) -> None:
     defaults = yaml.safe_load((chart / "values.yaml").read_bytes())
     whole = [thaw(m.content) for m in _render(chart, values, backend=backend)]
     idle = []
     for path in _leaves(values):
-        if _at(defaults, path) == _at(values, path) is not None:
+        if at(defaults, path) == at(values, path) is not None:
             continue  # says the default, so that a new one changes nothing
         less = deepcopy(values)
-        del _at(less, path[:-1])[path[-1]]
+        del at(less, path[:-1])[path[-1]]
         try:
             if [thaw(m.content) for m in _render(chart, less, backend=backend)] == whole:
                 idle.append(".".join(path))
@@ -117,16 +77,126 @@ def test_no_key_is_without_effect(chart: Path, backend: str, values: dict[str, A
     assert idle == []
 
 
-def test_every_tenant_has_its_limits(
+# --- what is installed ---
+
+
+def _files(release: Release, *marks: str) -> Iterator[Any]:
+    """Yield the YAML files of ConfigMaps that hold all of some texts."""
+    for text in _texts(release):
+        if all(mark in text for mark in marks):
+            yield yaml.safe_load(text)
+
+
+def _texts(release: Release) -> Iterator[str]:
+    for m in release.of_kind("ConfigMap"):
+        yield from (m.get("data") or {}).values()
+
+
+def faults(release: Release, backend: str, checkout: Checkout) -> Iterator[str]:
+    """Yield what is not as it is where one process does it all, or not fit for many."""
+    lgtm = Deployment.load(checkout).lgtm().get("ConfigMap", backend)["data"]
+    limits = yaml.safe_load(lgtm["overrides.yaml"])["overrides"]
+    if not any(one and one.get("overrides") == limits for one in _files(release, "overrides:")):
+        yield "the tenants' limits are others"
+    one = yaml.safe_load(lgtm[f"{backend}.yaml"])
+    (many,) = _files(release, "memberlist:", "join_members:")
+    for path in SHARED[backend]:
+        # The chart may have settings of its own beside them.
+        if not _within(at(one, path), at(many, path)):
+            yield f"{'.'.join(path)}: {at(many, path)}"
+    # A pod that gets the address of another backend's would else join the two rings for good.
+    if at(many, ("memberlist", "cluster_label")) != f"{backend}.backends":
+        yield "its ring takes everybody in"
+    yield from _older(release, backend, Versions.load(checkout))
+    yield from _without_volume(release)
+    yield from _refused(release, checkout)
+    if webhooks := [m.ref for m in release if "Webhook" in m.kind]:
+        yield f"it decides about the cluster's other pods: {webhooks}"
+
+
+def _within(wanted: Any, found: Any) -> bool:
+    """Tell whether all settings are there, whatever else is."""
+    if not isinstance(wanted, dict) or not isinstance(found, dict):
+        return wanted is not None and bool(wanted == found)
+    return all(_within(each, found.get(key)) for key, each in wanted.items())
+
+
+def _older(release: Release, backend: str, pins: Versions) -> Iterator[str]:
+    """Whoever scales out does not want to go back a version."""
+    pin = pins.image(backend)
+    for workload in release.workloads():
+        for container in containers(workload):
+            repository, _, tag = container["image"].rpartition(":")
+            # A chart that is not released yet names a commit.
+            if repository.endswith(pin.repository) and () < version_key(tag) < version_key(pin.tag):
+                yield f"{workload.ref}: {tag} is older than {pin.tag}"
+
+
+def _without_volume(release: Release) -> Iterator[str]:
+    """What is not in the store of objects yet is to outlive its pod."""
+    sets = release.of_kind("StatefulSet")
+    ingesters = [m for m in sets if "ingester" in m.content["metadata"]["name"]]
+    if sum(m.content["spec"]["replicas"] for m in ingesters) != 3:
+        yield "there are not three ingesters"
+    if len(ingesters) > 1:
+        yield "the ingesters are in zones"
+    for m in ingesters:
+        if not m.content["spec"].get("volumeClaimTemplates"):
+            yield f"{m.ref} has no volume"
+
+
+def _refused(release: Release, checkout: Checkout) -> Iterator[str]:
+    """Alloy does not send again what is answered with 413."""
+    first = yaml.safe_load((checkout.charts / "lgtm" / "values.yaml").read_bytes())
+    largest = int(first["gateway"]["maxBodySize"].removesuffix("MiB"))
+    for text in _texts(release):
+        for size in re.findall(r"client_max_body_size\s+(\d+)M;", text):
+            if int(size) < largest:
+                yield f"the gateway in between takes {size}M, ours {largest}M"
+
+
+def test_what_is_installed_is_sound(
     chart: Path, backend: str, values: dict[str, Any], checkout: Checkout
 ) -> None:
-    deployment = Deployment.load(checkout)
-    release = _render(chart, values, tenant_values(deployment, backend), backend=backend)
-    wanted = yaml.safe_load(deployment.lgtm().get("ConfigMap", backend)["data"]["overrides.yaml"])
-    found = [
-        yaml.safe_load(text)
-        for m in release.of_kind("ConfigMap")
-        for text in (m.get("data") or {}).values()
-        if "overrides:" in text and "max_" in text
-    ]
-    assert any(one.get("overrides") == wanted["overrides"] for one in found if one)
+    limits = limit_values(Deployment.load(checkout), backend)
+    release = _render(chart, values, limits, backend=backend)
+    assert list(faults(release, backend, checkout)) == []
+
+
+#: What is taken out of the values, or of the limits, and what is then said.
+TAKEN_OUT = {
+    "mimir": {
+        ("mimir", "structuredConfig", "memberlist"): "its ring takes everybody in",
+        ("mimir", "structuredConfig", "limits"): "limits: {.*max_query_parallelism",
+        ("runtimeConfig",): "the tenants' limits are others",
+        ("rollout_operator",): "it decides about the cluster's other pods",
+    },
+    "loki": {
+        ("loki", "structuredConfig", "memberlist"): "its ring takes everybody in",
+        ("loki", "structuredConfig", "distributor"): "distributor: None",
+        ("loki", "image"): r"3\.7\.6 is older than 3\.7\.8",
+        ("gateway", "nginxConfig"): "the gateway in between takes 4M, ours 16M",
+        ("ingester", "persistence"): "loki-ingester has no volume",
+        ("ingester", "zoneAwareReplication"): "the ingesters are in zones",
+    },
+    "tempo": {
+        ("tempo", "structuredConfig", "query_frontend"): "query_frontend: {",
+        ("tempo", "structuredConfig", "metrics_generator"): "local_blocks: None",
+        ("tempo", "image"): r"2\.10\.7 is older than 2\.10\.8",
+        ("ingester", "persistence"): "tempo-ingester has no volume",
+    },
+}
+
+
+def test_what_was_wrong_once_is_noticed(
+    chart: Path, backend: str, values: dict[str, Any], checkout: Checkout
+) -> None:
+    limits = limit_values(Deployment.load(checkout), backend)
+    for path, reason in TAKEN_OUT[backend].items():
+        if path == ("rollout_operator",) and not (chart / "charts").is_dir():
+            continue  # a copy without the charts that it brings along
+        layers = [deepcopy(values), deepcopy(limits)]
+        for layer in layers:
+            (at(layer, path[:-1]) or {}).pop(path[-1], None)
+        found = list(faults(_render(chart, *layers, backend=backend), backend, checkout))
+        assert any(re.search(reason, each) for each in found), (path, found)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from stackproof.checks.scale_out import BACKENDS, astray, tenant_values
+from stackproof.checks.scale_out import BACKENDS, SHARED, astray, at, limit_values
 from stackproof.commands import scale_out as command
 from stackproof.errors import StackproofError
 from stackproof.flux.deployment import Deployment
@@ -28,19 +28,19 @@ from stackproof.repo.checkout import Checkout
 )
 def test_every_tenant(backend: str, path: list[str], limit: str, checkout: Checkout) -> None:
     deployment = Deployment.load(checkout)
-    values = tenant_values(deployment, backend)
-    for key in path:
-        assert list(values) == [key]
-        values = values[key]
+    values = limit_values(deployment, backend)
+    limits = at(values, path)
     # The monitor writes metrics and logs of the stack itself.
     own = set() if backend == "tempo" else {STACK_TENANT}
-    assert set(values) == {*deployment.registry.names, *own}
-    assert all(limit in limits for limits in values.values())
+    assert set(limits) == {*deployment.registry.names, *own}
+    assert all(limit in each for each in limits.values())
+    # And those of all together.
+    assert at(values, [backend, "structuredConfig", *SHARED[backend][0]])
 
 
 def test_unknown_backend(checkout: Checkout) -> None:
     with pytest.raises(StackproofError, match="no backend 'cortex'"):
-        tenant_values(Deployment.load(checkout), "cortex")
+        limit_values(Deployment.load(checkout), "cortex")
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -49,7 +49,7 @@ def test_command(backend: str, capsys: pytest.CaptureFixture[str], checkout: Che
     command.configure(parser)
     assert command.run(parser.parse_args([backend])) == 0
     printed = yaml.safe_load(capsys.readouterr().out)
-    assert printed == tenant_values(Deployment.load(checkout), backend)
+    assert printed == limit_values(Deployment.load(checkout), backend)
 
 
 @pytest.mark.parametrize(
@@ -68,10 +68,10 @@ def test_command(backend: str, capsys: pytest.CaptureFixture[str], checkout: Che
             r"installs no release that makes a Service metrics-gateway",
         ),
         (
-            "README.md",
+            "gateway-values.yaml",
             "http://loki-gateway.backends.svc:80",
             "http://loki-gateway.logs.svc.cluster.local:80",
-            r"README\.md: loki-gateway\.logs\.svc\.cluster\.local: .* loki into backends",
+            r"gateway-values\.yaml: loki-gateway\.logs\.svc\.cluster\.local: .* loki into backends",
         ),
         (
             "README.md",
