@@ -3,8 +3,10 @@ FROM python:3.13-slim AS wheel
 WORKDIR /stackproof
 COPY requirements.lock ./
 RUN pip install --no-cache-dir --require-hashes --no-deps -r requirements.lock
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml README.md LICENSE versions.yaml ./
 COPY src src
+COPY schemas schemas
+COPY tools tools
 RUN pip wheel --no-cache-dir --no-build-isolation --no-deps --wheel-dir dist .
 
 # Nothing of what only tests, linters and builds need.
@@ -17,6 +19,7 @@ RUN pip install --no-cache-dir --no-deps dist/*.whl && rm -r dist
 COPY versions.yaml ./
 COPY charts charts
 COPY observability observability
+COPY flux flux
 COPY tools tools
 USER 65532:65532
 ENTRYPOINT ["stackproof"]
