@@ -21,8 +21,8 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from stackproof.helm.manifests import Manifest, Release, amount, at, containers
 
-from . import lgtm
-from .alloy import Alloy, alloy_settings, seconds
+from . import accounts, lgtm
+from .alloy import Alloy, alloy_settings
 
 MIB = 2**20
 #: What programs take where their configuration says nothing [bytes]; they are asked in
@@ -272,18 +272,11 @@ def _exported(release: Release, alloy: Alloy) -> Iterator[Link]:
 
 def _patience(alloy: Alloy) -> Iterator[Link]:
     """Pod logs are tried again for as long as all else (dskit's backoff doubles each time)."""
-    tried = (alloy.value(f"{n}.retry_on_failure.max_elapsed_time") for n in _exporters(alloy))
-    hours = [
-        float(found[1]) * 3600 for each in tried if (found := re.fullmatch(r"(\d+)h", each or ""))
-    ]
+    known = dict(accounts.patience(alloy))
+    longest = max((known[name].total_seconds() for name in _exporters(alloy)), default=0)
     for write in sorted(alloy.components("loki.write")):
-        place = f"{write}.endpoint"
-        most = seconds(alloy.value(f"{place}.max_backoff_period") or "300s")
-        tries = int(alloy.settings.get(f"{place}.max_backoff_retries", 10))
-        waited = sum(min(0.5 * 2**one, most) for one in range(tries))
-        if tries:
-            longest = max(hours, default=0)
-            yield Link("an outage", longest, f"the patience of {write}", waited, "seconds")
+        waited = known[write].total_seconds()
+        yield Link("an outage", longest, f"the patience of {write}", waited, "seconds")
 
 
 # --- What the backends take ---------------------------------------------------------------------

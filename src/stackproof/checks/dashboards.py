@@ -19,8 +19,6 @@ from stackproof.helm.manifests import Release
 from stackproof.model import STACK_TENANT, Backend
 from stackproof.otlp.app_metrics import EMITTED_TWICE, SERIES
 
-from . import alerts
-
 CONFIG_MAP = "grafana-dashboards"
 #: The data source of the stack's own metrics.
 STACK_SOURCE = f"{Backend.MIMIR}-{STACK_TENANT}"
@@ -134,15 +132,6 @@ def kept(release: Release) -> frozenset[str]:
     return frozenset(found[1].split("|")) if found else frozenset()
 
 
-def drawn(release: Release) -> frozenset[str]:
-    """Return what is kept for panels: without what only alert rules ask."""
-    alone = {name for name in kept(release) if name.startswith(("kubelet_", "externalsecret_"))}
-    alone |= {name for rule in alerts.read(release) for name in metrics(rule.expr)}
-    queries = (query.text for each in read(release) for query in each.queries)
-    panels = {name for text in queries for name in metrics(text)}
-    return kept(release) - (alone - panels)
-
-
 def expand(text: str, values: Mapping[str, str]) -> str:
     """Return a query with its variables put in, as Grafana does before it asks.
 
@@ -189,8 +178,6 @@ def problems(
         if dashboard.uid in {each.uid for each in dashboards[:number]}:
             found.append(f"{dashboard.name}: its uid {dashboard.uid} is taken")
         found += [f"{dashboard.name}: {each}" for each in _of_one(dashboard, uids, tenants, stack)]
-    asked = {name for each in dashboards for query in each.queries for name in metrics(query.text)}
-    found += [f"the monitor keeps {name}, which no panel asks" for name in sorted({*stack} - asked)]
     return found
 
 

@@ -6,10 +6,12 @@ from functools import partial
 from typing import Any
 
 import pytest
+from tests.unit.charts.openwebui import environment
 from tests.unit.charts.openwebui import render as rendered
 
-from stackproof.helm.manifests import Release, containers
+from stackproof.helm.manifests import Release
 from stackproof.helm.renderer import HelmError
+from stackproof.helm.uses import uses
 from stackproof.repo.checkout import Checkout
 
 GIVEN = {
@@ -53,14 +55,9 @@ def made(release: Release) -> dict[str, set[str]]:
 def used(release: Release) -> dict[str, set[str]]:
     """Return the keys of each Secret that the pods read."""
     found: dict[str, set[str]] = {}
-    for workload in release.workloads():
-        for container in containers(workload):
-            for variable in release.env(container).values():
-                if variable.key is not None:
-                    found.setdefault(variable.key.name, set()).add(variable.key.key)
-        for volume in workload["spec"]["template"]["spec"]["volumes"]:
-            for item in volume.get("secret", {}).get("items") or ():
-                found.setdefault(volume["secret"]["secretName"], set()).add(item["key"])
+    for use in (use for workload in release.workloads() for use in uses(workload)):
+        if use.kind == "Secret":
+            found.setdefault(use.name, set()).add(use.key)
     return found
 
 
@@ -172,9 +169,7 @@ def test_reloader_watches_what_may_roll(checkout: Checkout) -> None:
 
 def test_the_key_of_the_embeddings_goes_to_their_provider(checkout: Checkout) -> None:
     models = {"openWebui": {"config": {"openaiApiBaseUrl": "https://router.example.org/v1"}}}
-    release = render(checkout, EXTERNAL, models)
-    (container,) = containers(release.get("Deployment", "open-webui"))
-    env = release.env(container)
+    env = environment(render(checkout, EXTERNAL, models))
     assert env["OPENAI_API_BASE_URL"].value == "https://router.example.org/v1"
     # Left out, the application would send RAG_OPENAI_API_KEY to the address above.
     assert env["RAG_OPENAI_API_BASE_URL"].value == "https://api.openai.com/v1"

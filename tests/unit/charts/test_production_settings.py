@@ -39,8 +39,13 @@ def application(release: Release) -> Mapping[str, Any]:
 
 def told(release: Release) -> Mapping[str, str]:
     """Return the application's environment, but for secrets."""
-    given = release.env(application(release)).items()
-    return {name: one.value for name, one in given if one.value is not None}
+    given = release.env_values(application(release)).items()
+    return {name: value for name, value in given if value is not None}
+
+
+def soev(checkout: Checkout, values: Mapping[str, Any]) -> Release:
+    """Render tenant soev's release with further values."""
+    return Deployment.load(checkout).with_values(tenant=[values]).tenant("soev")
 
 
 def same(one: str | None, other: str | None) -> bool:
@@ -141,8 +146,7 @@ def test_a_setting_that_is_lost_is_noticed(
 def test_with_the_pins_the_services_are_as_production_has_them(
     checkout: Checkout, production: Mapping[str, str]
 ) -> None:
-    release = Deployment.load(checkout).with_values(tenant=[SERVICES]).tenant("soev")
-    now = told(release)
+    now = told(soev(checkout, SERVICES))
     for name in ("CONTENT_EXTRACTION_ENGINE", "WEB_LOADER_ENGINE", "RAG_RERANKING_ENGINE"):
         assert now[name] == production[name]
     assert now["SEARXNG_QUERY_URL"].startswith("http://open-webui-open-webui-stack-gateway.")
@@ -151,9 +155,8 @@ def test_with_the_pins_the_services_are_as_production_has_them(
 @pytest.mark.parametrize("service", ["gateway", "reranker"])
 @pytest.mark.parametrize("tag", ["", "latest", "main"])
 def test_a_service_without_a_pin_is_refused(checkout: Checkout, service: str, tag: str) -> None:
-    broken: Mapping[str, Any] = {service: {"enabled": True, "image": {"tag": tag}}}
     with pytest.raises(HelmError, match=f"{service}/image/tag"):
-        Deployment.load(checkout).with_values(tenant=[broken]).tenant("soev")
+        soev(checkout, {service: {"enabled": True, "image": {"tag": tag}}})
 
 
 def test_private_is_the_charts_own_default(checkout: Checkout) -> None:
@@ -176,15 +179,13 @@ def test_private_is_the_charts_own_default(checkout: Checkout) -> None:
     ],
 )
 def test_a_key_goes_to_nobody_but_its_issuer(checkout: Checkout, name: str, url: str) -> None:
-    broken: Mapping[str, Any] = {"openWebui": {"config": {name: url}}}
     with pytest.raises(HelmError, match=f"{name}': '{url}' does not match pattern"):
-        Deployment.load(checkout).with_values(tenant=[broken]).tenant("soev")
+        soev(checkout, {"openWebui": {"config": {name: url}}})
 
 
 def test_stored_settings_are_not_thrown_away(checkout: Checkout) -> None:
-    kept: Mapping[str, Any] = {"openWebui": {"config": {"persistentConfig": True}}}
     with pytest.raises(HelmError, match="RESET_CONFIG_ON_START"):
-        Deployment.load(checkout).with_values(tenant=[kept]).tenant("soev")
+        soev(checkout, {"openWebui": {"config": {"persistentConfig": True}}})
 
 
 @pytest.mark.parametrize(
@@ -196,14 +197,12 @@ def test_stored_settings_are_not_thrown_away(checkout: Checkout) -> None:
 )
 def test_readiness_asks_what_the_application_has(checkout: Checkout, tag: str, old: bool) -> None:
     """/ready is there from 0.8.11 on."""
-    values = [{"openWebui": {"image": {"tag": tag}}}]
-    deployment = Deployment.load(checkout).with_values(tenant=values)
+    values: dict[str, Any] = {"image": {"tag": tag}}
     if old:
         with pytest.raises(HelmError, match="readinessPath"):
-            deployment.tenant("soev")
-        other = {"openWebui": {"readinessPath": "/health/db"}}
-        deployment = deployment.with_values(tenant=[other])
-    container = application(deployment.tenant("soev"))
+            soev(checkout, {"openWebui": values})
+        values["readinessPath"] = "/health/db"
+    container = application(soev(checkout, {"openWebui": values}))
     wanted = "/health/db" if old else "/ready"
     assert container["readinessProbe"]["httpGet"]["path"] == wanted
     assert container["livenessProbe"]["httpGet"]["path"] == "/health"
