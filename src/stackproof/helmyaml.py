@@ -8,9 +8,13 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import yaml
+
+from stackproof.errors import StackproofError
 
 _TAG = "tag:yaml.org,2002:"
 _BOOLEANS = {
@@ -70,6 +74,24 @@ for _class in (Loader, FastLoader):
     _class.add_constructor(f"{_TAG}bool", _boolean)
     _class.add_constructor(f"{_TAG}int", _integer)
     _class.add_constructor(f"{_TAG}float", _number)
+
+
+@contextmanager
+def reading(where: str) -> Iterator[None]:
+    """Say in one message what is wrong with a YAML file that is read in the block.
+
+    Raises:
+        StackproofError: It cannot be read, is not UTF-8, or is not valid YAML.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise StackproofError(f"cannot be read: {error.strerror}", where=where) from error
+    except UnicodeDecodeError as error:
+        what = f"is not UTF-8: {error.reason} at byte {error.start}"
+        raise StackproofError(what, where=where) from error
+    except yaml.YAMLError as error:
+        raise StackproofError(f"is not valid YAML: {error}", where=where) from error
 
 
 def load(text: str) -> Any:

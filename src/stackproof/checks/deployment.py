@@ -21,6 +21,7 @@ from stackproof.helm.manifests import (
     Release,
     at,
     containers,
+    parts,
     pod_template,
     target_secret,
 )
@@ -278,22 +279,14 @@ def directories_do_not_overlap(deployed: RenderedDeployment) -> Iterator[str]:
 def data_lies_on_the_volume(deployed: RenderedDeployment) -> Iterator[str]:
     """Every directory that a backend writes to is below DATA_DIR, which is its volume."""
     for backend in BACKENDS:
-        for path, value in _directories(deployed.config(backend)):
-            if not value.startswith("${DATA_DIR}"):
+        for path, value in parts(deployed.config(backend)):
+            named = isinstance(value, str) and _DIRECTORY.fullmatch(path)
+            if named and ("/" in value or "DIR" in value) and not value.startswith("${DATA_DIR}"):
                 yield f"{backend}.yaml: {path} is {value}: lost with the pod"
 
 
-def _directories(config: object, path: str = "") -> Iterator[tuple[str, str]]:
-    """Yield dotted path and value of every setting that names a directory to write to."""
-    if not isinstance(config, Mapping):
-        return
-    for key, value in config.items():
-        at = f"{path}.{key}".lstrip(".")
-        if isinstance(value, str) and re.fullmatch(r"(.*_)?(dir|directory|path|path_prefix)", key):
-            if "/" in value or "DIR" in value:
-                yield at, value
-        else:
-            yield from _directories(value, at)
+#: What a setting is called that names a directory to write to.
+_DIRECTORY = re.compile(r"(.*[._])?(dir|directory|path|path_prefix)")
 
 
 @DEPLOYMENT.register

@@ -12,14 +12,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import yaml
-
 from stackproof.errors import StackproofError
 from stackproof.flux.deployment import Deployment
 from stackproof.helm import endpoints
+from stackproof.helm.manifests import thaw
 from stackproof.repo.checkout import Checkout
+from stackproof.values.combinations import value_at
 
-BACKENDS = ("mimir", "loki", "tempo")
+from .lgtm import BACKENDS, config, overrides
+
 #: Where each chart takes the content of its runtime configuration.
 _PLACE: Mapping[str, tuple[str, ...]] = {
     "mimir": ("runtimeConfig", "overrides"),
@@ -48,20 +49,12 @@ def limit_values(deployment: Deployment, backend: str) -> dict[str, Any]:
     """
     if backend not in _PLACE:
         raise StackproofError(f"no backend {backend!r} (there are: {', '.join(BACKENDS)})")
-    files = deployment.lgtm().get("ConfigMap", backend)["data"]
-    config = yaml.load(files[f"{backend}.yaml"], Loader=yaml.CSafeLoader)
-    overrides = yaml.load(files["overrides.yaml"], Loader=yaml.CSafeLoader)["overrides"]
+    release = deployment.lgtm()
     values: dict[str, Any] = {}
-    _put(values, _PLACE[backend], overrides)
+    _put(values, _PLACE[backend], thaw(overrides(release, backend)))
     for path in SHARED[backend]:
-        _put(values, (backend, "structuredConfig", *path), at(config, path))
-    return values
-
-
-def at(values: Any, path: Sequence[str]) -> Any:
-    """Return what is at a path of nested mappings; None where nothing is."""
-    for key in path:
-        values = values.get(key) if isinstance(values, Mapping) else None
+        shared = value_at(config(release, backend), path)
+        _put(values, (backend, "structuredConfig", *path), thaw(shared))
     return values
 
 

@@ -26,6 +26,7 @@ from stackproof.helm.manifests import (
     containers,
     hosts,
     parsed,
+    parts,
     pod_spec,
 )
 from stackproof.model import STACK_TENANT, Backend
@@ -98,23 +99,14 @@ def backends_keep_to_themselves(deployed: RenderedDeployment) -> Iterator[str]:
     for backend, settings in BACKENDS.items():
         config = deployed.config(backend)
         yield from _differing(f"{backend}.yaml", config, (*_ANY_BACKEND, *settings))
-        for path, ring, around in _rings(config):
+        for path, ring in parts(config):
+            if not path.endswith("ring") or not isinstance(ring, Mapping):
+                continue
+            around = at(config, path.rpartition(".")[0]) or config
             store = at(ring, "kvstore.store")
             found = ring.get("instance_addr", around.get("instance_addr", around.get("address")))
             if (store, found) != ("inmemory", _LOOPBACK):
                 yield f"{backend}.yaml: {path} is kept in {store}, and found at {found}"
-
-
-def _rings(
-    config: Mapping[str, Any], path: str = ""
-) -> Iterator[tuple[str, Mapping[str, Any], Mapping[str, Any]]]:
-    """Yield each ring: where it is, itself, and what it stands in."""
-    for key, below in config.items():
-        if isinstance(below, Mapping):
-            where = f"{path}.{key}".lstrip(".")
-            if key.endswith("ring"):
-                yield where, below, config
-            yield from _rings(below, where)
 
 
 @SETTINGS.register
@@ -634,24 +626,17 @@ def defaults_are_of_this_deployment(deployed: RenderedDeployment) -> Iterator[st
     pinned = _pinned(deployed)
     for chart in ("lgtm", "open-webui-stack"):
         values = read_values(deployed.deployment.checkout.charts / chart / "values.yaml")
-        for path, image in _maps(values, "values.yaml"):
-            name = f"{image.get('repository')}:{image.get('tag')}"
-            if image.get("tag") and "repository" in image and name not in pinned:
-                yield f"{chart}/{path} is {name}, which is not in versions.yaml"
-            for key, text in image.items():
-                for one in endpoints.in_value(text) if isinstance(text, str) else ():
-                    service = one.service("", deployed.cluster.namespaces)
-                    ports = deployed.cluster.service_ports(service) if service else {}
-                    if service and str(one.port) not in (ports or {}):
-                        yield f"{chart}/{path}.{key} is {text}, where there is no Service"
-
-
-def _maps(values: Mapping[str, Any], path: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Yield every map of values, with where it is."""
-    yield path, values
-    for key, below in values.items():
-        if isinstance(below, Mapping):
-            yield from _maps(below, f"{path}: {key}" if path.endswith(".yaml") else f"{path}.{key}")
+        for path, value in parts(values):
+            where = f"{chart}/values.yaml: {path} is"
+            if isinstance(value, Mapping) and value.get("tag") and "repository" in value:
+                image = f"{value['repository']}:{value['tag']}"
+                if image not in pinned:
+                    yield f"{where} {image}, which is not in versions.yaml"
+            for one in endpoints.in_value(value) if isinstance(value, str) else ():
+                service = one.service("", deployed.cluster.namespaces)
+                ports = deployed.cluster.service_ports(service) if service else {}
+                if service and str(one.port) not in (ports or {}):
+                    yield f"{where} {value}, where there is no Service"
 
 
 # --- Search, ways in ----------------------------------------------------------------------------

@@ -189,19 +189,15 @@ def read_values(file: Path) -> Mapping[str, Any]:
     Raises:
         StackproofError: The file cannot be read, or holds something else than a map.
     """
-    try:
+    with helmyaml.reading(str(file)):
         stat = file.stat()
-    except OSError as error:
-        raise StackproofError(f"cannot be read: {error.strerror}", where=str(file)) from None
     return _parsed(file, stat.st_mtime_ns, stat.st_size)
 
 
 @cache
 def _parsed(file: Path, _changed: int, _size: int) -> Mapping[str, Any]:
-    try:
+    with helmyaml.reading(str(file)):
         found = helmyaml.load(file.read_text(encoding="utf-8")) or {}
-    except yaml.YAMLError as error:
-        raise StackproofError(f"is not valid YAML: {error}", where=str(file)) from None
     if not isinstance(found, dict):
         raise StackproofError("must hold a map", where=str(file))
     plain: Mapping[str, Any] = _with_string_keys(found)

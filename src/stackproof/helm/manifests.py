@@ -94,6 +94,19 @@ def at(data: Any, path: str) -> Any:
     return data
 
 
+def parts(data: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield all that maps and lists hold, all the way down, each after its place: `a.b[0].c`."""
+    if isinstance(data, list):
+        for index, below in enumerate(data):
+            yield f"{path}[{index}]", below
+            yield from parts(below, f"{path}[{index}]")
+    elif isinstance(data, Mapping):
+        for key, below in data.items():
+            place = f"{path}.{key}" if path else str(key)
+            yield place, below
+            yield from parts(below, place)
+
+
 @lru_cache(maxsize=512)
 def parsed(text: str) -> Any:
     """Return what a YAML file inside an object holds, frozen: a hundred checks read the same ones.

@@ -29,6 +29,7 @@ from .manifests import (
     containers,
     expand,
     parsed,
+    parts,
     pod_labels,
     pod_spec,
     target_secret,
@@ -504,24 +505,18 @@ def _sources(text: str) -> _Sources:
     provisioned = data.get("datasources")
     made: Sequence[Any] = provisioned if isinstance(provisioned, list) else ()
     uids = tuple(str(one["uid"]) for one in made if isinstance(one, dict) and one.get("uid"))
-    used = ((w, u) for w, u in _used_uids(data, "") if not u.startswith("$"))
+    used = ((w, u) for w, u in _used_uids(data) if not u.startswith("$"))
     return _Sources(uids, tuple((w, u) for w, u in used if u not in _BUILT_IN))
 
 
-def _used_uids(data: Any, path: str) -> Iterator[tuple[str, str]]:
+def _used_uids(data: Any) -> Iterator[tuple[str, str]]:
     """Yield where and uid: `…datasourceUid: UID` of links, `datasource: {uid: UID}` of panels."""
-    if isinstance(data, list):
-        for index, part in enumerate(data):
-            yield from _used_uids(part, f"{path}[{index}]")
-    elif isinstance(data, dict):
-        for key, value in data.items():
-            below = f"{path}.{key}".lstrip(".")
-            if str(key).lower().endswith("datasourceuid") and not isinstance(value, dict | list):
-                yield below, str(value)
-            elif key == "datasource" and isinstance(value, dict) and value.get("uid"):
-                yield below, str(value["uid"])
-            else:
-                yield from _used_uids(value, below)
+    for path, value in parts(data):
+        key = path.rpartition(".")[2]
+        if key.lower().endswith("datasourceuid") and not isinstance(value, dict | list):
+            yield path, str(value)
+        elif key == "datasource" and isinstance(value, dict) and value.get("uid"):
+            yield path, str(value["uid"])
 
 
 # --- Selectors --------------------------------------------------------------------------------

@@ -300,10 +300,7 @@ class Renderer:
 
     def text(self, asked: Render) -> dict[str, str]:
         """Return the rendered files as text, by template: for those who must see the bytes."""
-        answer = self._exchange([self._request("render", asked, text=True)])[0]
-        if "error" in answer:
-            raise HelmError(asked, answer["error"])
-        texts: dict[str, str] = answer["texts"]
+        texts: dict[str, str] = self._one("render", asked, text=True)["texts"]
         return texts
 
     def secret(self, templates: Mapping[str, str], data: Mapping[str, bytes]) -> dict[str, bytes]:
@@ -332,7 +329,10 @@ class Renderer:
         self, op: str, chart: Path, overlay: Mapping[str, str | None] | None = None
     ) -> Mapping[str, Any]:
         asked = Render(chart=chart, overlay=overlay or {}, release="none", namespace="none")
-        answer = self._exchange([self._request(op, asked)])[0]
+        return self._one(op, asked)
+
+    def _one(self, op: str, asked: Render, *, text: bool = False) -> Mapping[str, Any]:
+        (answer,) = self._exchange([self._request(op, asked, text=text)])
         if "error" in answer:
             raise HelmError(asked, answer["error"])
         return answer

@@ -15,6 +15,7 @@ from stackproof.errors import StackproofError
 from stackproof.flux.tree import Key
 from stackproof.helm.manifests import CLUSTER_KINDS, Manifest, target_secret, thaw
 from stackproof.helm.podsecurity import LABEL
+from stackproof.helmyaml import reading
 from stackproof.kube.client import Kube, decoded
 
 _KEEP = "helm.sh/resource-policy"
@@ -68,8 +69,9 @@ def from_files(
     Raises:
         StackproofError: A file cannot be read, or is not valid YAML.
     """
-    found = _manifests(_text(manifest), namespace, str(manifest))
-    given = _yaml(_text(values), str(values)) if values else {}
+    with reading(str(manifest)):
+        found = _manifests(manifest.read_text(encoding="utf-8"), namespace, str(manifest))
+    given = _yaml(values) if values else {}
     return Deployed(
         name=release,
         namespace=namespace,
@@ -119,7 +121,7 @@ def read_store(file: Path) -> dict[str, str]:
     Raises:
         StackproofError: The file cannot be read, or is no such map.
     """
-    given = _yaml(_text(file), str(file))
+    given = _yaml(file)
     if not isinstance(given, dict):
         raise StackproofError("must be a map of remote key to value", where=str(file))
     values = {str(key): str(value) for key, value in given.items()}
@@ -129,25 +131,14 @@ def read_store(file: Path) -> dict[str, str]:
     }
 
 
-def _text(file: Path) -> str:
-    try:
-        return file.read_text(encoding="utf-8")
-    except OSError as error:
-        raise StackproofError(f"cannot be read: {error.strerror}", where=str(file)) from None
-
-
-def _yaml(text: str, where: str) -> Any:
-    try:
-        return yaml.load(text, Loader=yaml.CSafeLoader)
-    except yaml.YAMLError as error:
-        raise StackproofError(f"is not valid YAML: {error}", where=where) from None
+def _yaml(file: Path) -> Any:
+    with reading(str(file)):
+        return yaml.load(file.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader)
 
 
 def _manifests(text: str, namespace: str, source: str) -> tuple[Manifest, ...]:
-    try:
+    with reading(source):
         documents = [one for one in yaml.load_all(text, Loader=yaml.CSafeLoader) if one]
-    except yaml.YAMLError as error:
-        raise StackproofError(f"is not valid YAML: {error}", where=source) from None
     found = []
     for number, content in enumerate(documents):
         if not isinstance(content, dict) or "kind" not in content:

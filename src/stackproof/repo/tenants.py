@@ -18,7 +18,7 @@ from typing import Any
 import yaml
 
 from stackproof.errors import StackproofError, UsageError
-from stackproof.helmyaml import Loader
+from stackproof.helmyaml import Loader, reading
 
 from .checkout import Checkout
 from .document import Document, FileError, FileProblem
@@ -186,17 +186,8 @@ def load_registry(checkout: Checkout) -> Registry:
     Raises:
         FileError: It is not what it should be; the message has a line for each problem.
     """
-    try:
+    with reading(checkout.show(checkout.tenants_file)):
         text = checkout.tenants_file.read_text(encoding="utf-8")
-    except OSError as error:
-        raise StackproofError(
-            f"cannot be read: {error.strerror}", where=checkout.show(checkout.tenants_file)
-        ) from error
-    except UnicodeDecodeError as error:
-        raise StackproofError(
-            f"is not UTF-8: {error.reason} at byte {error.start}",
-            where=checkout.show(checkout.tenants_file),
-        ) from error
     return Registry(checkout, _parse(checkout, text))
 
 

@@ -12,6 +12,7 @@ import jsonschema_rs
 import yaml
 
 from stackproof.errors import StackproofError
+from stackproof.helmyaml import reading
 
 from .checkout import Checkout
 
@@ -198,12 +199,8 @@ class Versions:
             StackproofError: It is not there, is not valid YAML, or holds something else than pins.
         """
         where = checkout.show(checkout.versions_file)
-        try:
+        with reading(where):
             data = yaml.safe_load(checkout.versions_file.read_bytes())
-        except OSError as error:
-            raise StackproofError(f"cannot be read: {error.strerror}", where=where) from error
-        except yaml.YAMLError as error:
-            raise StackproofError(f"is not valid YAML: {error}", where=where) from error
         if problems := list(_SCHEMA.iter_errors(data)):
             raise _refused(problems, where)
         given = data["kubernetes"]

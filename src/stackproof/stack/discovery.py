@@ -17,6 +17,7 @@ import jsonschema_rs
 import yaml
 
 from stackproof.errors import StackproofError
+from stackproof.helmyaml import reading
 from stackproof.kube.client import ApiError, Kube, Object
 from stackproof.model import FALLBACK_TENANTS, READS, STACK_TENANT, TENANT_HEADER, Backend
 
@@ -138,10 +139,8 @@ def from_text(text: str, where: str) -> Iterator[Object]:
     Raises:
         StackproofError: It is not valid YAML, or holds what are no objects of Kubernetes.
     """
-    try:
+    with reading(where):
         documents = list(yaml.load_all(text, Loader=yaml.CSafeLoader))
-    except yaml.YAMLError as error:
-        raise StackproofError(f"is not valid YAML: {error}", where=where) from error
     waiting: list[Any] = documents[::-1]
     while waiting:
         each = waiting.pop()

@@ -16,13 +16,15 @@ import pytest
 import yaml
 from tests import distributed
 
-from stackproof.checks.scale_out import BACKENDS, SHARED, at, installs, limit_values
+from stackproof.checks.lgtm import BACKENDS
+from stackproof.checks.scale_out import SHARED, installs, limit_values
 from stackproof.flux.deployment import Deployment
 from stackproof.helm import renderer
 from stackproof.helm.manifests import Release, containers, thaw
 from stackproof.helm.renderer import HelmError
 from stackproof.repo.checkout import Checkout
 from stackproof.repo.versions import Versions, version_key
+from stackproof.values.combinations import value_at
 
 KUBERNETES = "1.34.0"
 
@@ -65,10 +67,10 @@ def test_no_key_is_without_effect(chart: Path, backend: str, values: dict[str, A
     whole = [thaw(m.content) for m in _render(chart, values, backend=backend)]
     idle = []
     for path in _leaves(values):
-        if at(defaults, path) == at(values, path) is not None:
+        if value_at(defaults, path) == value_at(values, path) is not None:
             continue  # says the default, so that a new one changes nothing
         less = deepcopy(values)
-        del at(less, path[:-1])[path[-1]]
+        del value_at(less, path[:-1])[path[-1]]
         try:
             if [thaw(m.content) for m in _render(chart, less, backend=backend)] == whole:
                 idle.append(".".join(path))
@@ -102,10 +104,10 @@ def faults(release: Release, backend: str, checkout: Checkout) -> Iterator[str]:
     (many,) = _files(release, "memberlist:", "join_members:")
     for path in SHARED[backend]:
         # The chart may have settings of its own beside them.
-        if not _within(at(one, path), at(many, path)):
-            yield f"{'.'.join(path)}: {at(many, path)}"
+        if not _within(value_at(one, path), value_at(many, path)):
+            yield f"{'.'.join(path)}: {value_at(many, path)}"
     # A pod that gets the address of another backend's would else join the two rings for good.
-    if at(many, ("memberlist", "cluster_label")) != f"{backend}.backends":
+    if value_at(many, ("memberlist", "cluster_label")) != f"{backend}.backends":
         yield "its ring takes everybody in"
     yield from _older(release, backend, Versions.load(checkout))
     yield from _without_volume(release)
@@ -197,6 +199,6 @@ def test_what_was_wrong_once_is_noticed(
             continue  # a copy without the charts that it brings along
         layers = [deepcopy(values), deepcopy(limits)]
         for layer in layers:
-            (at(layer, path[:-1]) or {}).pop(path[-1], None)
+            (value_at(layer, path[:-1]) or {}).pop(path[-1], None)
         found = list(faults(_render(chart, *layers, backend=backend), backend, checkout))
         assert any(re.search(reason, each) for each in found), (path, found)

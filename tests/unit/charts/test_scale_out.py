@@ -10,32 +10,34 @@ from pathlib import Path
 import pytest
 import yaml
 
-from stackproof.checks.scale_out import BACKENDS, SHARED, astray, at, limit_values
+from stackproof.checks.lgtm import BACKENDS
+from stackproof.checks.scale_out import SHARED, astray, limit_values
 from stackproof.commands import scale_out as command
 from stackproof.errors import StackproofError
 from stackproof.flux.deployment import Deployment
 from stackproof.model import STACK_TENANT
 from stackproof.repo.checkout import Checkout
+from stackproof.values.combinations import value_at
 
 
 @pytest.mark.parametrize(
     ("backend", "path", "limit"),
     [
-        ("mimir", ["runtimeConfig", "overrides"], "max_global_series_per_user"),
-        ("loki", ["loki", "runtimeConfig", "overrides"], "ingestion_rate_mb"),
-        ("tempo", ["per_tenant_overrides"], "ingestion"),
+        ("mimir", ("runtimeConfig", "overrides"), "max_global_series_per_user"),
+        ("loki", ("loki", "runtimeConfig", "overrides"), "ingestion_rate_mb"),
+        ("tempo", ("per_tenant_overrides",), "ingestion"),
     ],
 )
-def test_every_tenant(backend: str, path: list[str], limit: str, checkout: Checkout) -> None:
+def test_every_tenant(backend: str, path: tuple[str, ...], limit: str, checkout: Checkout) -> None:
     deployment = Deployment.load(checkout)
     values = limit_values(deployment, backend)
-    limits = at(values, path)
+    limits = value_at(values, path)
     # The monitor writes metrics and logs of the stack itself.
     own = set() if backend == "tempo" else {STACK_TENANT}
     assert set(limits) == {*deployment.registry.names, *own}
     assert all(limit in each for each in limits.values())
     # And those of all together.
-    assert at(values, [backend, "structuredConfig", *SHARED[backend][0]])
+    assert value_at(values, (backend, "structuredConfig", *SHARED[backend][0]))
 
 
 def test_unknown_backend(checkout: Checkout) -> None:

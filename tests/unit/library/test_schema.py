@@ -13,7 +13,7 @@ import pytest
 from tests.edits import DELETE, edit
 
 from stackproof.errors import StackproofError
-from stackproof.helm.manifests import Manifest
+from stackproof.helm.manifests import Manifest, parts
 from stackproof.helm.schema import Schemas, schemas, validate
 from stackproof.repo.checkout import Checkout
 
@@ -236,22 +236,9 @@ def test_every_custom_schema_is_strict_and_in_its_place() -> None:
         api_version = str(file.parent.relative_to(CUSTOM))
         assert schema["properties"]["apiVersion"] == {"const": api_version}, file
         assert schema["properties"]["kind"] == {"const": file.stem}, file
-        for path, part in objects(schema, ""):
-            assert "additionalProperties" in part, f"{file}: {path}"
-
-
-def objects(schema: Any, path: str) -> list[tuple[str, dict[str, Any]]]:
-    """Every schema of an object inside a schema, with its path."""
-    found = []
-    if isinstance(schema, dict):
-        if schema.get("type") == "object":
-            found.append((path, schema))
-        for key, part in schema.items():
-            found += objects(part, f"{path}/{key}")
-    elif isinstance(schema, list):
-        for index, part in enumerate(schema):
-            found += objects(part, f"{path}/{index}")
-    return found
+        for path, part in parts([schema]):
+            if isinstance(part, dict) and part.get("type") == "object":
+                assert "additionalProperties" in part, f"{file}: {path}"
 
 
 @pytest.mark.parametrize("content", [DEPLOYMENT, EXTERNAL_SECRET])

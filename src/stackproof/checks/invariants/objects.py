@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 from stackproof.helm import schema
 from stackproof.helm.externals import Rendered
-from stackproof.helm.manifests import COMPONENT, Manifest, pod_labels
+from stackproof.helm.manifests import COMPONENT, Manifest, parts, pod_labels
 
 from .base import INVARIANTS, of_each_object
 
@@ -74,20 +73,10 @@ def labels_consistent(rendered: Rendered) -> Iterator[str]:
 @of_each_object
 def nothing_is_left_empty(m: Manifest) -> Iterator[str]:
     """No key of an object is without a value: the template that was to fill it gave nothing."""
-    for path in _empty(m.content, "") if m.kind != "CustomResourceDefinition" else ():
-        if (m.kind, path) not in _NULLS:
+    for path, value in parts(m.content) if m.kind != "CustomResourceDefinition" else ():
+        if value is None and (m.kind, path) not in _NULLS:
             yield f"{path} has no value"
 
 
 #: A null that is meant: it takes away what an earlier strategy has left.
 _NULLS = {("Deployment", "spec.strategy.rollingUpdate")}
-
-
-def _empty(value: Mapping[str, Any] | list[Any], path: str) -> Iterator[str]:
-    parts = enumerate(value) if isinstance(value, list) else value.items()
-    for key, below in parts:
-        place = f"{path}[{key}]" if isinstance(value, list) else f"{path}.{key}".lstrip(".")
-        if below is None:
-            yield place
-        elif isinstance(below, dict | list):
-            yield from _empty(below, place)
