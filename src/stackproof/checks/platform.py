@@ -94,21 +94,13 @@ def names_are_resolved_on_every_network(deployed: RenderedDeployment) -> Iterato
                     )
 
 
-@dataclass(frozen=True, slots=True)
-class Api:
-    """Where a policy sees a pod call the Kubernetes API: its endpoint, not its Service."""
-
-    cluster: str
-    peer: Peer
-    port: int
-
-
+#: Where a policy sees a pod call the Kubernetes API, its endpoint and not its Service:
 #: docs.cloud.google.com/kubernetes-engine/docs/concepts/network-isolation: a private endpoint is in
 #: the subnet of the nodes, in clusters made before 2024 in a range of its own. kind: Docker's net.
 APIS = (
-    Api("GKE with a private endpoint in the nodes' subnet", Peer(address="10.164.0.2"), 443),
-    Api("GKE with a private endpoint in a range of its own", Peer(address="172.16.0.2"), 443),
-    Api("kind", Peer(address="172.18.0.2"), 6443),
+    ("GKE with a private endpoint in the nodes' subnet", "10.164.0.2", 443),
+    ("GKE with a private endpoint in a range of its own", "172.16.0.2", 443),
+    ("kind", "172.18.0.2", 6443),
 )
 _INTERNET = Peer(address="1.1.1.1")
 
@@ -122,13 +114,11 @@ def the_kubernetes_api_is_not_the_internet(deployed: RenderedDeployment) -> Iter
         if pod.spec.get("automountServiceAccountToken") is not True:
             continue
         who = f"{pod.workload.ref} in {pod.namespace}"
-        for api in APIS:
-            if not policies.let_out(pod, api.peer, api.port):
-                yield (
-                    f"{who}: on {api.cluster} no egress rule lets it ask the Kubernetes API, at "
-                    f"{api.peer.address}:{api.port}"
-                )
-        for port in sorted({api.port for api in APIS}):
+        for where, address, port in APIS:
+            if not policies.let_out(pod, Peer(address=address), port):
+                asked = f"the Kubernetes API, at {address}:{port}"
+                yield f"{who}: on {where} no egress rule lets it ask {asked}"
+        for port in sorted({port for _, _, port in APIS}):
             if policies.let_out(pod, _INTERNET, port):
                 yield f"{who} has a token of the Kubernetes API, and the internet on port {port}"
 

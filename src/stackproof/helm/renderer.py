@@ -18,7 +18,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -174,15 +174,10 @@ def _digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()[:32]
 
 
-@dataclass(frozen=True, slots=True)
-class _FileDigest:
-    stamp: tuple[int, int, int]
-    """Modification time [ns], size, inode."""
-    read_at: int
-    digest: str
+@lru_cache(maxsize=100_000)
+def _settled_digest(path: str, _mtime_ns: int, _size: int, _inode: int) -> str:
+    return _digest(Path(path).read_bytes())
 
-
-_file_digests: dict[str, _FileDigest] = {}
 
 _SETTLED_NS = 50_000_000
 """A file that changed less than this before it was read may change again within the same tick
@@ -191,14 +186,9 @@ of the file system's clock, so its time stamp proves nothing."""
 
 def _file_digest(entry: os.DirEntry[str]) -> str:
     stat = entry.stat()
-    stamp = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
-    known = _file_digests.get(entry.path)
-    if known and known.stamp == stamp and known.read_at - stat.st_mtime_ns > _SETTLED_NS:
-        return known.digest
-    read_at = time.time_ns()
-    digest = _digest(Path(entry.path).read_bytes())
-    _file_digests[entry.path] = _FileDigest(stamp, read_at, digest)
-    return digest
+    if time.time_ns() - stat.st_mtime_ns > _SETTLED_NS:
+        return _settled_digest(entry.path, stat.st_mtime_ns, stat.st_size, stat.st_ino)
+    return _digest(Path(entry.path).read_bytes())
 
 
 def chart_digest(chart: Path) -> str:
