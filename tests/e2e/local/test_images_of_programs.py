@@ -25,6 +25,7 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
+from tests.copies import edit
 from tests.e2e.local.registry import Registry, layer
 from tests.foreground import usual_signals
 
@@ -53,17 +54,9 @@ def hello(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], bytes]:
     go = golang.find_go(Checkout.find(), golang.OLDEST, print)
 
     def build(version: str) -> bytes:
-        command = [
-            str(go),
-            "build",
-            "-ldflags",
-            f"-s -w -X main.Version={version}",
-            "-o",
-            version,
-            ".",
-        ]
-        made = folder / version
+        made, flags = folder / version, f"-s -w -X main.Version={version}"
         if not made.exists():
+            command = [str(go), "build", "-ldflags", flags, "-o", version, "."]
             environment = os.environ | {"CGO_ENABLED": "0"}
             subprocess.run(command, cwd=folder, env=environment, check=True)
         return made.read_bytes()
@@ -85,9 +78,9 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fetch: Path) -> Checko
     (folder / "go.mod").write_text("module example.test/hello\n\ngo 1.26.0\n")
     (folder / "main.go").write_text(GO)
     (checkout.tools / "fetch").symlink_to(Checkout.find().tools / "fetch")
-    pins = Checkout.find().versions_file.read_text()
+    shutil.copy(Checkout.find().versions_file, checkout.versions_file)
     image = "\n  hello:\n    repository: example/hello\n    tag: v1.2.3"
-    checkout.versions_file.write_text(pins.replace("\nimages:", f"\nimages:{image}"))
+    edit(checkout.versions_file, "\nimages:", f"\nimages:{image}")
     recipe = programs.Recipe(2, {"main.Version": "1.2.2"}, ["--version"], inside="/bin/hello")
     monkeypatch.setattr(programs, "RECIPES", {"hello": recipe})
     monkeypatch.setattr(deployed, "_gone", {})
@@ -104,10 +97,15 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fetch: Path) -> Checko
 def registry(monkeypatch: pytest.MonkeyPatch, hello: Callable[[str], bytes]) -> Iterator[Registry]:
     """A registry that has the image, and takes the place of every other."""
     made = Registry()
-    made.push("example/hello", "v1.2.3", {f"linux/{OWN}": [layer({"bin/hello": hello("1.2.3")})]})
+    push(made, layer({"bin/hello": hello("1.2.3")}))
     with made.serving():
         monkeypatch.setenv("STACKPROOF_MIRROR", made.address)
         yield made
+
+
+def push(registry: Registry, *layers: bytes) -> None:
+    """Give a registry the image that is deployed, for this machine."""
+    registry.push("example/hello", "v1.2.3", {f"linux/{OWN}": list(layers)})
 
 
 def locate(home: Checkout) -> tuple[programs.Program, str]:
@@ -160,8 +158,7 @@ def test_of_several_platforms_it_is_this_machines(
 def test_the_uppermost_layer_wins(
     home: Checkout, registry: Registry, hello: Callable[[str], bytes]
 ) -> None:
-    layers = [layer({"bin/hello": hello("1.2.2")}), layer({"bin/hello": hello("1.2.3")})]
-    registry.push("example/hello", "v1.2.3", {f"linux/{OWN}": layers})
+    push(registry, *(layer({"bin/hello": hello(version)}) for version in ("1.2.2", "1.2.3")))
     assert is_deployed(locate(home)[0])
     lower = json.loads(registry._blobs[registry._tags["example/hello:v1.2.3"]])["layers"][0]
     assert not any(lower["digest"] in path for path in registry.asked), "it is not needed"
@@ -169,9 +166,8 @@ def test_the_uppermost_layer_wins(
 
 def test_a_pinned_digest_is_what_is_asked_for(home: Checkout, registry: Registry) -> None:
     pinned = registry._tags["example/hello:v1.2.3"]
-    registry.push("example/hello", "v1.2.3", {f"linux/{OWN}": [layer({"bin/hello": b"other"})]})
-    pins = home.versions_file.read_text()
-    home.versions_file.write_text(pins.replace("tag: v1.2.3\n", f"tag: v1.2.3@{pinned}\n"))
+    push(registry, layer({"bin/hello": b"other"}))
+    edit(home.versions_file, "tag: v1.2.3\n", f"tag: v1.2.3@{pinned}\n")
     found, _ = locate(home)
     assert found.how == f"image example/hello:v1.2.3@{pinned}"
     assert (says(found), found.version) == ("hello, version 1.2.3", "1.2.3")
@@ -229,16 +225,11 @@ def other_processors(program: bytes) -> bytes:
 
 def _image(*files: bytes) -> Callable[[Registry], object]:
     layers = [layer({"bin/hello": content}) for content in files]
-    return lambda registry: registry.push("example/hello", "v1.2.3", {f"linux/{OWN}": layers})
+    return lambda registry: push(registry, *layers)
 
 
 def _set(**faults: object) -> Callable[[Registry], object]:
     return lambda registry: vars(registry).update(faults)
-
-
-def _leads_out(registry: Registry) -> None:
-    layers = [layer({"../bin/hello": b"x"})]
-    registry.push("example/hello", "v1.2.3", {f"linux/{OWN}": layers})
 
 
 def _for_others_only(registry: Registry) -> None:
@@ -262,7 +253,7 @@ def _foreign_libc(registry: Registry) -> None:
         (_set(corrupt=True), "error verifying sha256 checksum"),
         (_set(shut=True), "UNAUTHORIZED"),
         (lambda registry: registry._tags.clear(), "MANIFEST_UNKNOWN"),
-        (_leads_out, "leads out of the image"),
+        (lambda registry: push(registry, layer({"../bin/hello": b"x"})), "leads out of the image"),
         (_for_others_only, "no child with platform linux/"),
         (_foreign_libc, "it needs a C library that this machine does not have"),
         (_image(b"#!/bin/sh\necho 1.2.3"), "its file is not a program for Linux"),
@@ -486,7 +477,7 @@ def test_it_comes_over_https_through_a_proxy(
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     tls.load_cert_chain(*certificate)
     far = Registry()
-    far.push("example/hello", "v1.2.3", {f"linux/{OWN}": [layer({"bin/hello": hello("1.2.3")})]})
+    push(far, layer({"bin/hello": hello("1.2.3")}))
     with far.serving(tls):
         proxy = Proxy(far.address)
         monkeypatch.setenv("STACKPROOF_MIRROR", "registry.example")
@@ -508,8 +499,7 @@ def test_it_comes_over_https_through_a_proxy(
 def docker_image(home: Checkout, hello: Callable[[str], bytes]) -> Iterator[Callable[[str], None]]:
     """Let Docker have an image with a program of that version, behind a link as in Debian's."""
     # Its own name: other tests run meanwhile.
-    pins = home.versions_file.read_text()
-    home.versions_file.write_text(pins.replace("example/hello", "example/docked"))
+    edit(home.versions_file, "example/hello", "example/docked")
     docker = pytest.importorskip("docker")
     try:
         client = docker.from_env(timeout=60)
