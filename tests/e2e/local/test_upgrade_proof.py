@@ -162,13 +162,14 @@ def test_everybody_asks_anew_and_through_a_kept_connection(
     assert set(turns) == set(itertools.product(["one", "other"], [True, False]))
 
 
+def _fail(*_: object) -> None:
+    raise ValueError("a fault of ours")
+
+
 def test_who_looks_no_more_ends_the_roll(
     silent: tuple[TargetsStack, Mapping[str, Emission]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(*_: object) -> None:
-        raise ValueError("a fault of ours")
-
-    monkeypatch.setattr("stackproof.upgrade.watch.observe", fail)
+    monkeypatch.setattr("stackproof.upgrade.watch.observe", _fail)
     with pytest.raises(ValueError, match="a fault of ours"), Watch.over(*silent, every_s=0.1):
         time.sleep(0.5)
 
@@ -176,10 +177,7 @@ def test_who_looks_no_more_ends_the_roll(
 def test_who_sends_no_more_ends_the_roll(
     silent: tuple[TargetsStack, Mapping[str, Emission]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(*_: object) -> None:
-        raise ValueError("a fault of ours")
-
-    monkeypatch.setattr("stackproof.isolation.delivery.numbered", fail)
+    monkeypatch.setattr("stackproof.isolation.delivery.numbered", _fail)
     stack, _ = silent
     with (
         pytest.raises(ValueError, match="a fault of ours"),
