@@ -1,7 +1,8 @@
 // Stands in, in test clusters, for images that cannot be had there. It is none of those programs: it
 // answers their probes, so that pods, volumes, policies and secrets around them can be tried.
 //
-//	standin              serve: HTTP 200 for every path, on every port that the charts' containers have
+//	standin              serve: HTTP 200 for every path, on every port that the charts' containers have, and
+//	                     on that of cert-manager's pod which answers an issuer
 //	standin sleep        wait to be asked
 //	standin dial H:P …   try to connect to each, print "H:P open|closed|unknown: reason"
 //	standin model        serve a model provider as OpenAI does, which says what it was told
@@ -23,7 +24,7 @@ import (
 	"time"
 )
 
-var ports = []string{"3000", "5432", "8000", "8080", "11235", "50051"}
+var ports = []string{"3000", "5432", "8000", "8080", "8089", "11235", "50051"}
 
 func main() {
 	if filepath.Base(os.Args[0]) == "pg_isready" {

@@ -10,13 +10,17 @@ from collections.abc import Iterator
 
 import pytest
 
+from stackproof.backends import Client
+from stackproof.flux import tenant as folders
 from stackproof.flux.tree import FLUX_NAMESPACE
 from stackproof.helm import chartversion
 from stackproof.isolation import prove
 from stackproof.isolation.verdict import Verdict
 from stackproof.kube.diagnostics import condition
+from stackproof.otlp import senders
 from stackproof.repo.checkout import Checkout
 from stackproof.repo.tenants import OBSERVABILITY_NAMESPACE, load_registry
+from stackproof.stack.gitops import CLUSTER as TEST_CLUSTER
 from stackproof.stack.gitops import HELM, KUSTOMIZE, Flux
 from stackproof.stack.install import CONTROLLERS
 from stackproof.stack.kind import KindStack
@@ -28,6 +32,8 @@ pytestmark = pytest.mark.needs_restart
 REGISTRY = load_registry(Checkout.find())
 TENANTS = REGISTRY.names
 ONE = REGISTRY.get(TENANTS[0])
+LAST = REGISTRY.get(TENANTS[-1])
+EXTERNAL = "external-secrets.io/v1"
 LOKI_VALUES = "observability/loki-values.yaml"
 SOON_S = 120.0
 
@@ -143,6 +149,96 @@ def test_a_broken_commit_is_refused_and_the_old_release_goes_on(
         flux.repository.edit(LOKI_VALUES, "maxQuerySeries: many", "maxQuerySeries: 500")
         flux.applied(flux.push("As it was"))
     assert "max_query_series: 500" in _loki(kind)
+
+
+def test_one_tenants_bad_password_undoes_no_upgrade(flux: Flux, kind: KindStack) -> None:
+    """Its ExternalSecret is never ready, and Helm waits for all that a release holds."""
+    kube, store = kind.kube, kind.installer.store
+    flux.ready()
+    key = f"{ONE.secret_prefix}-gateway-password"
+    name, old, too_long = f"gateway-user-{ONE.name}", store[key], "x" * 73
+    steps = f"flux/clusters/{TEST_CLUSTER}/infrastructure.yaml"
+    release = "flux/observability/helmrelease.yaml"
+    patient, soon = "timeout: 10m", "timeout: 1m"
+
+    def said() -> str:
+        return condition(kube.get(EXTERNAL, "ExternalSecret", name, OBSERVABILITY_NAMESPACE))
+
+    flux.repository.edit(steps, old, too_long)
+    flux.applied(flux.push("The store of the test cluster has a password that cannot be hashed"))
+    store.rotate(key, too_long)
+    try:
+        kube.until(lambda: said().startswith("False"), within_s=SOON_S, what="it is bad", seen=said)
+        flux.repository.edit(LOKI_VALUES, "maxQuerySeries: 500", "maxQuerySeries: 502")
+        flux.repository.edit(release, patient, soon)
+        flux.applied(flux.push("Loki may return two series more"))
+        lgtm = kube.get(HELM, "HelmRelease", "lgtm", OBSERVABILITY_NAMESPACE)
+        assert lgtm["status"]["history"][0]["status"] == "deployed"
+        assert "max_query_series: 502" in _loki(kind)
+        assert said().startswith("False"), "it was bad all the while"
+    finally:
+        flux.repository.edit(steps, too_long, old)
+        flux.repository.edit(LOKI_VALUES, "maxQuerySeries: 502", "maxQuerySeries: 500")
+        flux.repository.edit(release, soon, patient)
+        flux.applied(flux.push("As it was"))
+        store.rotate(key, old)
+
+
+def test_a_tenant_that_is_removed_is_gone_but_for_its_data(
+    flux: Flux, kind: KindStack, client: Client
+) -> None:
+    """As flux/README.md says, table by table; and it comes back to its data."""
+    kube, space = kind.kube, LAST.namespace
+    flux.ready()
+    password = kind.installer.store[f"{LAST.secret_prefix}-gateway-password"]
+
+    def claims() -> set[str]:
+        found = kube.listed("v1", "PersistentVolumeClaim", space)
+        return {each["metadata"]["uid"] for each in found}
+
+    def status() -> int:
+        url = f"{kind.gateway_url}/prometheus/api/v1/query?query=1"
+        auth = senders.basic_auth((LAST.name, password))
+        return int(client.pool.request("GET", url, headers=auth).status)
+
+    def left() -> list[str]:
+        kinds = [
+            (HELM, "HelmRelease"),
+            (EXTERNAL, "ExternalSecret"),
+            ("networking.k8s.io/v1", "Ingress"),
+            ("apps/v1", "StatefulSet"),
+            ("apps/v1", "Deployment"),
+            ("v1", "Service"),
+            ("v1", "Pod"),
+        ]
+        return [
+            f"{kind_name}/{each['metadata']['name']}"
+            for version, kind_name in kinds
+            for each in kube.listed(version, kind_name, space)
+        ]
+
+    data = claims()
+    assert data, "it has data"
+    assert left(), "it runs"
+    assert status() == 200
+    pushed = Checkout(flux.repository.path)
+    load_registry(pushed).remove(LAST.name)
+    folders.remove(pushed, LAST.name)
+    try:
+        flux.applied(flux.push(f"{LAST.name} is a tenant no more"))
+        kube.until(
+            lambda: not left(),
+            within_s=SOON_S,
+            what="nothing of it runs",
+            seen=lambda: "\n".join(left()),
+        )
+        kube.until(lambda: status() == 401, within_s=SOON_S, what="its password opens nothing")
+        assert claims() == data
+    finally:
+        flux.follow(kind.installer, f"{LAST.name} is back")
+    kube.rolled_out([space, OBSERVABILITY_NAMESPACE], within_s=SOON_S * 2)
+    assert claims() == data
+    kube.until(lambda: status() == 200, within_s=SOON_S, what="its password is in force again")
 
 
 def test_what_somebody_changed_by_hand_is_put_back(flux: Flux, kind: KindStack) -> None:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 
 import pytest
 
 from stackproof.flux.deployment import Deployment
+from stackproof.kube.client import Kube
 from stackproof.kube.probes import beside, component, dial, probe_pod, running
 from stackproof.repo.checkout import Checkout
 from stackproof.repo.tenants import OBSERVABILITY_NAMESPACE, load_registry
@@ -44,7 +46,25 @@ TEMPO_OTLP, GATEWAY, GRAFANA = _lgtm("tempo", 4318), _lgtm("gateway", 8080), _lg
 BACKENDS = {MIMIR, LOKI, TEMPO, TEMPO_OTLP}
 POSTGRES = {name: _of_tenant(name, "postgres", 5432) for name in SPACES}
 ALLOYS = {name: {_alloy(name, port) for port in (4317, 4318, 12345)} for name in SPACES}
-TARGETS = sorted({*BACKENDS, GATEWAY, GRAFANA, *POSTGRES.values(), *ALLOYS[ME], *ALLOYS[OTHER]})
+APPLICATIONS = {_of_tenant(name, "open-webui", 8080) for name in SPACES}
+#: Where cert-manager's pod answers the issuer, and the label that it has.
+#: https://cert-manager.io/docs/configuration/acme/http01/
+SOLVER = f"http01-solver.{SPACES[ME]}.svc:8089"
+SOLVER_LABELS = {"acme.cert-manager.io/http01-solver": "true"}
+TARGETS = sorted(
+    {
+        *BACKENDS,
+        GATEWAY,
+        GRAFANA,
+        *POSTGRES.values(),
+        *ALLOYS[ME],
+        *ALLOYS[OTHER],
+        *APPLICATIONS,
+        SOLVER,
+    }
+)
+#: The namespace of production's ingress controller.
+ENTRANCE = "ingress-nginx"
 
 #: What is open from where; everything else of TARGETS is closed.
 OPEN: Mapping[str, set[str]] = {
@@ -56,6 +76,8 @@ OPEN: Mapping[str, set[str]] = {
     "loki": set(),
     "tempo": {MIMIR},
     "grafana": {GATEWAY},
+    "monitor": {GATEWAY, MIMIR, LOKI, TEMPO},
+    "ingress controller": {*APPLICATIONS, SOLVER, GRAFANA},
     "another namespace": set(),
 }
 _PODS = {"application": "open-webui", "alloy": "alloy"}
@@ -65,31 +87,60 @@ _PODS = {"application": "open-webui", "alloy": "alloy"}
 def places(kind: KindStack) -> Iterator[dict[str, tuple[str, str, str]]]:
     """From where it is tried: pod, namespace and container."""
     kube, image = kind.kube, kind.choices["standin"].reference
+    backends = ("gateway", "mimir", "loki", "tempo", "grafana", "monitor")
     found = {
         **{n: beside(kube, component(kube, SPACES[ME], c), image) for n, c in _PODS.items()},
-        **{
-            name: beside(kube, component(kube, OBSERVABILITY_NAMESPACE, name), image)
-            for name in ("gateway", "mimir", "loki", "tempo", "grafana")
-        },
+        **{n: beside(kube, component(kube, OBSERVABILITY_NAMESPACE, n), image) for n in backends},
     }
-    elsewhere = f"elsewhere-{secrets.token_hex(3)}"
-    space = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": elsewhere}}
+    with ExitStack() as made:
+        strangers = {
+            "stranger in the tenant's namespace": SPACES[ME],
+            "ingress controller": made.enter_context(_namespace(kube, ENTRANCE)),
+            "another namespace": made.enter_context(
+                _namespace(kube, f"elsewhere-{secrets.token_hex(3)}")
+            ),
+        }
+        for name, space in strangers.items():
+            pod = made.enter_context(running(kube, probe_pod(image, space)))
+            found[name] = (pod, space, "probe")
+        solver = probe_pod(image, SPACES[ME], labels=SOLVER_LABELS, verb="serve")
+        made.enter_context(running(kube, solver))
+        made.enter_context(_service(kube, SOLVER, SOLVER_LABELS))
+        yield found
+
+
+@contextmanager
+def _namespace(kube: Kube, name: str) -> Iterator[str]:
+    space = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
     kube.apply(space)
-    stranger = probe_pod(image, SPACES[ME])
-    outsider = probe_pod(image, elsewhere)
     try:
         # The ServiceAccount of a new namespace takes a moment.
         kube.until(
-            lambda: kube.find("v1", "ServiceAccount", "default", elsewhere),
+            lambda: kube.find("v1", "ServiceAccount", "default", name),
             within_s=SETTLED_S,
             what="the new namespace is ready",
         )
-        with running(kube, stranger) as one, running(kube, outsider) as two:
-            found["stranger in the tenant's namespace"] = (one, SPACES[ME], "probe")
-            found["another namespace"] = (two, elsewhere, "probe")
-            yield found
+        yield name
     finally:
         kube.delete(space)
+
+
+@contextmanager
+def _service(kube: Kube, address: str, selector: Mapping[str, str]) -> Iterator[None]:
+    """Give the pods with these labels an address."""
+    host, _, port = address.partition(":")
+    name, namespace, _ = host.split(".")
+    service = {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {"selector": dict(selector), "ports": [{"port": int(port)}]},
+    }
+    kube.apply(service)
+    try:
+        yield
+    finally:
+        kube.delete(service)
 
 
 def _picture(rows: Mapping[str, Mapping[str, str]]) -> str:
