@@ -87,7 +87,7 @@ class RunningApplication:
             start=str(int(time.time()) - 600),
             **{"match[]": f'{{job="{self.job}"}}'},
         )
-        return (json.loads(answer.body)["data"] if answer.status == 200 else []), answer
+        return _body(answer).get("data") or [], answer
 
     def find(self, access: Access, signal: Signal, token: str) -> Answer:
         """Ask for whatever holds the token; for metrics, for the application's series."""
@@ -173,8 +173,7 @@ def _copies(run: RunningApplication, token: str) -> tuple[int, str]:
 
     def look() -> tuple[int, str]:
         answer = run.find(run.stack.reader(run.tenant), Signal.LOGS, f"authenticate_user: {token}")
-        body = json.loads(answer.body) if answer.status == 200 else {}
-        streams = body.get("data", {}).get("result") or []
+        streams = _body(answer).get("data", {}).get("result") or []
         return sum(len(stream["values"]) for stream in streams), answer.describe()
 
     return until(look, lambda seen: seen[0], within_s=run.waited_s)
@@ -226,7 +225,7 @@ def replicas_are_told_apart(run: RunningApplication) -> Iterator[str]:
             application.ask("GET", "/api/version")
         answer = run.ask(reader, Backend.MIMIR, "/api/v1/query", query=f"{query}[1m]")
         said = answer.describe()
-        found = json.loads(answer.body)["data"]["result"] if answer.status == 200 else []
+        found = _body(answer).get("data", {}).get("result") or []
         for each in found:
             values = [float(value) for _, value in each["values"]]
             if any(later < earlier for earlier, later in pairwise(values)):
@@ -291,6 +290,12 @@ def _fail_to_sign_in(application: Application, token: str) -> None:
 # --- reading it ---
 
 
+def _body(answer: Answer) -> Mapping[str, Any]:
+    """Return what was answered, nothing where it was refused."""
+    found: Mapping[str, Any] = json.loads(answer.body) if answer.status == 200 else {}
+    return found
+
+
 def _arrives(run: RunningApplication, application: Application, signal: Signal) -> Iterator[str]:
     name = f"{signal} of {run.tenant}'s {application.pod.pod_name}"
     token = run.token(application)
@@ -326,7 +331,7 @@ def _resource(
         found = _of_metrics(series, application)
     else:
         answer = run.find(reader, signal, token)
-        body = json.loads(answer.body) if answer.status == 200 else {}
+        body = _body(answer)
         found = _of_line(body) if signal is Signal.LOGS else _of_trace(run, reader, body)
     return found, answer.describe()
 
@@ -363,9 +368,7 @@ def _of_trace(
 ) -> Mapping[str, str] | None:
     for trace in body.get("traces") or ():
         answer = run.ask(reader, Backend.TEMPO, f"/api/v2/traces/{trace['traceID']}")
-        if answer.status != 200:
-            continue
-        for resource in json.loads(answer.body)["trace"].get("resourceSpans") or ():
+        for resource in _body(answer).get("trace", {}).get("resourceSpans") or ():
             attributes = resource["resource"]["attributes"]
             return {each["key"]: each["value"].get("stringValue", "") for each in attributes}
     return None
@@ -379,7 +382,7 @@ def _mark(run: RunningApplication, application: Application, signal: Signal) -> 
 def _shown(run: RunningApplication, application: Application, signal: Signal) -> str | None:
     answer = run.find(run.stack.reader(run.tenant), signal, run.token(application))
     if signal is Signal.TRACES:
-        traces = json.loads(answer.body).get("traces") if answer.status == 200 else None
+        traces = _body(answer).get("traces")
         return str(traces[0]["traceID"]) if traces else None
     mark = run.job if signal is Signal.METRICS else f"probe={run.token(application)}"
     return mark if mark.encode() in answer.body else None

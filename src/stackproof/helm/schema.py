@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
@@ -22,7 +22,7 @@ import jsonschema_rs
 from stackproof.errors import StackproofError
 from stackproof.wording import counted
 
-from .manifests import Manifest
+from .manifests import Manifest, at
 
 # What the packaged schemas call the file of shared definitions, made absolute.
 _DEFINITIONS = "file:///api/_definitions.json"
@@ -217,8 +217,8 @@ def _bad_names(manifest: Manifest) -> Iterator[tuple[str, str]]:
     rule = _RBAC_NAME if manifest.kind in _RBAC_KINDS else _NAME_OF.get(manifest.kind, _NAME)
     if not rule.fullmatch(manifest.name):
         yield "metadata.name", f"{manifest.name!r} is no valid name for a {manifest.kind}"
-    for path, labels in _label_maps(manifest):
-        for key, value in labels.items():
+    for path in _LABELS:
+        for key, value in (at(manifest.content, path) or {}).items():
             if not _LABEL_KEY.fullmatch(key):
                 yield path, f"{key!r} is no valid label"
             if isinstance(value, str) and not _LABEL_VALUE.fullmatch(value):
@@ -257,19 +257,13 @@ def _is_base64(text: str) -> bool:
     return True
 
 
-def _label_maps(manifest: Manifest) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Return the label maps of an object and of the pods it makes."""
-    yield "metadata.labels", manifest.labels
-    part: Any = manifest.content
-    path = ""
-    for key in ("spec", "jobTemplate", "spec", "template"):
-        below = part.get(key) if isinstance(part, dict) else None
-        if below is None:
-            continue
-        part, path = below, f"{path}.{key}".lstrip(".")
-        labels = (part.get("metadata") or {}).get("labels") if isinstance(part, dict) else None
-        if isinstance(labels, dict):
-            yield f"{path}.metadata.labels", labels
+#: Where the labels of an object stand, and those of the pods and Jobs that it makes.
+_LABELS = (
+    "metadata.labels",
+    "spec.template.metadata.labels",
+    "spec.jobTemplate.metadata.labels",
+    "spec.jobTemplate.spec.template.metadata.labels",
+)
 
 
 @cache

@@ -84,22 +84,17 @@ class Provenance:
 
 def _commit(root: Path) -> tuple[str | None, bool | None]:
     """Return the commit of a work tree whose root this is, and whether files differ from it."""
-    git = ("git", "-C", str(root))
+
+    def git(*words: str) -> str:
+        command = ["git", "-C", str(root), *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
     try:
-        top = subprocess.run(
-            [*git, "rev-parse", "--show-toplevel", "HEAD"],
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout.split("\n")
-        if Path(top[0]).resolve() != root.resolve():
-            return None, None
-        changes = subprocess.run(
-            [*git, "status", "--porcelain"], capture_output=True, text=True, check=True
-        )
+        top, commit = git("rev-parse", "--show-toplevel", "HEAD").splitlines()
+        own = Path(top).resolve() == root.resolve()
+        return (commit, bool(git("status", "--porcelain"))) if own else (None, None)
     except (OSError, subprocess.CalledProcessError):
         return None, None
-    return top[1], bool(changes.stdout)
 
 
 def _sources(checkout: Checkout) -> Iterator[tuple[str, Path]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any, Self
 
 import jsonschema_rs
@@ -223,12 +222,7 @@ class Versions:
                 )
         charts = {name: Chart(**one) for name, one in data.get("charts", {}).items()}
         differences = {name: Difference(**one) for name, one in data.get("differences", {}).items()}
-        return cls(
-            kubernetes,
-            MappingProxyType(images),
-            MappingProxyType(charts),
-            MappingProxyType(differences),
-        )
+        return cls(kubernetes, images, charts, differences)
 
     def image(self, component: str) -> Image:
         """Return the image of a component, e.g. `mimir`.
