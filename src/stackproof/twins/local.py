@@ -127,7 +127,7 @@ LOCAL: tuple[Twin, ...] = (
         "replicas-without-an-instance-id",
         "the application's resource has no service.instance.id, and there are two replicas",
         "arrival.replicas-are-told-apart",
-        r"2 replicas write one series: its counter goes back",
+        r"2 replicas for one series: its counter goes back",
         in_tenant("_otel.tpl", '    "service.instance.id=$(POD_NAME)"\n', ""),
         replicas=2,
         deadline_s=60,
