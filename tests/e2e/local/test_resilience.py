@@ -248,10 +248,105 @@ def _with_events(message: Any) -> Any:
     return message
 
 
+def _of_no_trace(message: Any) -> Any:
+    """Make a span belong to no trace: Tempo refuses whatever comes with it."""
+    message.resource_spans[0].scope_spans[0].spans[0].trace_id = b""
+    return message
+
+
+def _unnamed(message: Any) -> Any:
+    """Give a metric a name that has nothing of which Mimir makes one."""
+    message.resource_metrics[0].scope_metrics[0].metrics[0].name = "é"
+    return message
+
+
+def _record(message: Any) -> Any:
+    """Return the one line, span or point of a message."""
+    (_, (resource,)) = message.ListFields()[0]
+    scope = next(part for name, part in resource.ListFields() if name.name.startswith("scope_"))[0]
+    records = next(part for name, part in scope.ListFields() if name.name != "scope")
+    return records[0].gauge.data_points[0] if hasattr(records[0], "gauge") else records[0]
+
+
+def _with_key(key: str) -> Callable[[Any], Any]:
+    """Give a record an attribute of this name."""
+
+    def spoil(message: Any) -> Any:
+        _record(message).attributes.add(key=key).value.string_value = "x"
+        return message
+
+    return spoil
+
+
+def _with_map(message: Any) -> Any:
+    """Give a line an attribute with more parts than Loki takes attributes (128)."""
+    parts = _record(message).attributes.add(key="map").value.kvlist_value.values
+    for number in range(300):
+        parts.add(key=f"part-{number}").value.string_value = "x"
+    return message
+
+
+def _of_large_scope(message: Any) -> Any:
+    """Let a library have a name, a version and attributes that fit no batch."""
+    (_, (resource,)) = message.ListFields()[0]
+    part = next(part for name, part in resource.ListFields() if name.name.startswith("scope_"))[0]
+    part.scope.name = part.scope.version = "x" * 200_000
+    part.scope.attributes.add(key="large").value.string_value = "x" * 200_000
+    return message
+
+
+def _large_span(message: Any) -> Any:
+    """Give a span a name, a state and a reason that fit no batch."""
+    span = _record(message)
+    span.name += " " + "x" * 200_000
+    span.trace_state = span.status.message = "x" * 200_000
+    return message
+
+
+def _large_metric(message: Any) -> Any:
+    """Describe a metric in more than fits a batch."""
+    metric = message.resource_metrics[0].scope_metrics[0].metrics[0]
+    metric.description = metric.unit = "x" * 400_000
+    return message
+
+
+#: Names that have nothing a label can be made of, or are too long for one.
+ODD_KEYS = ["", " ", ".", "é", "用户", "k" * 2_000]
+ODD = [
+    *((signal, _with_key(key)) for key in ODD_KEYS for signal in Signal),
+    *((signal, _of_large_scope) for signal in Signal),
+    (Signal.LOGS, _with_map),
+    (Signal.TRACES, _large_span),
+    (Signal.METRICS, _large_metric),
+]
+
+
+@pytest.mark.xdist_group("queues")
+def test_what_is_odd_costs_nothing(running: LocalStack, client: Client) -> None:
+    """Neither itself nor what comes with it: it is cut, or gets another name."""
+    runs, began = [synthetic.new_run() for _ in ODD], time.time_ns()
+    for run, (signal, spoil) in zip(runs, ODD, strict=True):
+        one, odd, other = (
+            numbered(signal, VICTIM, run, number, began + number * 10**6) for number in range(1, 4)
+        )
+        message: Any = one
+        message.MergeFrom(spoil(odd))
+        message.MergeFrom(other)
+        with running.sender(VICTIM, EntryPoint.ALLOY_GRPC, client) as opened:
+            opened.send(signal, message)
+    for run, (signal, _) in zip(runs, ODD, strict=True):
+        _are_there(running, client, signal, run, {(VICTIM, number): 1 for number in range(1, 4)})
+
+
 @pytest.mark.xdist_group("queues")
 @pytest.mark.parametrize(
     ("signal", "spoil", "kept"),
-    [(Signal.METRICS, _with_labels, {1, 3, 4}), (Signal.TRACES, _with_events, {1, 4})],
+    [
+        (Signal.METRICS, _with_labels, {1, 3, 4}),
+        (Signal.TRACES, _with_events, {1, 4}),
+        (Signal.TRACES, _of_no_trace, {1, 3, 4}),
+        (Signal.METRICS, _unnamed, {1, 3, 4}),
+    ],
 )
 def test_what_alloy_acknowledges_and_drops(
     signal: Signal,
@@ -260,7 +355,7 @@ def test_what_alloy_acknowledges_and_drops(
     running: LocalStack,
     client: Client,
 ) -> None:
-    """Known losses: a point with too many labels; a span that fits no batch, and what follows it.
+    """Known losses: a point with too many labels or no name, a span of no trace or too large.
 
     Three in one request, of which the second is at fault, and one that comes later.
     """
