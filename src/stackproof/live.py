@@ -107,12 +107,14 @@ def hold(stack: Stack, tenant: str, emission: Emission, output: IO[str] | None =
         StackproofError: A component has ended meanwhile.
     """
     say = partial(print, file=output, flush=True)
+    passwords: dict[str, str] = {}
     for name in stack.tenants:
+        _, passwords[name] = stack.reader(name).auth or ("", "")
         say(f"{name} sends OTLP to {stack.otlp_grpc(name)} (gRPC), {stack.otlp_http(name)} (HTTP)")
+        say(f"  its password: {passwords[name]}")
     access = stack.reader(tenant)
-    _, password = access.auth or ("", "")
     say(f"All read at {stack.gateway_url}. What {tenant} has sent:\n")
-    say(f"PASSWORD={shlex.quote(password)}")
+    say(f"PASSWORD={shlex.quote(passwords[tenant])}")
     for api in ESSENTIAL:
         say(api.request(access, isolation.question(emission)).curl())
     with contextlib.suppress(KeyboardInterrupt):

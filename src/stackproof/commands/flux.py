@@ -125,17 +125,20 @@ def _check_any(path: Path, args: argparse.Namespace, console: Console) -> int:
             todo="Run this in the root of its repository: paths in the tree are seen from there.",
         )
     root = above[0] if above else here
+    clusters = sorted(each.relative_to(root) for each in root.glob("**/clusters/*/"))
+    named = f"Name one as the PATH; there are: {', '.join(map(str, clusters)) or 'none'}."
     if args.cluster:
-        clusters = sorted(each.relative_to(root) for each in root.glob("**/clusters/*/"))
         raise UsageError(
             "a PATH is itself the folder that Flux starts from",
             where=f"--cluster {args.cluster}",
-            todo=f"Name one as the PATH; there are: {', '.join(map(str, clusters)) or 'none'}.",
+            todo=named,
         )
     tree = build_from(Checkout(root), start)
     found = list(problems(Subject(tree), ANY_TREE))
     _tell(args, console, found, tree, ANY_TREE)
     if any(name == "builds" for name, _ in found):
+        if start == root and clusters:
+            console.print(f"Does Flux start from a cluster's folder? {named}", style="yellow")
         return ExitCode.UNDECIDED
     return ExitCode.BAD if found else ExitCode.GOOD
 

@@ -63,6 +63,10 @@ def test_what_is_printed_can_be_typed() -> None:
             credential = ("enterprise-a", password.strip().partition("=")[2])
             assert requests.get(url, auth=credential, timeout=10).ok
             assert requests.get(url, auth=("soev", credential[1]), timeout=10).status_code == 401
+        passwords = re.findall(r"its password: (\S+)", "".join(told))
+        tenants = re.findall(r"^(\S+) sends OTLP", "".join(told), re.MULTILINE)
+        for each in zip(tenants, passwords, strict=True):
+            assert requests.get(url, auth=each, timeout=10).ok, each
         running.send_signal(signal.SIGINT)
         assert running.wait(30) == ExitCode.GOOD
 

@@ -211,6 +211,15 @@ def test_a_step_that_does_not_build_leaves_it_undecided(
     assert main(["flux", "check", str(tmp_path / "clusters" / "here")]) == ExitCode.UNDECIDED
 
 
+def test_the_root_of_a_repository_is_seldom_what_flux_starts_from(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _check(tmp_path, ("GitRepository", "flux-system"), ("kyverno.io", "ClusterPolicy"), capsys)
+    (tmp_path / "apps" / "kustomization.yaml").write_text("resources: [nowhere.yaml]")
+    assert main(["flux", "check", str(tmp_path)]) == ExitCode.UNDECIDED
+    assert "Name one as the PATH; there are: clusters/here." in capsys.readouterr().out
+
+
 def test_a_folder_in_no_repository(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], checkout: Checkout
 ) -> None:
