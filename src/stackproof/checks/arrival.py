@@ -230,7 +230,7 @@ def replicas_are_told_apart(run: RunningApplication) -> Iterator[str]:
             values = [float(value) for _, value in each["values"]]
             if any(later < earlier for earlier, later in pairwise(values)):
                 yield (
-                    f"{counted(len(wanted), 'replica')} write one series: its counter goes back, "
+                    f"{counted(len(wanted), 'replica')} for one series: its counter goes back, "
                     f"{values[-8:]}: {each['metric']}"
                 )
                 return
