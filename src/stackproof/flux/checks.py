@@ -270,7 +270,8 @@ def namespaces_first(subject: Subject) -> Iterator[str]:
 def _of_unknown_scope(manifest: Manifest) -> bool:
     """Tell whether only a CRD that is not here says if the kind is namespaced."""
     known = (_BOOTSTRAP_CRDS, *_CHART_CRDS.values())
-    return _is_custom(group_of(manifest)) and not group_of(manifest).endswith(known)
+    group = group_of(manifest)
+    return "." in group and group not in schema.SERVED and not group.endswith(known)
 
 
 @FLUX.register

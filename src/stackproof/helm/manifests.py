@@ -26,22 +26,32 @@ WORKLOAD_KINDS = ("Deployment", "StatefulSet", "DaemonSet", "Job", "CronJob")
 CLUSTER_KINDS = frozenset(
     {
         "APIService",
+        "CSIDriver",
+        "CertificateSigningRequest",
         "ClusterExternalSecret",
         "ClusterRole",
         "ClusterRoleBinding",
         "ClusterSecretStore",
         "CustomResourceDefinition",
+        "DeviceClass",
+        "FlowSchema",
+        "GatewayClass",
         "IngressClass",
+        "MutatingAdmissionPolicy",
+        "MutatingAdmissionPolicyBinding",
         "MutatingWebhookConfiguration",
         "Namespace",
         "Node",
         "PersistentVolume",
         "PriorityClass",
+        "PriorityLevelConfiguration",
         "RuntimeClass",
+        "ServiceCIDR",
         "StorageClass",
         "ValidatingAdmissionPolicy",
         "ValidatingAdmissionPolicyBinding",
         "ValidatingWebhookConfiguration",
+        "VolumeAttributesClass",
     }
 )
 """Kinds without a namespace."""

@@ -33,7 +33,7 @@ _FOLDER = re.compile(r"v(\d+\.\d+)\.\d+-local-strict")
 
 
 #: Groups with a dot that the API server itself serves; others under k8s.io are operators', too.
-_SERVED = frozenset(
+SERVED = frozenset(
     f"{name}.k8s.io"
     for name in (
         *("admissionregistration", "apiextensions", "apiregistration", "authentication"),
@@ -110,7 +110,7 @@ class Schemas:
     def foreign(self, manifest: Manifest) -> bool:
         """Tell whether it is of a kind that others define, and nobody has given the schema."""
         group = manifest.api_version.rpartition("/")[0]
-        return "." in group and group not in _SERVED and not self.knows(manifest)
+        return "." in group and group not in SERVED and not self.knows(manifest)
 
     def _problems(self, manifest: Manifest) -> Iterator[tuple[str, str]]:
         if not manifest.kind or not manifest.api_version:

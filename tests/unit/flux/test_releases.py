@@ -248,3 +248,22 @@ def test_objects_that_become_others_in_the_cluster(tmp_path: Path, kind: str) ->
     text += "metadata: {name: r, namespace: n}\n"
     made = tree(tmp_path, text, {f"{CLUSTER}/b.yaml": CONFIG_MAP % "b"})
     assert made.notes == (f"{kind}/r in n makes objects of its own: not looked at",)
+
+
+#: Kinds that stand alone in the cluster, and whether it is known that another needs a namespace.
+SCOPES = [
+    ("gateway.networking.k8s.io/v1", "GatewayClass", False),
+    ("storage.k8s.io/v1", "CSIDriver", False),
+    ("flowcontrol.apiserver.k8s.io/v1", "FlowSchema", False),
+    ("snapshot.storage.k8s.io/v1", "VolumeSnapshotClass", False),
+    ("cert-manager.io/v1", "ClusterIssuer", False),
+    ("networking.k8s.io/v1", "NetworkPolicy", True),
+    ("v1", "ConfigMap", True),
+]
+
+
+@pytest.mark.parametrize(("version", "kind", "told"), SCOPES)
+def test_what_needs_no_namespace(tmp_path: Path, version: str, kind: str, told: bool) -> None:
+    text = f"apiVersion: {version}\nkind: {kind}\nmetadata: {{name: a}}\n"
+    found = [*problems(Subject(tree(tmp_path, text)), ["namespaces-first"])]
+    assert bool(found) is told
