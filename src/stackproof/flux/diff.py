@@ -472,9 +472,12 @@ def revision(checkout: Checkout, name: str) -> Iterator[Checkout]:
 
 
 def _git(folder: Path, *words: str, **environment: str) -> str:
-    """Return what git prints. It gives files as Flux fetches them, which LFS leaves alone."""
-    without_lfs = ("smudge=", "process=", "required=false")
-    options = [word for option in without_lfs for word in ("-c", f"filter.lfs.{option}")]
+    """Return what git prints. It gives files as Flux fetches them: LFS and line ends stay."""
+    as_they_are = (
+        *("filter.lfs.smudge=", "filter.lfs.process=", "filter.lfs.required=false"),
+        "core.autocrlf=false",
+    )
+    options = [word for option in as_they_are for word in ("-c", option)]
     done = subprocess.run(
         ["git", "-C", str(folder), *options, *words],
         env={**os.environ, **environment},

@@ -345,6 +345,13 @@ def test_what_git_archives_leave_out_is_there(repository: Checkout) -> None:
     assert not _since_head(repository)
 
 
+def test_line_ends_are_those_of_git(repository: Checkout) -> None:
+    """Whatever git makes of them on this machine: Flux takes them as they are."""
+    git = ["git", "-C", str(repository.root)]
+    subprocess.run([*git, "config", "core.autocrlf", "true"], check=True)
+    assert not _since_head(repository)
+
+
 def test_a_tree_in_a_folder_of_its_repository(repository: Checkout, tmp_path: Path) -> None:
     outer = tmp_path.with_name(f"{tmp_path.name}-outer")
     shutil.copytree(
