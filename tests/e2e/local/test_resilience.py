@@ -254,6 +254,23 @@ def _of_no_trace(message: Any) -> Any:
     return message
 
 
+def _of_no_id(message: Any) -> Any:
+    """Give a span no id of its own: Tempo from 2.10 on refuses whatever comes with it."""
+    message.resource_spans[0].scope_spans[0].spans[0].span_id = b""
+    return message
+
+
+def _coarse(message: Any) -> Any:
+    """Make a point one of a histogram that is coarser than Mimir takes (a scale below -4)."""
+    metric = message.resource_metrics[0].scope_metrics[0].metrics[0]
+    point, histogram = metric.gauge.data_points[0], metric.exponential_histogram
+    histogram.aggregation_temporality = 2
+    made = histogram.data_points.add(time_unix_nano=point.time_unix_nano, count=1, scale=-10)
+    made.attributes.extend(point.attributes)
+    made.positive.bucket_counts.append(1)
+    return message
+
+
 def _unnamed(message: Any) -> Any:
     """Give a metric a name that has nothing of which Mimir makes one."""
     message.resource_metrics[0].scope_metrics[0].metrics[0].name = "é"
@@ -345,6 +362,8 @@ def test_what_is_odd_costs_nothing(running: LocalStack, client: Client) -> None:
         (Signal.METRICS, _with_labels, {1, 3, 4}),
         (Signal.TRACES, _with_events, {1, 4}),
         (Signal.TRACES, _of_no_trace, {1, 3, 4}),
+        (Signal.TRACES, _of_no_id, {1, 3, 4}),
+        (Signal.METRICS, _coarse, {1, 3, 4}),
         (Signal.METRICS, _unnamed, {1, 3, 4}),
     ],
 )
