@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from stackproof.helm import renderer
 from stackproof.helm.externals import read_values
@@ -20,6 +21,9 @@ from .tree import build_tenant
 
 LGTM_RELEASE = "lgtm"
 TENANT_RELEASE = "open-webui"
+
+#: The values files of `charts/lgtm`; the list of tenants follows them.
+_LGTM_VALUES = ("mimir-values", "loki-values", "tempo-values", "gateway-values", "grafana-values")
 
 
 @dataclass(frozen=True)
@@ -58,15 +62,9 @@ class Deployment:
         )
 
     def lgtm_values(self) -> list[renderer.Values]:
-        """Return the values of the observability release, in Helm's order: the files of Flux.
-
-        The list of tenants among them is the registry's, which may have synthetic ones besides.
-        """
-        release = read_values(self.checkout.flux / "observability" / "helmrelease.yaml")
-        names = [each["valuesKey"] for each in release["spec"]["valuesFrom"]]
-        files = [self.checkout.observability / name for name in names]
-        own = [file for file in files if file != self.checkout.tenants_file]
-        return [*own, self.registry.values(), *self.lgtm_extra]
+        """Return the values of the observability release, in Helm's order."""
+        files = [self._observability(name) for name in _LGTM_VALUES]
+        return [*files, self.registry.values(), *self.lgtm_extra]
 
     def tenant_values(self, tenant: Tenant) -> list[renderer.Values]:
         """Return the values of one tenant's release, in Helm's order: those that Flux gives it."""
@@ -81,8 +79,7 @@ class Deployment:
             "externalSecrets": {"keyPrefix": tenant.secret_prefix},
         }
         production = self.checkout.charts / "open-webui-stack" / "values-prod.yaml"
-        alloy = self.checkout.observability / "alloy-values.yaml"
-        return [production, alloy, own, *self.tenant_extra]
+        return [production, self._observability("alloy-values"), own, *self.tenant_extra]
 
     def _application_image(self) -> Mapping[str, str]:
         """Return the image that Flux deploys: new tags are written there, and nowhere else."""
@@ -119,3 +116,6 @@ class Deployment:
         """Render all releases: the observability release, then each tenant's."""
         tenants = (self.tenant(name, fresh=fresh) for name in self.registry.names)
         return (self.lgtm(fresh=fresh), *tenants)
+
+    def _observability(self, name: str) -> Path:
+        return self.checkout.observability / f"{name}.yaml"
