@@ -6,6 +6,7 @@
 //	standin sleep        wait to be asked
 //	standin dial H:P …   try to connect to each, print "H:P open|closed|unknown: reason"
 //	standin model        serve a model provider as OpenAI does, which says what it was told
+//	standin metadata     serve tokens as the metadata server of GKE does (Workload Identity)
 //	standin git DIR      serve an empty repository, DIR/repository, over HTTP (smart protocol), pushes too
 //	pg_isready …         0 if port 5432 answers, as the probes of PostgreSQL ask
 package main
@@ -43,6 +44,9 @@ func main() {
 		os.Exit(dial(rest))
 	case "model":
 		go func() { fail(http.ListenAndServe(":8080", newProvider())) }()
+		wait()
+	case "metadata":
+		go func() { fail(http.ListenAndServe(":8080", metadata())) }()
 		wait()
 	case "git":
 		if len(rest) != 1 {

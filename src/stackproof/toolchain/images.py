@@ -29,7 +29,7 @@ from stackproof.errors import StackproofError
 from stackproof.repo.checkout import Checkout
 from stackproof.repo.versions import Versions
 
-from . import openwebui, postgresql, programs
+from . import deployed, openwebui, postgresql, programs
 from .postgresql import When
 from .rootfs import RootFs
 
@@ -48,6 +48,9 @@ _WHEELS = (postgresql.NAME, openwebui.NAME)
 #: Where the application's image has its driver of the database.
 _DRIVER = "opt/postgres-driver"
 
+#: The programs of images in somebody else's charts, where this machine may have them.
+_HERE = {"nginx-unprivileged": "nginx", "memcached": "memcached"}
+
 #: Of Python's library, what no program loads.
 _NO_PYTHON = {"test", "tests", "idlelib", "ensurepip", "pkgconfig", "site-packages"}
 
@@ -62,6 +65,9 @@ class _Start:
 
 #: As the official image (weaviate/weaviate, Dockerfile), which names no user.
 _WEAVIATE = _Start("0:0", ("--host", "0.0.0.0", "--port", "8080", "--scheme", "http"))  # noqa: S104
+
+#: As the official image: in the foreground.
+_NGINX = _Start(arguments=("-g", "daemon off;"))
 
 
 class How(StrEnum):
@@ -140,6 +146,36 @@ class Images:
         start = _WEAVIATE if component == "weaviate" else _Start()
         self._make(choice.reference, found.path, program, start=start)
         return choice
+
+    def of_chart(self, reference: str) -> ImageChoice:
+        """Let Docker have an image by the very name that somebody else's chart gives it.
+
+        It is pulled; or, with STACKPROOF_IMAGES=off, made around the program that tools/ pins or
+        this machine has, so that its tag says nothing of what is in it: the choice does.
+
+        Raises:
+            StackproofError: It cannot be pulled, or there is no such program here.
+        """
+        repository, _, tag = reference.partition("@")[0].rpartition(":")
+        name = repository.rsplit("/", 1)[-1]
+        if deployed.wanted():
+            self._pull(reference)
+            return ImageChoice(name, repository, tag, How.PINNED)
+        if name in programs.names(self._checkout):
+            made = self.built(name, name)
+            self.docker.images.get(made.reference).tag(repository, tag)
+            return made
+        program = _HERE.get(name, name)
+        path = shutil.which(program)
+        if path is None:
+            raise StackproofError(
+                f"there is no program {program} to make it of",
+                where=reference,
+                todo="Install it, or let the image be pulled: STACKPROOF_IMAGES=on.",
+            )
+        start = _NGINX if program == "nginx" else _Start()
+        self._make(reference, Path(path), program, start=start)
+        return ImageChoice(name, f"{LOCAL}/{program}", "this machine's", How.BUILT)
 
     def stand_in(self, component: str) -> ImageChoice:
         """Return the stand-in, under the name of what it stands for."""

@@ -70,6 +70,7 @@ RECIPES: Final[Mapping[str, Recipe]] = {
         inside="/usr/bin/caddy",
     ),
     "external-secrets": Recipe(3, cluster=True),
+    "fake-gcs-server": Recipe(1, cluster=True),
     "fetch": Recipe(1),
     "flux": Recipe(1),
     "helm": Recipe(
