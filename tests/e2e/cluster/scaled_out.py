@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from tests import distributed
+from tests import charts_from_elsewhere
 
 from stackproof.backends import Client
 from stackproof.checks.scale_out import Install, installs, limit_values
@@ -198,7 +198,7 @@ def one_node(chart: Mapping[str, Any]) -> dict[str, Any]:
 def scaled_out(kind: KindStack, work: Path) -> Iterator[ScaledOut]:
     """Put the backends elsewhere for as long as a block lasts; skip where there are no charts."""
     releases: Mapping[str, Install] = installs(kind.deployment.checkout)
-    charts = {name: distributed.chart(one, work) for name, one in releases.items()}
+    charts = {name: charts_from_elsewhere.unpacked(one, work) for name, one in releases.items()}
     before = _there(kind)
     stack = ScaledOut(kind, charts)
     try:

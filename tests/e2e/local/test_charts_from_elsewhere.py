@@ -5,18 +5,15 @@ An operator's version is taken for that of its chart (`Versions.deployed`): only
 
 from __future__ import annotations
 
-import os
-import subprocess
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from tests import charts_from_elsewhere
 
 from stackproof.repo.checkout import Checkout
 from stackproof.repo.versions import Chart, Versions, plain
-from stackproof.toolchain import programs
 
 #: Programs that versions.yaml knows by their chart alone.
 OPERATORS = {"external-secrets"}
@@ -32,30 +29,14 @@ def wrong(name: str, pin: Chart, metadata: Mapping[str, Any]) -> Iterator[str]:
 
 def chart_yaml(name: str, pin: Chart) -> Mapping[str, Any]:
     """Return the Chart.yaml of a chart: of $STACKPROOF_CHARTS/NAME, else of its repository."""
-    if given := os.environ.get("STACKPROOF_CHARTS"):
-        file = Path(given) / name / "Chart.yaml"
-        if not file.is_file():
-            pytest.skip(f"$STACKPROOF_CHARTS has no {name}")
-        text = file.read_text()
+    if chart := charts_from_elsewhere.given(name):
+        text = (chart / "Chart.yaml").read_text()
     else:
         where = ["--repo", pin.repository, name]
         if pin.repository.startswith("oci://"):
             where = [f"{pin.repository}/{name}"]
-        try:
-            done = subprocess.run(
-                [programs.find("helm"), "show", "chart", *where, "--version", pin.version],
-                capture_output=True,
-                text=True,
-                check=False,
-                timeout=60,
-            )
-        except subprocess.TimeoutExpired:
-            pytest.skip(f"{name} {pin.version} cannot be had: no answer within 60 s")
-        if f'"{pin.version}" not found in' in done.stderr:
-            pytest.fail(f"{pin.repository} has no {name} {pin.version}: {done.stderr.strip()}")
-        if done.returncode:
-            pytest.skip(f"{name} cannot be had here: {done.stderr.strip().splitlines()[-1][:160]}")
-        text = done.stdout
+        asked = ("show", "chart", *where)
+        text = charts_from_elsewhere.helm(*asked, name=name, version=pin.version)
     metadata: Mapping[str, Any] = yaml.safe_load(text)
     return metadata
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import yaml
-from tests import distributed
+from tests import charts_from_elsewhere
 
 from stackproof.checks.lgtm import BACKENDS
 from stackproof.checks.scale_out import SHARED, installs, limit_values
@@ -37,7 +37,9 @@ def backend(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module")
 def chart(backend: str, checkout: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return distributed.chart(installs(checkout)[backend], tmp_path_factory.mktemp("charts"))
+    return charts_from_elsewhere.unpacked(
+        installs(checkout)[backend], tmp_path_factory.mktemp("charts")
+    )
 
 
 @pytest.fixture(scope="module")
