@@ -822,10 +822,11 @@ def test_a_full_disk(
         def may_lack(what: Signal, taken: float) -> bool:
             return what is signal and taken > filled - early
 
+        backend = running.process(component)
+        assert backend.ended() is None, f"{backend.ended()}:\n{backend.tail()}"
         if component == "tempo":
             _all_is_there(running, client, sources, may_lack)
         else:
-            assert running.process(component).ended() is None
             _all_is_there(running, client, sources)
         if written_out:
             _write_out(running, client, component, disk)
