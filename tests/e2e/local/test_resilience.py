@@ -811,10 +811,9 @@ def test_a_full_disk(
         with sending(running, client, TENANTS) as sources:
             time.sleep(2)
             with full(disk) as filled:
-                assert (
-                    _told(running, client, signal, 2 if status < 300 else REFUSED_WITHIN_S)
-                    == status
-                )
+                within_s = 2 if status < 300 else REFUSED_WITHIN_S
+                told = _told(running, client, signal, within_s)
+                assert told == status, running.process(component).tail()
                 _go_on(running, client, sources, signal)
             time.sleep(1)
         early = TEMPO_LOSS_S if component == "tempo" else BATCH_S
