@@ -9,6 +9,14 @@ from pathlib import Path
 
 # What the pages import is what their tests depend on (tests/unchanged.py).
 from stackproof import attacks, backends, isolation, twins  # noqa: F401
+from stackproof.repo.checkout import Checkout
+
+ROOT = Checkout.find().root
+PAGES = sorted(
+    path
+    for path in ROOT.rglob("*.md")
+    if not any(part.startswith(".") or part == "build" for part in path.relative_to(ROOT).parts)
+)
 
 
 def code(page: Path, language: str = "python") -> str:

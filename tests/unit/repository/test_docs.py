@@ -7,15 +7,8 @@ import tokenize
 from pathlib import Path
 
 import pytest
+from tests.documented import PAGES, ROOT
 
-from stackproof.repo.checkout import Checkout
-
-ROOT = Checkout.find().root
-PAGES = sorted(
-    path
-    for path in ROOT.rglob("*.md")
-    if not any(part.startswith(".") or part == "build" for part in path.relative_to(ROOT).parts)
-)
 #: A link to another file: not to a page elsewhere, and without the place in it.
 LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
 
