@@ -41,8 +41,11 @@ TEXTS = sorted(
     for path in (ROOT / folder).rglob("*")
     if path.suffix in {".go", ".jinja", ".md", ".mk", ".py", ".tpl", ".txt", ".yaml"}
 ) + [ROOT / name for name in ("CHANGELOG.md", "CONTRIBUTING.md", "Makefile", "README.md")]
-#: Files of the repository that a text can send its reader to.
-_NAMED = re.compile(r"(?<![\w/.-])(?:docs|src/stackproof|tests)/[\w/-]+\.(?:md|py)\b")
+#: Files of the repository that a text can send its reader to: not of an example, nor of bootstrap.
+_NAMED = re.compile(
+    r"(?<![\w/.-])(?:charts|docs|flux|observability|schemas|src/stackproof|tests|tools|\.github)"
+    r"/(?!sub/|\S*/acme/|\S*(?:NAME|GROUP)/|\S*/flux-system/kustomization)[\w/.-]+\.[a-z]+\b"
+)
 #: A test by its name alone.
 _TEST = re.compile(r"(?<![\w/])test_\w+\.py\b")
 #: Notes from which this was built and which a reader does not have.
@@ -124,8 +127,8 @@ def test_a_citation_of_what_is_not_here_is_noticed(text: str, found: list[str]) 
 
 
 def test_a_name_of_a_file_that_has_gone_is_noticed() -> None:
-    text = "docs/phases.md, docs/facts.md, src/stackproof/gone.py, flux/docs/x.md, `test_gone.py`"
-    assert missing_files(text) == ["docs/phases.md", "src/stackproof/gone.py", "test_gone.py"]
+    text = "docs/phases.md, docs/facts.md, flux/docs/x.yaml, tools/NAME/go.mod, `test_gone.py`"
+    assert missing_files(text) == ["docs/phases.md", "flux/docs/x.yaml", "test_gone.py"]
 
 
 def test_an_odd_word_is_noticed() -> None:
