@@ -23,6 +23,19 @@ def nested(path: str, value: object) -> dict[str, Any]:
     return value
 
 
+OFF = {"enabled": False}
+
+
+def replicas(**settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return values of two pods that share what the chart gives them."""
+    shared = {
+        "replicaCount": 2,
+        "persistence": {"accessMode": "ReadWriteMany"},
+        "config": {"redisUrl": "redis://redis:6379"},
+    }
+    return {"openWebui": {**shared, **settings}}
+
+
 def refused(path: str, value: object) -> tuple[dict[str, Any], str]:
     """Return values with a value that is refused by itself, and where."""
     return nested(path, value), path
@@ -85,6 +98,10 @@ def refused(path: str, value: object) -> tuple[dict[str, Any], str]:
         # Rules between values.
         (nested("openWebui.replicaCount", 2), "openWebui.persistence.accessMode"),
         (nested("openWebui.replicaCount", 2), "openWebui.config.redisUrl"),
+        # Several pods with one file as their database, or each with uploads of its own.
+        ({**replicas(), "postgres": OFF}, "postgres.enabled"),
+        ({**replicas(), "weaviate": OFF}, "weaviate.enabled"),
+        (replicas(persistence={"enabled": False}), "openWebui.persistence.enabled"),
         ({"alloy": {"replicaCount": 2, "podLogs": {"enabled": True}}}, "alloy.replicaCount"),
         (nested("ingress.enabled", True), "ingress.host"),
         (nested("ingress", {"enabled": True, "host": "a.b", "allowFrom": []}), "ingress.allowFrom"),
@@ -120,8 +137,9 @@ def test_refused_with_its_path(checkout: Checkout, values: Mapping[str, Any], pa
         otel(sampler="traceidratio", samplerArg=0),
         otel(tenantId="a"),
         otel(tenantId="a" * 34),
-        {"openWebui": {"replicaCount": 2, "persistence": {"enabled": False},
-                       "config": {"redisUrl": "redis://redis:6379"}}},
+        {**replicas(persistence={"enabled": False}, extraEnv={"STORAGE_PROVIDER": "s3"})},
+        {**replicas(extraSecretEnv={"DATABASE_URL": "database-url"}), "postgres": OFF},
+        {**replicas(extraEnv={"VECTOR_DB": "pgvector"}), "weaviate": OFF},
         nested("postgres.image.tag", "16.16-alpine@sha256:" + "0" * 64),
     ],
 )  # fmt: skip
@@ -148,6 +166,15 @@ def test_two_sources_of_secrets_are_one_too_many(checkout: Checkout) -> None:
 def test_a_variable_is_set_once(checkout: Checkout, further: Mapping[str, Any], name: str) -> None:
     with pytest.raises(HelmError, match=f": {name} is set already"):
         render(checkout, {"openWebui": further})
+
+
+@pytest.mark.parametrize("where", ["extraEnv", "extraSecretEnv"])
+def test_who_migrates_is_set_once(checkout: Checkout, where: str) -> None:
+    """By the chart, where a Job migrates for several pods; else it is left to the application."""
+    further = {"openWebui": {where: {"ENABLE_DB_MIGRATIONS": "true"}}}
+    assert "ENABLE_DB_MIGRATIONS" in environment(render(checkout, further))
+    with pytest.raises(HelmError, match=": ENABLE_DB_MIGRATIONS is set already"):
+        render(checkout, replicas(), further)
 
 
 def test_what_the_chart_leaves_can_be_set(checkout: Checkout) -> None:

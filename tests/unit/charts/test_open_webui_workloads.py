@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from tests.unit.charts.openwebui import environment, otel, render
 
-from stackproof.checks.network import Policies
+from stackproof.checks.network import Peer, Policies
 from stackproof.helm.manifests import COMPONENT, Release
-from stackproof.helm.references import Cluster
+from stackproof.helm.references import Cluster, PodTemplate
 from stackproof.helm.renderer import HelmError
 from stackproof.repo.checkout import Checkout
 
@@ -85,6 +85,25 @@ def test_a_change_makes_another_job(checkout: Checkout) -> None:
     assert names[0] == names[1] != names[2]
 
 
+def test_the_job_migrates_a_database_elsewhere(checkout: Checkout) -> None:
+    """The replicas wait for it: what only they may reach is never migrated."""
+    database = {
+        "to": [{"ipBlock": {"cidr": "10.1.2.3/32"}}],
+        "ports": [{"protocol": "TCP", "port": 5432}],
+    }
+    elsewhere = {
+        "openWebui": {"extraSecretEnv": {"DATABASE_URL": "database-url"}},
+        "postgres": {"enabled": False},
+        "networkPolicy": {"extraEgress": [database]},
+    }
+    release = render(checkout, REPLICAS, elsewhere)
+    policies = Policies(Cluster([release]))
+    (job,) = release.of_kind("Job")
+    for workload in (job, release.get("Deployment", "open-webui")):
+        assert policies.let_out(PodTemplate.of(workload), Peer(address="10.1.2.3"), 5432)
+    assert not policies.let_out(PodTemplate.of(job), Peer(address="10.1.2.4"), 5432)
+
+
 ROUTE: dict[str, Any] = {
     "enabled": True,
     "parentRefs": [{"name": "public", "namespace": "gateways"}],
@@ -107,8 +126,25 @@ ROUTE: dict[str, Any] = {
 )  # fmt: skip
 def test_it_knows_its_address(checkout: Checkout, values: Mapping[str, Any], url: str) -> None:
     env = environment(render(checkout, values))
-    for name in ("WEBUI_URL", "CORS_ALLOW_ORIGIN"):
-        assert (env[name].value if name in env else None) == url
+    told = {name: env[name].value for name in ("WEBUI_URL", "CORS_ALLOW_ORIGIN") if name in env}
+    assert told.get("WEBUI_URL") == url
+    assert str(told.get("CORS_ALLOW_ORIGIN")).split(";")[0] == str(url)
+
+
+def test_every_way_in_is_an_origin(checkout: Checkout) -> None:
+    """As browsers spell it: from a page of any other the application takes no WebSocket."""
+    both = {
+        "ingress": {"enabled": True, "host": "old.example"},
+        "httpRoute": ROUTE | {"host": "new.example"},
+    }
+    env = environment(render(checkout, both))
+    assert env["WEBUI_URL"].value == "https://new.example"
+    assert env["CORS_ALLOW_ORIGIN"].value == "https://new.example;http://old.example"
+    for url in ("https://Chat.Example:443/base", "https://chat.example"):
+        typed = environment(render(checkout, both, {"openWebui": {"config": {"url": url}}}))
+        origins = "https://chat.example;https://new.example;http://old.example"
+        assert typed["WEBUI_URL"].value == url
+        assert typed["CORS_ALLOW_ORIGIN"].value == origins
 
 
 def test_the_first_administrator(checkout: Checkout) -> None:
