@@ -60,7 +60,6 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _add(args: argparse.Namespace, checkout: Checkout) -> None:
-    from stackproof.errors import StackproofError
     from stackproof.flux import tenancy
     from stackproof.flux import tenant as folders
     from stackproof.repo.tenants import load_registry
@@ -74,9 +73,10 @@ def _add(args: argparse.Namespace, checkout: Checkout) -> None:
         folders.check_new(checkout, args.name, host)
     registry = registry.add(args.name, namespace, prefix)
     try:
-        tenancy.check_free(checkout, namespace)
+        tenancy.check_free(checkout, namespace, host)
         folder = folders.write(checkout, registry.get(args.name), host, admin)
-    except (OSError, StackproofError):
+    except BaseException:  # Ctrl-C as well: half a tenant would have a password and no application
+        folders.remove(checkout, args.name)
         registry.remove(args.name)
         raise
     print(f"{checkout.show(checkout.tenants_file)}: {', '.join(registry.names)}")

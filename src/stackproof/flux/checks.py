@@ -603,6 +603,23 @@ def _of_one_tenant(manifest: Manifest) -> Iterator[str]:
 
 
 @FLUX.register
+def hosts_are_apart(subject: Subject) -> Iterator[str]:
+    """No tenant serves a host of the platform's, such as where Grafana asks for passwords."""
+    homes = {tenant.namespace for tenant in subject.registry}
+    platforms: dict[str, Applied] = {}
+    tenants: list[tuple[str, Applied]] = []
+    for one in subject.tree.applied:
+        for host in served(one.manifest):
+            if one.manifest.namespace in homes:
+                tenants.append((host, one))
+            else:
+                platforms[host] = one
+    for host, one in tenants:
+        if host in platforms:
+            yield f"{at(one)}: serves {host}, as does {at(platforms[host])}"
+
+
+@FLUX.register
 def prefixes_are_apart(subject: Subject) -> Iterator[str]:
     """What a tenant may read from the store, by the prefix of its keys, is none of the platform's.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from stackproof.errors import UsageError
-from stackproof.helm.manifests import Manifest
+from stackproof.helm.manifests import Manifest, hosts
 from stackproof.repo.checkout import Checkout
 
 from .subject import FLUX, Subject, at, own
@@ -23,22 +23,24 @@ def tenants_live_alone(subject: Subject) -> Iterator[str]:
             yield f"{at(applied)}: is in the namespace of {step.name}"
 
 
-def check_free(checkout: Checkout, namespace: str) -> None:
-    """Raise where something of the tree is in a namespace already.
+def check_free(checkout: Checkout, namespace: str, host: str) -> None:
+    """Raise where something of the tree is in a namespace already, or serves a host.
 
     Raises:
         StackproofError: It is; or the tree does not build.
     """
-    there = next((a for a in build(checkout).applied if _home(a.manifest) == namespace), None)
-    if there is not None:
-        raise _taken(there, namespace)
+    for there in build(checkout).applied:
+        if _home(there.manifest) == namespace:
+            raise _taken(there, f"namespace {namespace!r} is taken: {there.manifest.ref} is in it")
+        if host in hosts(there.manifest):
+            raise _taken(there, f"host {host!r} is taken: {there.manifest.ref} serves it")
 
 
-def _taken(there: Applied, namespace: str) -> UsageError:
+def _taken(there: Applied, reason: str) -> UsageError:
     return UsageError(
-        f"namespace {namespace!r} is taken: {there.manifest.ref} is in it",
+        reason,
         where=f"step {there.step.name} ({there.source})",
-        todo="A tenant shares its namespace with nobody: choose another.",
+        todo="A tenant shares neither with anybody: choose another.",
     )
 
 

@@ -119,7 +119,8 @@ class Registry:
         Raises:
             StackproofError: The entry would not be valid. The file is as it was.
         """
-        lines, blocks = self._read()
+        lines, found = self._read()
+        blocks = found.blocks
         indent = " " * (blocks[-1].indent if blocks else 2)
         entry = [
             f"{indent}- name: {_scalar(name)}",
@@ -129,8 +130,7 @@ class Registry:
         if blocks:
             lines[blocks[-1].end : blocks[-1].end] = ["", *entry]
         else:
-            empty = next(n for n, line in enumerate(lines) if line.startswith(_LIST))
-            lines[empty : empty + 1] = [f"{_LIST}:", *entry]
+            lines[found.start : found.end] = [f"{_LIST}:", *entry]
         return self._write(lines, f"cannot add tenant {name!r}")
 
     def remove(self, name: str) -> Registry:
@@ -140,7 +140,8 @@ class Registry:
             StackproofError: There is no such tenant.
         """
         gone = self.names.index(self.get(name).name)
-        lines, blocks = self._read()
+        lines, found = self._read()
+        blocks = found.blocks
         start = blocks[gone].start
         if gone + 1 < len(blocks):
             del lines[start : blocks[gone + 1].start]
@@ -150,13 +151,13 @@ class Registry:
                 start -= 1
                 del lines[start]
         if len(blocks) == 1:
-            lines = [f"{_LIST}: []" if line.rstrip() == f"{_LIST}:" else line for line in lines]
+            lines[found.start] = lines[found.start].replace(":", ": []", 1)
         return self._write(lines, f"cannot remove tenant {name!r}")
 
-    def _read(self) -> tuple[list[str], list[_Block]]:
-        """Return the file's lines, and which of them each entry takes."""
+    def _read(self) -> tuple[list[str], _List]:
+        """Return the file's lines, and which of them the list and each entry takes."""
         lines = self.checkout.tenants_file.read_text(encoding="utf-8").splitlines()
-        return lines, _blocks(lines, self.checkout.show(self.checkout.tenants_file))
+        return lines, _list(lines, self.checkout.show(self.checkout.tenants_file))
 
     def _write(self, lines: Sequence[str], failed: str) -> Registry:
         """Write `lines` to the file if they are a good list, else raise and leave it alone."""
@@ -171,7 +172,8 @@ class Registry:
             ) from error
         beside = path.with_name(f".{path.name}.new")
         try:
-            beside.write_text(text, encoding="utf-8")
+            ends = "\r\n" if b"\r\n" in path.read_bytes() else "\n"
+            beside.write_text(text, encoding="utf-8", newline=ends)
             beside.chmod(path.stat().st_mode)
             beside.replace(path)
         except OSError as error:
@@ -316,16 +318,26 @@ class _Block:
     indent: int
 
 
-def _blocks(lines: Sequence[str], where: str) -> list[_Block]:
-    """Return the lines that each entry takes."""
+@dataclass(frozen=True, slots=True)
+class _List:
+    """The lines of the list, its key included: `start` to before `end`; those of its entries."""
+
+    start: int
+    end: int
+    blocks: list[_Block]
+
+
+def _list(lines: Sequence[str], where: str) -> _List:
+    """Return the lines that the list and each of its entries take."""
     document = yaml.compose("\n".join(lines), Loader=Loader)
     assert isinstance(document, yaml.MappingNode)
-    entries = next(value for key, value in document.value if key.value == _LIST)
-    if entries.flow_style and entries.value:
+    ((key, entries),) = document.value
+    if document.flow_style or (entries.flow_style and entries.value):
         raise StackproofError(
-            "the list is written in one line, [ … ]", where=where, todo="Edit it by hand."
+            "the list is written in brackets, [ … ]", where=where, todo="Edit it by hand."
         )
-    return [_block(lines, item) for item in entries.value]
+    blocks = [_block(lines, item) for item in entries.value]
+    return _List(key.start_mark.line, _last_line(entries) + 1, blocks)
 
 
 def _block(lines: Sequence[str], item: yaml.Node) -> _Block:

@@ -149,6 +149,13 @@ _WAYS_IN = (
         tenant={"httpRoute": _ROUTE},
     ),
     edited(
+        "tenant-on-grafanas-host",
+        "a tenant serves the host where the administrators' Grafana asks for passwords",
+        "flux.hosts-are-apart",
+        r"Ingress/open-webui .*serves grafana\.soev\.ai, as does .*Ingress/grafana in ",
+        in_flux("tenants/enterprise-a/tenant.yaml", "HOST: enterprise-a", "HOST: grafana"),
+    ),
+    edited(
         "two-tenants-routes-of-one-host",
         "two tenants' HTTPRoutes serve the same host",
         "flux.tenants-share-nothing",

@@ -12,6 +12,8 @@ from tests.copies import copied
 from stackproof.checks.deployment import DEPLOYMENT, RenderedDeployment
 from stackproof.commands import tenant as command
 from stackproof.errors import StackproofError
+from stackproof.flux import tenancy
+from stackproof.flux import tenant as folders
 from stackproof.flux.checks import Subject, problems
 from stackproof.flux.deployment import Deployment
 from stackproof.repo.checkout import Checkout
@@ -90,6 +92,11 @@ def test_same_folder_as_those_that_are_there(copy: Checkout) -> None:
         (["add", NEW, "--secret-prefix", "soev-x", "--namespace", "open-webui"], "already taken"),
         (["add", NEW, "--namespace", "observability"], "a namespace of the platform"),
         (["add", NEW, "--namespace", "kube-system"], "a namespace of Kubernetes or of GKE"),
+        (["add", "grafana"], "'grafana.soev.ai' is taken: Ingress/grafana serves it"),
+        (
+            ["add", NEW, "--host", "enterprise-a.soev.ai"],
+            "'enterprise-a.soev.ai' is taken: Ingress",
+        ),
         (["remove", "nobody"], "no tenant 'nobody'"),
     ],
 )
@@ -97,6 +104,24 @@ def test_refused(copy: Checkout, args: list[str], message: str) -> None:
     before = _files(copy)
     with pytest.raises(StackproofError, match=message):
         _run(*args)
+    assert _files(copy) == before
+
+
+@pytest.mark.parametrize("interrupted", ["check_free", "write"])
+def test_ctrl_c_leaves_no_half_tenant(
+    copy: Checkout, interrupted: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = {"check_free": tenancy, "write": folders}[interrupted]
+    whole = getattr(module, interrupted)
+
+    def press(*args: object) -> None:
+        whole(*args)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, interrupted, press)
+    before = _files(copy)
+    with pytest.raises(KeyboardInterrupt):
+        _run("add", NEW)
     assert _files(copy) == before
 
 

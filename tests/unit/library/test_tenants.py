@@ -285,6 +285,32 @@ def test_add_to_an_empty_list(copy: Checkout) -> None:
     assert copy.tenants_file.read_text().startswith("# Mine.\ntenants:\n  - name: acme\n")
 
 
+@pytest.mark.parametrize(
+    "empty",
+    [
+        '"tenants": []',
+        "tenants:\n  []",
+        "tenants: [\n]",
+        "tenants : []",
+        "--- # mine\ntenants: &a []",
+    ],
+)
+def test_add_to_a_list_that_is_empty_in_any_spelling(copy: Checkout, empty: str) -> None:
+    registry = load(copy, f"{empty}\n# The end.\n").add("acme")
+    assert registry == load_registry(copy)
+    assert registry.names == ("acme",)
+    assert copy.tenants_file.read_text().endswith("# The end.\n")
+
+
+def test_lines_end_as_they_did(copy: Checkout) -> None:
+    copy.tenants_file.write_bytes(GOOD.replace("\n", "\r\n").encode())
+    before = copy.tenants_file.read_bytes()
+    registry = load_registry(copy).add("acme")
+    assert b"\r\n  - name: acme\r\n" in copy.tenants_file.read_bytes()
+    registry.remove("acme")
+    assert copy.tenants_file.read_bytes() == before
+
+
 @pytest.mark.parametrize("name", ["no", "y", "123", "1e3", "0x1f", "2026-01-01", "null"])
 def test_add_refuses_what_yaml_reads_otherwise(copy: Checkout, name: str) -> None:
     with pytest.raises(StackproofError, match=f"name '{name}' cannot be used .YAML reads it as a"):
@@ -347,14 +373,23 @@ def test_remove_the_last_one(copy: Checkout) -> None:
     assert registry.add("soev").names == ("soev",)
 
 
+def test_remove_the_last_one_keeps_what_is_said_of_the_list(copy: Checkout) -> None:
+    text = '"tenants":  # nobody else\n  - name: a\n    namespace: a\n    secretPrefix: a\n'
+    assert load(copy, text).remove("a").names == ()
+    assert copy.tenants_file.read_text() == '"tenants": []  # nobody else\n'
+
+
 def test_remove_an_unknown_one(copy: Checkout) -> None:
     with pytest.raises(StackproofError, match="no tenant 'acme'"):
         load_registry(copy).remove("acme")
 
 
-def test_a_list_in_one_line_is_left_to_its_writer(copy: Checkout) -> None:
-    registry = load(copy, "tenants: [{name: a, namespace: a, secretPrefix: a}]\n")
-    with pytest.raises(StackproofError, match="written in one line"):
+@pytest.mark.parametrize(
+    "text", ["tenants: [{name: a, namespace: a, secretPrefix: a}]\n", "{tenants: []}\n"]
+)
+def test_a_list_in_brackets_is_left_to_its_writer(copy: Checkout, text: str) -> None:
+    registry = load(copy, text)
+    with pytest.raises(StackproofError, match="written in brackets"):
         registry.add("b")
 
 
