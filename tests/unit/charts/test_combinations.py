@@ -20,7 +20,7 @@ from stackproof.checks.invariants import broken
 from stackproof.flux.immutable import refused
 from stackproof.helm import renderer
 from stackproof.helm.externals import ExternalObjects
-from stackproof.helm.manifests import Manifest, Release
+from stackproof.helm.manifests import Manifest, Release, thaw
 from stackproof.helm.renderer import HelmError, Render
 from stackproof.repo.checkout import Checkout
 from stackproof.values.combinations import Choice, Leaf, Permutations, Space, Switch, smallest
@@ -326,3 +326,21 @@ def test_no_string_becomes_something_else(
         said = wrong_with(chart, choice, outcome)
         assert said is None, f"with {choice}:\n{said}"
     record_property("renders", sorted({fingerprint(o) for o in outcomes if isinstance(o, Release)}))
+
+
+# --- Numbers ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("chart", MIXED)
+def test_a_whole_number_is_written_in_digits(chart: str) -> None:
+    """A template has 1e+06 of 1000000, which Python and a shell do not take for a whole number."""
+    known, number = space(chart), 1_234_567
+    whole = [leaf for leaf in known.leaves if leaf.schema.get("type") == "integer"]
+    chosen = [c for leaf in whole if known.accepts(c := Choice(((leaf.path, number),)))]
+    assert len(chosen) > 5
+    for choice, release in zip(
+        chosen, renderer.render_many(asked(chart, choice) for choice in chosen), strict=True
+    ):
+        assert isinstance(release, Release)
+        for m in release:
+            assert "1.234567e+06" not in json.dumps(thaw(m)), f"{m.ref} with {choice}"

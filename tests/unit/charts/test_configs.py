@@ -17,11 +17,14 @@ from stackproof.flux.deployment import Deployment
 from stackproof.helm import renderer
 from stackproof.helm.manifests import Release
 from stackproof.toolchain import programs
+from stackproof.values.combinations import Choice, Space
 
 # On one worker: what a program said of some bytes is asked once a process.
 pytestmark = pytest.mark.xdist_group("configs")
 
 
+#: A number within a text.
+BODY = ("gateway", "maxBodySize")
 WITH_SECRETS: renderer.Values = {"externalSecrets": {"enabled": True}}
 
 
@@ -73,6 +76,22 @@ def test_whatever_a_tenant_may_have_is_accepted(bound: str, retention: str) -> N
     texts = [str(m["data"]) for m in release if m.kind == "ConfigMap" and m.name in backends]
     assert len([text for text in texts if '"acme":' in text]) == 3
     assert not re.search(r": -\d", "".join(texts)), "more than 64 bits hold"
+    assert "max_active_series: 0" not in "".join(texts), "to Tempo that is any number"
+
+
+def test_the_largest_numbers_are_accepted() -> None:
+    """With one that a program cannot hold it starts for no tenant."""
+    chart = Space.of(CHECKOUT.charts / "lgtm")
+    largest = tuple(
+        (leaf.path, leaf.schema.get("maximum", 10**18))
+        for leaf in chart.leaves
+        if leaf.schema.get("type") == "integer"
+    )
+    sizes = [f"{'9' * digits}GiB" for digits in range(1, 30)]
+    body = max((size for size in sizes if chart.accepts(Choice(((BODY, size),)))), key=len)
+    choice = Choice((*largest, (BODY, body)))
+    assert chart.accepts(choice)
+    assert not list(refused(_render("lgtm", [WITH_SECRETS, choice.values])))
 
 
 @pytest.mark.parametrize(
