@@ -8,6 +8,9 @@ check crashes; 1 otherwise. A check that fails on the unchanged chart does not c
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.text import Text
 
@@ -15,6 +18,11 @@ from stackproof.errors import UsageError
 from stackproof.options import add_json, add_report, chart, count, refuse_beside, word
 from stackproof.repo.checkout import Checkout
 from stackproof.wording import counted, percent
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from stackproof.mutants import Mutant, Summary
 
 _LEAST = 0.95
 _SAMPLE = 1300
@@ -58,21 +66,9 @@ def run(args: argparse.Namespace) -> int:
     from stackproof.toolchain import programs
 
     refuse_beside(args, "--all", ["--sample", "--seed"], "with every mutant there is no sample")
-    most = args.sample or _SAMPLE
     root = args.path or Checkout.find().root
     every = generate(root)
-    chosen = [one for one in every if not args.only or args.only in one.file]
-    if not chosen:
-        raise UsageError(
-            f"no file that can be changed has {args.only!r} in its path"
-            if args.only
-            else "no line of it can be changed",
-            where=str(root),
-        )
-    if args.since:
-        chosen = mutants.since(chosen, root, args.since)
-    if not args.all:
-        chosen = mutants.sample(chosen, most, args.seed or 0)
+    chosen = _chosen(args, every, root)
     # What is explained is judged each time: an explanation of what is noticed by now must go.
     whole = not (args.since or args.only)
     explained = mutants.allowed(root)
@@ -96,9 +92,40 @@ def run(args: argparse.Namespace) -> int:
         "mutants",
         {"of": len(every), **summary.record()},
         of,
-        whole=whole and not args.path and (args.all or most >= _SAMPLE),
+        whole=whole and not args.path and (args.all or _most(args) >= _SAMPLE),
     )
     terminal.answer(args, target)
+    _show(console, summary, stale)
+    console.print(str(target), soft_wrap=True)
+    enough = summary.share is None or summary.share >= _LEAST
+    return 0 if enough and not (summary.unexplained or summary.crashed or stale) else 1
+
+
+def _chosen(args: argparse.Namespace, every: Sequence[Mutant], root: Path) -> list[Mutant]:
+    """Return the mutants that the options choose."""
+    from stackproof import mutants
+
+    chosen = [one for one in every if not args.only or args.only in one.file]
+    if not chosen:
+        raise UsageError(
+            f"no file that can be changed has {args.only!r} in its path"
+            if args.only
+            else "no line of it can be changed",
+            where=str(root),
+        )
+    if args.since:
+        chosen = mutants.since(chosen, root, args.since)
+    return chosen if args.all else mutants.sample(chosen, _most(args), args.seed or 0)
+
+
+def _most(args: argparse.Namespace) -> int:
+    return int(args.sample or _SAMPLE)
+
+
+def _show(console: Console, summary: Summary, stale: Sequence[str]) -> None:
+    """Show what was missed, and the counts."""
+    from stackproof.mutants import MutantFate
+
     for survivor in summary.unexplained:
         console.print(Text("✘ SURVIVED", _BAD), f"in {', '.join(survivor.judgement.seen_in)}")
         console.print(survivor.mutant.diff(), soft_wrap=True)
@@ -107,18 +134,16 @@ def run(args: argparse.Namespace) -> int:
         console.print(crash.mutant.diff(), soft_wrap=True)
     for name in stale:
         console.print(Text("✘ EXPLAINED", _BAD), f"and noticed, or gone: {name}", soft_wrap=True)
-    counts = ", ".join(f"{summary.count(verdict)} {verdict}" for verdict in mutants.MutantFate)
+    counts = ", ".join(f"{summary.count(fate)} {fate}" for fate in MutantFate)
     for name, cases in summary.deaf.items():
         console.print(
             Text(name, "yellow"),
             f"fails without a mutant in {counted(cases, 'scenario')}: not asked there",
         )
-    share = percent(summary.count(mutants.MutantFate.KILLED), summary.counted)
+    share = percent(summary.count(MutantFate.KILLED), summary.counted)
     console.print(
         f"\n{counted(len(summary.results), 'mutant')}: {counts}; {share} of those that are not "
         f"equivalent noticed, {counted(len(summary.unexplained), 'survivor')} and "
-        f"{counted(len(stale), 'explanation')} too many\n{target}",
+        f"{counted(len(stale), 'explanation')} too many",
         soft_wrap=True,
     )
-    enough = summary.share is None or summary.share >= _LEAST
-    return 0 if enough and not (summary.unexplained or summary.crashed or stale) else 1

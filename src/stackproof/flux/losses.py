@@ -107,12 +107,10 @@ class Claim:
     Args:
         key: The claim.
         holder: The workload that mounts it.
-        made_by_set: Whether a StatefulSet makes it, and no manifest does.
     """
 
     key: Key
     holder: Manifest
-    made_by_set: bool
 
 
 def claims(objects: Objects) -> Iterator[Claim]:
@@ -122,11 +120,11 @@ def claims(objects: Objects) -> Iterator[Claim]:
             continue
         for volume in pod_template(manifest)["spec"].get("volumes") or ():
             if name := (volume.get("persistentVolumeClaim") or {}).get("claimName"):
-                yield Claim(_claim(manifest, name), manifest, made_by_set=False)
+                yield Claim(_claim(manifest, name), manifest)
         for template in manifest["spec"].get("volumeClaimTemplates") or ():
             for number in range(manifest["spec"].get("replicas") or 1):
                 name = f"{template['metadata']['name']}-{manifest.name}-{number}"
-                yield Claim(_claim(manifest, name), manifest, made_by_set=True)
+                yield Claim(_claim(manifest, name), manifest)
 
 
 def _claim(holder: Manifest, name: str) -> Key:
