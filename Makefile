@@ -27,10 +27,10 @@ MAKEFLAGS += --no-builtin-rules
 # Else every worker and every command compiles all modules anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo test test-unit test-e2e lint fmt charts pins tools programs twins mutants coverage rehearsal upgrade-proof docs reference recording dist bench kind-up kind-down evidence lock clean clean-all
+.PHONY: help setup demo test test-unit test-e2e lint fmt charts pins tools programs twins mutants coverage rehearsal upgrade-proof endurance docs reference recording dist bench kind-up kind-down evidence lock clean clean-all
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  \033[1m%-14s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@printf '\n  STACK=local|docker|kind|cluster   where test-e2e and demo run (now: %s)\n' '$(STACK)'
 	@printf '  ARGS=…                            passed on to pytest or stackproof\n'
 	@printf '  COV=1                             count which lines of src/stackproof the tests run\n'

@@ -9,11 +9,20 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from stackproof.errors import ExitCode, StackproofError, UsageError, writing
 from stackproof.options import add_command, add_kubeconfig, word
 from stackproof.wording import counted
+
+if TYPE_CHECKING:
+    from stackproof.kube.client import Object
+
+#: Standard input or output in place of a file.
+_STREAM = Path("-")
+_STANDARD_INPUT = ("deployment", "standard input")
 
 _INIT_TEXT = """\
 Write a file for `prove --targets` from the objects of a cluster, or from a list of them.
@@ -61,23 +70,14 @@ def run(args: argparse.Namespace) -> int:
 def _init(args: argparse.Namespace) -> int:
     from stackproof.stack import discovery, targets_file
 
-    to_file = str(args.output) != "-"
+    to_file = args.output != _STREAM
     if to_file and args.output.exists():
         raise UsageError(
             "is there already", where=str(args.output), todo="Delete it, or name another: --output."
         )
     if args.objects and args.kubeconfig:
         raise UsageError("with a file of objects no cluster is asked", where="--from --kubeconfig")
-    refused: list[str] = []
-    if args.objects:
-        name, source = args.objects.stem, str(args.objects)
-        objects = list(discovery.from_text(_read(args.objects), source))
-    else:
-        from stackproof.kube.client import Kube
-
-        kube = Kube(args.context, args.kubeconfig)
-        name, source = kube.context, kube.where
-        objects, refused = discovery.from_cluster(kube)
+    name, source, objects, refused = _objects(args)
     try:
         found = discovery.discover(objects, refused)
     except StackproofError as error:
@@ -92,9 +92,9 @@ def _init(args: argparse.Namespace) -> int:
     else:
         sys.stdout.write(written)
     gaps = targets_file.missing(found)
-    told = sys.stderr if not to_file else sys.stdout
+    told, place = (sys.stdout, args.output) if to_file else (sys.stderr, "standard output")
     print(
-        f"{args.output}: {counted(len(found.tenants), 'tenant')}, "
+        f"{place}: {counted(len(found.tenants), 'tenant')}, "
         f"{counted(len(found.reads), 'backend')}, "
         f"{counted(len(found.open), 'thing')} not found out",
         file=told,
@@ -104,10 +104,23 @@ def _init(args: argparse.Namespace) -> int:
     return ExitCode.UNDECIDED if gaps else ExitCode.GOOD
 
 
-def _read(path: Path) -> str:
+def _objects(args: argparse.Namespace) -> tuple[str, str, list[Object], list[str]]:
+    """Return name and source of a deployment, its objects, and kinds that may not be listed."""
+    from stackproof.kube.client import Kube
+    from stackproof.stack import discovery
+
+    if args.objects is None:
+        kube = Kube(args.context, args.kubeconfig)
+        return kube.context, kube.where, *discovery.from_cluster(kube)
+    given = args.objects != _STREAM
+    name, source = (args.objects.stem, str(args.objects)) if given else _STANDARD_INPUT
+    text = _read(args.objects.read_bytes if given else sys.stdin.buffer.read, source)
+    return name, source, list(discovery.from_text(text, source)), []
+
+
+def _read(read: Callable[[], bytes], source: str) -> str:
     try:
-        content = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
-        return content.decode("utf-8")
+        return read().decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise UsageError(f"cannot be read: {reason}", where=str(path)) from error
+        raise UsageError(f"cannot be read: {reason}", where=source) from error

@@ -450,12 +450,39 @@ def test_a_place_that_cannot_be_written_is_one_message(
     assert "cannot be written: " in said and said.endswith("Choose another place: --output.\n")
 
 
-def test_bytes_that_are_no_text_are_one_message(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+def _from_standard_input(content: bytes, monkeypatch: pytest.MonkeyPatch) -> int:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content)))
+    return cli.main(["targets", "init", "--from", "-", "--output", "-"])
+
+
+def test_standard_input_and_output_have_names(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"\xff\x00")))
-    assert cli.main(["targets", "init", "--from", "-", "--output", "-"]) == ExitCode.USAGE
-    assert capsys.readouterr().err.startswith("stackproof: -: cannot be read: ")
+    """The deployment is not called "-", which the report would show."""
+    content = Path(_listed(tmp_path, *LOKI, TWO)).read_bytes()
+    assert _from_standard_input(content, monkeypatch) == ExitCode.GOOD
+    said = capsys.readouterr()
+    assert said.out.startswith("# Written by `stackproof targets init` from standard input. ")
+    assert yaml.safe_load(said.out)["name"] == "deployment"
+    assert said.err.startswith("standard output: 2 tenants, ")
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"\xff\x00", "cannot be read: "),
+        (b"", "there is no Service of "),
+        (b"[1]", "is not a list"),
+    ],
+)
+def test_what_is_wrong_with_standard_input_is_one_message(
+    content: bytes,
+    told: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert _from_standard_input(content, monkeypatch) > ExitCode.UNDECIDED
+    assert capsys.readouterr().err.startswith(f"stackproof: standard input: {told}")
 
 
 def test_what_kubectl_is_told_to_list_is_what_is_looked_at(

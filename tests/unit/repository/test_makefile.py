@@ -62,3 +62,17 @@ def test_a_new_lock_is_installed_and_checked(clone: Path) -> None:
     os.utime(clone / "requirements.lock", (1e9 + 1, 1e9 + 1))
     told = would_run(clone, "setup")
     assert told.index("-r requirements.lock") < told.index("--editable .") < told.index("pip check")
+
+
+def test_every_target_is_phony(clone: Path) -> None:
+    """Else one that is called as a folder is, such as `docs`, is up to date and does nothing."""
+    text = "".join((clone / name).read_text() for name in ("Makefile", ".github/ci.mk"))
+    phony = set(" ".join(re.findall(r"^\.PHONY: (.+)$", text, re.MULTILINE)).split())
+    assert set(re.findall(r"^([a-z][a-z0-9-]*):", text, re.MULTILINE)) == phony
+
+
+def test_what_targets_do_is_in_one_column(clone: Path) -> None:
+    done = subprocess.run(["make", "help"], cwd=clone, capture_output=True, text=True, check=True)
+    listed = [line for line in done.stdout.splitlines() if "\033[1m" in line]
+    assert len(listed) > 20
+    assert len({len(line.partition("\033[0m")[0]) for line in listed}) == 1
