@@ -187,6 +187,8 @@ class AttackedStack:
     readers: dict[str, Access] = field(default_factory=dict)
     sound: bool = False
     """Whether the victim was seen to read its telemetry, and nothing has happened since."""
+    told: set[str] = field(default_factory=set)
+    """What has had too much memory before the attack."""
 
     @property
     def victim(self) -> str:
@@ -296,6 +298,9 @@ class AttackedStack:
             if not seen:
                 yield f"{self.victim} reads its {signal} no more: {answer}"
         yield from self.stack.health()
+        too_much = self.stack.over_memory()
+        yield from (text for name, text in too_much.items() if name not in self.told)
+        self.told |= too_much.keys()
 
     def in_order(self) -> None:
         """Make sure that the victim has telemetry to lose: again, where an attack has harmed it."""

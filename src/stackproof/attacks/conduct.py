@@ -285,6 +285,11 @@ def _many_tails(attack_run: AttackRun) -> Iterable[str]:
             connection.close()
 
 
+#: What was let in first is closed later, where there is no room for it. What is open when nothing
+#: was closed for so long stays.
+_QUIET_S = 3.0
+
+
 def _accepted(connections: Iterable[socket.socket], seconds: float = 20) -> int:
     """Count the connections that stay open as tails, once all have been answered."""
     waiting = selectors.DefaultSelector()
@@ -292,16 +297,15 @@ def _accepted(connections: Iterable[socket.socket], seconds: float = 20) -> int:
         connection.setblocking(False)
         waiting.register(connection, selectors.EVENT_READ)
     unanswered, opened = set(waiting.get_map()), set[int]()
-    ends = time.monotonic() + seconds
-    while time.monotonic() < ends:
+    changed = time.monotonic()
+    ends = changed + seconds
+    while (now := time.monotonic()) < ends and (unanswered or now < changed + _QUIET_S):
         for key, _ in waiting.select(timeout=0.1):
             if not _goes_on(key.fileobj, opened):
                 opened.discard(key.fd)
                 waiting.unregister(key.fileobj)
+                changed = now
             unanswered.discard(key.fd)
-        if not unanswered:
-            # What was let in first is closed a moment later, where there is no room for it.
-            ends, unanswered = time.monotonic() + 1, {-1}
     return len(opened)
 
 

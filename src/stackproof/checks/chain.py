@@ -19,7 +19,7 @@ from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord, SeverityNumber
 from opentelemetry.proto.metrics.v1.metrics_pb2 import HistogramDataPoint
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from stackproof.helm.manifests import Manifest, Release, amount, at, containers
+from stackproof.helm.manifests import Release, amount, at, containers, memory_limit
 
 from . import accounts, lgtm
 from .alloy import Alloy, alloy_settings
@@ -127,7 +127,7 @@ def links(stack: Release, release: Release) -> Iterator[Link]:
     alloy = Alloy.of(release)
     if alloy is not None:
         workload = next(m for m in release.workloads() if containers(m)[0]["name"] == "alloy")
-        yield from inside_alloy(alloy, memory(workload))
+        yield from inside_alloy(alloy, memory_limit(containers(workload)[0]))
         yield from _exported(release, alloy)
         yield from behind(stack, Batch.of(alloy))
     if release is stack:
@@ -296,12 +296,6 @@ def _gateway(stack: Release) -> float | None:
     return amount(found[1].removesuffix("B")) if found else float("inf")
 
 
-def memory(workload: Manifest) -> float:
-    """Return the memory limit of a workload's first container [bytes], infinity if it has none."""
-    limit = at(containers(workload)[0], "resources.limits.memory")
-    return amount(limit) if limit else float("inf")
-
-
 def behind(stack: Release, sent: Batch) -> Iterator[Link]:
     """Yield the links from a batch to what the gateway and the backends of a stack keep of it."""
     gateway = _gateway(stack)
@@ -324,7 +318,8 @@ def _loki(stack: Release, sent: Batch) -> Iterator[Link]:
     yield Link("a push", body / (LINE + 15) * (LINE + _LOKI_INSIDE), grpc, inside)
     lines = sent.pod_logs / LINE
     yield Link("a batch of pod logs", lines * (LINE + _LOKI_INSIDE), grpc, inside)
-    yield Link(f"{_COPIES} answers", _COPIES * inside, "Loki's memory limit", memory(loki))
+    memory = memory_limit(containers(loki)[0])
+    yield Link(f"{_COPIES} answers", _COPIES * inside, "Loki's memory limit", memory)
     counted = max(counted_by_loki(sent.batch, sent.resource["log"]), sent.pod_logs)
     for tenant, limits in lgtm.limits(stack, "loki").items():
         burst = float(limits["ingestion_burst_size_mb"]) * MIB

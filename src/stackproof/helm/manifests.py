@@ -490,6 +490,12 @@ def amount(quantity: object) -> float:
     return float(number) * _UNITS.get(unit, 1.0)
 
 
+def memory_limit(container: Mapping[str, Any]) -> float:
+    """Return the memory limit of a container [bytes], infinity if it has none."""
+    limit = at(container, "resources.limits.memory")
+    return amount(limit) if limit else float("inf")
+
+
 _REFERENCE = re.compile(r"\$(?:\$|\(([A-Za-z_.-][\w.-]*)\))")
 
 

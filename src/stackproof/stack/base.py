@@ -100,6 +100,12 @@ class Stack(Protocol):
     def memory(self) -> Mapping[str, int]:
         """The most resident bytes that each component had so far; empty where nobody knows."""
 
+    def over_memory(self) -> Mapping[str, str]:
+        """A description of each component that has had more memory than its pod gets.
+
+        Empty where Kubernetes itself sees to it: there such a component dies.
+        """
+
     def log_errors(self) -> Sequence[str]:
         """The last errors in each component's log: where to look when data is missing.
 
@@ -184,6 +190,10 @@ class FromOutside:
         return ()
 
     def memory(self) -> Mapping[str, int]:
+        """Nothing: it is not measured here."""
+        return {}
+
+    def over_memory(self) -> Mapping[str, str]:
         """Nothing: it is not measured here."""
         return {}
 

@@ -222,6 +222,10 @@ class ClusterStack(FromCharts):
         """Nothing: it is not measured here."""
         return {}
 
+    def over_memory(self) -> Mapping[str, str]:
+        """Nothing: what has more than its pod gets is killed."""
+        return {}
+
     def log_errors(self) -> Sequence[str]:
         """The last errors in each component's log, and of the forwarded ports."""
         found = [

@@ -17,7 +17,7 @@ from typing import Self
 
 from stackproof.errors import StackproofError
 from stackproof.flux.deployment import Deployment
-from stackproof.helm.manifests import Release, containers
+from stackproof.helm.manifests import Release, containers, memory_limit
 from stackproof.helm.renderer import Values
 from stackproof.model import READS, Backend
 from stackproof.repo.tenants import OBSERVABILITY_NAMESPACE
@@ -295,6 +295,15 @@ class LocalStack(FromCharts):
         """Peak of each program's resident bytes; empty where there is no /proc."""
         peaks = {name: process.peak_bytes() for name, process in self._processes.items()}
         return {name: peak for name, peak in peaks.items() if peak}
+
+    def over_memory(self) -> Mapping[str, str]:
+        """Which programs have had more than their pods get: Kubernetes would have killed them."""
+        limits = {name: memory_limit(pod.container) for name, pod in self._pods.items()}
+        return {
+            name: f"{name} has had {peak / 1e6:.0f} MB of memory, its pod gets {limit / 1e6:.0f}"
+            for name, peak in self.memory().items()
+            if peak > (limit := limits[name])
+        }
 
     def log_errors(self) -> Sequence[str]:
         """The last errors in each log."""

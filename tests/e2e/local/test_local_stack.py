@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -49,6 +50,15 @@ def test_two_stacks_at_once_do_not_meet(deployment: Deployment) -> None:
         first = isolation.prove(one, signals=[Signal.LOGS])
         second = isolation.prove(other, signals=[Signal.LOGS])
     assert (first.verdict, second.verdict) == (Verdict.ISOLATED, Verdict.ISOLATED)
+
+
+def test_who_has_more_memory_than_its_pod_gets_is_named() -> None:
+    """On a cluster it would be killed."""
+    values = {"loki": {"resources": {"limits": {"memory": "16Mi"}}}}
+    with LocalStack(Deployment.load(Checkout.find()).with_values(lgtm=[values])) as stack:
+        named = stack.over_memory()
+        assert named.keys() == {"loki"}
+        assert re.fullmatch(r"loki has had \d+ MB of memory, its pod gets 17", named["loki"])
 
 
 def test_leaving_it_ends_every_process_and_removes_the_directory(deployment: Deployment) -> None:
