@@ -421,7 +421,7 @@ def _missing_violations(seen: Observations) -> Iterator[Violation]:
                 message = f"{tenant} does not see its own {api.signal} through {api.id}"
                 yield _missing(api, tenant, tenant, message, control)
             elif not _own(again):
-                message = f"{tenant} does not see its own any more {api.signal} through {api.id}"
+                message = f"{tenant} does not see its own {api.signal} any more through {api.id}"
                 yield _missing(api, tenant, tenant, message, again)
         for reader, owner in sorted(seen.pairs) if api.pairwise else ():
             answer = seen.absences.get((api.id, reader, owner))

@@ -482,8 +482,8 @@ def _is_rolled_out(workload: Object) -> bool:
     if status.get("observedGeneration", 0) < workload["metadata"]["generation"]:
         return False
     if workload["kind"] == "DaemonSet":
-        wanted = status.get("desiredNumberScheduled", 0)
-        return bool(status.get("numberReady", 0) == wanted == status.get("updatedNumberScheduled"))
+        counted = ("desiredNumberScheduled", "numberReady", "updatedNumberScheduled")
+        return len({status.get(count, 0) for count in counted}) == 1
     wanted = workload["spec"].get("replicas", 1)
     if wanted == 0:
         return bool(status.get("replicas", 0) == 0)

@@ -42,6 +42,8 @@ SAME = {"currentRevision": "a", "updateRevision": "a"}
             True,
         ),
         (_workload("DaemonSet", desiredNumberScheduled=1), False),
+        # No node is for it: the API leaves out the others, which are 0.
+        (_workload("DaemonSet", desiredNumberScheduled=0, numberReady=0), True),
         ({**_workload("Deployment"), "spec": {"replicas": 0}}, True),
     ],
 )
