@@ -6,13 +6,17 @@ crawl4ai and reranker.
 
 {{/*
 Prefix of all names: the release's name where it contains or is contained in the chart's (a release
-open-webui makes Deployment open-webui), else release and chart. At most 43 characters, so that
-every name with its suffix fits 63 and a StatefulSet's 52; a longer one ends with a hash of itself.
+open-webui makes Deployment open-webui), else release and chart. Under another name (alias) a parent
+may have several of the chart, and two of them are alike to one release: there it is always both.
+At most 43 characters, so that every name with its suffix fits 63 and a StatefulSet's 52; a longer
+one ends with a hash of itself.
 */}}
 {{- define "open-webui-stack.fullname" -}}
 {{- $release := .Release.Name | replace "." "-" -}}
-{{- $alike := or (contains $release .Chart.Name) (contains .Chart.Name $release) -}}
-{{- $name := .Values.fullnameOverride | default (ternary $release (printf "%s-%s" $release .Chart.Name) $alike) -}}
+{{- $chart := .Chart.Name | lower | replace "_" "-" -}}
+{{- $alike := eq $release $chart -}}
+{{- if eq $chart "open-webui-stack" -}}{{ $alike = or (contains $release $chart) (contains $chart $release) }}{{- end -}}
+{{- $name := .Values.fullnameOverride | default (ternary $release (printf "%s-%s" $release $chart) $alike) -}}
 {{- if gt (len $name) 43 -}}
 {{- printf "%s-%s" (trunc 34 $name | trimSuffix "-") (sha256sum $name | trunc 8) -}}
 {{- else -}}

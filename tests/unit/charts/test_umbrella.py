@@ -24,7 +24,10 @@ GLOBAL = {"imageRegistry": "registry.example.org", "domain": {"name": "example.o
 
 
 def render(
-    folder: Path, dependencies: Sequence[Mapping[str, Any]], values: Mapping[str, Any]
+    folder: Path,
+    dependencies: Sequence[Mapping[str, Any]],
+    values: Mapping[str, Any],
+    release: str = "one",
 ) -> Release:
     """Render a chart that has ours below it."""
     (folder / "charts").mkdir(parents=True)
@@ -33,7 +36,7 @@ def render(
     (folder / "Chart.yaml").write_text(yaml.safe_dump(whole))
     for name in {one["name"] for one in dependencies}:
         shutil.copytree(CHARTS / name, folder / "charts" / name)
-    return renderer.render(folder, [values], release="one", namespace="here")
+    return renderer.render(folder, [values], release=release, namespace="here")
 
 
 def dependency(name: str, **more: str) -> Mapping[str, Any]:
@@ -61,24 +64,39 @@ def test_its_parent_may_switch_it_off(name: str, tmp_path: Path) -> None:
     assert not render(tmp_path, [dependency(name, condition=f"{name}.enabled")], off).manifests
 
 
-def test_one_parent_may_have_several_tenants_and_the_stack(tmp_path: Path) -> None:
-    names = ("soev", "acme")
+@pytest.mark.parametrize(
+    ("release", "names"),
+    [
+        ("one", ("soev", "acme")),
+        # The release's name is a part of both, one of them, or has both as parts.
+        ("webui", ("webui-soev", "webui-acme")),
+        ("soev", ("soev", "soev-acme")),
+        ("soev-and-acme", ("soev", "acme")),
+        ("open-webui", ("open-webui-stack", "acme")),
+        ("one", ("Soev", "acme_two")),
+    ],
+)
+def test_one_parent_may_have_several_tenants_and_the_stack(
+    tmp_path: Path, release: str, names: tuple[str, str]
+) -> None:
+    tenants = {name: name.lower().replace("_", "-") for name in names}
     both = [dependency("open-webui-stack", alias=name) for name in names]
     lists = {
         "global": {**GLOBAL, "imagePullSecrets": ["plain", {"name": "as-a-map"}]},
         **{
             name: {
-                "openWebui": {"config": {"telemetry": {"otel": {"tenantId": name}}}},
+                "openWebui": {"config": {"telemetry": {"otel": {"tenantId": tenant}}}},
                 "secrets": {"existingSecret": "mine"},
             }
-            for name in names
+            for name, tenant in tenants.items()
         },
     }
-    release = render(tmp_path, [*both, dependency("lgtm")], lists)
-    keys = [(m.kind, m.name) for m in release]
+    made = render(tmp_path, [*both, dependency("lgtm")], lists, release)
+    keys = [(m.kind, m.name) for m in made]
     assert len(keys) == len(set(keys))
-    alloys = [m for m in release.of_kind("Deployment") if m.name.endswith("alloy")]
-    assert {m.labels["tenant.id"] for m in alloys} == set(names)
+    assert all(name == name.lower() and "_" not in name for _, name in keys)
+    alloys = [m for m in made.of_kind("Deployment") if m.name.endswith("alloy")]
+    assert {m.labels["tenant.id"] for m in alloys} == set(tenants.values())
     pods = [m["spec"]["template"]["spec"] for m in alloys]
     assert all(pod["imagePullSecrets"] == [{"name": "plain"}, {"name": "as-a-map"}] for pod in pods)
 
