@@ -9,11 +9,14 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from stackproof.helm.endpoints import Endpoint
 from stackproof.helm.manifests import COMPONENT, EnvVar, Manifest, Release, at, containers, pod_spec
+from stackproof.helm.references import Cluster, PodTemplate
 from stackproof.repo.versions import version_key
 from stackproof.toolchain.openwebui import READY_SINCE
 
 from . import Rules, alloy
+from .network import Peer, Policies
 from .pods import owned, patient
 
 APPLICATION: Rules[Release] = Rules()
@@ -23,9 +26,12 @@ _SIGNALS = {
     "OTEL_METRICS_EXPORTER_OTLP_ENDPOINT": "metrics",
     "OTEL_LOGS_EXPORTER_OTLP_ENDPOINT": "logs",
 }
-_URLS = ("OPENAI_API_BASE_URL", "RAG_OPENAI_API_BASE_URL", "REDIS_URL")
+#: Where browsers find it: it calls neither.
+_OWN_ADDRESSES = {"WEBUI_URL", "CORS_ALLOW_ORIGIN"}
 _PORTS = {"http": 80, "https": 443, "redis": 6379, "rediss": 6379}
-_CLUSTER = re.compile(r"[a-z]+://[^/:]+\.[^/:]+\.svc\b")
+_URL = re.compile(r"(?P<scheme>https?|rediss?)://(?P<host>[\w.-]+)(:(?P<port>\d+))?([/?#].*)?")
+#: An address of the internet, as good as any.
+_INTERNET = Peer(address="8.8.8.8")
 
 
 def _application(release: Release) -> Manifest | None:
@@ -95,25 +101,34 @@ def services_that_ask_for_a_key_get_one(release: Release) -> Iterator[str]:
 
 @APPLICATION.register
 def providers_outside_can_be_reached(release: Release) -> Iterator[str]:
-    """Where policies close the application off, its providers elsewhere stay reachable."""
+    """Where policies close the application off, whatever its variables name stays reachable."""
     application = _application(release)
-    policy = release.find("NetworkPolicy", application.name) if application else None
-    if application is None or policy is None:
+    if application is None:
         return
+    pod, policies = PodTemplate.of(application), Policies(Cluster([release]))
     given = _environment(release, application)
-    blocks = [r for r in policy["spec"].get("egress") or () if _to_addresses(r)]
-    open_ports = {port["port"] for rule in blocks for port in rule["ports"]}
     loads_pages = given.get("WEB_SEARCH_ENGINE") and not given.get("WEB_LOADER_ENGINE")
-    if loads_pages and 443 not in open_ports:
+    if loads_pages and not policies.let_out(pod, _INTERNET, 443):
         yield "the application reads what a search finds, and no policy lets it reach port 443"
-    for name in _URLS:
-        url = given.get(name)
-        if url and not _CLUSTER.match(url) and _port(url) not in open_ports:
-            yield f"{name} is {url}, and no policy lets the application reach port {_port(url)}"
-        if url and (cluster := re.match(r"[a-z]+://[^/:]+\.([^/:.]+)\.svc", url)):
-            spaces = {space for rule in policy["spec"]["egress"] for space in _namespaces(rule)}
-            if cluster[1] not in spaces | {release.namespace}:
-                yield f"{name} is {url}, and no policy lets the application reach {cluster[1]}"
+    if given.get("RAG_EMBEDDING_ENGINE") == "" and not policies.let_out(pod, _INTERNET, 443):
+        yield "the application downloads its model, and no policy lets it reach port 443"
+    for name in sorted(given.keys() - _OWN_ADDRESSES):
+        for url in (given[name] or "").split(";"):
+            if found := _URL.fullmatch(url):
+                peer = _peer(release, found["host"])
+                port = int(found["port"] or _PORTS[found["scheme"]])
+                if peer and not policies.let_out(pod, peer, port):
+                    yield f"{name} is {url}, and no policy lets the application reach port {port}"
+
+
+def _peer(release: Release, host: str) -> Peer | None:
+    """Return what a policy sees of a host, None for a Service of the release's own."""
+    if re.fullmatch(r"[\d.]+", host):
+        return Peer(address=host)
+    service = Endpoint(host, None).service(release.namespace, ())
+    if service is None:
+        return _INTERNET
+    return None if release.find("Service", service[1]) else Peer(namespace=service[0])
 
 
 #: What is not the internet: private networks, and where nodes and their metadata are.
@@ -168,18 +183,6 @@ _TOKEN = "automountServiceAccountToken"
 
 def _to_addresses(rule: Mapping[str, Any]) -> bool:
     return any("ipBlock" in peer for peer in rule.get("to") or ())
-
-
-def _namespaces(rule: Mapping[str, Any]) -> Iterator[str]:
-    for peer in rule.get("to") or ():
-        labels = at(peer, "namespaceSelector.matchLabels") or {}
-        yield labels.get("kubernetes.io/metadata.name", "")
-
-
-def _port(url: str) -> int | None:
-    scheme, _, rest = url.partition("://")
-    port = rest.split("/")[0].rpartition(":")[2]
-    return int(port) if port.isdigit() else _PORTS.get(scheme)
 
 
 @APPLICATION.register

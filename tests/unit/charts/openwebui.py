@@ -18,10 +18,12 @@ def render(
     namespace: str = "tenant",
     existing: str = "mine",
     admin: str = "admin@example.org",
+    overlay: Mapping[str, str] | None = None,
 ) -> Release:
     """Return the release of a tenant with an administrator, and what values say besides.
 
     `existing` is the Secret that is there; "" where the values say where secrets come from.
+    `overlay` is templates by path, in the place of the chart's own.
     """
     base = {
         "openWebui": {
@@ -31,7 +33,9 @@ def render(
         "secrets": {"existingSecret": existing},
     }
     chart = checkout.charts / "open-webui-stack"
-    return renderer.render(chart, [base, *values], release=release, namespace=namespace)
+    return renderer.render(
+        chart, [base, *values], release=release, namespace=namespace, overlay=overlay
+    )
 
 
 def otel(**settings: object) -> dict[str, Any]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 import pytest
 from tests.unit.charts.openwebui import environment, otel, render
 
+from stackproof.checks.application import APPLICATION
 from stackproof.checks.network import Peer, Policies
 from stackproof.helm.manifests import COMPONENT, Release
 from stackproof.helm.references import Cluster, PodTemplate
@@ -219,6 +221,77 @@ def test_policies_can_be_left_to_others(checkout: Checkout) -> None:
 
 
 # --- telemetry -----------------------------------------------------------------------------------
+
+
+#: No search and no provider elsewhere, so that nothing is open by chance.
+ALONE: dict[str, Any] = {
+    "openWebui": {
+        "config": {"openaiApiBaseUrl": "", "ragOpenaiApiBaseUrl": "http://models.ai.svc"}
+    },
+    "searxng": {"enabled": False},
+}
+TO_ADDRESS = ("{{- else if $destination.address }}", "{{- else if $destination.no }}")
+TO_NEIGHBOUR = ('{{- else if not (contains "." (first $host)) }}', "{{- else if false }}")
+OF_FURTHER = ("range values $values.openWebui.extraEnv | sortAlpha", "range list")
+OF_MODEL = ("(not $root.Values.openWebui.config.ragEmbeddingEngine)", "false")
+
+
+def models(url: str) -> dict[str, Any]:
+    return {"openWebui": {"config": {"openaiApiBaseUrl": url}}}
+
+
+def further(value: str) -> dict[str, Any]:
+    return {"openWebui": {"extraEnv": {"FURTHER": value}}}
+
+
+@pytest.mark.parametrize(
+    ("values", "peer", "port", "fault"),
+    [
+        (models("http://10.1.2.3:8000/v1"), Peer(address="10.1.2.3"), 8000, TO_ADDRESS),
+        (models("http://vllm:8000/v1"), Peer(namespace="tenant"), 8000, TO_NEIGHBOUR),
+        (further("http://tika.docs.svc:9998"), Peer(namespace="docs"), 9998, OF_FURTHER),
+        (further("https://login.example.org/a?b=c"), Peer(address="8.8.8.8"), 443, OF_FURTHER),
+        (further("http://one.a.svc;http://10.1.2.3"), Peer(address="10.1.2.3"), 80, OF_FURTHER),
+        (
+            {"openWebui": {"config": {"ragEmbeddingEngine": ""}}},
+            Peer(address="8.8.8.8"),
+            443,
+            OF_MODEL,
+        ),
+    ],
+)
+def test_what_the_application_is_told_to_call_is_let_out(
+    checkout: Checkout, values: Mapping[str, Any], peer: Peer, port: int, fault: tuple[str, str]
+) -> None:
+    def is_open(release: Release) -> bool:
+        pod = PodTemplate.of(release.get("Deployment", "open-webui"))
+        return Policies(Cluster([release])).let_out(pod, peer, port)
+
+    check = APPLICATION["providers-outside-can-be-reached"]
+    assert not is_open(render(checkout, ALONE))
+    release = render(checkout, ALONE, values)
+    assert is_open(release)
+    assert list(check.find(release)) == []
+
+    template = checkout.charts / "open-webui-stack" / "templates" / "networkpolicies.yaml"
+    text = template.read_text(encoding="utf-8")
+    assert fault[0] in text
+    overlay = {"templates/networkpolicies.yaml": text.replace(*fault)}
+    shut = render(checkout, ALONE, values, overlay=overlay)
+    assert not is_open(shut)
+    said = "\n".join(check.find(shut))
+    assert re.search(f"no policy lets (it|the application) reach port {port}", said)
+
+
+@pytest.mark.parametrize(
+    "value", ["http://user:pass@a.b", "http://[::1]/", "http://a:99999", "a http://b", "http://"]
+)
+def test_what_is_no_plain_url_opens_nothing(checkout: Checkout, value: str) -> None:
+    policies = [
+        render(checkout, *values).of_kind("NetworkPolicy")
+        for values in ((ALONE,), (ALONE, further(value)))
+    ]
+    assert policies[0] == policies[1]
 
 
 @pytest.mark.parametrize("ratio", [0, 0.25, 1])
