@@ -4,29 +4,32 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from datetime import timedelta
 
 from stackproof.helm.manifests import Manifest, Release, containers, pod_labels, pod_spec
 
 from .deployment import RenderedDeployment
 
-#: A day's loss is accepted (docs/operations.md); a dump takes its time as well.
-_AT_LEAST_EVERY = timedelta(days=1)
-
 
 def every_database_is_dumped(deployed: RenderedDeployment) -> Iterator[str]:
-    """A CronJob dumps each PostgreSQL of a tenant at least once a day."""
+    """A CronJob dumps each PostgreSQL of a tenant at least once a day.
+
+    A day's loss is accepted (docs/operations.md).
+    """
     for release in deployed.releases:
         jobs = [one for one in release if one.kind == "CronJob"]
         for database in _databases(release):
             mine = [job for job in jobs if _asks(release, job, database)]
             if not mine:
                 yield f"nothing dumps {database.ref} in {database.namespace}"
-            elif all(job["spec"].get("suspend") for job in mine):
+                continue
+            schedules = [
+                str(job["spec"]["schedule"]) for job in mine if not job["spec"].get("suspend")
+            ]
+            if not schedules:
                 yield f"what dumps {database.ref} in {database.namespace} is suspended"
-            elif not any(_daily(str(job["spec"]["schedule"])) for job in mine):
-                schedules = ", ".join(str(job["spec"]["schedule"]) for job in mine)
-                yield f"{database.ref} in {database.namespace} is not dumped daily: {schedules}"
+            elif not any(map(_daily, schedules)):
+                told = ", ".join(schedules)
+                yield f"{database.ref} in {database.namespace} is not dumped daily: {told}"
 
 
 def dumps_outlive_the_database(deployed: RenderedDeployment) -> Iterator[str]:
@@ -53,7 +56,8 @@ def _asks(release: Release, job: Manifest, database: Manifest) -> bool:
     labels = pod_labels(database).items()
     services = [s.name for s in release.services() if s["spec"]["selector"].items() <= labels]
     values = [str(e.get("value")) for part in containers(job) for e in part.get("env") or ()]
-    return any(re.search(rf"\b{name}(\.|:|/|$)", value) for name in services for value in values)
+    hosts = [re.compile(rf"(?<![\w.-]){re.escape(name)}(\.|:|/|$)") for name in services]
+    return any(host.search(value) for host in hosts for value in values)
 
 
 def _daily(schedule: str) -> bool:
@@ -65,13 +69,13 @@ def _daily(schedule: str) -> bool:
 
 def _lost_with(release: Release, job: Manifest) -> Iterator[str]:
     where = f"{job.ref} in {job.namespace}"
-    claims = set(_claims(job))
+    claims = set(_mounted(job))
     if not claims:
         yield f"{where} writes to no claim: its dumps go with its pod"
     for other in release.workloads():
         if other.ref != job.ref:
             for name in claims:
-                if any(re.fullmatch(pattern, name) for pattern in _claims(other)):
+                if name in _mounted(other) or _makes(other, name):
                     yield f"{where} writes to {name}, which {other.ref} mounts: one disk for both"
     for name in claims:
         made = release.find("PersistentVolumeClaim", name)
@@ -79,10 +83,16 @@ def _lost_with(release: Release, job: Manifest) -> Iterator[str]:
             yield f"{where} writes to {name}, which Helm deletes with the release"
 
 
-def _claims(workload: Manifest) -> Iterator[str]:
-    """Yield the names of the claims of a workload's pods, as patterns."""
+def _mounted(workload: Manifest) -> Iterator[str]:
+    """Yield the claims that a workload's pods name."""
     for volume in pod_spec(workload).get("volumes") or ():
         if "persistentVolumeClaim" in volume:
-            yield re.escape(volume["persistentVolumeClaim"]["claimName"]).replace(r"\-", "-")
-    for template in workload["spec"].get("volumeClaimTemplates") or ():
-        yield rf"{template['metadata']['name']}-{workload.name}-\d+"
+            yield volume["persistentVolumeClaim"]["claimName"]
+
+
+def _makes(workload: Manifest, claim: str) -> bool:
+    """Tell whether a claim is one that a StatefulSet makes for its pods."""
+    names = [one["metadata"]["name"] for one in workload["spec"].get("volumeClaimTemplates") or ()]
+    return any(
+        re.fullmatch(rf"{re.escape(f'{name}-{workload.name}')}-\d+", claim) for name in names
+    )
