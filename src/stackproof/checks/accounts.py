@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from typing import Any
 
 from stackproof.helm.manifests import Manifest, Release, at, pod_spec
+from stackproof.repo.tenants import go_duration
 
 from .alloy import Alloy
 
@@ -75,25 +75,17 @@ def longest_rotation(lgtm: Release, tenant: Release) -> timedelta:
         for external in release.of_kind("ExternalSecret")
         if any(e["remoteRef"]["key"].endswith("-password") for e in external["spec"]["data"])
     )
-    return max(map(_duration, refreshed), default=timedelta()) + _MOUNTED
-
-
-_UNITS = {"h": 3600, "m": 60, "s": 1}
-
-
-def _duration(text: str) -> timedelta:
-    parts = re.findall(r"(\d+)([hms])", text)
-    return timedelta(seconds=sum(int(count) * _UNITS[unit] for count, unit in parts))
+    return max(map(go_duration, refreshed), default=timedelta()) + _MOUNTED
 
 
 def patience(alloy: Alloy) -> Iterator[tuple[str, timedelta]]:
     """Yield each exporter of an Alloy with the time after which it drops what is not taken."""
     for name in sorted(alloy.components("otelcol.exporter.otlphttp")):
         text = alloy.value(f"{name}.retry_on_failure.max_elapsed_time") or "5m"
-        yield name, _duration(text)
+        yield name, go_duration(text)
     for name in sorted(alloy.components("loki.write")):
         # Ten tries by default, after 0.5 s that double each time up to 5 minutes; 0 is for ever.
         tries = int(alloy.settings.get(f"{name}.endpoint.max_backoff_retries", "10"))
-        most = _duration(alloy.value(f"{name}.endpoint.max_backoff_period") or "5m")
+        most = go_duration(alloy.value(f"{name}.endpoint.max_backoff_period") or "5m")
         waits = (min(timedelta(seconds=0.5 * 2 ** min(n, 20)), most) for n in range(tries))
         yield name, sum(waits, timedelta()) if tries else timedelta.max

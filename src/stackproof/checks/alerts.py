@@ -60,8 +60,10 @@ def problems(release: Release, sources: frozenset[str]) -> Iterator[str]:
         if rule.uid in seen or len(rule.uid) > 40:
             yield f"{where}: its uid is not its own, or longer than 40"
         seen.add(rule.uid)
-        if len(rule.queries) != 1 or rule.source not in sources:
-            yield f"{where} asks {rule.source}, which is no data source"
+        asked = [str(query["datasourceUid"]) for query in rule.queries]
+        if len(asked) != 1 or asked[0] not in sources:
+            told = ", ".join(asked) or "nothing"
+            yield f"{where} asks {told}, not one data source that there is"
         steps = {step["refId"]: step["model"] for step in rule.record["data"]}
         last = steps.get(rule.record.get("condition"), {})
         if last.get("type") != "threshold" or last.get("expression") not in steps:

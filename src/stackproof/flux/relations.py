@@ -16,6 +16,7 @@ import yaml
 from stackproof.errors import StackproofError
 from stackproof.helm import references
 from stackproof.helm.manifests import WORKLOAD_KINDS, Manifest, Release, amount, containers, hosts
+from stackproof.repo.tenants import go_duration
 from stackproof.repo.versions import Versions
 
 from . import controllers
@@ -200,13 +201,13 @@ def everybody_waits_long_enough(subject: Subject) -> Iterator[str]:
     """A step waits as long as what it applies may take, and tries again before its next turn."""
     for step, m in own(subject, "Kustomization", "HelmRelease"):
         spec = m["spec"]
-        allowed = _duration(spec.get("timeout", "0h"))
+        allowed = go_duration(spec.get("timeout", "0h"))
         for what, needed in _lasting(subject, m):
             if needed > allowed:
                 yield f"{of(step, m)}: gives up after {allowed}, and {what} may take {needed}"
         if m.kind == "Kustomization" and m.name != BOOTSTRAP:
             again = spec.get("retryInterval", spec["interval"])
-            if _duration(again) >= _duration(spec["interval"]):
+            if go_duration(again) >= go_duration(spec["interval"]):
                 yield f"{of(step, m)}: a failure is tried again only at the next turn"
         if m.kind == "HelmRelease":
             for action in ("install", "upgrade"):
@@ -217,28 +218,13 @@ def everybody_waits_long_enough(subject: Subject) -> Iterator[str]:
                 yield f"{of(step, m)}: a failed upgrade leaves its new objects (cleanupOnFail)"
 
 
-#: https://pkg.go.dev/time#ParseDuration, of which Flux takes these units.
-_UNITS = {
-    "ms": timedelta(milliseconds=1),
-    "s": timedelta(seconds=1),
-    "m": timedelta(minutes=1),
-    "h": timedelta(hours=1),
-}
-
-
-def _duration(text: str) -> timedelta:
-    """Return a Go duration as Flux takes it: 30s, 1h30m, 1.5h."""
-    parts = re.findall(r"([\d.]+)(ms|s|m|h)", text)
-    return sum((float(number) * _UNITS[unit] for number, unit in parts), timedelta())
-
-
 def _lasting(subject: Subject, m: Manifest) -> Iterator[tuple[str, Any]]:
     """Yield what a step or a release waits for, and how long that may take."""
     if m.kind == "Kustomization":
         for step in subject.tree.steps if m["spec"].get("wait") else ():
             for made in step.objects if step.name == step_name(m.name, m.namespace) else ():
                 if made.kind in {"Kustomization", "HelmRelease"} and "timeout" in made["spec"]:
-                    yield made.ref, _duration(made["spec"]["timeout"])
+                    yield made.ref, go_duration(made["spec"]["timeout"])
         return
     release = subject.tree.releases[m.namespace or "", m.name]
     for workload in release.rendered.workloads() if release.rendered else ():

@@ -196,6 +196,13 @@ def load_registry(checkout: Checkout) -> Registry:
 # --- reading ---
 
 _LIST = "tenants"
+#: https://pkg.go.dev/time#ParseDuration
+_UNITS = {
+    "ms": timedelta(milliseconds=1),
+    "s": timedelta(seconds=1),
+    "m": timedelta(minutes=1),
+    "h": timedelta(hours=1),
+}
 _DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?")
 
 
@@ -298,6 +305,12 @@ def parse_duration(text: str) -> timedelta:
         raise StackproofError(f"{text!r} is not a duration in hours and minutes, such as 744h")
     hours, minutes = (int(part or 0) for part in match.groups())
     return timedelta(hours=hours, minutes=minutes)
+
+
+def go_duration(text: str) -> timedelta:
+    """Return a Go duration in any of the units from ms to h: 500ms, 30s, 1h30m, 1.5h."""
+    parts = re.findall(r"([\d.]+)(ms|s|m|h)", text)
+    return sum((float(number) * _UNITS[unit] for number, unit in parts), timedelta())
 
 
 def format_duration(duration: timedelta) -> str:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
-from stackproof.checks import observability, settings
-from stackproof.checks.alloy import alloy_settings
+from stackproof.checks import accounts, alerts, observability, settings
+from stackproof.checks.alloy import Alloy, alloy_settings
 from stackproof.checks.deployment import RenderedDeployment
 from stackproof.checks.gateway import routes
 from stackproof.checks.settings import SETTINGS
 from stackproof.flux.deployment import Deployment
 from stackproof.helm.externals import read_values
-from stackproof.helm.manifests import at
+from stackproof.helm.manifests import Manifest, Release, at
 from stackproof.repo.checkout import Checkout
 
 CHECKOUT = Checkout.find()
@@ -48,6 +50,34 @@ def test_alloy_files_are_read_by_block() -> None:
         'a.b "c" {\n\trule {\n\t\tx = 1\n\t}\n\trule {\n\t\tx = {\n\t\t\t"k" = 2,\n\t\t}\n\t}\n}\n'
     )
     assert alloy_settings(text) == {"a.b.c.rule.x": "1", "a.b.c.rule#2.x": '{ "k" = 2, }'}
+
+
+@pytest.mark.parametrize(("period", "expected"), [("500ms", 5), ("1s", 9.5), ("1.5s", 13.5)])
+def test_an_alloys_patience_is_the_sum_of_its_pauses(period: str, expected: float) -> None:
+    """Ten tries by default, the first after half a second."""
+    alloy = Alloy(
+        alloy_settings(
+            f'loki.write "x" {{\n endpoint {{\n max_backoff_period = "{period}"\n}}\n}}\n'
+        ),
+        {},
+        {},
+    )
+    assert dict(accounts.patience(alloy)) == {"loki.write.x": timedelta(seconds=expected)}
+
+
+def test_a_rule_without_a_query_is_a_problem() -> None:
+    rule = {"uid": "idle", "data": [], "noDataState": "OK", "annotations": {"summary": "?"}}
+    text = yaml.safe_dump({"groups": [{"rules": [rule]}]})
+    made = {
+        "metadata": {"name": alerts.CONFIG_MAP},
+        "kind": "ConfigMap",
+        "data": {"rules.yaml": text},
+    }
+    release = Release("lgtm", "x", "1.37.0", (Manifest.of(made, "alerts.yaml", 0),))
+    assert list(alerts.problems(release, frozenset({"mimir"}))) == [
+        "alert rule idle asks nothing, not one data source that there is",
+        "alert rule idle: its condition is no threshold over its query",
+    ]
 
 
 def test_routes_are_read_off_the_caddyfile() -> None:
