@@ -149,10 +149,14 @@ def the_internet_is_not_the_cluster(release: Release) -> Iterator[str]:
     for policy in release.of_kind("NetworkPolicy"):
         rules = policy["spec"].get("egress") or ()
         component = str(policy.labels.get(COMPONENT))
-        world = {p["port"] for r in rules if _to_world(r) for p in r["ports"]}
-        if component in _SEARCHING and world != _SEARCHING[component]:
+        world = {port for rule in rules if _to_world(rule) for port in _ports(rule)}
+        if not all(rule.get("to") for rule in rules):
+            yield f"{policy.ref} lets out to everybody"
+        if None in world:
+            yield f"{policy.ref} lets out to the internet on every port"
+        elif component in _SEARCHING and world != _SEARCHING[component]:
             yield f"{policy.ref} lets out to the internet on ports {sorted(world)}"
-        to_api = [r for r in rules if {port["port"] for port in r["ports"]} == _API]
+        to_api = [rule for rule in rules if _ports(rule) == _API]
         if policy.name in with_token and not any(_to_addresses(rule) for rule in to_api):
             yield f"{policy.ref} does not let out to the Kubernetes API, on ports {sorted(_API)}"
         for rule in rules:
@@ -175,7 +179,13 @@ _SEARCHING: Mapping[str, set[int]] = {
 
 
 def _to_world(rule: Mapping[str, Any]) -> bool:
-    return any((peer.get("ipBlock") or {}).get("cidr") in _PRIVATE for peer in rule["to"])
+    peers = rule.get("to") or ()
+    return any((peer.get("ipBlock") or {}).get("cidr") in _PRIVATE for peer in peers)
+
+
+def _ports(rule: Mapping[str, Any]) -> set[Any]:
+    """Return the ports of a rule; None is every port."""
+    return {port.get("port") for port in rule.get("ports") or [{}]}
 
 
 _TOKEN = "automountServiceAccountToken"

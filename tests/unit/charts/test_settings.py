@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 import yaml
 
-from stackproof.checks import accounts, alerts, observability, settings
+from stackproof.checks import accounts, alerts, application, observability, settings
 from stackproof.checks.alloy import Alloy, alloy_settings
 from stackproof.checks.deployment import RenderedDeployment
 from stackproof.checks.gateway import routes
 from stackproof.checks.settings import SETTINGS
 from stackproof.flux.deployment import Deployment
 from stackproof.helm.externals import read_values
-from stackproof.helm.manifests import Manifest, Release, at
+from stackproof.helm.manifests import COMPONENT, Manifest, Release, at
 from stackproof.repo.checkout import Checkout
 
 CHECKOUT = Checkout.find()
@@ -63,6 +63,26 @@ def test_an_alloys_patience_is_the_sum_of_its_pauses(period: str, expected: floa
         {},
     )
     assert dict(accounts.patience(alloy)) == {"loki.write.x": timedelta(seconds=expected)}
+
+
+@pytest.mark.parametrize(
+    ("rule", "told"),
+    [
+        ({"ports": [{"port": 53}]}, "lets out to everybody"),
+        ({"to": [{"ipBlock": {"cidr": "0.0.0.0/0"}}]}, "lets out to the internet on every port"),
+    ],
+    ids=["to everybody", "on every port"],
+)
+def test_a_rule_of_a_policy_that_names_less_opens_more(rule: dict[str, Any], told: str) -> None:
+    labels = {COMPONENT: "postgres"}
+    made = {
+        "kind": "NetworkPolicy",
+        "metadata": {"name": "postgres", "labels": labels},
+        "spec": {"egress": [rule]},
+    }
+    release = Release("web", "web", "1.37.0", (Manifest.of(made, "policies.yaml", 0),))
+    found = list(application.APPLICATION["the-internet-is-not-the-cluster"].find(release))
+    assert f"NetworkPolicy/postgres {told}" in found
 
 
 def test_a_rule_without_a_query_is_a_problem() -> None:
