@@ -53,7 +53,7 @@ class Database:
     @property
     def dumps(self) -> list[str]:
         """What is kept."""
-        return sorted(path.name for path in (self.folder / "dumps").iterdir())
+        return sorted(path.name for path in (self.folder / "dumps").glob("[!.]*"))
 
     def run(self, *command: str, **env: str) -> subprocess.CompletedProcess[str]:
         """Run a program, as the server's user."""
@@ -180,12 +180,85 @@ def test_a_dump_is_made_and_restored(database: Database) -> None:
     assert database.sql("SELECT count(*) FROM chat", names) == "7", "what was there is kept"
 
 
+def test_a_database_called_postgres_is_restored_as_well(database: Database) -> None:
+    """It is the one that others connect to in order to rename one."""
+    url = f"{database.url.removesuffix('openwebui')}postgres"
+    database.sql("CREATE TABLE chat AS SELECT 1 AS id", "postgres")
+    assert not database.backup(DATABASE_URL=url).returncode
+    database.sql("DELETE FROM chat", "postgres")
+    done = database.backup(DATABASE_URL=url, RESTORE="newest")
+    assert not done.returncode, done.stderr
+    assert database.sql("SELECT count(*) FROM chat", "postgres") == "1"
+    database.sql("DROP TABLE chat", "postgres")
+
+
+def test_a_restore_that_fails_at_its_end_leaves_the_database(database: Database) -> None:
+    rows = database.sql(ROWS)
+    assert not database.backup().returncode
+    url = f"{database.url.removesuffix('openwebui')}restored"
+    held = f'"{database.programs}/psql" -qc "SELECT pg_sleep(20)" {url} > /dev/null 2>&1 &'
+    # The fault: somebody looks at what was restored, so that it cannot be renamed.
+    database.shim("pg_restore", f'"{database.programs}/pg_restore" "$@"\n{held}\nsleep 1')
+    done = database.backup(RESTORE="newest")
+    assert 'database "restored" is being accessed by other users' in done.stderr
+    assert done.returncode
+    assert database.sql(ROWS) == rows
+
+
+def test_the_first_dump_is_made(database: Database) -> None:
+    (database.folder / "dumps" / OLD).unlink()
+    done = database.backup()
+    assert not done.returncode, done.stderr
+    assert len(database.dumps) == 1
+
+
 def test_only_the_newest_are_kept(database: Database) -> None:
     for year in (2017, 2018, 2019):
         (database.folder / "dumps" / f"{year}0101T000000Z.dump").write_text("old")
     assert not database.backup().returncode
     assert len(database.dumps) == 3
     assert database.dumps[:2] == ["20190101T000000Z.dump", OLD]
+
+
+def test_a_new_dump_is_kept_though_the_clock_was_wrong_before(database: Database) -> None:
+    later = "20990101T000000Z.dump"
+    (database.folder / "dumps" / later).write_text("made in the future")
+    done = database.backup(KEEP="1")
+    assert not done.returncode, done.stderr
+    (kept,) = database.dumps
+    assert kept != later
+
+
+def test_what_is_put_beside_the_dumps_is_left_alone(database: Database) -> None:
+    rows = database.sql(ROWS)
+    for name in ("0-before-the-upgrade.dump", "precious.dump"):
+        (database.folder / "dumps" / name).write_text("no dump of this Job's")
+    assert not database.backup(KEEP="1").returncode
+    assert len(database.dumps) == 3, "one of the Job's own, and the two"
+    done = database.backup(RESTORE="newest")
+    assert not done.returncode, done.stderr
+    assert database.sql(ROWS) == rows
+
+
+def test_a_dump_by_hand_beside_the_nightly_one(database: Database) -> None:
+    """With one file for both, one cuts off what the other has found whole."""
+    database.shim("pg_dump", f'"{database.programs}/pg_dump" "$@"; sleep 1.$$')
+    with ThreadPoolExecutor() as pool:
+        both = [pool.submit(database.backup) for _ in range(2)]
+    assert [each.result().returncode for each in both] == [0, 0], [each.result() for each in both]
+    assert set(database.dumps) == {OLD, *(each.result().stdout.split(":")[0] for each in both)}
+    assert not list((database.folder / "dumps").glob(".*"))
+
+
+def test_what_a_killed_dump_has_left_is_removed(database: Database) -> None:
+    left = {name: database.folder / "dumps" / name for name in (".part", ".part.a", ".part.now")}
+    for name, path in left.items():
+        path.write_text("half a dump")
+        if name != ".part.now":
+            os.utime(path, (0, 0))
+    done = database.backup()
+    assert not done.returncode, done.stderr
+    assert [name for name, path in left.items() if path.exists()] == [".part.now"]
 
 
 @pytest.mark.parametrize(
@@ -197,7 +270,7 @@ def test_only_the_newest_are_kept(database: Database) -> None:
     ],
 )
 def test_a_dump_that_is_cut_off_is_none(database: Database, fault: str, reason: str) -> None:
-    real, file = database.programs / "pg_dump", f"{database.folder}/dumps/.part"
+    real, file = database.programs / "pg_dump", f"{database.folder}/dumps/.part.*"
     by = fault.format(file=file)
     database.shim("pg_dump", f'"{real}" "$@" && size=$(stat -c %s {file}) && {by}')
     assert re.search(reason, database.refused())

@@ -118,6 +118,12 @@ def refused(path: str, value: object) -> tuple[dict[str, Any], str]:
         ),
         (nested("externalSecrets.enabled", True), "externalSecrets.gcpProject"),
         refused("openWebui.securityContext.runAsUser", 0),
+        # A restore would first drop what it replaces; such an owner is none to PostgreSQL (initdb).
+        refused("postgres.database", "restored"),
+        refused("postgres.database", "template1"),
+        refused("postgres.user", "public"),
+        refused("postgres.user", "none"),
+        refused("postgres.user", "pg_owner"),
     ],
 )
 def test_refused_with_its_path(checkout: Checkout, values: Mapping[str, Any], path: str) -> None:
@@ -140,6 +146,7 @@ def test_refused_with_its_path(checkout: Checkout, values: Mapping[str, Any], pa
         {**replicas(persistence={"enabled": False}, extraEnv={"STORAGE_PROVIDER": "s3"})},
         {**replicas(extraSecretEnv={"DATABASE_URL": "database-url"}), "postgres": OFF},
         {**replicas(extraEnv={"VECTOR_DB": "pgvector"}), "weaviate": OFF},
+        nested("postgres", {"database": "pg_chats", "user": "postgres"}),
         nested("postgres.image.tag", "16.16-alpine@sha256:" + "0" * 64),
     ],
 )  # fmt: skip
