@@ -114,7 +114,9 @@ def locked_out(cluster: Cluster) -> Iterator[str]:
 
 #: What asks cert-manager for a certificate (cert-manager.io/docs/usage/ingress), and where the pod
 #: listens that then proves the host (cert-manager, pkg/issuer/acme/http/http.go).
-_ISSUERS = frozenset({"cert-manager.io/cluster-issuer", "cert-manager.io/issuer"})
+_ISSUERS = frozenset(
+    {"cert-manager.io/cluster-issuer", "cert-manager.io/issuer", "kubernetes.io/tls-acme"}
+)
 _SOLVER_PORT = 8089
 
 
@@ -122,10 +124,10 @@ def uncertified(cluster: Cluster) -> Iterator[str]:
     """Yield each Ingress whose certificate is not renewed: nobody reaches the solver."""
     policies = Policies(cluster)
     for m in cluster.manifests:
-        if m.kind == "Ingress" and m["spec"].get("tls") and _ISSUERS & m.annotations.keys():
-            solver = _solver(m)
-            shut = policies.ruling(solver, "ingress")
-            known = policies.outsiders(solver, _SOLVER_PORT)
+        if m.kind == "Ingress" and _is_issued(cluster, m):
+            prover = solver(m)
+            shut = policies.ruling(prover, "ingress")
+            known = policies.outsiders(prover, _SOLVER_PORT)
             for pod, port in _behind(cluster, m):
                 if shut and any(one not in known for one in policies.outsiders(pod, port)):
                     yield (
@@ -135,7 +137,23 @@ def uncertified(cluster: Cluster) -> Iterator[str]:
                     )
 
 
-def _solver(ingress: Manifest) -> PodTemplate:
+def _is_issued(cluster: Cluster, ingress: Manifest) -> bool:
+    """Tell whether cert-manager makes a certificate of an Ingress: it says so, or a Certificate."""
+    secrets = {tls.get("secretName") for tls in ingress["spec"].get("tls") or ()}
+    asked = bool(_ISSUERS & ingress.annotations.keys())
+    return bool(secrets) and (
+        asked
+        or any(
+            m.kind == "Certificate"
+            and m.namespace == ingress.namespace
+            and m["spec"].get("secretName") in secrets
+            for m in cluster.manifests
+        )
+    )
+
+
+def solver(ingress: Manifest) -> PodTemplate:
+    """Return the pod that cert-manager starts beside an Ingress to prove its hosts."""
     spec = {"containers": [{"name": "solver", "ports": [{"containerPort": _SOLVER_PORT}]}]}
     template = {"metadata": {"labels": HTTP01_SOLVER}, "spec": spec}
     metadata = {"name": "cm-acme-http-solver", "namespace": ingress.namespace}

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from tests.unit.charts.openwebui import environment, otel, render
 
 from stackproof.checks.application import APPLICATION
-from stackproof.checks.network import Peer, Policies
-from stackproof.helm.manifests import COMPONENT, Release
+from stackproof.checks.network import Peer, Policies, solver, uncertified
+from stackproof.helm.manifests import COMPONENT, Manifest, Release
 from stackproof.helm.references import Cluster, PodTemplate
 from stackproof.helm.renderer import HelmError
 from stackproof.repo.checkout import Checkout
@@ -207,6 +208,31 @@ def test_each_way_in_that_is_on_lets_its_own_in(checkout: Checkout) -> None:
     assert outside(render(checkout, route), "open-webui") == by_route
     both = outside(render(checkout, route, ingress), "open-webui")
     assert sorted(both, key=str) == sorted([*by_route, namespace("ingress-nginx")], key=str)
+
+
+@pytest.mark.parametrize(
+    "asked", ["", "kubernetes.io/tls-acme", "cert-manager.io/issuer", "Certificate"]
+)
+def test_the_issuer_of_a_certificate_comes_in(checkout: Checkout, asked: str) -> None:
+    """Whoever asks for the certificate: an annotation, or a Certificate that others make."""
+    annotations = {asked: "true"} if "/" in asked else {}
+    way_in = {"enabled": True, "host": "a.b", "tlsSecret": "tls", "annotations": annotations}
+    template = checkout.charts / "open-webui-stack" / "templates" / "networkpolicies.yaml"
+    without = template.read_text("utf-8").replace(".Values.ingress.tlsSecret }}", "false }}")
+    certificate = {
+        "apiVersion": "cert-manager.io/v1",
+        "kind": "Certificate",
+        "metadata": {"name": "tls", "namespace": "tenant"},
+        "spec": {"secretName": "tls"},
+    }
+    others = [Manifest.of(certificate, "certificate.yaml")] if asked == "Certificate" else []
+    for overlay, shut in (({}, False), ({"templates/networkpolicies.yaml": without}, True)):
+        release = render(checkout, {"ingress": way_in}, overlay=overlay)
+        cluster = Cluster([replace(release, manifests=(*release.manifests, *others))])
+        prover = solver(release.get("Ingress", "open-webui"))
+        by = Peer(namespace="ingress-nginx")
+        assert Policies(cluster).let_in(prover, by, 8089) != shut
+        assert bool(list(uncertified(cluster))) == (shut and bool(asked))
 
 
 def test_without_a_way_in_nobody_comes_in(checkout: Checkout) -> None:
