@@ -113,7 +113,6 @@ def _missing_key(kind: KindStack, _: Client, __: Path) -> Iterator[str]:
 def _old_password(kind: KindStack, client: Client, __: Path) -> Iterator[str]:
     kube, key = kind.kube, f"{VICTIM.secret_prefix}-gateway-password"
     new = secrets.token_hex(16)
-    kind.installer.store.rotate(key, new)
     url = f"{kind.gateway_url}/prometheus/api/v1/query?query=1"
     auth = senders.basic_auth((VICTIM.name, new))
 
@@ -124,25 +123,45 @@ def _old_password(kind: KindStack, client: Client, __: Path) -> Iterator[str]:
             return bool(answer.status == 200)
         return False
 
-    kube.until(
-        taken,
-        within_s=150,
-        what="the gateway takes the new password",
-    )
-    pod = component(kube, VICTIM.namespace, "alloy")["metadata"]["name"]
     emission = synthetic.new_emission(VICTIM.name, synthetic.new_run())
 
     def refused() -> str:
         with senders.GrpcSender(kind.otlp_grpc(VICTIM.name)) as exporter:
             for signal in emission.tokens:
                 exporter.send(signal, synthetic.make(emission, signal))
+        pod = component(kube, VICTIM.namespace, "alloy")["metadata"]["name"]
         log = kube.logs(pod, VICTIM.namespace, "alloy", lines=200)
-        return next((line for line in log.splitlines() if "401" in line), "")
+        return next((f"{pod}: {line}" for line in log.splitlines() if "401" in line), "")
 
-    said = kube.until(refused, within_s=SOON_S, what="Alloy is refused")
-    yield f"{pod} still sends the old password: {said}"
+    with _frozen_password(kube):
+        kind.installer.store.rotate(key, new)
+        kube.until(taken, within_s=150, what="the gateway takes the new password")
+        said = kube.until(refused, within_s=SOON_S, what="Alloy is refused")
+        yield f"still sends the old password: {said}"
     # Its other pods would learn the new one later, and until then refuse what comes next.
     _restart(kube, kube.get("apps/v1", "Deployment", "gateway", OBSERVABILITY_NAMESPACE))
+
+
+@contextlib.contextmanager
+def _frozen_password(kube: Kube) -> Iterator[None]:
+    """Let Alloy read a copy of its Secret, which does not change: nor does a `subPath`."""
+    alloy = kube.get("apps/v1", "Deployment", "open-webui-alloy", VICTIM.namespace)
+    volumes = alloy["spec"]["template"]["spec"]["volumes"]
+    (secret,) = (each["secret"] for each in volumes if each["name"] == "secrets")
+    frozen = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": "frozen", "namespace": VICTIM.namespace},
+        "stringData": kube.secret(secret["secretName"], VICTIM.namespace),
+    }
+    secret["secretName"] = "frozen"
+    kube.apply(frozen)
+    try:
+        kube.patch(alloy, {"spec": {"template": {"spec": {"volumes": volumes}}}})
+        kube.rolled_out([VICTIM.namespace], within_s=ROLLED_S)
+        yield
+    finally:
+        kube.delete(frozen)
 
 
 @fault("second-tenant-does-not-install")
