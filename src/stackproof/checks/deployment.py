@@ -6,6 +6,7 @@ proven by running them (tests/e2e).
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -431,9 +432,10 @@ def rendering_twice_gives_the_same(deployed: RenderedDeployment) -> Iterator[str
     for release, again in zip(
         deployed.releases, deployed.deployment.releases(fresh=True), strict=True
     ):
-        for one, other in zip(release, again, strict=True):
+        for one, other in itertools.zip_longest(release, again):
             if one != other:
-                yield f"{one.source}: {one.ref} in {release.namespace} differs each time"
+                found = one or other
+                yield f"{found.source}: {found.ref} in {release.namespace} differs each time"
 
 
 @DEPLOYMENT.register

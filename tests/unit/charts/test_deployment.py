@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from stackproof.checks import Rule
@@ -21,3 +23,11 @@ def deployed() -> RenderedDeployment:
 def test_deployment(check: Rule[RenderedDeployment], deployed: RenderedDeployment) -> None:
     problems = list(check.find(deployed))
     assert not problems, f"{check.about}\n" + "\n".join(problems)
+
+
+def test_an_object_that_is_not_rendered_each_time_is_named(deployed: RenderedDeployment) -> None:
+    *others, last = deployed.lgtm.manifests
+    shorter = RenderedDeployment(deployed.deployment)
+    vars(shorter)["lgtm"] = replace(deployed.lgtm, manifests=tuple(others))
+    problems = list(DEPLOYMENT["rendering-twice-gives-the-same"].find(shorter))
+    assert problems == [f"{last.source}: {last.ref} in observability differs each time"]

@@ -338,7 +338,9 @@ def test_silence_is_asked_again(
 
 def test_intruders_have_something_wrong_each() -> None:
     reader = Access("soev", {}, ("soev", "right"), {TENANT_HEADER: "soev", "X-Other": "1"})
-    for name, access in intruders(reader, "enterprise-a").items():
+    found = intruders(reader, "enterprise-a")
+    assert found
+    for name, access in found.items():
         right = access.auth == reader.auth
         header = access.headers.get(TENANT_HEADER)
         assert not right or header not in {None, "soev"}, name
