@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from urllib.parse import urlsplit
 
-from stackproof.helm.manifests import Release, containers
+from stackproof.helm.manifests import EnvVar, Release, containers
 
 #: Which variables name the hosts that a key of the application is sent to. Where one is not set,
 #: the application falls back to another provider's, or to https://api.openai.com/v1 (its config.py,
@@ -30,11 +31,20 @@ SENT_TO: Mapping[str, tuple[str, ...]] = {
 }
 
 
+#: The key that is sent to any of these hosts for which there is none of its own.
+_FALLBACK = "OPENAI_API_KEY"
+
+
 def homeless(release: Release) -> Iterator[str]:
-    """Yield each key that a program gets without being told whom to send it to."""
+    """Yield each key that a program sends to whom it was not given for, or was not told to."""
     for workload in release.workloads():
         for container in containers(workload):
             given = release.env(container)
+            for host in sorted(_strangers(given)):
+                yield (
+                    f"{workload.ref}: {container['name']} gets {host} and no key for it: "
+                    f"it would send {_FALLBACK} there"
+                )
             for key in sorted(SENT_TO.keys() & given.keys()):
                 for host in SENT_TO[key]:
                     if host not in given or given[host].value == "":
@@ -42,3 +52,20 @@ def homeless(release: Release) -> Iterator[str]:
                             f"{workload.ref}: {container['name']} gets {key} and no {host}: "
                             "it would send the key to whomever it falls back to"
                         )
+
+
+def _strangers(given: Mapping[str, EnvVar]) -> Iterator[str]:
+    """Yield the variables of hosts that would get the key of another, for want of one of theirs."""
+    if _FALLBACK not in given:
+        return
+    known = given.get(SENT_TO[_FALLBACK][0])
+    issuer = _host((known.value if known else None) or "")
+    for key, (host, *_) in SENT_TO.items():
+        if "OPENAI_API_KEY" in key and key not in given and host in given:
+            urls = (given[host].value or "").split(";")
+            if any(_host(url) != issuer for url in urls):
+                yield host
+
+
+def _host(url: str) -> str:
+    return urlsplit(url.strip()).netloc

@@ -9,6 +9,7 @@ import pytest
 from tests.unit.charts.openwebui import environment
 from tests.unit.charts.openwebui import render as rendered
 
+from stackproof.checks.credentials import homeless
 from stackproof.helm.manifests import Release
 from stackproof.helm.renderer import HelmError
 from stackproof.helm.uses import uses
@@ -165,6 +166,38 @@ def test_reloader_watches_what_may_roll(checkout: Checkout) -> None:
         "open-webui-postgres": None,
         "open-webui-weaviate": None,
     }
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "key"),
+    [
+        (
+            "OPENAI_API_BASE_URLS",
+            "https://api.openai.com/v1;https://b.example/v1",
+            "OPENAI_API_KEYS",
+        ),
+        ("IMAGES_OPENAI_API_BASE_URL", "https://b.example/v1", "IMAGES_OPENAI_API_KEY"),
+        ("AUDIO_STT_OPENAI_API_BASE_URL", "http://b.a.svc/v1", "AUDIO_STT_OPENAI_API_KEY"),
+        ("AUDIO_TTS_OPENAI_API_BASE_URL", "https://api.openai.com.b/", "AUDIO_TTS_OPENAI_API_KEY"),
+    ],
+)
+def test_a_key_goes_to_no_other_provider(
+    checkout: Checkout, variable: str, value: str, key: str
+) -> None:
+    """The application sends OPENAI_API_KEY wherever it is given a URL and no key."""
+    further = {"openWebui": {"extraEnv": {variable: value}}}
+    with pytest.raises(HelmError, match=f"{variable} needs {key} in extraSecretEnv"):
+        rendered(checkout, further)
+    own = {"openWebui": {"extraSecretEnv": {key: "another-key"}}}
+    assert list(homeless(rendered(checkout, further, own))) == []
+    same = {"openWebui": {"extraEnv": {variable: "https://api.openai.com/v2"}}}
+    assert list(homeless(rendered(checkout, same))) == []
+
+    template = "templates/open-webui.yaml"
+    text = (checkout.charts / "open-webui-stack" / template).read_text(encoding="utf-8")
+    unchecked = text.replace('{{- include "open-webui-stack.open-webui.checkKeys" . }}\n', "")
+    (problem,) = homeless(rendered(checkout, further, overlay={template: unchecked}))
+    assert f"gets {variable} and no key for it" in problem
 
 
 def test_the_key_of_the_embeddings_goes_to_their_provider(checkout: Checkout) -> None:
