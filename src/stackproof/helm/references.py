@@ -602,7 +602,8 @@ def _peers(cluster: Cluster, namespace: str, peer: Mapping[str, Any]) -> list[Po
     if peer.get("namespaceSelector") is not None:
         labels = peer["namespaceSelector"].get("matchLabels") or {}
         namespace = labels.get("kubernetes.io/metadata.name", "")
-        if namespace not in cluster.namespaces:
+        # All of a namespace is whoever is there, others' pods too.
+        if namespace not in cluster.namespaces or not peer.get("podSelector"):
             return None
     return cluster.selected(namespace, peer.get("podSelector"))
 

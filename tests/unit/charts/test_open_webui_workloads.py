@@ -14,6 +14,7 @@ from stackproof.checks.application import APPLICATION
 from stackproof.checks.network import Peer, Policies, solver, uncertified
 from stackproof.helm.manifests import COMPONENT, Manifest, Release
 from stackproof.helm.references import Cluster, PodTemplate
+from stackproof.helm.references import problems as broken_references
 from stackproof.helm.renderer import HelmError
 from stackproof.repo.checkout import Checkout
 
@@ -307,6 +308,13 @@ def test_what_the_application_is_told_to_call_is_let_out(
     assert not is_open(shut)
     said = "\n".join(check.find(shut))
     assert re.search(f"no policy lets (it|the application) reach port {port}", said)
+
+
+@pytest.mark.parametrize("host", ["vllm", "vllm.tenant.svc"])
+def test_a_neighbour_is_no_pod_of_the_release(checkout: Checkout, host: str) -> None:
+    """Whoever else is in its namespace may have any port."""
+    release = render(checkout, ALONE, models(f"http://{host}:8000/v1"))
+    assert not [p for p in broken_references(Cluster([release])) if p.check == "policy"]
 
 
 @pytest.mark.parametrize(
