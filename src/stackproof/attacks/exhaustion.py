@@ -1,6 +1,6 @@
 """Attacks on what all tenants share in a backend: its memory, its places, its processor.
 
-None reads or writes a byte that is not the attacker's. Each was seen to stop Mimir for everybody.
+None reads or writes a byte that is not the attacker's. Each was seen to stop one for everybody.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import socket
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from urllib.parse import quote
 
@@ -23,10 +23,10 @@ from .payloads import REMOTE_WRITE
 from .wire import WireRequest, http1, send
 
 
-def _gauge(attack_run: AttackRun, name: str) -> float:
-    """Return the sum of a metric of Mimir's own: how much of what is shared is taken."""
+def _gauge(attack_run: AttackRun, name: str, backend: Backend = Backend.MIMIR) -> float:
+    """Return the sum of a metric of a backend's own: how much of what is shared is taken."""
     target = attack_run.target
-    url = f"{backend_url(target.stack, Backend.MIMIR)}/metrics"
+    url = f"{backend_url(target.stack, backend)}/metrics"
     text = target.client.pool.request("GET", url, retries=False).data.decode()
     values = re.findall(rf"^{name}(?:{{.*}})? (\S+)$", text, re.MULTILINE)
     return sum(map(float, values))
@@ -100,6 +100,30 @@ def _descriptions(attack_run: AttackRun) -> Iterable[str]:
         yield f"Mimir keeps no description, so that its limit is unproven: {answer.describe()}"
 
 
+def _allocating(
+    api: str, query: str, hours: int, megabytes: int
+) -> Callable[[AttackRun], Iterable[str]]:
+    """Ask Loki, and look whether it has allocated more for that, in all, than an answer needs."""
+
+    def after(attack_run: AttackRun) -> Iterable[str]:
+        if not attack_run.target.stack.disposable:
+            return
+        now = int(time.time())
+        window = f"start={now - hours * 3600}&end={now}&step=300"
+        path = f"/loki/api/v1/{api}?query={quote(query)}&{window}"
+        allocated = "go_memstats_alloc_bytes_total"
+        before = _gauge(attack_run, allocated, Backend.LOKI)
+        answer = send(http1(attack_run.gateway, "GET", path, [attack_run.own]))
+        grown = (_gauge(attack_run, allocated, Backend.LOKI) - before) / 1e6
+        if grown > megabytes or not answer.statuses:
+            yield f"Loki allocates {grown:.0f} MB for it: {answer.describe()}"
+
+    return after
+
+
+_YEARS = 30
+_ONES = 300
+
 # --- processor ------------------------------------------------------------------------------------
 
 _TERMS = 5_000
@@ -161,6 +185,20 @@ EXHAUSTION: tuple[Attack, ...] = (
         "describes metrics that have no series",
         "max_global_metadata_per_user is off unless it is set (Mimir)",
         _descriptions,
+        BACKENDS_LIMIT,
+    ),
+    deed(
+        "long-ago",
+        f"counts the lines of {_YEARS} years",
+        "[100y] becomes 876,000 queries: Loki 3.7.8 takes 1 GiB, and is killed (observed)",
+        _allocating("query", f'count_over_time({{service_name="open-webui"}}[{_YEARS}y])', 1, 100),
+        BACKENDS_LIMIT,
+    ),
+    deed(
+        "sum-of-a-day",
+        f"asks Loki for the sum of {_ONES} ones, at each moment of a day",
+        "600, cut into shards and hours: Loki 3.7.8 takes 1 GiB, and is killed (observed)",
+        _allocating("query_range", "vector(1)" + "+1" * _ONES, 24, 1200),
         BACKENDS_LIMIT,
     ),
     Attack(

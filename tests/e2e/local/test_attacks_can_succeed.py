@@ -78,10 +78,11 @@ TRUSTING = Twin(
 )
 
 _MIMIR = "charts/lgtm/templates/mimir.yaml"
+_LOKI = "charts/lgtm/templates/loki.yaml"
 #: What the deployment sets against what tenants can take from each other, left out.
 UNBOUNDED = Twin(
     name="what-is-shared-is-not-bounded",
-    fault="Mimir bounds no description, expression or label, and hears of half exports",
+    fault="Mimir and Loki bound nothing that tenants share, and half exports get there",
     layer=Layer.LOCAL,
     caught_by="attacks",
     reason=".",
@@ -89,6 +90,9 @@ UNBOUNDED = Twin(
         Edit(_MIMIR, "  max_global_metadata_per_user: 10000\n", ""),
         Edit(_MIMIR, "  max_query_expression_size_bytes: 8192\n", ""),
         Edit(_MIMIR, "label_(replace|join).*label_(replace|join)", "unblocked"),
+        Edit(_LOKI, "  split_queries_by_interval: 24h\n", ""),
+        Edit(_LOKI, "  split_instant_metric_queries_by_interval: 0s\n", ""),
+        Edit(_LOKI, "  parallelise_shardable_queries: false\n", ""),
         Edit(_GATEWAY, "\t\trequest_buffers 512KiB\n", ""),
     ],
 )
@@ -117,6 +121,8 @@ def test_they_succeed_where_nothing_bounds_what_is_shared() -> None:
     reasons = {
         "half-exports": "of Mimir's places",
         "flood-of-descriptions": "30000 descriptions in memory",
+        "long-ago": " MB for it",
+        "sum-of-a-day": " MB for it",
         "endless-sum": "",
         "growing-label": "reads its metrics no more",
     }
