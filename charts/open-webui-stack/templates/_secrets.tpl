@@ -43,6 +43,18 @@ crawl4ai-api-token: crawl4aiApiToken
 {{- end }}
 {{- end }}
 
+{{/*
+How External Secrets writes a key into its Secret, with %q for its name. What `echo` puts behind a key is no
+part of it: no HTTP header may hold it. But what the application or PostgreSQL was started with stays as it is.
+*/}}
+{{- define "open-webui-stack.storedAs" -}}
+{{- if has . (list "webui-secret-key" "postgres-password") -}}
+{{ `{{ index . %q }}` }}
+{{- else -}}
+{{ `{{ trim (index . %q) }}` }}
+{{- end -}}
+{{- end }}
+
 {{/* Name of the Secret that holds a group. Call with (list $ "group"). */}}
 {{- define "open-webui-stack.secretName" -}}
 {{- $root := index . 0 -}}

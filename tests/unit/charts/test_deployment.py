@@ -12,6 +12,7 @@ from stackproof.checks.platform import PLATFORM
 from stackproof.checks.settings import SETTINGS
 from stackproof.flux.deployment import Deployment
 from stackproof.repo.checkout import Checkout
+from stackproof.stack.secrets import SecretStore, materialize
 
 
 @pytest.fixture(scope="module")
@@ -31,3 +32,14 @@ def test_an_object_that_is_not_rendered_each_time_is_named(deployed: RenderedDep
     vars(shorter)["lgtm"] = replace(deployed.lgtm, manifests=tuple(others))
     problems = list(DEPLOYMENT["rendering-twice-gives-the-same"].find(shorter))
     assert problems == [f"{last.source}: {last.ref} in observability differs each time"]
+
+
+def test_what_echo_puts_behind_a_secret_is_no_part_of_it(deployed: RenderedDeployment) -> None:
+    """But of the key by which Grafana has encrypted its database."""
+    store = SecretStore()
+    for external in deployed.lgtm.of_kind("ExternalSecret"):
+        for entry in external["spec"]["data"]:
+            store.write(entry["remoteRef"]["key"], "value\n")
+    made = materialize(deployed.lgtm.manifests, store)
+    ends = {key for secret in made.values() for key, value in secret.items() if value[-1] == "\n"}
+    assert ends == {"secret-key"}

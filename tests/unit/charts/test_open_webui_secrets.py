@@ -14,6 +14,7 @@ from stackproof.helm.manifests import Release
 from stackproof.helm.renderer import HelmError
 from stackproof.helm.uses import uses
 from stackproof.repo.checkout import Checkout
+from stackproof.stack.secrets import SecretStore, materialize
 
 GIVEN = {
     "webuiSecretKey": "one",
@@ -104,6 +105,20 @@ def test_a_store_of_the_tenants_own(checkout: Checkout) -> None:
     }
     for external in release.of_kind("ExternalSecret"):
         assert external["spec"]["secretStoreRef"] == {"name": "tenant", "kind": "SecretStore"}
+
+
+def test_what_echo_puts_behind_a_key_is_no_part_of_it(checkout: Checkout) -> None:
+    """Stored with `echo KEY | gcloud secrets versions add`; no HTTP header holds a newline."""
+    release = render(checkout, EXTERNAL, OPTIONAL)
+    store, keys = SecretStore(), set()
+    for external in release.of_kind("ExternalSecret"):
+        for entry in external["spec"]["data"]:
+            store.write(entry["remoteRef"]["key"], f"a {entry['secretKey']}\n")
+            keys.add(entry["secretKey"])
+    synced = {k: v for secret in materialize(release, store).values() for k, v in secret.items()}
+    # What made a database or signed sessions with its newline, must keep it.
+    kept = {"webui-secret-key", "postgres-password"}
+    assert synced == {key: f"a {key}\n" if key in kept else f"a {key}" for key in keys}
 
 
 @pytest.mark.parametrize("name", GIVEN)
