@@ -47,7 +47,7 @@ INGESTERS: Mapping[Backend, tuple[str, int, str]] = {
 }
 #: Attacks by hundreds of connections, or by more than is read: the port that is forwarded to the
 #: gateway has a stream of the API server for each, and gives way first. The local stack runs them.
-NOT_FORWARDED = {"half-requests", "thousand-tails", "oversize-body"}
+NOT_FORWARDED = {"thousand-tails", "oversize-body"}
 #: Where the gateway is let in.
 ENTRIES = {
     "mimir-gateway.backends.svc:80",
