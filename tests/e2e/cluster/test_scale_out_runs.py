@@ -45,8 +45,8 @@ INGESTERS: Mapping[Backend, tuple[str, int, str]] = {
     Backend.LOKI: ("loki-ingester-1", 3100, "/flush"),
     Backend.TEMPO: ("tempo-ingester-2", 3200, "/flush"),
 }
-#: Attacks by hundreds of connections, or by more than is read: the port that is forwarded to the
-#: gateway has a stream of the API server for each, and gives way first. The local stack runs them.
+#: Of these the port that is forwarded to the gateway gives way first: it hands on no answer that
+#: comes before the whole body, and has a stream of the API server for each connection.
 NOT_FORWARDED = {"thousand-tails", "oversize-body"}
 #: Where the gateway is let in.
 ENTRIES = {
