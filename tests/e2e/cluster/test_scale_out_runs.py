@@ -215,7 +215,11 @@ def _entry(address: str) -> str:
 def test_an_ingester_of_each_dies_with_its_disk_and_nothing_is_lost(
     scaled: ScaledOut, client: Client
 ) -> None:
-    """Through the tenants' Alloys, and past them: what is acknowledged is in two ingesters."""
+    """Through the tenants' Alloys, and past them: what is acknowledged is in two ingesters.
+
+    A deleted pod is told to end before it is killed, and Loki writes out what it has then: with one
+    copy of each line nothing was lost either. To prove the copies, it must be stopped first.
+    """
     kube = scaled.kube
     pods = [kube.get("v1", "Pod", name, scaled.space) for name, _, _ in INGESTERS.values()]
     with ExitStack() as all_sending:
