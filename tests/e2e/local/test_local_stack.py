@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from stackproof import isolation
+from stackproof.attacks import AttackedStack
+from stackproof.backends import Client
 from stackproof.errors import StackproofError
 from stackproof.flux.deployment import Deployment
 from stackproof.isolation.verdict import Verdict
@@ -59,6 +61,13 @@ def test_who_has_more_memory_than_its_pod_gets_is_named() -> None:
         named = stack.over_memory()
         assert named.keys() == {"loki"}
         assert re.fullmatch(r"loki has had \d+ MB of memory, its pod gets 17", named["loki"])
+        with Client() as client:
+            attacked = AttackedStack(stack, client)
+            attacked.prepare()
+            (harm,) = attacked.harm_to_victim()
+            assert harm.startswith("loki has had ")
+            # Only the attack that was to blame has done it.
+            assert list(attacked.harm_to_victim()) == []
 
 
 def test_leaving_it_ends_every_process_and_removes_the_directory(deployment: Deployment) -> None:
