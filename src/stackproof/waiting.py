@@ -8,6 +8,10 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
+#: Of the time that one has waited, what the next pause may take, and what it takes at most.
+_SHARE = 0.05
+_LONGEST_S = 1.0
+
 
 def until(
     look: Callable[[], T],
@@ -24,10 +28,13 @@ def until(
     Args:
         look: Returns what is there now.
         good: Says whether that is what is waited for.
-        within_s: Deadline [s]: no look begins after it.
-        every_s: Time between two looks [s].
+        within_s: Deadline [s]: the last look is then.
+        every_s: Time between the first looks [s]. Later ones are further apart: what has taken long
+            may take a little longer, and each look costs those who work meanwhile.
     """
-    ends = time.monotonic() + within_s
-    while not good(seen := look()) and time.monotonic() + every_s < ends:
-        time.sleep(every_s)
+    began = time.monotonic()
+    ends = began + within_s
+    while not good(seen := look()) and (now := time.monotonic()) + every_s < ends:
+        pause = min(max(every_s, (now - began) * _SHARE), max(every_s, _LONGEST_S))
+        time.sleep(min(pause, ends - now))
     return seen

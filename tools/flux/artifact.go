@@ -71,11 +71,14 @@ var notFlux = []string{".git", ".venv", "node_modules", "build"}
 // ignorePatterns is sourceignore.LoadIgnorePatterns, which would also walk through .venv.
 func ignorePatterns(folder string, domain []string) ([]gitignore.Pattern, error) {
 	domain = slices.Clone(domain)
-	found, err := sourceignore.ReadIgnoreFile(filepath.Join(folder, sourceignore.IgnoreFile), domain)
-	if err != nil {
-		return nil, err
-	}
 	entries, err := os.ReadDir(folder)
+	var found []gitignore.Pattern
+	if slices.ContainsFunc(entries, func(each fs.DirEntry) bool { return each.Name() == sourceignore.IgnoreFile }) {
+		found, err = sourceignore.ReadIgnoreFile(filepath.Join(folder, sourceignore.IgnoreFile), domain)
+		if err != nil {
+			return nil, err
+		}
+	}
 	for _, entry := range entries {
 		if !entry.IsDir() || slices.Contains(notFlux, entry.Name()) {
 			continue

@@ -119,9 +119,12 @@ func substitute(
 	); err != nil {
 		return nil, err
 	}
-	text, err := one.AsYAML()
-	if err != nil {
-		return nil, err
+	var before []byte
+	asks := len(variables) > 0 || always
+	if asks {
+		if before, err = one.AsYAML(); err != nil {
+			return nil, err
+		}
 	}
 	// Without a cluster to look into (dry run): its variables are in `with`.
 	done, err := generator.SubstituteVariables(
@@ -131,8 +134,8 @@ func substitute(
 	if err != nil || done == nil { // nil: an object that switches it off
 		return one, err
 	}
-	if len(variables) > 0 || always {
-		missing(string(text), variables, undefined)
+	if asks {
+		missing(string(before), variables, undefined)
 	}
 	return done, nil
 }

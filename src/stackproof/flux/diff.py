@@ -58,6 +58,9 @@ _SECRET_LINE = re.compile(
     re.IGNORECASE | re.MULTILINE,
 )
 
+_Owned = tuple[Manifest, Applied]
+"""An object, and who applies it."""
+
 
 class Change(StrEnum):
     """What happens to an object."""
@@ -132,7 +135,8 @@ def lost(before: Tree, after: Tree) -> tuple[str, ...]:
     Nothing is said of what the later tree cannot build, or Kubernetes does not take, nor of what
     was as it is now.
     """
-    applied, new = _objects(before), {key: m for key, (m, _) in _objects(after).items()}
+    applied, later = _objects(before), _objects(after)
+    new = {key: m for key, (m, _) in later.items()}
     old = {
         key: m
         for key, (m, by) in applied.items()
@@ -149,7 +153,7 @@ def lost(before: Tree, after: Tree) -> tuple[str, ...]:
     )
     jumps = (jump for change in steps.images(old, new) for jump in steps.jumps(*change))
     moved = losses.moved_secrets(old, new)
-    anew = _made_anew(before, after)
+    anew = _made_anew(before, after, applied, later)
     return (*anew, *map(str, found), *moved, *dict.fromkeys(jumps))
 
 
@@ -162,9 +166,10 @@ def _is_sound(manifest: Manifest) -> bool:
 _WITH_DATA = frozenset({"CustomResourceDefinition", "Namespace", "PersistentVolumeClaim"})
 
 
-def _made_anew(before: Tree, after: Tree) -> Iterator[str]:
+def _made_anew(
+    before: Tree, after: Tree, old: Mapping[Key, _Owned], new: Mapping[Key, _Owned]
+) -> Iterator[str]:
     """Yield what is deleted before it is applied again, and takes data along."""
-    old, new = _objects(before), _objects(after)
     for key in (key for key in old if key in new):
         manifest, was = old[key]
         other, now = new[key]
@@ -322,8 +327,8 @@ def _chart_name(release: HelmRelease) -> str:
     return made[0].source.partition("/")[0] if made else ""
 
 
-def _objects(tree: Tree) -> dict[Key, tuple[Manifest, Applied]]:
-    found: dict[Key, tuple[Manifest, Applied]] = {}
+def _objects(tree: Tree) -> dict[Key, _Owned]:
+    found: dict[Key, _Owned] = {}
     names = {m.name for m in tree.objects if m.kind in {"ConfigMap", "Secret"}}
     generated = {name: GENERATED.sub("", name) for name in names}
     generated = {name: short for name, short in generated.items() if short not in names}
@@ -332,7 +337,7 @@ def _objects(tree: Tree) -> dict[Key, tuple[Manifest, Applied]]:
         manifest = applied.manifest
         if applied.release is None:
             name = generated.get(name, name)
-            manifest = _renamed(manifest, generated)
+            manifest = _renamed(manifest, generated) if generated else manifest
         found[group, kind, namespace, name] = (manifest, applied)
     return found
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -375,6 +375,7 @@ def _is_followed(manifest: Manifest) -> bool:
     return group_of(manifest).endswith(_FOLLOWED.get(manifest.kind, " "))
 
 
+@cache
 def schemas() -> schema.Schemas:
     """Return what Kubernetes, Flux and the operators here take."""
     return schema.schemas(renderer.newest_kubernetes(), Checkout.own().root / "schemas")

@@ -199,7 +199,7 @@ class Versions:
         """
         where = checkout.show(checkout.versions_file)
         with reading(where):
-            data = yaml.safe_load(checkout.versions_file.read_bytes())
+            data = yaml.load(checkout.versions_file.read_bytes(), Loader=yaml.CSafeLoader)
         if problems := list(_SCHEMA.iter_errors(data)):
             raise _refused(problems, where)
         given = data["kubernetes"]

@@ -91,6 +91,7 @@ class LocalStack(FromCharts):
         self._services: dict[ServicePort, int] = {}
         self._pods: dict[str, Pod] = {}
         self._processes: dict[str, ProgramProcess] = {}
+        self._programs: dict[str, Program] = {}
         self.directory = Path()
         self._scratch: Scratch | None = None
 
@@ -172,11 +173,12 @@ class LocalStack(FromCharts):
     def _process(self, pod: Pod) -> ProgramProcess:
         environment = pod.environment(self._services, self._secrets[pod.namespace])
         environment |= LAPTOP if self.alloys else _CROWD
-        argv = [str(self._program(pod.program).path), *pod.arguments(environment)]
+        program = self._programs[pod.name] = self._program(pod.program)
+        argv = [str(program.path), *pod.arguments(environment)]
         return Process(pod.name, argv, environment, pod.directory, self._log(pod))
 
     def _program(self, name: str) -> Program:
-        """Return the program that runs under this name."""
+        """Return the program that is to run under this name."""
         return programs.locate(name)
 
     def _log(self, pod: Pod) -> Path:
@@ -241,8 +243,8 @@ class LocalStack(FromCharts):
     @property
     def versions(self) -> Mapping[str, str]:
         """Version of each program that runs."""
-        used = sorted({pod.program for pod in self._pods.values()})
-        return {name: self._program(name).version for name in used}
+        used = {pod.program: self._programs[name] for name, pod in self._pods.items()}
+        return {name: program.version for name, program in sorted(used.items())}
 
     @property
     def gateway_url(self) -> str | None:

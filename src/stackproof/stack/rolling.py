@@ -12,7 +12,6 @@ import itertools
 import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from stackproof.errors import StackproofError
@@ -62,7 +61,6 @@ class RollingStack(LocalStack):
         self.pace_s = pace_s
         self._declared = deployment
         self._binaries, self._then = dict(binaries or {}), dict(then or {})
-        self._used: dict[str, Path | None] = {}
         self._ending: list[ProgramProcess] = []
         self._proxy = ServiceProxy()
         self._rolls = 0
@@ -71,10 +69,6 @@ class RollingStack(LocalStack):
 
     def _program(self, name: str) -> Program:
         return self._binaries.get(name) or super()._program(name)
-
-    def _process(self, pod: Pod) -> ProgramProcess:
-        self._used[pod.name] = self._program(pod.program).path
-        return super()._process(pod)
 
     def _run(self) -> None:
         self._proxy.close()
@@ -158,7 +152,7 @@ class RollingStack(LocalStack):
         old = self._pods.get(pod.name)
         if old is None:
             return True
-        same_program = self._used[pod.name] == self._program(pod.program).path
+        same_program = self._programs[pod.name].path == self._program(pod.program).path
         return not same_program or pod_template(old.workload) != pod_template(pod.workload)
 
     def _advance(self, rolled: Sequence[Pod]) -> None:

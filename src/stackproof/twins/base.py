@@ -7,6 +7,7 @@ nothing catches, or that is caught for another reason than the stated one, is a 
 
 from __future__ import annotations
 
+import atexit
 import os
 import re
 import shutil
@@ -148,19 +149,13 @@ class Twin:
     @contextmanager
     def deployment(self, checkout: Checkout) -> Iterator[Deployment]:
         """Give the deployment with the fault, in a copy that is removed afterwards."""
-        scratch = Scratch()
-        try:
-            root = scratch.path
-            for name in _COPIED:
-                _copy(checkout.root / name, root / name)
+        with _copied(checkout.root) as root:
             for edit in self.edits:
                 edit.apply(root)
             yield Deployment.load(Checkout(root)).with_values(
                 lgtm=[self.lgtm] if self.lgtm else [],
                 tenant=[self.tenant] if self.tenant else [],
             )
-        finally:
-            scratch.remove()
 
 
 def edited(name: str, fault: str, caught_by: str, reason: str, *edits: Edit, **more: Any) -> Twin:
@@ -339,17 +334,61 @@ def _applications(twin: Twin, deployment: Deployment) -> Iterator[object]:
         yield applications
 
 
-def _copy(source: Path, target: Path) -> None:
-    if source.is_dir():
-        shutil.copytree(source, target, copy_function=_link)
-    elif source.exists():
-        _link(source, target)
+#: Copies that nobody uses, by process and by what they are copies of.
+_free: dict[tuple[int, Path], list[Scratch]] = {}
 
 
-def _link(source: str | Path, target: str | Path) -> str:
-    """Link a file where that is possible: a twin changes one of a hundred, and makes that anew."""
+@contextmanager
+def _copied(root: Path) -> Iterator[Path]:
+    """Give a copy of what a twin is made of: one that was used before, as good as new.
+
+    To make one takes longer than most checks take to look at it.
+    """
+    free = _free.setdefault((os.getpid(), root), [])
+    scratch = free.pop() if free else Scratch()
     try:
-        os.link(source, target)
-    except OSError:
-        shutil.copy2(source, target)
-    return str(target)
+        for name in _COPIED:
+            _update(root / name, scratch.path / name)
+        yield scratch.path
+    finally:
+        free.append(scratch)
+
+
+@atexit.register
+def _remove_copies() -> None:
+    for (process, _), copies in _free.items():
+        for scratch in copies if process == os.getpid() else ():
+            scratch.remove()
+
+
+def _update(source: Path, target: Path) -> None:
+    """Make a copy what its source is; files that are so are left alone."""
+    wanted, there = _files(source), _files(target)
+    for name in there.keys() - wanted.keys():
+        Path(f"{target}{name}").unlink()
+    for name, state in wanted.items():
+        if there.get(name) != state:
+            copy = Path(f"{target}{name}")
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(f"{source}{name}", copy)
+
+
+def _files(path: Path) -> dict[str, tuple[int, int]]:
+    """Return the files of a folder, or a file itself, by what follows the path of it.
+
+    With the time of the last change and the size: a copy has those of its source.
+    """
+    found: dict[str, tuple[int, int]] = {}
+    below = [str(path)] if path.is_dir() else []
+    if not below and path.exists():
+        stat = path.stat()
+        found[""] = stat.st_mtime_ns, stat.st_size
+    for folder in below:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.is_dir():
+                    below.append(entry.path)
+                else:
+                    stat = entry.stat()
+                    found[entry.path.removeprefix(str(path))] = stat.st_mtime_ns, stat.st_size
+    return found
