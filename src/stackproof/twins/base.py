@@ -59,8 +59,6 @@ _COPIED = (
     ".sourceignore",
     "versions.yaml",
 )
-#: A fault of a roll lasts for seconds: looking so often finds it.
-_PACE_S = 0.3
 
 
 class Layer(StrEnum):
@@ -141,6 +139,8 @@ class Twin:
     deadline_s: float = 10.0
     """How long the local proof, or whoever looks for the application's telemetry, waits for what
     may never come."""
+    pace_s: float = 1.0
+    """Between two looks at a roll: a fault that lasts for seconds needs more of them."""
     replicas: int = 1
     """How many pods of the first tenant's application run, where its telemetry is looked for."""
     number: int | None = None
@@ -226,7 +226,7 @@ def _ask(twin: Twin, deployment: Deployment, suite: Checkout) -> Iterator[str]:
         yield from _prove(twin, deployment)
     elif registry == "upgrade":
         patience_s = twin.deadline_s
-        with RollingStack(Deployment.load(suite), pace_s=_PACE_S) as right:
+        with RollingStack(Deployment.load(suite), pace_s=twin.pace_s) as right:
             found = upgrade.prove(right, deployment, deadline_s=patience_s, patience_s=patience_s)
         yield from found.reasons
     elif registry == "delivered":

@@ -37,6 +37,7 @@ UPGRADE: tuple[Twin, ...] = (
             "            - name: ON_FOREIGN\n              value: error\n"
             "            - name: ON_FOREIGN_SET\n              value: nothing\n",
         ),
+        pace_s=0.3,
     ),
     _upgrade(
         "gateway-forgets-a-tenant",
@@ -49,6 +50,7 @@ UPGRADE: tuple[Twin, ...] = (
             "sources:\n              "
             '{{- range prepend (initial .Values.tenants) (dict "name" "admin") }}',
         ),
+        deadline_s=6,
     ),
     _upgrade(
         "volume-of-another-name",
