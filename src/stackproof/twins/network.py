@@ -269,4 +269,22 @@ NETWORK: tuple[Twin, ...] = (
         r"tempo-values\.yaml: mimir-gateway\.observability\.svc: .* installs mimir into backends",
         Edit("observability/scale-out/tempo-values.yaml", ".backends.svc", ".observability.svc"),
     ),
+    edited(
+        "one-copy-of-each-line",
+        "scaled out, Loki writes each line to one ingester: with that, it is gone",
+        "deployment.what-is-scaled-out-survives-an-ingester",
+        r"loki-values\.yaml: loki\.commonConfig\.replication_factor is 1: .* lost",
+        Edit("observability/scale-out/loki-values.yaml", "factor: 3", "factor: 1"),
+    ),
+    edited(
+        "one-ingester",
+        "scaled out, Tempo has one ingester: with that, all that is not in the store yet is gone",
+        "deployment.what-is-scaled-out-survives-an-ingester",
+        r"tempo-values\.yaml: ingester\.replicas is 1: of fewer than 3, none may fail",
+        Edit(
+            "observability/scale-out/tempo-values.yaml",
+            "ingester:\n  replicas: 3",
+            "ingester:\n  replicas: 1",
+        ),
+    ),
 )

@@ -13,9 +13,15 @@ from collections.abc import Iterator
 import pytest
 from tests.e2e.local.groups import in_halves
 
-from stackproof.attacks import ATTACKS, Arena, Attack, wire
+from stackproof.attacks import ATTACKS, Arena, Attack, AttackedStack, wire
+from stackproof.attacks.base import AttackRun
+from stackproof.attacks.exhaustion import gauge
+from stackproof.backends import Client
+from stackproof.errors import StackproofError
 from stackproof.model import EntryPoint
+from stackproof.otlp import synthetic
 from stackproof.repo.checkout import Checkout
+from stackproof.stack.local import LocalStack
 from stackproof.twins import Edit, Layer, Twin
 
 _GATEWAY = "charts/lgtm/templates/gateway.yaml"
@@ -138,6 +144,14 @@ def test_they_succeed_where_nothing_bounds_what_is_shared() -> None:
 def test_those_on_the_backends_are_past_every_gateway() -> None:
     direct = [attack for attack in ATTACKS if attack.entry_point is EntryPoint.BACKEND]
     assert {attack.ineffective_because for attack in direct} == {"it is past every gateway"}
+
+
+def test_what_cannot_be_measured_is_no_success(stack: LocalStack, client: Client) -> None:
+    target = AttackedStack(stack, client)
+    attack_run = AttackRun(target, synthetic.new_emission(target.attacker, synthetic.new_run()))
+    assert gauge(attack_run, "cortex_ingester_memory_series") >= 0
+    with pytest.raises(StackproofError, match="there is no metric cortex_misspelt"):
+        gauge(attack_run, "cortex_misspelt")
 
 
 def test_silence_is_no_refusal(monkeypatch: pytest.MonkeyPatch) -> None:

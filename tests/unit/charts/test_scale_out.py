@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from stackproof.checks.lgtm import BACKENDS
-from stackproof.checks.scale_out import SHARED, astray, limit_values
+from stackproof.checks.scale_out import SHARED, astray, limit_values, too_few
 from stackproof.commands import scale_out as command
 from stackproof.errors import StackproofError
 from stackproof.flux.deployment import Deployment
@@ -94,6 +94,47 @@ def test_addresses_lead_to_what_is_installed(
     changed.write_text(text.replace(old, new), "utf-8")
     (problem,) = astray(Checkout(tmp_path))
     assert re.search(reason, problem)
+
+
+@pytest.mark.parametrize(
+    ("backend", "path", "value", "reason"),
+    [
+        ("loki", ("loki", "commonConfig", "replication_factor"), 1, "lost with it"),
+        ("loki", ("loki", "commonConfig", "replication_factor"), 2, "lost with it"),
+        (
+            "mimir",
+            ("mimir", "structuredConfig", "ingester", "ring", "replication_factor"),
+            1,
+            r"mimir-values\.yaml: mimir\.structuredConfig\.ingester\.ring\.replication_factor is 1",
+        ),
+        ("tempo", ("ingester", "config", "replication_factor"), 1, "lost with it"),
+        ("mimir", ("ingester", "replicas"), 2, r"replicas is 2: of fewer than 3, none may fail"),
+        ("loki", ("ingester", "replicas"), None, r"replicas is None: of fewer"),
+        ("tempo", ("ingester", "replicas"), 5, None),
+        ("mimir", ("mimir", "structuredConfig", "common", "replication_factor"), 3, None),
+    ],
+)
+def test_one_ingester_may_be_lost(
+    backend: str,
+    path: tuple[str, ...],
+    value: int | None,
+    reason: str | None,
+    checkout: Checkout,
+    tmp_path: Path,
+) -> None:
+    shutil.copytree(checkout.observability, tmp_path / "observability")
+    assert list(too_few(Checkout(tmp_path))) == []
+    file = tmp_path / "observability" / "scale-out" / f"{backend}-values.yaml"
+    values = yaml.safe_load(file.read_bytes())
+    *above, last = path
+    place = values
+    for key in above:
+        place = place.setdefault(key, {})
+    place[last] = value
+    file.write_text(yaml.safe_dump(values), "utf-8")
+    found = list(too_few(Checkout(tmp_path)))
+    assert len(found) == (reason is not None)
+    assert all(re.search(reason or "", each) for each in found), found
 
 
 def test_a_readme_that_installs_nothing(tmp_path: Path) -> None:
