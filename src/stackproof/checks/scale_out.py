@@ -31,9 +31,14 @@ _PLACE: Mapping[str, tuple[str, ...]] = {
 }
 #: What of a backend's configuration is the same however many processes there are.
 SHARED: Mapping[str, Sequence[tuple[str, ...]]] = {
-    "mimir": (("limits",),),
+    "mimir": (
+        ("limits",),
+        ("distributor", "max_otlp_request_size"),
+        ("distributor", "max_recv_msg_size"),
+    ),
     "loki": (("limits_config",), ("distributor",)),
     "tempo": (
+        ("distributor", "receivers", "otlp", "protocols", "http", "max_request_body_size"),
         ("query_frontend",),
         ("overrides", "defaults"),
         ("metrics_generator", "processor", "local_blocks"),

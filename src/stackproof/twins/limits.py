@@ -89,10 +89,42 @@ LIMITS: tuple[Twin, ...] = (
         "a push may be unpacked to 5 GB, Loki's default: more than its memory",
         r"a push can be [\d,]+ bytes, Loki's grpc_server_max_recv_msg_size",
         in_lgtm(
-            "loki.yaml",
-            '  max_decompressed_size: {{ include "lgtm.loki.burst" (list . 1.25) }}\n',
+            "loki.yaml", '  max_decompressed_size: {{ include "lgtm.largestRequest" . }}\n', ""
+        ),
+    ),
+    _link(
+        "mimir-unpacks-whatever-comes",
+        "Mimir unpacks 100 MB, its default: of empty series, packed to 5 MB, it makes 58 GB",
+        r"what Mimir makes of an export can be 62,914,560,000 bytes, its memory limit",
+        in_lgtm("mimir.yaml", '  max_recv_msg_size: {{ include "lgtm.largestRequest" . }}\n', ""),
+    ),
+    _link(
+        "tempo-unpacks-whatever-comes",
+        "Tempo unpacks 20 MiB, its default: 20 KB of packed empty spans become 2 GB",
+        r"what Tempo makes of an export can be 12,582,912,000 bytes, its memory limit",
+        in_lgtm(
+            "tempo.yaml",
+            '          max_request_body_size: {{ include "lgtm.largestRequest" . }}\n',
             "",
         ),
+    ),
+    _link(
+        "generator-writes-more-than-mimir-unpacks",
+        "Tempo writes so many series at once that Mimir refuses them where names of spans are long",
+        r"what Tempo writes at once can be 1,280,000 bytes, Mimir's max_recv_msg_size is 1,048,576",
+        in_lgtm("tempo.yaml", "max_samples_per_send: 250", "max_samples_per_send: 500"),
+    ),
+    _link(
+        "monitor-writes-more-than-mimir-unpacks",
+        "the monitor writes 2,000 samples at once, its default: Mimir refuses them now and then",
+        r"what the monitor writes at once can be 2,048,000 bytes, Mimir's max_recv_msg_size",
+        in_lgtm("monitor.yaml", "\t\t\tmax_samples_per_send = 500\n", ""),
+    ),
+    _link(
+        "monitor-pushes-more-than-loki-unpacks",
+        "the monitor pushes 1 MiB of lines at once, its default: Loki refuses short ones",
+        r"a batch of pod logs can be 1,835,008 bytes, Loki's max_decompressed_size is 1,048,576",
+        in_lgtm("monitor.yaml", '\t\tbatch_size = "360KiB"\n', ""),
     ),
     _link(
         "stream-limits-are-lokis-own",
@@ -128,7 +160,7 @@ LIMITS: tuple[Twin, ...] = (
         "generator-sends-more-than-a-burst",
         "Tempo writes more samples at once than a tenant may send",
         r"a batch of metrics can be 300,000 samples, soev's burst at Mimir is 200,000",
-        in_lgtm("tempo.yaml", "max_samples_per_send: 500", "max_samples_per_send: 300000"),
+        in_lgtm("tempo.yaml", "max_samples_per_send: 250", "max_samples_per_send: 300000"),
     ),
     _link(
         "pod-logs-give-up-first",

@@ -138,20 +138,22 @@ def _use(stack: LocalStack, client: Client) -> None:
                 )
                 with pytest.raises(ExportError):
                     exporter.send(signal, late)
-            big = synthetic.make(synthetic.new_emission(tenant, "big"), Signal.TRACES)
-            _swell(big)
-            exporter.send(Signal.TRACES, big)
+            big = synthetic.new_emission(tenant, "big")
+            for number in range(7):
+                exporter.send(Signal.TRACES, _part(big, number, 500))
 
 
-def _swell(message: Any) -> None:
-    """Make a trace larger than Tempo keeps (5 MB): many spans of full-length attributes."""
+def _part(emission: synthetic.Emission, number: int, count: int) -> Any:
+    """Return a part of a trace that is larger than Tempo keeps (5 MB): spans of long attributes."""
+    message: Any = synthetic.make(emission, Signal.TRACES)
     (scope, *_) = message.resource_spans[0].scope_spans
     span = scope.spans[0]
-    for number in range(3500):
+    for each in range(count):
         copy = scope.spans.add()
         copy.CopyFrom(span)
-        copy.span_id = (number + 1).to_bytes(8, "big")  # none is all zeros
-        copy.attributes.add(key="filler").value.string_value = "x" * 1500
+        copy.span_id = (number * count + each + 1).to_bytes(8, "big")  # none is all zeros
+        copy.attributes.add(key="filler").value.string_value = "x" * 1700
+    return message
 
 
 def _source(stack: LocalStack) -> grafana.DataSource:
