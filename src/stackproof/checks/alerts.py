@@ -70,5 +70,7 @@ def problems(release: Release, sources: frozenset[str]) -> Iterator[str]:
             yield f"{where}: its condition is no threshold over its query"
         if rule.record.get("noDataState") not in {"OK", "Alerting"}:
             yield f"{where} does not say what no answer means (noDataState)"
+        elif rule.record["noDataState"] == "OK" and rule.record.get("execErrState") != "Error":
+            yield f"{where} says that it found something where it could not ask (execErrState)"
         if not (rule.record.get("annotations") or {}).get("summary"):
             yield f"{where} does not say what is wrong"

@@ -272,6 +272,18 @@ CHARTS: tuple[Twin, ...] = (
         scenario="charts/lgtm/ci/production.yaml",
     ),
     edited(
+        "backend-that-is-away-is-a-leak",
+        "while Mimir is replaced, alerts say that tenants are not apart and dumps are missing",
+        "observability.alerts-can-fire",
+        "says that it found something where it could not ask",
+        in_lgtm(
+            "grafana-alerts.yaml",
+            '{{ ternary "Alerting" "Error" (not (empty .silence)) }}\n          annotations',
+            "Alerting\n          annotations",
+        ),
+        scenario="charts/lgtm/ci/production.yaml",
+    ),
+    edited(
         "canary-that-asks-nobody",
         "the canary is not told where the gateway is",
         "observability.the-canary-tells-what-it-finds",

@@ -24,6 +24,7 @@ from stackproof.checks import alerts, dashboards
 from stackproof.checks.dashboards import STACK_SOURCE, Query
 from stackproof.flux.deployment import Deployment
 from stackproof.isolation.delivery import numbered
+from stackproof.isolation.verdict import Verdict
 from stackproof.model import STACK_TENANT, TENANT_HEADER, Backend, EntryPoint, Signal
 from stackproof.otlp import senders, synthetic
 from stackproof.otlp.senders import ExportError
@@ -47,6 +48,14 @@ RULES = {rule.uid: rule for rule in ALL_RULES if rule.source.startswith(Backend.
 (UNCUT,) = (rule for rule in ALL_RULES if rule.source.startswith(Backend.LOKI))
 CANARY_TENANT = "soev"
 CALM: dict[str, list[Any]] = {}
+#: The alerts on what is refused, by the label that says whose it was; and what of them fires when
+#: something was refused for the first time since the backends started.
+REFUSALS = {
+    "samples-are-refused": "user",
+    "lines-are-refused": "tenant",
+    "spans-are-refused": "tenant",
+}
+REFUSED_ONCE: dict[str, list[Any]] = {}
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +68,7 @@ def monitored(client: Client) -> Iterator[LocalStack]:
         # What a counter held when it was first seen is no rate: only what comes after it.
         _use(stack, client)
         _scraped(stack, client)
+        REFUSED_ONCE.update({uid: _firing(stack, client, uid) for uid in REFUSALS})
         _use(stack, client)
         yield stack
 
@@ -69,7 +79,7 @@ def _clean(stack: LocalStack, client: Client) -> None:
         with stack.sender(tenant, EntryPoint.GATEWAY, client) as exporter:
             for signal in Signal:
                 exporter.send(signal, make(tenant, signal, 5, 5.0, 1)[0])
-    _verdict(stack, 1.0)
+    _verdict(stack, Verdict.ISOLATED)
     _volume(stack, client, used=0.5)
 
 
@@ -82,11 +92,16 @@ def _gauge(name: str, value: float, attributes: Mapping[str, str]) -> Any:
     return request
 
 
-def _verdict(stack: LocalStack, isolated: float) -> None:
+def _verdict(stack: LocalStack, verdict: Verdict, tenant: str = CANARY_TENANT) -> None:
     """Send what the canary sends (report.metrics), as the tenant that it sends it as."""
-    access = stack.reader(CANARY_TENANT)
+    access = stack.reader(tenant)
+    isolated = float(verdict is Verdict.ISOLATED)
     with senders.HttpSender(f"{stack.gateway_url}/otlp", auth=access.auth) as exporter:
         exporter.send(Signal.METRICS, _gauge("stackproof.isolated", isolated, {}))
+        for each in Verdict:
+            attributes = {"verdict": each.value}
+            one = _gauge("stackproof.verdict", float(each is verdict), attributes)
+            exporter.send(Signal.METRICS, one)
 
 
 def _as_the_monitor(stack: LocalStack, client: Client, request: Any) -> None:
@@ -104,10 +119,13 @@ def _volume(stack: LocalStack, client: Client, used: float) -> None:
         _as_the_monitor(stack, client, _gauge(metric, value, labels))
 
 
-def _firing(stack: LocalStack, client: Client, uid: str) -> list[Any]:
+def _firing(
+    stack: LocalStack, client: Client, uid: str, canary_tenant: str = CANARY_TENANT
+) -> list[Any]:
     """Return the series for which a rule fires: its query, and its threshold over it."""
     rule = RULES[uid]
-    (source,) = (s for s in grafana.sources(stack.data_sources()) if s.uid == rule.source)
+    asked = rule.source.replace(CANARY_TENANT, canary_tenant)
+    (source,) = (s for s in grafana.sources(stack.data_sources()) if s.uid == asked)
     now = str(int(time.time()) + 1)
     result = _ask(client, source, "query", query=rule.expr, time=now)["result"]
     (limit,) = (s["model"]["conditions"][0] for s in rule.record["data"] if s["refId"] == "fires")
@@ -265,11 +283,12 @@ def test_no_alert_while_all_is_well(uid: str) -> None:
     assert CALM[uid] == []
 
 
-@pytest.mark.parametrize("uid", ["samples-are-refused", "lines-are-refused", "spans-are-refused"])
-def test_what_is_refused_is_an_alert(uid: str, monitored: LocalStack, client: Client) -> None:
-    tenant = monitored.tenants[0]
-    label = "user" if uid.startswith("samples") else "tenant"
-    _fires(monitored, client, uid, **{label: tenant})
+@pytest.mark.parametrize(("uid", "label"), REFUSALS.items())
+def test_what_is_refused_is_an_alert(
+    uid: str, label: str, monitored: LocalStack, client: Client
+) -> None:
+    assert {each[label] for each in REFUSED_ONCE[uid]} == set(monitored.tenants)
+    _fires(monitored, client, uid, **{label: monitored.tenants[0]})
 
 
 def test_a_full_volume_is_an_alert(monitored: LocalStack, client: Client) -> None:
@@ -307,18 +326,47 @@ def test_what_does_not_answer_is_an_alert(
     assert {each["instance"] for each in _firing(monitored, client, uid)} == {"other"}
 
 
+def _known(stack: LocalStack, client: Client, verdict: Verdict) -> None:
+    """Wait until this verdict of the canary's is the last that is known."""
+    (source,) = (
+        s for s in grafana.sources(stack.data_sources()) if s.uid == f"mimir-{CANARY_TENANT}"
+    )
+    query = f'stackproof_verdict{{verdict="{verdict}"}} == 1'
+
+    def look() -> tuple[bool | None, str]:
+        found = _ask(client, source, "query", query=query, time=str(int(time.time()) + 1))["result"]
+        return bool(found) or None, str(found)
+
+    poll(look, PATIENCE_S, f"the canary's verdict {verdict}")
+
+
 def test_the_canarys_verdict_is_an_alert(monitored: LocalStack, client: Client) -> None:
-    _verdict(monitored, 0.0)
+    """One that is incomplete is no leak; and a leak is one even if the next proof finds none."""
+    _verdict(monitored, Verdict.INCOMPLETE)
+    _known(monitored, client, Verdict.INCOMPLETE)
+    assert _firing(monitored, client, "tenants-are-not-apart") == []
+    assert _firing(monitored, client, "isolation-is-unproven") == []
+    _verdict(monitored, Verdict.LEAKING)
     _fires(monitored, client, "tenants-are-not-apart")
+    _verdict(monitored, Verdict.ISOLATED)
+    _known(monitored, client, Verdict.ISOLATED)
+    assert _firing(monitored, client, "tenants-are-not-apart") != []
 
 
 def test_a_silent_canary_is_an_alert(monitored: LocalStack, client: Client) -> None:
     """Another tenant, as which no canary has ever spoken."""
-    rule = RULES["canary-is-silent"]
-    other = rule.source.replace(CANARY_TENANT, monitored.tenants[1])
-    (source,) = (s for s in grafana.sources(monitored.data_sources()) if s.uid == other)
-    (silent,) = _ask(client, source, "query", query=rule.expr, time=str(int(time.time())))["result"]
-    assert float(silent["value"][1]) > 0
+    assert _firing(monitored, client, "canary-is-silent", monitored.tenants[1]) != []
+
+
+def test_a_canary_that_proves_nothing_is_an_alert(monitored: LocalStack, client: Client) -> None:
+    """Another tenant, as which it has never proven anything."""
+    tenant = monitored.tenants[2]
+    _verdict(monitored, Verdict.INCOMPLETE, tenant)
+    poll(
+        lambda: (_firing(monitored, client, "isolation-is-unproven", tenant) or None, "nothing"),
+        PATIENCE_S,
+        "isolation-is-unproven",
+    )
 
 
 def test_traces_that_cannot_be_written_are_an_alert(monitored: LocalStack, client: Client) -> None:

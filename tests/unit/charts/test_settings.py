@@ -86,7 +86,13 @@ def test_a_rule_of_a_policy_that_names_less_opens_more(rule: dict[str, Any], tol
 
 
 def test_a_rule_without_a_query_is_a_problem() -> None:
-    rule = {"uid": "idle", "data": [], "noDataState": "OK", "annotations": {"summary": "?"}}
+    rule = {
+        "uid": "idle",
+        "data": [],
+        "noDataState": "OK",
+        "execErrState": "Error",
+        "annotations": {"summary": "?"},
+    }
     text = yaml.safe_dump({"groups": [{"rules": [rule]}]})
     made = {
         "metadata": {"name": alerts.CONFIG_MAP},
