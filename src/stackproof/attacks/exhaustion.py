@@ -17,12 +17,13 @@ from urllib.parse import quote
 import cramjam
 
 from stackproof.errors import StackproofError
+from stackproof.model import Backend, EntryPoint, Signal
 from stackproof.model import Backend, Signal
 from stackproof.otlp import synthetic
 from stackproof.otlp.protobuf import field, varint
 from stackproof.waiting import until
 
-from .base import BACKENDS_LIMIT, Attack, AttackRun, backend_url, deed
+from .base import BACKENDS_LIMIT, Attack, AttackRun, Expect, backend_url, deed
 from .payloads import REMOTE_WRITE
 from .wire import WireRequest, http1, send
 
@@ -237,6 +238,44 @@ def _growing_label(attack_run: AttackRun) -> Iterator[WireRequest]:
     )
 
 
+#: Four times in a span that is smaller than a batch of Alloy.
+_LEVELS = 8_000
+#: Of Tempo's, for one span.
+_CPU_S = 1.5
+
+
+def _deep_span(attack_run: AttackRun) -> Iterable[str]:
+    """A span with lists in lists in lists, to the attacker's own Alloy.
+
+    ResourceSpans.{resource = 1, scope_spans = 2}; ScopeSpans.{scope = 1, spans = 2}; attributes: of
+    a resource = 1, of a scope = 3, of a span = 9, of its event = 3; Span.events = 11.
+    """
+    target = attack_run.target
+    if not target.stack.disposable:
+        return
+    message: Any = synthetic.make(attack_run.forged, Signal.TRACES)
+    (part,) = message.resource_spans
+    inside, *rest = part.scope_spans
+    deep = field(1, "deep") + field(2, nested(_LEVELS))
+    span, *others = (each.SerializeToString() for each in inside.spans)
+    span += field(9, deep) + field(11, field(2, "deep") + field(3, deep))
+    spans = b"".join(field(2, each) for each in (span, *others))
+    scope = field(1, inside.scope.SerializeToString() + field(3, deep))
+    resource = field(1, part.resource.SerializeToString() + field(1, deep))
+    scopes = [scope + spans, *(each.SerializeToString() for each in rest)]
+    body = field(1, resource + b"".join(field(2, each) for each in scopes))
+    before = _gauge(attack_run, "process_cpu_seconds_total", Backend.TEMPO)
+    lines = ["Content-Type: application/x-protobuf"]
+    answer = send(http1(attack_run.alloy, "POST", "/v1/traces", lines, body))
+    try:
+        target.wait_for(attack_run.forged, [Signal.TRACES])
+    except StackproofError as error:
+        yield f"Tempo works on it, or never got it: {answer.describe()}; {error}"
+    used = _gauge(attack_run, "process_cpu_seconds_total", Backend.TEMPO) - before
+    if used > _CPU_S:
+        yield f"Tempo works on it for more than {_CPU_S} s: {answer.describe()}"
+
+
 EXHAUSTION: tuple[Attack, ...] = (
     deed(
         "half-exports",
@@ -284,6 +323,17 @@ EXHAUSTION: tuple[Attack, ...] = (
         source="3 MB packed: Mimir 3.0.5 and Loki 3.7.8 end at once, for everybody (observed)",
         sends=_deep,
         ineffective_because=BACKENDS_LIMIT,
+        destroys=True,
+    ),
+    Attack(
+        name="deep-span",
+        entry_point=EntryPoint.ALLOY_HTTP,
+        does=f"exports a span with lists in lists, {_LEVELS:,} deep, to its own Alloy",
+        source="Tempo's time grows with the square of the depth: 20 s for 20,000 (observed)",
+        expect=Expect.HARMLESS,
+        sends=lambda _: (),
+        after=_deep_span,
+        ineffective_because="Alloy makes it flat",
         destroys=True,
     ),
     Attack(

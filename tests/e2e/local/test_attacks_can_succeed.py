@@ -88,7 +88,7 @@ _LOKI = "charts/lgtm/templates/loki.yaml"
 #: What the deployment sets against what tenants can take from each other, left out.
 UNBOUNDED = Twin(
     name="what-is-shared-is-not-bounded",
-    fault="Mimir and Loki bound nothing that tenants share, and half exports get there",
+    fault="backends bound nothing that tenants share, and half exports and deep spans get there",
     layer=Layer.LOCAL,
     caught_by="attacks",
     reason=".",
@@ -99,6 +99,12 @@ UNBOUNDED = Twin(
         Edit(_MIMIR, "[0-9]+y|[0-9]{2,}w|[0-9]{3,}d", "unblocked"),
         Edit(_MIMIR, ":[0-9]+ms", "unblocked"),
         Edit("charts/lgtm/templates/_helpers.tpl", "1048576\n{{- end }}", "20971520\n{{- end }}"),
+        Edit(
+            "charts/open-webui-stack/templates/alloy.yaml",
+            "  			`flatten(attributes, depth = 1000) where IsMatch(String(attributes), "
+            '"^([^[{]*[[{]){256}")`,\n',
+            "",
+        ),
         Edit(_LOKI, "  split_queries_by_interval: 24h\n", ""),
         Edit(_LOKI, "  split_instant_metric_queries_by_interval: 0s\n", ""),
         Edit(_LOKI, "  parallelise_shardable_queries: false\n", ""),
@@ -134,6 +140,7 @@ def test_they_succeed_where_nothing_bounds_what_is_shared() -> None:
         "sum-of-a-day": " MB for it",
         "hollow-exports": "",
         "brackets-in-brackets": "mimir: exited",
+        "deep-span": "Tempo works on it",
         "century-by-milliseconds": "mimir: exited",
         "endless-sum": "",
         "growing-label": "reads its metrics no more",
