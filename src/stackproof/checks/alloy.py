@@ -120,7 +120,7 @@ def alloy_settings(text: str) -> dict[str, str]:
             blocks.pop()
         elif attribute:
             value = attribute[2]
-            while any(value.count(one) > value.count(other) for one, other in ("{}", "[]")):
+            while _is_open(value):
                 value += f" {next(lines).strip()}"
             found[".".join((*blocks, attribute[1]))] = re.sub(r"\s+=\s+", " = ", value)
         elif line.endswith("{"):
@@ -129,6 +129,16 @@ def alloy_settings(text: str) -> dict[str, str]:
             times[place] = times.get(place, 0) + 1
             blocks.append(name if times[place] == 1 else f"{name}#{times[place]}")
     return found
+
+
+#: A text: its brackets are none of Alloy's.
+_TEXT = re.compile(r'`[^`]*`|"(?:[^"\\]|\\.)*"')
+
+
+def _is_open(value: str) -> bool:
+    """Tell whether a value goes on in the next line."""
+    bare = _TEXT.sub("", value)
+    return any(bare.count(one) > bare.count(other) for one, other in ("{}", "[]"))
 
 
 def seconds(text: str) -> float:

@@ -52,6 +52,11 @@ def test_alloy_files_are_read_by_block() -> None:
     assert alloy_settings(text) == {"a.b.c.rule.x": "1", "a.b.c.rule#2.x": '{ "k" = 2, }'}
 
 
+def test_a_bracket_in_a_text_is_none_of_alloys() -> None:
+    text = 'a "b" {\n\tx = [\n\t\t`y("^[[{]")`,\n\t\t"\\"[",\n\t]\n\tz = 1\n}\n'
+    assert alloy_settings(text) == {"a.b.x": '[ `y("^[[{]")`, "\\"[", ]', "a.b.z": "1"}
+
+
 @pytest.mark.parametrize(("period", "expected"), [("500ms", 5), ("1s", 9.5), ("1.5s", 13.5)])
 def test_an_alloys_patience_is_the_sum_of_its_pauses(period: str, expected: float) -> None:
     """Ten tries by default, the first after half a second."""
