@@ -96,7 +96,7 @@ UNBOUNDED = Twin(
         Edit(_MIMIR, "  max_global_metadata_per_user: 10000\n", ""),
         Edit(_MIMIR, "  max_query_expression_size_bytes: 8192\n", ""),
         Edit(_MIMIR, "label_(replace|join).*label_(replace|join)", "unblocked"),
-        Edit(_MIMIR, "[0-9]+y|[0-9]{2,}w|[0-9]{3,}d", "unblocked"),
+        Edit(_MIMIR, "[0-9]+y|1[5-9]w|[2-9][0-9]w|[0-9]{3,}[dw]", "unblocked"),
         Edit(_MIMIR, ":[0-9]+ms", "unblocked"),
         Edit("charts/lgtm/templates/_helpers.tpl", "1048576\n{{- end }}", "20971520\n{{- end }}"),
         Edit(
