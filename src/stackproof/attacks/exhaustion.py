@@ -18,7 +18,6 @@ import cramjam
 
 from stackproof.errors import StackproofError
 from stackproof.model import Backend, EntryPoint, Signal
-from stackproof.model import Backend, Signal
 from stackproof.otlp import synthetic
 from stackproof.otlp.protobuf import field, varint
 from stackproof.waiting import until
@@ -251,8 +250,6 @@ def _deep_span(attack_run: AttackRun) -> Iterable[str]:
     a resource = 1, of a scope = 3, of a span = 9, of its event = 3; Span.events = 11.
     """
     target = attack_run.target
-    if not target.stack.disposable:
-        return
     message: Any = synthetic.make(attack_run.forged, Signal.TRACES)
     (part,) = message.resource_spans
     inside, *rest = part.scope_spans
@@ -264,14 +261,14 @@ def _deep_span(attack_run: AttackRun) -> Iterable[str]:
     resource = field(1, part.resource.SerializeToString() + field(1, deep))
     scopes = [scope + spans, *(each.SerializeToString() for each in rest)]
     body = field(1, resource + b"".join(field(2, each) for each in scopes))
-    before = _gauge(attack_run, "process_cpu_seconds_total", Backend.TEMPO)
+    before = gauge(attack_run, "process_cpu_seconds_total", Backend.TEMPO)
     lines = ["Content-Type: application/x-protobuf"]
     answer = send(http1(attack_run.alloy, "POST", "/v1/traces", lines, body))
     try:
         target.wait_for(attack_run.forged, [Signal.TRACES])
     except StackproofError as error:
         yield f"Tempo works on it, or never got it: {answer.describe()}; {error}"
-    used = _gauge(attack_run, "process_cpu_seconds_total", Backend.TEMPO) - before
+    used = gauge(attack_run, "process_cpu_seconds_total", Backend.TEMPO) - before
     if used > _CPU_S:
         yield f"Tempo works on it for more than {_CPU_S} s: {answer.describe()}"
 
@@ -335,6 +332,7 @@ EXHAUSTION: tuple[Attack, ...] = (
         after=_deep_span,
         ineffective_because="Alloy makes it flat",
         destroys=True,
+        measures=True,
     ),
     Attack(
         name="century-by-milliseconds",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import tokenize
 from pathlib import Path
 
@@ -17,6 +18,14 @@ LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
 def test_links_lead_to_files(page: Path) -> None:
     links = LINK.findall(page.read_text(encoding="utf-8"))
     assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def test_no_merge_is_half_done() -> None:
+    marks = re.compile(rb"^(?:<{7} |>{7} |\|{7} )", re.MULTILINE)
+    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True)
+    files = [ROOT / name.decode() for name in tracked.stdout.split(b"\0") if name]
+    assert [str(each) for each in files if each.is_file() and marks.search(each.read_bytes())] == []
+    assert marks.search(b"a\n" + b"<" * 7 + b" HEAD\nb\n")
 
 
 def test_each_decision_has_a_number_of_its_own() -> None:
