@@ -93,10 +93,9 @@ def _described(names: Iterable[str]) -> bytes:
 
 def _descriptions(attack_run: AttackRun) -> Iterable[str]:
     """Descriptions of metrics without a series: no limit on series or samples bounds them."""
-    target = attack_run.target
     before = gauge(attack_run, "cortex_ingester_memory_metadata")
-    noisy = target.credential(target.bystander)
-    lines = [noisy, *REMOTE_WRITE]
+    # Not the bystander, whose samples are spent by floods of others.
+    lines = [attack_run.own, *REMOTE_WRITE]
     for first in range(0, _DESCRIBED, _AT_ONCE):
         numbers = range(first, first + _AT_ONCE)
         body = _described(f"described_{attack_run.forged.run}_{number}" for number in numbers)

@@ -13,7 +13,7 @@ from stackproof.model import TENANT_HEADER, Backend, Signal
 from stackproof.otlp.protobuf import field
 from stackproof.waiting import until
 
-from .base import ALL, LOOKED_FOR, Attack, AttackRun, Expect
+from .base import ALL, BACKENDS_LIMIT, LOOKED_FOR, Attack, AttackRun, Expect
 from .wire import WireAnswer, WireRequest, http1, send
 
 _QUERIES = tuple(api for api in PROVABLE if api.id in LOOKED_FOR.values())
@@ -558,6 +558,7 @@ ROUTES: tuple[Attack, ...] = (
         source="what a gateway does not bound, a backend buffers",
         sends=_oversize(17),
         writes=ALL,
+        ineffective_because=BACKENDS_LIMIT,
     ),
     Attack(
         name="oversize-body-in-chunks",
@@ -565,6 +566,7 @@ ROUTES: tuple[Attack, ...] = (
         source="a limit that looks at Content-Length only",
         sends=_oversize(17, "Transfer-Encoding: chunked", encode=_in_chunks),
         writes=ALL,
+        ineffective_because=BACKENDS_LIMIT,
     ),
     Attack(
         name="compressed-bomb",

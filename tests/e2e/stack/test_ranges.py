@@ -85,6 +85,8 @@ def test_defaults_of_programs(backend: str, stack: Stack, client: Client) -> Non
     defaults = _defaults(stack, client, backend)
     sizes = {path: size for (of, path), size in chain.DEFAULTS.items() if of == backend}
     for path, size in sizes.items():
+        if path.startswith("distributor.receivers."):
+            continue  # a collector's, whose defaults Tempo does not tell
         found = str(at(defaults, path))
         assert amount(re.sub(r"([KMG])B$", r"\1i", found)) == size, path
     for path, _, duration in ranges.RANGES[backend]:

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -99,8 +100,7 @@ needs_zsh = pytest.mark.skipif(not shutil.which("zsh"), reason="zsh is not insta
 
 def _zsh(words: str, script: Path, folder: Path, load: str) -> tuple[str, str]:
     """Return the line after Tab, and whatever zsh complains of."""
-    home = script.parent / f"home-{folder.name}"
-    home.mkdir()
+    home = Path(tempfile.mkdtemp(prefix="home-", dir=script.parent))
     (home / ".zshrc").write_text(_ZSH.format(load=load))
     line = home / "line"
     environment = {
