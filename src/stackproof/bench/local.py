@@ -87,7 +87,7 @@ def gateway(checkout: Checkout) -> Figures:
                 headers={TENANT_HEADER: tenant},
             ),
         }
-        isolation.prove(running, [tenant], apis=ESSENTIAL, entry_point=EntryPoint.GATEWAY)
+        isolation.prove(running, apis=ESSENTIAL, entry_point=EntryPoint.GATEWAY)
         api = next(api for api in ESSENTIAL if api.backend is Backend.MIMIR)
         emission = synthetic.new_emission(tenant, synthetic.new_run())
         with running.sender(tenant, EntryPoint.GATEWAY, client) as out:
