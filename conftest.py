@@ -6,33 +6,22 @@ import gc
 import os
 import platform
 import tempfile
-from pathlib import Path
 
 import pytest
 
 from stackproof.errors import StackproofError
 from stackproof.repo.checkout import Checkout
 from stackproof.repo.versions import Versions
+from stackproof.stack import scratch
 
 #: Rendered objects are many, kept and without cycles: looking for garbage among them as often as
 #: Python does by default takes a quarter of a run.
 gc.set_threshold(50_000, 50, 100)
 
-#: Tests make and delete tens of thousands of small files, which takes a disk a third of a run.
-_MEMORY = Path("/dev/shm")  # noqa: S108 - whoever needs a directory makes one of its own there
-_ROOM_BYTES = 4 * 2**30
-
-
-def _memory_is_fit() -> bool:
-    """Tell whether files may be in memory: tests write programs, too, and run them."""
-    if not os.access(_MEMORY, os.W_OK):
-        return False
-    there = os.statvfs(_MEMORY)
-    return there.f_bavail * there.f_frsize >= _ROOM_BYTES and not there.f_flag & os.ST_NOEXEC
-
-
-if "TMPDIR" not in os.environ and _memory_is_fit():
-    tempfile.tempdir = str(_MEMORY)
+# Tests make and delete tens of thousands of small files, which takes a disk a third of a run; they
+# write programs, too, and run them.
+if scratch.has_room(scratch.MEMORY) and not os.statvfs(scratch.MEMORY).f_flag & os.ST_NOEXEC:
+    tempfile.tempdir = str(scratch.MEMORY)
 
 pytest_plugins = ["pytester", "tests.unchanged"]
 

@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 from typing import IO
 
-_MEMORY = Path("/dev/shm")  # noqa: S108 - mkdtemp makes a directory of its own there
+MEMORY = Path("/dev/shm")  # noqa: S108 - mkdtemp makes a directory of its own there
 _PREFIX = "stackproof-"
 _LOCK = ".lock"
 #: Data is thrown away with the stack, so it may as well be in memory, where there is this much.
@@ -30,10 +30,10 @@ class Scratch:
         memory: Where directories in memory are; a `TMPDIR` in the environment wins.
     """
 
-    def __init__(self, *, keep: bool = False, memory: Path = _MEMORY) -> None:
+    def __init__(self, *, keep: bool = False, memory: Path = MEMORY) -> None:
         self._keep = keep
         self._lock: IO[str] | None = None
-        inside = not keep and _has_room(memory)
+        inside = not keep and has_room(memory)
         if inside:
             sweep(memory)
         if inside:
@@ -60,7 +60,8 @@ def _locked(memory: Path) -> tuple[Path, IO[str]]:
     return unnamed.rename(memory / unnamed.name[1:]), lock
 
 
-def _has_room(memory: Path) -> bool:
+def has_room(memory: Path) -> bool:
+    """Tell whether directories may be in memory: there is enough of it, and no TMPDIR."""
     if "TMPDIR" in os.environ or not os.access(memory, os.W_OK):
         return False
     return shutil.disk_usage(memory).free >= _ROOM_BYTES
