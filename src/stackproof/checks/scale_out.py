@@ -138,8 +138,10 @@ def too_few(checkout: Checkout) -> Iterator[str]:
             key = ".".join(_INGESTERS)
             yield f"{where}: {key} is {there}: of fewer than {COPIES}, none may fail"
         for path, value in parts(values):
-            if path.endswith(".replication_factor") and value < COPIES:
-                yield f"{where}: {path} is {value}: what one ingester alone has is lost with it"
+            if path.endswith(".replication_factor") and not (
+                isinstance(value, int) and value >= COPIES
+            ):
+                yield f"{where}: {path} is {value}: of fewer than {COPIES} copies, none may be lost"
 
 
 def astray(checkout: Checkout) -> Iterator[str]:

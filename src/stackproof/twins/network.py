@@ -273,7 +273,7 @@ NETWORK: tuple[Twin, ...] = (
         "one-copy-of-each-line",
         "scaled out, Loki writes each line to one ingester: with that, it is gone",
         "deployment.what-is-scaled-out-survives-an-ingester",
-        r"loki-values\.yaml: loki\.commonConfig\.replication_factor is 1: .* lost",
+        r"loki-values\.yaml: loki\.commonConfig\.replication_factor is 1: of fewer than 3 copies",
         Edit("observability/scale-out/loki-values.yaml", "factor: 3", "factor: 1"),
     ),
     edited(

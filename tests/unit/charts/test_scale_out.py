@@ -99,15 +99,16 @@ def test_addresses_lead_to_what_is_installed(
 @pytest.mark.parametrize(
     ("backend", "path", "value", "reason"),
     [
-        ("loki", ("loki", "commonConfig", "replication_factor"), 1, "lost with it"),
-        ("loki", ("loki", "commonConfig", "replication_factor"), 2, "lost with it"),
+        ("loki", ("loki", "commonConfig", "replication_factor"), 1, "none may be lost"),
+        ("loki", ("loki", "commonConfig", "replication_factor"), 2, "none may be lost"),
+        ("loki", ("loki", "commonConfig", "replication_factor"), None, "is None: of fewer"),
         (
             "mimir",
             ("mimir", "structuredConfig", "ingester", "ring", "replication_factor"),
             1,
             r"mimir-values\.yaml: mimir\.structuredConfig\.ingester\.ring\.replication_factor is 1",
         ),
-        ("tempo", ("ingester", "config", "replication_factor"), 1, "lost with it"),
+        ("tempo", ("ingester", "config", "replication_factor"), 1, "none may be lost"),
         ("mimir", ("ingester", "replicas"), 2, r"replicas is 2: of fewer than 3, none may fail"),
         ("loki", ("ingester", "replicas"), None, r"replicas is None: of fewer"),
         ("tempo", ("ingester", "replicas"), 5, None),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from stackproof.errors import StackproofError
@@ -34,6 +36,29 @@ def test_every_rule_of_the_charts_has_a_twin(registry: str) -> None:
     # What the charts' values name by default, the deployment does not take: test_settings.
     rules = {*REGISTRIES[registry].names} - {"defaults-are-of-this-deployment"}
     assert {f"{registry}.{name}" for name in rules} <= caught
+
+
+def test_a_copy_that_was_used_is_as_good_as_new() -> None:
+    checkout = Checkout.find()
+    name = "versions.yaml"
+    edit = Edit(name, "images:", "pictures:")
+    twin = Twin(name="used", fault="", caught_by="render", reason=".", edits=[edit])
+    right = replace(twin, edits=())
+    with right.deployment(checkout) as first:
+        root = first.checkout.root
+    with twin.deployment(checkout) as deployment, right.deployment(checkout) as beside:
+        assert deployment.checkout.root == root != beside.checkout.root
+        assert "pictures:" in (root / name).read_text("utf-8")
+        (root / "charts" / "left-behind.yaml").touch()
+        (root / "charts" / "lgtm" / "Chart.yaml").unlink()
+    free = [right.deployment(checkout) for _ in range(2)]
+    with free[0] as one, free[1] as other:
+        roots = {one.checkout.root, other.checkout.root}
+        assert root in roots
+        for each in roots:
+            assert (each / name).read_bytes() == checkout.versions_file.read_bytes()
+            assert not (each / "charts" / "left-behind.yaml").exists()
+            assert (each / "charts" / "lgtm" / "Chart.yaml").exists()
 
 
 def test_a_stale_twin_is_an_error() -> None:

@@ -26,3 +26,9 @@ def test_it_looks_once_at_least_and_not_after_the_deadline() -> None:
     looks = itertools.count()
     assert until(lambda: next(looks), lambda _: False, within_s=-1) == 0
     assert until(lambda: next(looks), lambda _: False, within_s=0.1, every_s=1) == 1
+
+
+def test_who_waits_long_looks_less_often() -> None:
+    looks = itertools.count()
+    seen = until(lambda: next(looks), lambda _: False, within_s=0.5, every_s=0.001)
+    assert seen < 200  # of the 500 that a constant pause would make
