@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import operator
 import os
+import re
 import signal as signals
 import subprocess
 import time
@@ -706,6 +707,15 @@ def _send_until_refused(
         opened.send(signal, flooding())
 
 
+def _refusal(opened: senders.Sender, signal: Signal, message: Any) -> str:
+    """Return why this is refused, or nothing."""
+    try:
+        opened.send(signal, message)
+    except ExportError as refused:
+        return str(refused)
+    return ""
+
+
 def _megabyte() -> Any:
     """Return almost what Loki unpacks, of always the same stream."""
     return _together(Signal.LOGS, repeat(_ONE_STREAM), range(1, 10), 100_000)
@@ -757,11 +767,21 @@ def test_a_flood_is_refused_and_the_others_lose_nothing(
 @pytest.mark.xdist_group("floods")
 def test_tempo_takes_more_live_traces_than_it_keeps(limited: LocalStack, client: Client) -> None:
     """A known loss: traces over `liveTraces` are acknowledged, and dropped."""
-    time.sleep(3)  # the traces before are no longer live, and there are bytes to spend
+    metrics = f"{limited.backend_url(Backend.TEMPO)}/metrics"
+    live = re.compile(rf'^tempo_ingester_live_traces{{tenant="{VICTIM}"}} (\S+)$', re.MULTILINE)
+    until(
+        lambda: live.findall(client.pool.request("GET", metrics).data.decode()),
+        lambda living: not any(map(float, living)),
+        within_s=PATIENCE_S,
+    )
     run, count = synthetic.new_run(), 60
     message = _together(Signal.TRACES, repeat(run), range(1, count + 1), 0)
     with limited.sender(VICTIM, EntryPoint.GATEWAY, client) as opened:
-        opened.send(Signal.TRACES, message)
+        until(
+            lambda: _refusal(opened, Signal.TRACES, message),
+            lambda refusal: not refusal,  # there are bytes to spend
+            within_s=PATIENCE_S,
+        )
     kept = int(LIMITS["traces"]["liveTraces"])
     there = until(
         lambda: len(arrived(client, limited.reader(VICTIM), Signal.TRACES, run)),
