@@ -18,7 +18,7 @@ UPGRADE: tuple[Twin, ...] = (
         "gateway-is-open-while-it-rolls",
         "the gateway's new file refuses foreign headers by variables that only its new pod has",
         r"^during, (\d+ times from|after) [\d.]+.* s: leak: \S+ reads \S+'s|"
-        r"^during, .*another tenant's header was answered with HTTP 200",
+        r"^during, .*(another tenant's header|a list of tenants) was answered with HTTP 200",
         in_lgtm(
             "gateway.yaml",
             'error @foreign "X-Scope-OrgID names another tenant" 403',

@@ -27,7 +27,7 @@ PLAIN, LARGE, _, *ONCE = DEPLOYMENT.registry.names
 LIMITS: Mapping[str, Mapping[str, Mapping[str, float]]] = {
     PLAIN: {"logs": {"megabytesPerSecond": 4, "megabytesBurst": 8}},
     LARGE: {"logs": {"megabytesPerSecond": 50, "megabytesBurst": 100}},
-    **dict.fromkeys(ONCE, {"logs": {"megabytesPerSecond": 0.001, "megabytesBurst": 8}}),
+    **{one: {"logs": {"megabytesPerSecond": 0.001, "megabytesBurst": 8}} for one in ONCE},
 }
 BURST = 8 * 2**20
 #: What a burst that is given back at 1 kB/s is larger by, should all take a minute.
