@@ -32,7 +32,9 @@ _FIXED: Final[Mapping[str, tuple[str, ...]]] = {
     "ClusterRoleBinding": ("roleRef",),
     "DaemonSet": ("spec.selector",),
     "Deployment": ("spec.selector",),
+    "IngressClass": ("spec.controller",),
     "Job": ("spec.completionMode", "spec.selector", "spec.template"),
+    "PriorityClass": ("preemptionPolicy", "value"),
     "RoleBinding": ("roleRef",),
     "Secret": ("type",),
     "StorageClass": ("parameters", "provisioner", "reclaimPolicy", "volumeBindingMode"),
@@ -40,6 +42,7 @@ _FIXED: Final[Mapping[str, tuple[str, ...]]] = {
 #: What is meant where nothing is said, so that saying it is no change.
 _DEFAULTS: Final[Mapping[tuple[str, str], Any]] = {
     ("Job", "completionMode"): "NonIndexed",
+    ("PriorityClass", "preemptionPolicy"): "PreemptLowerPriority",
     ("Secret", "type"): "Opaque",
     ("StatefulSet", "podManagementPolicy"): "OrderedReady",
     ("StorageClass", "reclaimPolicy"): "Delete",
@@ -84,12 +87,26 @@ def _refused(before: Manifest, after: Manifest) -> Iterator[str]:
     elif kind in {"ConfigMap", "Secret"} and before.get("immutable"):
         parts = ("data", "binaryData", "stringData", "immutable")
         yield from (part for part in parts if before.get(part) != after.get(part))
+    elif kind == "CustomResourceDefinition":
+        yield from _of_definitions(was, wanted)
     for path in _FIXED.get(kind, ()):
         inside, _, name = path.rpartition(".")
         if _value(kind, name, was if inside else before) != _value(
             kind, name, wanted if inside else after
         ):
             yield path
+
+
+def _of_definitions(was: Part, wanted: Part) -> Iterator[str]:
+    """Yield what of a definition may not change once objects of its kind can be there."""
+    if was.get("scope") != wanted.get("scope"):
+        yield "spec.scope"
+    if (was.get("names") or {}).get("kind") != (wanted.get("names") or {}).get("kind"):
+        yield "spec.names.kind"
+    # What is stored of that version could no longer be read.
+    stored = {each["name"] for each in was.get("versions") or () if each.get("storage")}
+    if not stored <= {each["name"] for each in wanted.get("versions") or ()}:
+        yield "spec.versions"
 
 
 def _left_behind(before: Manifest, after: Manifest) -> Iterator[str]:

@@ -388,11 +388,11 @@ def test_the_api_server_refuses_what_the_diff_says_it_does(
     case: Any, server_side: bool, kind: KindStack
 ) -> None:
     """And takes the rest: nothing is changed, all is tried in a dry run. Helm 4 applies."""
-    # A claim goes some time after it is deleted: none of these has the name of an earlier one.
-    name = f"{case['object']['metadata']['name']}-{secrets.token_hex(3)}"
-    kube, tried = kind.kube, thaw(merged(case["object"], {"metadata": {"name": name}}))
+    kube, tried = kind.kube, _under_a_new_name(case["object"])
     kube.apply(tried)
     try:
+        if tried["kind"] == "CustomResourceDefinition":
+            kube.until(lambda: _is_established(kube, tried), within_s=SOON_S, what="it is served")
         for change in case["changes"]:
             refused = change.get("refused")
             if server_side:
@@ -403,6 +403,20 @@ def test_the_api_server_refuses_what_the_diff_says_it_does(
             assert bool(said) is bool(refused), f"{change}: {said or 'taken'}"
     finally:
         kube.delete(tried)
+
+
+def _under_a_new_name(found: Any) -> Any:
+    """Return an object whose name none has had: a claim goes some time after it is deleted."""
+    name, token = found["metadata"]["name"], secrets.token_hex(3)
+    if found["kind"] == "CustomResourceDefinition":  # the group is in its name, and in its spec
+        return yaml.safe_load(yaml.safe_dump(thaw(found)).replace("stackproof.", f"s{token}."))
+    return thaw(merged(found, {"metadata": {"name": f"{name}-{token}"}}))
+
+
+def _is_established(kube: Kube, definition: Object) -> bool:
+    found = kube.request("GET", kube.path_of(definition))
+    conditions = found.get("status", {}).get("conditions", [])
+    return ("Established", "True") in {(one["type"], one["status"]) for one in conditions}
 
 
 def _said_to(kube: Kube, found: Any, patch: Any) -> str:
