@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+from typing import TYPE_CHECKING
 
 from stackproof.backends import PROVABLE, READ_APIS
 from stackproof.isolation import Proof
@@ -20,6 +19,9 @@ from .data import ALL_CELLS, Extras
 from .picture import Panel, State, panels, state, ticks
 from .plots import spans
 from .wording import groups, headline
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 #: At most this many violations are shown in full; the JSON beside the page holds them all.
 MOST_VIOLATIONS = 100
@@ -35,6 +37,9 @@ _WORDS = {
 
 def templates(*packages: str) -> Environment:
     """Return the templates of these packages, the first first; what is put in is escaped."""
+    # Not above: whoever waits for a stack need not wait for this, a tenth of a second.
+    from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+
     made = Environment(
         loader=ChoiceLoader([PackageLoader(each, "templates") for each in packages]),
         autoescape=True,
@@ -44,9 +49,6 @@ def templates(*packages: str) -> Environment:
     )
     made.filters["percent"] = percent
     return made
-
-
-_TEMPLATES = templates("stackproof.report")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +84,8 @@ def page(proof: Proof, extras: Extras, of: Provenance, *, whole: bool = True) ->
     drawn = panels(proof.matrix)
     small = len(proof.tenants) <= ALL_CELLS
     shown = proof.violations[:MOST_VIOLATIONS]
-    return _TEMPLATES.get_template("page.html.jinja").render(
+    template = templates("stackproof.report").get_template("page.html.jinja")
+    return template.render(
         proof=proof,
         extras=extras,
         of=of,
