@@ -68,16 +68,18 @@ func matcher(patterns []gitignore.Pattern, domain []string) gitignore.Matcher {
 // notFlux are folders that hold no part of a Flux tree, and may hold a great many files.
 var notFlux = []string{".git", ".venv", "node_modules", "build"}
 
-// ignorePatterns is sourceignore.LoadIgnorePatterns, which would also walk through .venv.
+// ignorePatterns is sourceignore.LoadIgnorePatterns, which would also walk through .venv, and which a
+// folder ends that another program removes meanwhile (or that is closed to us): Git has none of these.
 func ignorePatterns(folder string, domain []string) ([]gitignore.Pattern, error) {
 	domain = slices.Clone(domain)
-	entries, err := os.ReadDir(folder)
+	entries, _ := os.ReadDir(folder)
 	var found []gitignore.Pattern
 	if slices.ContainsFunc(entries, func(each fs.DirEntry) bool { return each.Name() == sourceignore.IgnoreFile }) {
-		found, err = sourceignore.ReadIgnoreFile(filepath.Join(folder, sourceignore.IgnoreFile), domain)
+		own, err := sourceignore.ReadIgnoreFile(filepath.Join(folder, sourceignore.IgnoreFile), domain)
 		if err != nil {
 			return nil, err
 		}
+		found = own
 	}
 	for _, entry := range entries {
 		if !entry.IsDir() || slices.Contains(notFlux, entry.Name()) {
@@ -89,7 +91,7 @@ func ignorePatterns(folder string, domain []string) ([]gitignore.Pattern, error)
 		}
 		found = append(found, below...)
 	}
-	return found, err
+	return found, nil
 }
 
 // generate makes the kustomization of a folder, or changes it, as the Flux object says. It is kept in

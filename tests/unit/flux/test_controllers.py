@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import re
+import shutil
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import pytest
 import yaml
 from tests.copies import edit, written
 
+from stackproof.beside import beside
 from stackproof.errors import StackproofError
 from stackproof.flux import controllers, tree
 from stackproof.flux.releases import release_name
@@ -359,6 +362,22 @@ def test_whoever_says_what_to_leave_out_says_all_of_it(
     assert controllers.ignored(tmp_path, [file], ignore=ignore) == there
     written(tmp_path, {".sourceignore": ignore or ""})
     assert controllers.ignored(tmp_path, [file]) == there
+
+
+def test_folders_that_come_and_go_are_no_part_of_it(tmp_path: Path) -> None:
+    """Another program's, such as a cache: they are listed, and gone when they are looked into."""
+    written(tmp_path, {"apps/a.yaml": CONFIG_MAP % "a"})
+    ended = threading.Event()
+
+    def come_and_go() -> None:
+        while not ended.is_set():
+            for number in range(100):
+                (tmp_path / "cache" / str(number)).mkdir(parents=True)
+            shutil.rmtree(tmp_path / "cache")
+
+    with beside([come_and_go], end=ended.set):
+        for _ in range(200):
+            assert controllers.ignored(tmp_path, ["apps/a.yaml"]) == ()
 
 
 @pytest.mark.parametrize(
