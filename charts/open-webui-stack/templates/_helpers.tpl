@@ -234,6 +234,14 @@ spec:
     {{- include "open-webui-stack.podTemplate" . | nindent 4 }}
 {{- end }}
 
+{{/*
+Of a Deployment whose start may take ten minutes, after the image is pulled and the volume is there. By
+default it has failed after ten in all: Flux then rolls it back at once, while it migrates its database.
+*/}}
+{{- define "open-webui-stack.slowStart" -}}
+progressDeadlineSeconds: 900
+{{- end }}
+
 {{/* StorageClass of a volume, if not the cluster's default. Call with (list $ persistence). */}}
 {{- define "open-webui-stack.storageClass" -}}
 {{- with (index . 1).storageClass | default (index . 0).Values.global.storageClass }}

@@ -15,7 +15,16 @@ import yaml
 
 from stackproof.errors import StackproofError
 from stackproof.helm import references
-from stackproof.helm.manifests import WORKLOAD_KINDS, Manifest, Release, amount, containers, hosts
+from stackproof.helm.manifests import (
+    BEFORE_START_S,
+    WORKLOAD_KINDS,
+    Manifest,
+    Release,
+    amount,
+    containers,
+    hosts,
+    start_s,
+)
 from stackproof.repo.tenants import go_duration
 from stackproof.repo.versions import Versions
 
@@ -229,9 +238,9 @@ def _lasting(subject: Subject, m: Manifest) -> Iterator[tuple[str, Any]]:
     release = subject.tree.releases[m.namespace or "", m.name]
     for workload in release.rendered.workloads() if release.rendered else ():
         for container in containers(workload):
-            probe = container.get("startupProbe") or {}
-            seconds = probe.get("periodSeconds", 10) * probe.get("failureThreshold", 3)
-            yield f"the start of {workload.ref}", timedelta(seconds=seconds)
+            seconds = start_s(container)
+            if seconds:
+                yield f"the start of {workload.ref}", timedelta(seconds=BEFORE_START_S + seconds)
 
 
 # --- Namespaces, alerts, images -----------------------------------------------------------------
