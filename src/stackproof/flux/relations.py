@@ -223,8 +223,21 @@ def everybody_waits_long_enough(subject: Subject) -> Iterator[str]:
                 tries = spec[action]["remediation"].get("retries")
                 if tries != _TRIES:
                     yield f"{of(step, m)}: retries of {action}: {tries}, not {_TRIES}"
-            if spec["upgrade"].get("cleanupOnFail") is not True:
-                yield f"{of(step, m)}: a failed upgrade leaves its new objects (cleanupOnFail)"
+
+
+@FLUX.register
+def what_failed_keeps_what_it_made(subject: Subject) -> Iterator[str]:
+    """A release that fails deletes nothing that it has made: no claim, and no Secret by its owner.
+
+    A rollback takes away what its target does not render. Helm's cleanup comes before it, asks for
+    no `helm.sh/resource-policy`, and is all that happens where there is nothing to go back to, as
+    at the first upgrade of a release that Flux did not make: its pods then lack what they were
+    made with (helm, pkg/action/upgrade.go, failRelease; helm-controller, atomic_release.go).
+    """
+    for step, m in own(subject, "HelmRelease"):
+        for action in ("upgrade", "rollback"):
+            if (m["spec"].get(action) or {}).get("cleanupOnFail"):
+                yield f"{of(step, m)}: a failed {action} deletes what it made (cleanupOnFail)"
 
 
 def _lasting(subject: Subject, m: Manifest) -> Iterator[tuple[str, Any]]:
