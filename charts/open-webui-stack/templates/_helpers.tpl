@@ -223,7 +223,9 @@ metadata:
   {{- include "open-webui-stack.metadata" (list .root .component) | nindent 2 }}
 spec:
   replicas: {{ (index .root.Values $key).replicaCount | default 1 }}
+  {{- if or (eq .kind "Deployment") .root.Values.global.claimTemplateLabels }}
   revisionHistoryLimit: 3
+  {{- end }}
   selector:
     matchLabels:
       {{- include "open-webui-stack.selectorLabels" (list .root .component) | nindent 6 }}
