@@ -223,7 +223,9 @@ metadata:
   {{- include "open-webui-stack.metadata" (list .root .component) | nindent 2 }}
 spec:
   replicas: {{ (index .root.Values $key).replicaCount | default 1 }}
+  {{- if or (eq .kind "Deployment") .root.Values.global.claimTemplateLabels }}
   revisionHistoryLimit: 3
+  {{- end }}
   selector:
     matchLabels:
       {{- include "open-webui-stack.selectorLabels" (list .root .component) | nindent 6 }}
@@ -232,6 +234,14 @@ spec:
   {{- end }}
   template:
     {{- include "open-webui-stack.podTemplate" . | nindent 4 }}
+{{- end }}
+
+{{/*
+Of a Deployment whose start may take ten minutes, after the image is pulled and the volume is there. By
+default it has failed after ten in all: Flux then rolls it back at once, while it migrates its database.
+*/}}
+{{- define "open-webui-stack.slowStart" -}}
+progressDeadlineSeconds: 900
 {{- end }}
 
 {{/* StorageClass of a volume, if not the cluster's default. Call with (list $ persistence). */}}

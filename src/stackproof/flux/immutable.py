@@ -2,6 +2,7 @@
 
 The rules are those of Kubernetes' own validation (`Validate…Update` in pkg/apis/*/validation of
 kubernetes/kubernetes, v1.34); tests/e2e/cluster/test_cluster.py asks a real API server about each.
+Where an earlier one of those that the charts take (their kubeVersion) is stricter, it counts.
 """
 
 from __future__ import annotations
@@ -13,14 +14,14 @@ from stackproof.helm.manifests import Manifest, amount
 
 Part = Mapping[str, Any]
 
-#: The fields of a StatefulSet's spec that may change; no other may.
+#: The fields of a StatefulSet's spec that may change; no other may. revisionHistoryLimit may,
+#: but not yet in 1.31 (kubernetes/kubernetes#130263).
 _OF_STATEFUL_SETS: Final = frozenset(
     {
         "minReadySeconds",
         "ordinals",
         "persistentVolumeClaimRetentionPolicy",
         "replicas",
-        "revisionHistoryLimit",
         "template",
         "updateStrategy",
     }
@@ -45,6 +46,7 @@ _DEFAULTS: Final[Mapping[tuple[str, str], Any]] = {
     ("PriorityClass", "preemptionPolicy"): "PreemptLowerPriority",
     ("Secret", "type"): "Opaque",
     ("StatefulSet", "podManagementPolicy"): "OrderedReady",
+    ("StatefulSet", "revisionHistoryLimit"): 10,
     ("StorageClass", "reclaimPolicy"): "Delete",
     ("StorageClass", "volumeBindingMode"): "Immediate",
 }

@@ -15,7 +15,16 @@ import yaml
 
 from stackproof.errors import StackproofError
 from stackproof.helm import references
-from stackproof.helm.manifests import WORKLOAD_KINDS, Manifest, Release, amount, containers, hosts
+from stackproof.helm.manifests import (
+    BEFORE_START_S,
+    WORKLOAD_KINDS,
+    Manifest,
+    Release,
+    amount,
+    containers,
+    hosts,
+    start_s,
+)
 from stackproof.repo.tenants import go_duration
 from stackproof.repo.versions import Versions
 
@@ -214,8 +223,21 @@ def everybody_waits_long_enough(subject: Subject) -> Iterator[str]:
                 tries = spec[action]["remediation"].get("retries")
                 if tries != _TRIES:
                     yield f"{of(step, m)}: retries of {action}: {tries}, not {_TRIES}"
-            if spec["upgrade"].get("cleanupOnFail") is not True:
-                yield f"{of(step, m)}: a failed upgrade leaves its new objects (cleanupOnFail)"
+
+
+@FLUX.register
+def what_failed_keeps_what_it_made(subject: Subject) -> Iterator[str]:
+    """A release that fails deletes nothing that it has made: no claim, and no Secret by its owner.
+
+    A rollback takes away what its target does not render. Helm's cleanup comes before it, asks for
+    no `helm.sh/resource-policy`, and is all that happens where there is nothing to go back to, as
+    at the first upgrade of a release that Flux did not make: its pods then lack what they were
+    made with (helm, pkg/action/upgrade.go, failRelease; helm-controller, atomic_release.go).
+    """
+    for step, m in own(subject, "HelmRelease"):
+        for action in ("upgrade", "rollback"):
+            if (m["spec"].get(action) or {}).get("cleanupOnFail"):
+                yield f"{of(step, m)}: a failed {action} deletes what it made (cleanupOnFail)"
 
 
 def _lasting(subject: Subject, m: Manifest) -> Iterator[tuple[str, Any]]:
@@ -229,9 +251,9 @@ def _lasting(subject: Subject, m: Manifest) -> Iterator[tuple[str, Any]]:
     release = subject.tree.releases[m.namespace or "", m.name]
     for workload in release.rendered.workloads() if release.rendered else ():
         for container in containers(workload):
-            probe = container.get("startupProbe") or {}
-            seconds = probe.get("periodSeconds", 10) * probe.get("failureThreshold", 3)
-            yield f"the start of {workload.ref}", timedelta(seconds=seconds)
+            seconds = start_s(container)
+            if seconds:
+                yield f"the start of {workload.ref}", timedelta(seconds=BEFORE_START_S + seconds)
 
 
 # --- Namespaces, alerts, images -----------------------------------------------------------------

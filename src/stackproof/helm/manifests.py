@@ -436,6 +436,19 @@ def pod_labels(m: Mapping[str, Any]) -> Mapping[str, str]:
     return at(template, "metadata.labels") or FrozenDict()
 
 
+#: What comes before a container starts [s]: a node, a volume that was elsewhere, a large image.
+BEFORE_START_S = 300
+
+
+def start_s(container: Mapping[str, Any]) -> int:
+    """Return how long a start may take [s]: until its startup probe gives up; 0 without one."""
+    probe = container.get("startupProbe")
+    if not probe:
+        return 0
+    tries: int = probe.get("periodSeconds", 10) * probe.get("failureThreshold", 3)
+    return tries + int(probe.get("initialDelaySeconds", 0))
+
+
 def containers(workload: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
     """Return the containers of an object's pods, init containers first."""
     spec = pod_spec(workload)

@@ -44,6 +44,14 @@ APPLICATION: tuple[Twin, ...] = (
         deadline_s=5,
     ),
     edited(
+        "ten-minutes-are-no-failure",
+        "the application may take ten minutes to start, and its Deployment has failed by then: "
+        "Flux rolls it back while it migrates",
+        "invariants.slow-starts-are-no-failures",
+        r"Deployment/open-webui.*: has failed after 600 s, and open-webui may take 600 s to start",
+        in_tenant("_helpers.tpl", "progressDeadlineSeconds: 900\n", ""),
+    ),
+    edited(
         "rolls-by-default",
         "Alloy's Deployment rolls with defaults, which server-side apply cannot take away",
         "invariants.what-rolls-says-how",

@@ -9,6 +9,10 @@ _HEALTH_OF_SECRETS = """\
     - apiVersion: external-secrets.io/v1
       kind: ExternalSecret
 """
+_CLEANUP = """\
+  upgrade:
+    cleanupOnFail: true
+"""
 _FLUX_KUSTOMIZATION = """\
 apiVersion: kustomize.toolkit.fluxcd.io/v1
 kind: Kustomization
@@ -558,6 +562,13 @@ FLUX: tuple[Twin, ...] = (
         "flux.everybody-waits-long-enough",
         r"gives up after 0:05:00, and HelmRelease/lgtm may take 0:10:00",
         in_flux("clusters/production/observability.yaml", "timeout: 15m", "timeout: 5m"),
+    ),
+    edited(
+        "failed-merge-takes-the-secrets",
+        "a first upgrade that is late deletes its ExternalSecrets, and the Secrets with them",
+        "flux.what-failed-keeps-what-it-made",
+        r"HelmRelease/open-webui in open-webui .*: a failed upgrade deletes what it made",
+        in_flux("base/open-webui/helmrelease.yaml", "  upgrade:\n", _CLEANUP),
     ),
     edited(
         "namespace-goes-with-its-folder",

@@ -88,6 +88,17 @@ MIGRATION: tuple[Twin, ...] = (
         ),
     ),
     edited(
+        "history-of-a-database",
+        "the databases keep fewer old versions: a cluster before 1.34 refuses, and the merge stops",
+        "migration.nothing-is-refused",
+        r"StatefulSet/open-webui-open-webui-stack-weaviate .*spec\.revisionHistoryLimit",
+        in_tenant(
+            "_helpers.tpl",
+            'or (eq .kind "Deployment") .root.Values.global.claimTemplateLabels',
+            "true",
+        ),
+    ),
+    edited(
         "another-password-in-the-store",
         "the store was given a new postgres-password",
         "migration.secrets-are-the-present-ones",

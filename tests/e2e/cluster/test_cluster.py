@@ -400,6 +400,8 @@ def test_the_api_server_refuses_what_the_diff_says_it_does(
                 refused = change.get("refused_server_side", refused)
             else:
                 said = _said_to(kube, tried, change["patch"])
+            if "taken_since" in change:
+                refused = ()  # the test cluster is as new (versions.yaml)
             assert bool(said) is bool(refused), f"{change}: {said or 'taken'}"
     finally:
         kube.delete(tried)

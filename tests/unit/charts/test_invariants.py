@@ -439,6 +439,18 @@ FAULTS: dict[str, list[tuple[str, Any, str]]] = {
         ("web PodDisruptionBudget", DELETE, "no PodDisruptionBudget"),
         ("web PodDisruptionBudget|spec|maxUnavailable", 0, "lets no pod"),
     ],
+    "slow-starts-are-no-failures": [
+        (
+            f"{_WEB}|startupProbe",
+            {"httpGet": {"path": "/", "port": "http"}, "failureThreshold": 60},
+            r"has failed after 600 s, and web may take 600 s to start",
+        ),
+        (
+            f"{_WEB}|startupProbe",
+            {"tcpSocket": {"port": "http"}, "initialDelaySeconds": 280},
+            r"web may take 310 s",
+        ),
+    ],
     "replicas-are-apart": [
         (
             f"{_POD}|topologySpreadConstraints|0|topologyKey",

@@ -142,3 +142,38 @@ def test_a_name_of_a_file_that_has_gone_is_noticed() -> None:
 
 def test_an_odd_word_is_noticed() -> None:
     assert odd_words("the only door, indoors") == ["door: say entry point"]
+
+
+#: What a release renders, changed by hand: Flux puts it back within the release's interval.
+_BY_HAND = re.compile(
+    r"kubectl (?:\S+ )*?(?:scale|patch|edit|set|delete) (?!job|pod|pvc|namespace)[a-z]+(?=[/ ])"
+    r"|helm rollback [a-z]+"
+)
+_SUSPENDED = re.compile(r"flux suspend helmrelease \S")
+_HEADING = re.compile(r"^#+ ", re.MULTILINE)
+
+
+def undone(text: str) -> list[str]:
+    """Return what a page has its reader change in a release that Flux goes on correcting."""
+    return [
+        change[0]
+        for section in _HEADING.split(text)
+        for change in _BY_HAND.finditer(section)
+        if not _SUSPENDED.search(section, 0, change.start())
+    ]
+
+
+def test_what_is_changed_by_hand_is_not_undone() -> None:
+    for page in PAGES:
+        found = undone(page.read_text(encoding="utf-8"))
+        assert found == [], f"{page.relative_to(ROOT)}: flux suspend helmrelease comes first"
+
+
+def test_a_change_by_hand_that_flux_undoes_is_noticed() -> None:
+    scale = "# Stop\n`kubectl scale deployment/gateway -n observability --replicas=0`\n"
+    suspend = "`flux suspend helmrelease lgtm -n observability`\n"
+    assert undone(scale) == ["kubectl scale deployment"]
+    assert undone(f"# Before\n{suspend}{scale}") == ["kubectl scale deployment"]
+    assert undone(scale.replace("\n", f"\n{suspend}", 1)) == []
+    assert undone("$ helm rollback open-webui 3\n$ flux suspend helmrelease open-webui\n")
+    assert undone("kubectl delete pod loki-0; kubectl -n x patch pvc data-mimir-0") == []

@@ -7,7 +7,16 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from stackproof.helm.externals import Rendered
-from stackproof.helm.manifests import Manifest, at, pod_labels, pod_spec, pod_template
+from stackproof.helm.manifests import (
+    BEFORE_START_S,
+    Manifest,
+    at,
+    containers,
+    pod_labels,
+    pod_spec,
+    pod_template,
+    start_s,
+)
 from stackproof.helm.references import matches
 from stackproof.helm.uses import uses
 from stackproof.wording import counted
@@ -34,6 +43,26 @@ def what_rolls_says_how(rendered: Rendered) -> Iterator[str]:
         strategy = m["spec"].get("strategy") or {}
         if strategy.get("type") == "RollingUpdate" and not strategy.get("rollingUpdate"):
             yield f"{m.source}: {m.ref}: could not become Recreate: say rollingUpdate"
+
+
+@INVARIANTS.register
+@of_each_object
+def slow_starts_are_no_failures(m: Manifest) -> Iterator[str]:
+    """A Deployment waits for as long as a start may take, beside what comes before it.
+
+    Past its deadline it has failed, and Helm 4 and Flux wait for nothing that has failed, whatever
+    their own time limit (kstatus): they roll it back, amid the start that its probe allows.
+    """
+    if m.kind != "Deployment":
+        return
+    deadline = m["spec"].get("progressDeadlineSeconds", 600)
+    for container in containers(m):
+        start = start_s(container)
+        if start and BEFORE_START_S + start > deadline:
+            yield (
+                f"has failed after {deadline} s, and {container['name']} may take {start} s to "
+                f"start, after {BEFORE_START_S} s for a node, a volume and the image"
+            )
 
 
 @INVARIANTS.register
