@@ -26,31 +26,24 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the load and the node."""
     # A tenant may send no logs or no traces, and nobody may ask: 0 is a figure there.
     none = number(at_least=0)
-    parser.add_argument("--tenants", type=count(), required=True, metavar="N", help="how many")
-    parser.add_argument(
-        "--series", type=number(), default=10_000, help="active series of a tenant (%(default)s)"
-    )
-    parser.add_argument(
-        "--logs", type=none, default=1.0, metavar="GB", help="a tenant's, a day (%(default)s)"
-    )
-    parser.add_argument(
-        "--traces", type=none, default=1.0, metavar="GB", help="a tenant's, a day (%(default)s)"
-    )
-    parser.add_argument(
-        "--interval", type=number(), default=10.0, metavar="S", help="between samples (%(default)s)"
-    )
-    parser.add_argument(
-        "--queries", type=none, default=2.0, metavar="PER_S", help="of all users (%(default)s)"
-    )
-    parser.add_argument(
-        "--retention", type=number(), default=31.0, metavar="DAYS", help="(%(default)s)"
-    )
-    parser.add_argument(
-        "--node-cores", type=number(), default=8.0, help="what a node gives them (%(default)s)"
-    )
-    parser.add_argument(
-        "--node-memory", type=number(), default=28.0, metavar="GB", help="(%(default)s)"
-    )
+    parser.add_argument("--tenants", type=count(), required=True, metavar="N", help="their number")
+    for option, kind, default, metavar, text in (
+        ("--series", number(), 10_000, "N", "active series of a tenant"),
+        ("--logs", none, 1.0, "GB", "logs of a tenant per day"),
+        ("--traces", none, 1.0, "GB", "traces of a tenant per day"),
+        ("--interval", number(), 10.0, "S", "time between two samples of a series"),
+        ("--queries", none, 2.0, "PER_S", "queries of all users per second"),
+        ("--retention", number(), 31.0, "DAYS", "how long telemetry is kept"),
+        ("--node-cores", number(), 8.0, "N", "cores of the node that are free for the backends"),
+        ("--node-memory", number(), 28.0, "GB", "memory of the node that is free for them"),
+    ):
+        parser.add_argument(
+            option,
+            type=kind,
+            default=default,
+            metavar=metavar,
+            help=f"{text} (default: %(default)s)",
+        )
     add_json(parser)
 
 

@@ -84,7 +84,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--flux", action="store_true", help="let Flux install it in the kind cluster, not Helm"
     )
-    parser.add_argument("--tenants", type=names, metavar="A,B", help="only these (default: all)")
+    parser.add_argument(
+        "--tenants", type=names, metavar="A,B", help="prove only these tenants (default: all)"
+    )
     add_deadline(parser)
     parser.add_argument(
         "--apis",
@@ -258,18 +260,18 @@ def _check_names(
 
 
 def _left_behind(proof: Proof) -> str:
-    """Say what of the run stays in a deployment that is not thrown away."""
+    """Return what of the run stays in a deployment that is not thrown away."""
     if not proof.exports:
         return "left behind: nothing, no export was taken"
     return (
         f"left behind: {counted(proof.exports, 'export')} of synthetic telemetry, each tenant's "
-        "own (its token begins with\n`stackproof`), until it is older than the tenant's retention; "
+        "own (with attributes that\nbegin with `stackproof`), until the tenant's retention ends; "
         "no backend deletes it sooner"
     )
 
 
 def _memory(proof: Proof) -> str:
-    """Say the most memory that each component had, the biggest first."""
+    """Return a line with the most memory that each component had, the biggest first."""
     biggest = sorted(proof.memory.items(), key=lambda each: -each[1])
     told = ", ".join(f"{name} {size / 1e6:,.0f} MB" for name, size in biggest)
     return f"memory at most: {told}\n" if told else ""
