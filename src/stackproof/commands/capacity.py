@@ -19,7 +19,7 @@ from stackproof.repo.checkout import Checkout
 from stackproof.wording import counted
 
 if TYPE_CHECKING:
-    from stackproof.backends.capacity import Given, Need
+    from stackproof.backends.capacity import Given, Load, Need
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -62,13 +62,7 @@ def run(args: argparse.Namespace) -> int:
         retention_days=args.retention,
     )
     console = terminal.console(args, soft_wrap=True)
-    console.print(
-        f"{load.all_series:,.0f} active series, "
-        f"{counted(load.samples_per_s, 'sample/s', 'samples/s', ',.0f')}, "
-        f"{load.logs:,.3g} GB of logs and {load.traces:,.3g} GB of traces a day, "
-        f"{counted(load.queries_per_s, 'query/s', 'queries/s', '.3g')}, "
-        f"kept for {counted(load.retention_days, 'day', figure='.3g')}\n"
-    )
+    console.print(f"{_shown(load)}\n")
     needs = capacity.one_node(load)
     console.print(_table("One process each, on one node", needs))
     given = _given()
@@ -103,6 +97,17 @@ def run(args: argparse.Namespace) -> int:
     }
     terminal.answer(args, answer)
     return 1 if reasons else 0
+
+
+def _shown(load: Load) -> str:
+    """Return a load in a line."""
+    return (
+        f"{load.all_series:,.0f} active series, "
+        f"{counted(load.samples_per_s, 'sample/s', 'samples/s', ',.0f')}, "
+        f"{load.logs:,.3g} GB of logs and {load.traces:,.3g} GB of traces a day, "
+        f"{counted(load.queries_per_s, 'query/s', 'queries/s', '.3g')}, "
+        f"kept for {counted(load.retention_days, 'day', figure='.3g')}"
+    )
 
 
 def _table(title: str, needs: tuple[Need, ...]) -> Table:

@@ -19,7 +19,11 @@ from stackproof.wording import counted, percent
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the charts and where the report goes."""
     parser.add_argument(
-        "charts", nargs="*", type=chart, metavar="CHART", help="a chart's folder (default: charts/*)"
+        "charts",
+        nargs="*",
+        type=chart,
+        metavar="CHART",
+        help="a chart's folder (default: charts/*)",
     )
     add_report(parser)
     add_json(parser)

@@ -32,6 +32,7 @@ from stackproof.wording import counted
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from stackproof.backends import ReadApi
     from stackproof.isolation import Proof
     from stackproof.stack.base import Stack
     from stackproof.stack.targets import TargetsStack
@@ -122,16 +123,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Start the stack, prove, show and write the report; the exit code is the verdict's."""
     from stackproof import live, report, terminal
-    from stackproof.backends import ESSENTIAL, PROVABLE
-    from stackproof.model import EntryPoint
     from stackproof.repo import results
-    from stackproof.repo.versions import Versions
 
     account = "a pod asks the cluster that it runs in, as its own account"
     refuse_beside(args, "--in-cluster", ["--context", "--kubeconfig"], account)
-    many = bool(args.synthetic)
-    apis = live.read_apis(args.apis) if args.apis else ESSENTIAL if many else PROVABLE
-    tenants = args.tenants
+    apis = _apis(args)
     console = terminal.console(args)
     absent: tuple[str, ...] = ()
     stack: Stack
@@ -140,21 +136,13 @@ def run(args: argparse.Namespace) -> int:
         absent = targets.absent
         of = results.Provenance.of_files(args.targets)
     else:
-        stack = _deployment(args, tenants, console)
+        stack = _deployment(args, args.tenants, console)
         of = results.Provenance.of(Checkout.find())
     began = time.monotonic()
     with stack:
         ready = time.monotonic()
-        _check_names(args.metrics_as, tenants, stack.tenants)
-        proof = live.prove(
-            stack,
-            console,
-            tenants=tenants,
-            apis=apis,
-            deadline_s=args.deadline,
-            pins=None if args.targets else Versions.load(Checkout.find()),
-            entry_point=EntryPoint.GATEWAY if many else None,
-        )
+        _check_names(args.metrics_as, args.tenants, stack.tenants)
+        proof = _proven(stack, args, apis, console)
         decided = time.monotonic()
         report.show(proof, console)
         folder = args.report or Checkout.report_folder()
@@ -180,6 +168,35 @@ def run(args: argparse.Namespace) -> int:
     return proof.verdict.exit_code
 
 
+def _apis(args: argparse.Namespace) -> tuple[ReadApi, ...]:
+    """Return the read APIs to ask: those that are named, else all, or a few for many tenants."""
+    from stackproof import live
+    from stackproof.backends import ESSENTIAL, PROVABLE
+
+    if args.apis:
+        return live.read_apis(args.apis)
+    return ESSENTIAL if args.synthetic else PROVABLE
+
+
+def _proven(
+    stack: Stack, args: argparse.Namespace, apis: Sequence[ReadApi], console: Console
+) -> Proof:
+    """Prove a running stack as the options say."""
+    from stackproof import live
+    from stackproof.model import EntryPoint
+    from stackproof.repo.versions import Versions
+
+    return live.prove(
+        stack,
+        console,
+        tenants=args.tenants,
+        apis=apis,
+        deadline_s=args.deadline,
+        pins=None if args.targets else Versions.load(Checkout.find()),
+        entry_point=EntryPoint.GATEWAY if args.synthetic else None,
+    )
+
+
 def where(args: argparse.Namespace) -> str:
     """Return the name of the stack that the options choose."""
     existing = args.context or args.kubeconfig or args.in_cluster
@@ -198,7 +215,9 @@ def _targets(args: argparse.Namespace) -> TargetsStack:
     for name in ("stack", "synthetic", "metrics_as", *_ONLY):
         if getattr(args, name):
             raise UsageError(
-                "the file says where everything is", where=f"--targets {_option(name)}"
+                "the file says where everything is",
+                where=f"--targets {_option(name)}",
+                todo="Leave one of them out.",
             )
     return TargetsStack(Targets.load(args.targets))
 

@@ -1,4 +1,4 @@
-"""Looks at every moment of a roll: owners read their own, and intruders are refused."""
+"""Watches a rollout at every moment: owners read their own, and intruders are refused."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ class Watch:
                 yield f"{tenant} never saw its own in {backend}"
         for tenant, polls in self.refusals.items():
             if not any(answered for _, answered in polls):
-                yield f"nobody who intrudes on {tenant} ever got an answer"
+                yield f"no intruder that uses {tenant}'s access ever got an answer"
 
     def _reading(self, tenant: str, backend: Backend) -> Callable[[], None]:
         polls = self.reads.setdefault((backend, tenant), [])

@@ -72,7 +72,7 @@ def jobs_can_end(m: Manifest) -> Iterator[str]:
             yield f"restartPolicy is {policy}, must be OnFailure or Never"
         together = m["spec"].get("concurrencyPolicy", "Allow")
         if together not in {"", "Allow", "Forbid", "Replace"}:
-            yield f"there is no concurrencyPolicy {together}"
+            yield f"concurrencyPolicy is {together}, must be Allow, Forbid or Replace"
 
 
 @INVARIANTS.register
@@ -93,9 +93,15 @@ def probes_are_patient(container: Mapping[str, Any]) -> Iterator[str]:
     """A container is killed later than it stops getting requests, and not within 30 seconds."""
     ready, alive = (lasting(container.get(f"{p}Probe")) for p in ("readiness", "liveness"))
     if ready and alive and alive <= ready:
-        yield f"container {container['name']} is killed after {alive} s and unready after {ready} s"
+        yield (
+            f"container {container['name']} is killed after {alive} s, must be later than it is "
+            f"unready, after {ready} s"
+        )
     if alive and alive < _KILLED_AFTER_S:
-        yield f"container {container['name']} is killed after {alive} s of silence"
+        yield (
+            f"container {container['name']} is killed after {alive} s of silence, must be "
+            f"{_KILLED_AFTER_S} s or more"
+        )
 
 
 _KILLED_AFTER_S = 30
@@ -109,7 +115,7 @@ def probes_ask_in_one_way(container: Mapping[str, Any]) -> Iterator[str]:
         found = container.get(probe)
         ways = {"httpGet", "tcpSocket", "exec", "grpc"} & set(found or ())
         if found is not None and len(ways) != 1:
-            yield f"container {container['name']}: {probe} asks in {len(ways)} ways"
+            yield f"container {container['name']}: {probe} asks in {len(ways)} ways, must be one"
 
 
 @INVARIANTS.register
