@@ -299,7 +299,7 @@ class Kube:
     # --- pods ---
 
     def pods(self, namespace: str, labels: str = "") -> list[dict[str, Any]]:
-        """Return the pods that are not on their way out."""
+        """Return the pods that are not being deleted."""
         return [
             pod
             for pod in self.listed("v1", "Pod", namespace, labels)

@@ -121,7 +121,7 @@ class _WithPasswords(Stack, Protocol):
     """What a deployment of our charts knows besides."""
 
     def password(self, user: str) -> str:
-        """Return what a tenant, or `admin`, says to the gateway."""
+        """Return the password of a tenant, or of `admin`, at the gateway."""
 
 
 class FromCharts:

@@ -27,7 +27,7 @@ _Item = TypeVar("_Item")
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """What was seen that ought not to be, and when (`time.monotonic()`)."""
+    """A violation, and when it was seen (`time.monotonic()`)."""
 
     at: float
     violation: Violation
