@@ -121,14 +121,14 @@ def deed(
     does: str,
     source: str,
     after: Callable[[AttackRun], Iterable[str]],
-    passes: str = "",
+    fails_because: str = "",
     *,
     destroys: bool = False,
     measures: bool = False,
 ) -> Attack:
     """Return an attack that is more than requests: all of it, and its harm, is in `after`.
 
-    `passes` says why it does not succeed on a gateway that trusts too much.
+    `fails_because` says why it does not succeed on a gateway that trusts too much.
     """
     return Attack(
         name=name,
@@ -139,7 +139,7 @@ def deed(
         after=after,
         destroys=destroys,
         measures=measures,
-        ineffective_because=passes,
+        ineffective_because=fails_because,
     )
 
 
