@@ -149,8 +149,8 @@ def _spelt(
 ) -> Iterator[Attack]:
     """Read and write with the attacker's own credential and these lines.
 
-    `fails_because` holds for writing as well, unless `any_name`: where Tempo does not look at names,
-    a tenant of any name can be written.
+    `fails_because` holds for writing as well, unless `any_name`: where Tempo does not look at
+    names, a tenant of any name can be written.
     """
     of_writing: dict[str, Any] = {"ineffective_because": "", "refused_by": TEMPO_CHECKS_TENANTS}
     return _both(
