@@ -58,7 +58,7 @@ demo: $(READY) ## Start the stack from the charts, prove that tenants are isolat
 test: programs ## Run all tests that need neither Docker nor a cluster
 	@$(PYTEST) tests/e2e tests/unit -n $(WORKERS) --dist loadgroup --no-loadscope-reorder $(UNCHANGED) $(COVERAGE) $(ARGS)
 
-test-unit: programs ## Run the unit tests: no network, seconds
+test-unit: programs ## Run the unit tests: no network, seconds to a minute
 	@$(PYTEST) tests/unit -n logical --dist loadgroup $(UNCHANGED) $(COVERAGE) $(ARGS)
 
 test-e2e: programs ## Run the end-to-end tests on STACK

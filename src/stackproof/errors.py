@@ -87,14 +87,14 @@ def not_installed(error: ModuleNotFoundError) -> StackproofError | None:
 
 
 class UsageError(StackproofError):
-    """The command line, or a variable that belongs to it, asks for what there is not."""
+    """The command line, or a variable that belongs to it, is wrong or names something unknown."""
 
     exit_code = ExitCode.USAGE
 
 
 @contextmanager
 def writing(folder: Path, option: str = "--report") -> Iterator[None]:
-    """Make a folder to write into; what the machine refuses there is said with what helps.
+    """Make a folder to write into; an `OSError` of the block becomes a message with a remedy.
 
     Raises:
         StackproofError: The folder or a file cannot be written.

@@ -1,4 +1,4 @@
-"""The words that everything here is told in: signals, the backends that keep them, and access."""
+"""The vocabulary of the package: signals, backends, entry points, and how a reader gets access."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ BACKEND_OF: Mapping[Signal, Backend] = {
 
 
 class EntryPoint(StrEnum):
-    """Where something goes in."""
+    """Where telemetry, or an attack, is sent."""
 
     ALLOY_GRPC = "alloy-grpc"
     ALLOY_HTTP = "alloy-http"
     GATEWAY = "gateway"
     BACKEND = "backend"
-    """Past the gateway: only an attacker who is in the cluster."""
+    """Past the gateway, as only an attacker in the cluster could."""
     TARGETS = "targets"
     """Where each tenant's own target says."""
 

@@ -1,4 +1,4 @@
-"""What is typed on the command line: numbers within bounds, lists, and names that there are."""
+"""What is typed on the command line: numbers within bounds, lists, and known names."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ def add_names(parser: argparse.ArgumentParser, what: str) -> None:
         "names", nargs="*", type=word, metavar="NAME", help=f"{what} (default: all)"
     )
     parser.add_argument(
-        "--list", action="store_true", help="only list the names, each with what it is"
+        "--list", action="store_true", help="only list the names, each with a description"
     )
     add_json(parser)
 
@@ -168,8 +168,8 @@ def add_deadline(parser: argparse.ArgumentParser) -> None:
         type=seconds,
         default=30.0,
         metavar="SECONDS",
-        help="how long each piece of telemetry may take to be seen (default: 30); each answer may "
-        "take a third of it, or 10",
+        help="how long each piece of telemetry may take to be seen (default: 30); a single answer "
+        "may take a third of it, 10 at least",
     )
 
 
@@ -188,7 +188,7 @@ def add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--json",
         action="store_true",
-        help="print the answer as JSON; what is for people goes to standard error",
+        help="print the answer as JSON, and messages for people on standard error",
     )
 
 

@@ -1,7 +1,7 @@
-"""A registry of rules, filled by decorating functions.
+"""Registries of checks, here called rules, which are filled by decorating functions.
 
-A check is a function that yields problems, so that the unit tests, the broken twins and the mutants
-all run the very same code.
+A check is a function that yields problems, so that the unit tests, the twins and the mutants all
+run the very same code.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ class Rules(Generic[Subject]):
     """An ordered registry, filled by decorating the functions."""
 
     def __init__(self) -> None:
-        self._checks: dict[str, Rule[Subject]] = {}
+        self._rules: dict[str, Rule[Subject]] = {}
 
     def __iter__(self) -> Iterator[Rule[Subject]]:
-        return iter(self._checks.values())
+        return iter(self._rules.values())
 
     def __getitem__(self, name: str) -> Rule[Subject]:
-        return self._checks[name]
+        return self._rules[name]
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names of all checks, in the order in which they were written."""
-        return tuple(self._checks)
+        """Names of all rules, in the order in which they were registered."""
+        return tuple(self._rules)
 
     def register(
         self, find: Callable[[Subject], Iterator[str]]
@@ -48,5 +48,5 @@ class Rules(Generic[Subject]):
         """Register a function under its own name; its docstring's first line says what holds."""
         name = find.__name__.replace("_", "-")
         about = (find.__doc__ or "").strip().splitlines()[0]
-        self._checks[name] = Rule(name, about, find)
+        self._rules[name] = Rule(name, about, find)
         return find

@@ -1,10 +1,10 @@
-"""How figures are said."""
+"""How figures are written in messages."""
 
 from __future__ import annotations
 
 
 def percent(part: float, whole: float) -> str:
-    """Return a share as `97.3 %`, rounded down: 100 % is said of nothing that lacks something."""
+    """Return a share as `97.3 %`, rounded down, so that only the whole is 100 %."""
     return f"{int(1000 * part / whole) / 10:g} %" if whole else "-"
 
 

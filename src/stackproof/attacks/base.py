@@ -121,14 +121,14 @@ def deed(
     does: str,
     source: str,
     after: Callable[[AttackRun], Iterable[str]],
-    passes: str = "",
+    fails_because: str = "",
     *,
     destroys: bool = False,
     measures: bool = False,
 ) -> Attack:
     """Return an attack that is more than requests: all of it, and its harm, is in `after`.
 
-    `passes` says why it does not succeed on a gateway that trusts too much.
+    `fails_because` says why it does not succeed on a gateway that trusts too much.
     """
     return Attack(
         name=name,
@@ -139,7 +139,7 @@ def deed(
         after=after,
         destroys=destroys,
         measures=measures,
-        ineffective_because=passes,
+        ineffective_because=fails_because,
     )
 
 
@@ -191,8 +191,8 @@ class AttackedStack:
     readers: dict[str, Access] = field(default_factory=dict)
     sound: bool = False
     """Whether the victim was seen to read its telemetry, and nothing has happened since."""
-    told: set[str] = field(default_factory=set)
-    """What has had too much memory before the attack."""
+    over_memory: set[str] = field(default_factory=set)
+    """Components that exceeded their memory before the attack."""
 
     @property
     def victim(self) -> str:
@@ -295,19 +295,19 @@ class AttackedStack:
             poll(look, _VISIBLE_S, f"{emission.tenant}'s own {signal}")
 
     def harm_to_victim(self) -> Iterator[str]:
-        """Say which of its earlier telemetry the victim reads no more, and what is not well."""
+        """Yield what of its earlier telemetry the victim no longer reads, and what is unhealthy."""
         emission = self.emissions[self.victim]
         for signal in Signal:
             seen, answer = self.shows(self.victim, emission, signal)
             if not seen:
-                yield f"{self.victim} reads its {signal} no more: {answer}"
+                yield f"{self.victim} no longer reads its own {signal}: {answer}"
         yield from self.stack.health()
         too_much = self.stack.over_memory()
-        yield from (text for name, text in too_much.items() if name not in self.told)
-        self.told |= too_much.keys()
+        yield from (text for name, text in too_much.items() if name not in self.over_memory)
+        self.over_memory |= too_much.keys()
 
     def in_order(self) -> None:
-        """Make sure that the victim has telemetry to lose: again, where an attack has harmed it."""
+        """Make sure that the victim has telemetry to lose: sent anew where an attack harmed it."""
         sent_ns = max((each.sent_ns for each in self.emissions.values()), default=0)
         # Mimir's instant queries look back five minutes, and ours a minute ahead.
         if not self.sound or time.time_ns() - sent_ns > 120 * 10**9:
@@ -324,7 +324,7 @@ class AttackedStack:
         return _TAKEN[backend].findall(text)
 
     def strangers(self) -> Iterator[str]:
-        """Say which backend has taken telemetry for a tenant that nobody has registered."""
+        """Yield which backend has taken telemetry for a tenant that is not in the registry."""
         if not self.stack.disposable:
             return
         before = self.known

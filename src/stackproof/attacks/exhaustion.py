@@ -28,7 +28,7 @@ from .wire import WireRequest, http1, send
 
 
 def gauge(attack_run: AttackRun, name: str, backend: Backend = Backend.MIMIR) -> float:
-    """Return the sum of a metric of a backend's own: how much of what is shared is taken.
+    """Return the sum of one of a backend's own metrics: how much of a shared thing is in use.
 
     Raises:
         StackproofError: The backend shows no such metric, or none to anybody.

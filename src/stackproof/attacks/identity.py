@@ -27,7 +27,7 @@ def _both(
     lines: Callable[[AttackRun], Iterable[str | bytes]],
     *,
     expect: Expect = Expect.REFUSED,
-    passes: str = "",
+    fails_because: str = "",
     few: bool = False,
     **of_writing: Any,
 ) -> Iterator[Attack]:
@@ -39,7 +39,7 @@ def _both(
         source: Where it was seen.
         lines: The header lines.
         expect: What must become of it.
-        passes: Why a gateway that trusts too much does not fall for it.
+        fails_because: Why a gateway that trusts too much does not fall for it.
         few: Ask one API of each backend, and the tail, instead of all.
         of_writing: Fields of the attack that writes, where it differs.
     """
@@ -54,7 +54,7 @@ def _both(
         source=source,
         expect=expect,
         sends=reads,
-        ineffective_because=passes,
+        ineffective_because=fails_because,
     )
     yield read
     yield replace(
@@ -79,7 +79,7 @@ def _claim(name: str, value: str, source: str, *, destroys: bool = False) -> Ite
         f"with its own password and {TENANT_HEADER}: {value[:60]}",
         source,
         _with_own(f"{TENANT_HEADER}:{value}"),
-        passes=_CLAIM_READS.get(name, ""),
+        fails_because=_CLAIM_READS.get(name, ""),
         ineffective_because=_CLAIM_WRITES.get(name, ""),
         destroys=destroys,
         refused_by=TEMPO_CHECKS_TENANTS if name in _REFUSED_BY_TEMPO else None,
@@ -144,12 +144,12 @@ def _spelt(
     source: str,
     *lines: str,
     expect: Expect = Expect.REFUSED,
-    passes: str = "",
+    fails_because: str = "",
     any_name: bool = False,
 ) -> Iterator[Attack]:
-    """The own credential and these lines.
+    """Read and write with the attacker's own credential and these lines.
 
-    The reason `passes` holds for writing as well, unless `any_name`: where Tempo does not look at
+    `fails_because` holds for writing as well, unless `any_name`: where Tempo does not look at
     names, a tenant of any name can be written.
     """
     of_writing: dict[str, Any] = {"ineffective_because": "", "refused_by": TEMPO_CHECKS_TENANTS}
@@ -159,7 +159,7 @@ def _spelt(
         source,
         _with_own(*lines),
         expect=expect,
-        passes=passes,
+        fails_because=fails_because,
         **(of_writing if any_name else {}),
     )
 
@@ -182,7 +182,7 @@ _SPELLINGS = (
         f"{_H}: {{attacker}}",
         f"{_H}: {{victim}}",
         expect=Expect.HARMLESS,
-        passes="the first of the two is its own, and that is the one that counts",
+        fails_because="the first of the two is its own, and that is the one that counts",
     ),
     *_spelt(
         "mixed-case-header",
@@ -198,21 +198,21 @@ _SPELLINGS = (
         "X-Scope_OrgID: {victim}",
         "X_Scope-OrgID: {victim}",
         expect=Expect.NEUTRALISED,
-        passes=_SPELLING,
+        fails_because=_SPELLING,
     ),
     *_spelt(
         "space-before-colon",
         "a space between the header's name and the colon",
         "RFC 9112 §5.1: a way to smuggle a header past a filter",
         f"{_H} : {{victim}}",
-        passes=_PARSER,
+        fails_because=_PARSER,
     ),
     *_spelt(
         "folded-line",
         "the victim's name on a folded second line of the header",
         "RFC 9112 §5.2: obs-fold",
         f"{_H}: {{attacker}}\r\n {{victim}}",
-        passes="unfolded it is one name with a space, which every backend refuses to read",
+        fails_because="unfolded it is one name with a space, which every backend refuses to read",
         any_name=True,
     ),
     *_spelt(
@@ -220,14 +220,14 @@ _SPELLINGS = (
         "a NUL byte after the victim's name",
         "RFC 9110 §5.5",
         f"{_H}: {{victim}}\0",
-        passes=_PARSER,
+        fails_because=_PARSER,
     ),
     *_spelt(
         "bare-carriage-return",
         "a second header after a carriage return alone",
         "RFC 9112 §2.2: a bare CR ends no line",
         f"X-Other: 1\r{_H}: {{victim}}",
-        passes=_PARSER,
+        fails_because=_PARSER,
     ),
     *_spelt(
         "bare-line-feed",
@@ -242,7 +242,7 @@ _SPELLINGS = (
         _HOP,
         f"Connection: close, {_H}",
         expect=Expect.NEUTRALISED,
-        passes="it names nobody: the gateway's own header stays or the backend refuses",
+        fails_because="it names nobody: the gateway's own header stays or the backend refuses",
     ),
     *_spelt(
         "connection-and-another-tenant",
@@ -250,7 +250,7 @@ _SPELLINGS = (
         _HOP,
         f"{_H}: {{victim}}",
         f"Connection: close, {_H}",
-        passes="the header is taken off on the way, and without one every backend refuses",
+        fails_because="the header is taken off on the way, and without one every backend refuses",
     ),
     *_spelt(
         "connection-names-the-credential",
@@ -258,7 +258,7 @@ _SPELLINGS = (
         _HOP,
         "Connection: close, Authorization",
         expect=Expect.HARMLESS,
-        passes="the credential is read before hop-by-hop headers are taken off",
+        fails_because="the credential is read before hop-by-hop headers are taken off",
     ),
     *_spelt(
         "other-products-headers",
@@ -274,7 +274,7 @@ _SPELLINGS = (
         "L5d-Tenant: {victim}",
         "Forwarded: for=127.0.0.1;by={victim}",
         expect=Expect.NEUTRALISED,
-        passes="no backend knows these headers",
+        fails_because="no backend knows these headers",
     ),
 )
 
@@ -289,9 +289,9 @@ def _credential(
     *,
     source: str = "RFC 7617",
     expect: Expect = Expect.REFUSED,
-    passes: str = _PASSWORD_FIRST,
+    fails_because: str = _PASSWORD_FIRST,
 ) -> Iterator[Attack]:
-    return _both(name, does, source, lines, expect=expect, passes=passes, few=True)
+    return _both(name, does, source, lines, expect=expect, fails_because=fails_because, few=True)
 
 
 def _as_user(user: str) -> Callable[[AttackRun], list[str]]:
@@ -308,13 +308,13 @@ _CREDENTIALS = (
         "without a credential, with a tenant header",
         lambda attack_run: [f"{_H}: {attack_run.victim}"],
         source="a tenant by its header alone, as in the backends' own documentation",
-        passes="",
+        fails_because="",
     ),
     *_credential(
         "with-wrong-password",
         "as the victim with a wrong password",
         lambda attack_run: [basic(attack_run.victim, "wrong"), f"{_H}: {attack_run.victim}"],
-        passes="",
+        fails_because="",
     ),
     *_credential(
         "with-empty-password",
@@ -500,7 +500,7 @@ def _protocol(
     source: str,
     expect: Expect,
     sends: Callable[[AttackRun], Iterator[WireRequest]],
-    passes: str = "",
+    fails_because: str = "",
 ) -> Attack:
     return Attack(
         name=name,
@@ -509,7 +509,7 @@ def _protocol(
         expect=expect,
         sends=sends,
         writes=ALL,
-        ineffective_because=passes,
+        ineffective_because=fails_because,
     )
 
 

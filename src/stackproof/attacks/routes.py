@@ -28,7 +28,7 @@ def _closed(
     source: str,
     requests: str,
     body: bytes = b"",
-    passes: str = "",
+    fails_because: str = "",
     *,
     destroys: bool = False,
 ) -> Attack:
@@ -53,7 +53,7 @@ def _closed(
         does=f"{does}, with its own password and with the victim's name in the header",
         source=source,
         destroys=destroys,
-        ineffective_because=passes,
+        ineffective_because=fails_because,
         sends=sends,
     )
 
@@ -172,7 +172,7 @@ _CLOSED = (
         "/api/prom/query?query=%7Bservice_name%3D%22open-webui%22%7D "
         "POST /api/v1/push/influx/write /v1/traces /v1/logs /api/v2/spans /api/traces "
         "/loki/v1/logs",
-        passes="no backend serves these paths any more",
+        fails_because="no backend serves these paths any more",
     ),
     _closed(
         "profiles",
@@ -194,7 +194,7 @@ _CLOSED = (
         "Caddy's admin API reloads the configuration",
         "GET /config/ POST /load GET /reverse_proxy/upstreams /id/ POST /stop GET /Caddyfile "
         "/etc/gateway-users/soev",
-        passes="it listens nowhere in any variant (admin off)",
+        fails_because="it listens nowhere in any variant (admin off)",
     ),
 )
 
@@ -391,12 +391,13 @@ def _smuggled(
     does: str,
     *lines: str,
     body: Callable[[bytes], bytes] = bytes,
-    passes: str = "Go's parser takes it for one request, or refuses it",
+    fails_because: str = "Go's parser takes it for one request, or refuses it",
 ) -> Attack:
     """Export with contradicting framing, so that a part of the body is another request to some.
 
     That is a question as a backend would answer it, naming the victim. `{length}` in a line is that
-    of the body, `{part}` a shorter one. `passes`: why a gateway that believes headers answers one.
+    of the body, `{part}` a shorter one. `fails_because` says why a gateway that believes headers
+    answers only one.
     """
 
     def sends(attack_run: AttackRun) -> Iterator[WireRequest]:
@@ -419,7 +420,7 @@ def _smuggled(
         source="RFC 9112 §11.2: request smuggling",
         expect=Expect.HARMLESS,
         sends=sends,
-        ineffective_because=passes,
+        ineffective_because=fails_because,
     )
 
 
@@ -431,7 +432,7 @@ _SMUGGLING = (
         "Content-Length: {length}",
         _CHUNKED,
         body=lambda smuggled: _END + smuggled,
-        passes="",
+        fails_because="",
     ),
     _smuggled(
         "chunks-and-short-length",
@@ -463,7 +464,7 @@ _SMUGGLING = (
         "zero-length",
         "a Content-Length of 0 and a second request behind it (no trick: it is on its own)",
         "Content-Length: 0",
-        passes="",
+        fails_because="",
     ),
     _smuggled(
         "chunk-extension",

@@ -96,7 +96,7 @@ def _render(path: Path, asked: Sequence[Render]) -> list[Release]:
 
 
 def charts(checkout: Checkout, folder: Path) -> tuple[Side, Side]:
-    """Make the work of helm-unittest and ours."""
+    """Return the work as helm-unittest does it, and as stackproof does."""
     program, asked = programs.find("render"), _asked(checkout.charts)
     wanted = [_names(release) for release in _render(program, asked)]
     tests: dict[Path, list[dict[str, Any]]] = {}
@@ -144,7 +144,7 @@ def _test(one: Render, names: Iterable[tuple[str, int, str]]) -> dict[str, Any]:
 
 
 def objects(checkout: Checkout, folder: Path) -> tuple[Side, Side]:
-    """Make the work of kubeconform and ours."""
+    """Return the work as kubeconform does it, and as stackproof does."""
     version, custom = renderer.newest_kubernetes(), checkout.root / "schemas"
     known, schemas, files = Schemas(version, custom), folder / "schemas", folder / "objects"
     wrong = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "a"}, "spec": {"prots": 1}}
@@ -182,7 +182,7 @@ _Kinds = Counter[tuple[str, str]]
 
 
 def flux_tree(checkout: Checkout, folder: Path, *, command: Sequence[str]) -> tuple[Side, Side]:
-    """Make the work of a command that builds a tree, and ours."""
+    """Return the work of a command that builds a tree, and the same by stackproof."""
     _copy_tree(checkout, folder)
     start = build_from(Checkout(folder), folder / CLUSTER).steps[0].objects
     # What lies in the folder that Flux starts from, the peers read and do not print.
@@ -202,7 +202,7 @@ def flux_tree(checkout: Checkout, folder: Path, *, command: Sequence[str]) -> tu
 def flux_change(
     checkout: Checkout, folder: Path, *, command: Sequence[str], title: str, steps: bool = True
 ) -> tuple[Side, Side]:
-    """Make the work of a command that shows what a change does to a tree, and ours.
+    """Return the work of a command that shows a change of a tree, and the same by stackproof.
 
     One tenant's host is another: its Ingress changes, its settings, and with them its pod.
 

@@ -190,7 +190,7 @@ def _owner(alloy: Alloy, way: Sequence[str], signal: str) -> Iterator[str]:
         ):
             yield f"{name} does not set tenant.id of {signal}: who sends is this tenant"
         if alloy.value(f"{name}.error_mode") != "propagate":
-            yield f"{name} delivers what it could not label (error_mode)"
+            yield f"{name} delivers what it could not label: error_mode must be propagate"
     for name in transforms[1:]:
         for path, text in alloy.settings.items():
             kept = re.search(r"keep_keys\(attributes, \[([^\]]*)\]", text)
@@ -203,10 +203,13 @@ def _step(alloy: Alloy, name: str, signal: str) -> Iterator[str]:
         parts = (f"{name}.{what}_percentage" for what in ("spike_limit", "limit"))
         spike, limit = (int(alloy.settings.get(part, 0)) for part in parts)
         if not 0 < spike < limit < 100:
-            yield f"{name} limits at {limit} % less {spike} %"
+            yield (
+                f"{name}: must be 0 < spike_limit_percentage ({spike}) < limit_percentage "
+                f"({limit}) < 100"
+            )
         pause = alloy.value(f"{name}.check_interval") or ""
         if not 0 < seconds(pause) <= _MEMORY_S:
-            yield f"{name} looks at the memory every {pause or '?'}: it is full before"
+            yield f"{name}: check_interval is {pause or 'not set'}, must be {_MEMORY_S:g} s at most"
     elif ".exporter.otlphttp." in name:
         yield from _exporter(alloy, name, signal)
 
@@ -243,11 +246,11 @@ def _queue(alloy: Alloy, name: str) -> Iterator[str]:
     batch = f"{name}.sending_queue.batch"
     least, most = (int(alloy.settings.get(f"{batch}.{s}_size", 0)) for s in ("min", "max"))
     if not 0 < least <= most:
-        yield f"{name} makes batches of {least} to {most}"
+        yield f"{name}: min_size of a batch is {least}, must be from 1 to max_size, {most}"
     if alloy.value(f"{batch}.sizer") != "bytes" or alloy.value(f"{batch[:-6]}.sizer") != "bytes":
         yield f"{name} does not count batches and the queue by bytes, as receivers do (sizer)"
     if amount(alloy.settings.get(f"{batch[:-6]}.queue_size", "0")) < 2**20:
-        yield f"{name} keeps less than a mebibyte (queue_size)"
+        yield f"{name}: queue_size is less than a mebibyte"
 
 
 def _pod_logs(alloy: Alloy) -> Iterator[str]:

@@ -405,7 +405,7 @@ def _answered(container: Mapping[str, Any]) -> Iterator[str]:
             yield f"container {name}: {probe} asks for {asked}, must ask http for {paths[i]}"
         within = at(container, f"{probe}.timeoutSeconds") or 1
         if name != "alloy" and within < _BUSY_S:
-            yield f"container {name}: {probe} gives up after {within} s, while it is busy"
+            yield f"container {name}: {probe} gives up after {within} s, must be {_BUSY_S} or more"
 
 
 #: A Python process under load, or a database that writes, answers later than in a second.

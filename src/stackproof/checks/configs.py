@@ -71,7 +71,7 @@ def _with_any(made: dict[str, dict[str, str]]) -> dict[str, dict[str, str]]:
 
 
 def _ask(pod: Pod, environment: Mapping[str, str], arguments: Sequence[str]) -> str:
-    """Return what the program complains of, "" if it does not. The same bytes are asked once."""
+    """Return what the program objects to, "" if to nothing. The same bytes are asked once."""
     key = hashlib.sha256()
     for file in sorted(path for path in pod.directory.rglob("*") if path.is_file()):
         # None of the checks reads the overrides; the users are hashes of random passwords.

@@ -36,7 +36,7 @@ _FALLBACK = "OPENAI_API_KEY"
 
 
 def homeless(release: Release) -> Iterator[str]:
-    """Yield each key that a program sends to whom it was not given for, or was not told to."""
+    """Yield each host that would get another host's key, and each key whose host is not named."""
     for workload in release.workloads():
         for container in containers(workload):
             given = release.env(container)

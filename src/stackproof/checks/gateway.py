@@ -143,7 +143,7 @@ def unknown(caddyfile: str, tenants: Sequence[str]) -> Iterator[str]:
 
 
 def dropped(caddyfile: str) -> Iterator[str]:
-    """Yield what is written to and answers a password that is on its way as one that is wrong."""
+    """Yield writes that get no 503 while a password is rotated, and reads that would get one."""
     early = re.search(r"@early \{.*?\^\((.*?)\)\(\[\?\]", caddyfile, re.DOTALL)
     kept = re.compile(early[1] if early else "(?!)")
     for one in wanted():
@@ -157,7 +157,7 @@ _KNOWN = re.compile(r'^\s*"~(\^\(\?i:basic\) \S+)" (\S+)$', re.MULTILINE)
 
 
 def mistaken(caddyfile: str, tenants: Sequence[str]) -> Iterator[str]:
-    """Yield accounts that are not known by their credential, and names that are taken for one."""
+    """Yield accounts that their credential does not identify, and names that are taken for one."""
     known = {name: re.compile(begins) for begins, name in _KNOWN.findall(caddyfile)}
     accounts = {*tenants, "admin"} - {STACK_TENANT}
     for name in sorted(accounts ^ known.keys()):

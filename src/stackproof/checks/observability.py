@@ -49,10 +49,12 @@ def data_sources_say_for_whom_they_ask(release: Release) -> Iterator[str]:
         user, has_password = source.get("basicAuthUser"), "basicAuthPassword" in secret
         wanted = (True, "admin", True) if protected else (None, None, False)
         if (source.get("basicAuth"), user, has_password) != wanted:
-            yield f"{where} authenticates as {user}, with a gateway it is admin, else nobody"
+            yield (
+                f"{where} authenticates as {user}, must be admin with a gateway and nobody without"
+            )
         for key in ("name", "type", "access"):
             if not source.get(key):
-                yield f"{where} has no name, type or access"
+                yield f"{where} has no {key}"
 
 
 @OBSERVABILITY.register

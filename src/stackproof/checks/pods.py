@@ -1,4 +1,4 @@
-"""Rules of one pod that hold for both charts, given what is known of its program."""
+"""Rules for a single pod that hold for both charts, given what is known of its program."""
 
 from __future__ import annotations
 
@@ -26,12 +26,15 @@ def patient(container: Mapping[str, Any], start_s: int) -> Iterator[str]:
         start_s: How long a start may take at least [s]; 0 without a startup probe.
     """
     name = container["name"]
-    if start_s and not start_s <= lasting(container.get("startupProbe")) <= _STARTED_S:
-        yield f"container {name}: a start may not take {start_s} to {_STARTED_S} s"
-    if lasting(container.get("readinessProbe")) > _UNREADY_S:
-        yield f"container {name}: gets requests for more than {_UNREADY_S} s after it is unready"
-    if not _DEAD_S[0] <= lasting(container.get("livenessProbe")) <= _DEAD_S[1]:
-        yield f"container {name}: is not killed after {_DEAD_S[0]} to {_DEAD_S[1]} s of silence"
+    start, ready, alive = (
+        lasting(container.get(f"{probe}Probe")) for probe in ("startup", "readiness", "liveness")
+    )
+    if start_s and not start_s <= start <= _STARTED_S:
+        yield f"container {name}: may take {start} s to start, must be {start_s} to {_STARTED_S} s"
+    if ready > _UNREADY_S:
+        yield f"container {name}: unready after {ready} s, must be {_UNREADY_S} s at most"
+    if not _DEAD_S[0] <= alive <= _DEAD_S[1]:
+        yield f"container {name}: killed after {alive} s, must be {_DEAD_S[0]} to {_DEAD_S[1]} s"
 
 
 #: Longer than that, and Flux takes the release for failed (flux: everybody-waits-long-enough).

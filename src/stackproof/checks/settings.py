@@ -106,7 +106,10 @@ def backends_keep_to_themselves(deployed: RenderedDeployment) -> Iterator[str]:
             store = at(ring, "kvstore.store")
             found = ring.get("instance_addr", around.get("instance_addr", around.get("address")))
             if (store, found) != ("inmemory", _LOOPBACK):
-                yield f"{backend}.yaml: {path} is kept in {store}, and found at {found}"
+                yield (
+                    f"{backend}.yaml: {path} is kept in {store} and found at {found}, must be "
+                    f"inmemory and {_LOOPBACK}"
+                )
 
 
 @SETTINGS.register
@@ -204,7 +207,7 @@ def late_samples_are_taken_as_long_as_they_are_sent(deployed: RenderedDeployment
             if not re.fullmatch(r"\d+h", tries) or parse_duration(tries) != window:
                 yield f"{tenant}'s Alloy tries for {tries}, Mimir takes what is {window} late"
             if not 0 < seconds(first) <= seconds(most) <= 60:
-                yield f"{tenant}'s Alloy waits {first} to {most} between two tries"
+                yield f"{tenant}'s Alloy waits {first} to {most} between two tries, 60s at most"
     if not limits.get("max_global_exemplars_per_user"):
         yield "mimir.yaml: exemplars are dropped: max_global_exemplars_per_user is not set"
     promoted = str(limits.get("promote_otel_resource_attributes")).split(",")
@@ -269,7 +272,7 @@ def data_sources_link_the_signals(deployed: RenderedDeployment) -> Iterator[str]
         yield from _differing(where, source, _SOURCE)
         named = [str(source.get("name")), *_shown_names(source.get("jsonData") or {})]
         if not all(re.search(r"\w", name) and name != "None" for name in named):
-            yield f"{where}: what people see of it has no name"
+            yield f"{where}: a name that people see in Grafana is missing"
         if (tenant or "all tenants") not in named[0]:
             yield f"{where} is called {named[0]}: it does not say whose data it shows"
         if bool(source.get("isDefault")) != (uid == "mimir"):
@@ -386,7 +389,7 @@ def variables_say_what_they_must(deployed: RenderedDeployment) -> Iterator[str]:
         yield from _differing(f"container {name}", release.env_values(container), wanted)
         for argument, why in ARGUMENTS.get(name, ()):
             if argument not in (container.get("args") or ()):
-                yield f"container {name}: has not the argument {argument}: {why}"
+                yield f"container {name} lacks the argument {argument}: {why}"
 
 
 @SETTINGS.register
@@ -444,7 +447,7 @@ def heaps_fit_their_limits(deployed: RenderedDeployment) -> Iterator[str]:
         limit = amount(at(container, "resources.limits.memory"))
         share = float(release.env_values(container).get("GOMEMLIMIT") or "inf") / limit
         if not 0.8 <= share <= 0.95:
-            yield f"{workload.ref}: GOMEMLIMIT is {share:.0%} of its limit"
+            yield f"{workload.ref}: GOMEMLIMIT is {share:.0%} of its limit, must be 80 to 95 %"
 
 
 @SETTINGS.register

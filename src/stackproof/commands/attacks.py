@@ -7,12 +7,16 @@ build/report/partial. Exit code: 0 every outcome is as it must be, 1 one is not.
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
 from rich.text import Text
 
 from stackproof.options import add_junit, add_names, add_report, only_listed
 from stackproof.repo.checkout import Checkout
 from stackproof.wording import counted
+
+if TYPE_CHECKING:
+    from stackproof.attacks import AttackOutcome
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -43,20 +47,12 @@ def run(args: argparse.Namespace) -> int:
             with console.status(f"{attack.name}: {attack.does}"):
                 outcome = arena.run(attack)
             records.append(outcome.record())
-            sign, style = ("✔", "green") if outcome.ok else ("✘", "bold red")
-            became = "refused" if outcome.refused else attack.expect.value
-            console.print(
-                Text.assemble(
-                    (sign, style),
-                    f" {attack.name}  ",
-                    (f"{attack.entry_point}, {became}, {outcome.seconds:.1f} s", "dim"),
-                ),
-                soft_wrap=True,
-            )
-            told = f"{'; '.join(outcome.harmed) or f'not {attack.expect}'}: {outcome.answer}"
+            console.print(_line(outcome), soft_wrap=True)
+            failures = []
             if not outcome.ok:
-                console.print(f"  {told}", soft_wrap=True)
-            failures = [] if outcome.ok else [told]
+                harm = "; ".join(outcome.harmed) or f"not {attack.expect}"
+                failures = [f"{harm}: {outcome.answer}"]
+                console.print(f"  {failures[0]}", soft_wrap=True)
             group = f"attacks.{attack.entry_point}"
             cases.append(Case(group, attack.name, failures, (), outcome.seconds))
     target = results.write(
@@ -74,3 +70,15 @@ def run(args: argparse.Namespace) -> int:
         soft_wrap=True,
     )
     return 1 if failed else 0
+
+
+def _line(outcome: AttackOutcome) -> Text:
+    """Return what became of an attack."""
+    attack = outcome.attack
+    sign, style = ("✔", "green") if outcome.ok else ("✘", "bold red")
+    became = "refused" if outcome.refused else attack.expect.value
+    return Text.assemble(
+        (sign, style),
+        f" {attack.name}  ",
+        (f"{attack.entry_point}, {became}, {outcome.seconds:.1f} s", "dim"),
+    )

@@ -19,38 +19,31 @@ from stackproof.repo.checkout import Checkout
 from stackproof.wording import counted
 
 if TYPE_CHECKING:
-    from stackproof.backends.capacity import Given, Need
+    from stackproof.backends.capacity import Given, Load, Need
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the load and the node."""
     # A tenant may send no logs or no traces, and nobody may ask: 0 is a figure there.
     none = number(at_least=0)
-    parser.add_argument("--tenants", type=count(), required=True, metavar="N", help="how many")
-    parser.add_argument(
-        "--series", type=number(), default=10_000, help="active series of a tenant (%(default)s)"
-    )
-    parser.add_argument(
-        "--logs", type=none, default=1.0, metavar="GB", help="a tenant's, a day (%(default)s)"
-    )
-    parser.add_argument(
-        "--traces", type=none, default=1.0, metavar="GB", help="a tenant's, a day (%(default)s)"
-    )
-    parser.add_argument(
-        "--interval", type=number(), default=10.0, metavar="S", help="between samples (%(default)s)"
-    )
-    parser.add_argument(
-        "--queries", type=none, default=2.0, metavar="PER_S", help="of all users (%(default)s)"
-    )
-    parser.add_argument(
-        "--retention", type=number(), default=31.0, metavar="DAYS", help="(%(default)s)"
-    )
-    parser.add_argument(
-        "--node-cores", type=number(), default=8.0, help="what a node gives them (%(default)s)"
-    )
-    parser.add_argument(
-        "--node-memory", type=number(), default=28.0, metavar="GB", help="(%(default)s)"
-    )
+    parser.add_argument("--tenants", type=count(), required=True, metavar="N", help="their number")
+    for option, kind, default, metavar, text in (
+        ("--series", number(), 10_000, "N", "active series of a tenant"),
+        ("--logs", none, 1.0, "GB", "logs of a tenant per day"),
+        ("--traces", none, 1.0, "GB", "traces of a tenant per day"),
+        ("--interval", number(), 10.0, "S", "time between two samples of a series"),
+        ("--queries", none, 2.0, "PER_S", "queries of all users per second"),
+        ("--retention", number(), 31.0, "DAYS", "how long telemetry is kept"),
+        ("--node-cores", number(), 8.0, "N", "cores of the node that are free for the backends"),
+        ("--node-memory", number(), 28.0, "GB", "memory of the node that is free for them"),
+    ):
+        parser.add_argument(
+            option,
+            type=kind,
+            default=default,
+            metavar=metavar,
+            help=f"{text} (default: %(default)s)",
+        )
     add_json(parser)
 
 
@@ -69,13 +62,7 @@ def run(args: argparse.Namespace) -> int:
         retention_days=args.retention,
     )
     console = terminal.console(args, soft_wrap=True)
-    console.print(
-        f"{load.all_series:,.0f} active series, "
-        f"{counted(load.samples_per_s, 'sample/s', 'samples/s', ',.0f')}, "
-        f"{load.logs:,.3g} GB of logs and {load.traces:,.3g} GB of traces a day, "
-        f"{counted(load.queries_per_s, 'query/s', 'queries/s', '.3g')}, "
-        f"kept for {counted(load.retention_days, 'day', figure='.3g')}\n"
-    )
+    console.print(f"{_shown(load)}\n")
     needs = capacity.one_node(load)
     console.print(_table("One process each, on one node", needs))
     given = _given()
@@ -110,6 +97,17 @@ def run(args: argparse.Namespace) -> int:
     }
     terminal.answer(args, answer)
     return 1 if reasons else 0
+
+
+def _shown(load: Load) -> str:
+    """Return a load in a line."""
+    return (
+        f"{load.all_series:,.0f} active series, "
+        f"{counted(load.samples_per_s, 'sample/s', 'samples/s', ',.0f')}, "
+        f"{load.logs:,.3g} GB of logs and {load.traces:,.3g} GB of traces a day, "
+        f"{counted(load.queries_per_s, 'query/s', 'queries/s', '.3g')}, "
+        f"kept for {counted(load.retention_days, 'day', figure='.3g')}"
+    )
 
 
 def _table(title: str, needs: tuple[Need, ...]) -> Table:

@@ -7,20 +7,25 @@ chart's branches, 1 less.
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from rich.text import Text
 
 from stackproof.errors import writing
-from stackproof.options import add_json, chart, check_charts
+from stackproof.options import add_json, add_report, chart, check_charts
 from stackproof.repo.checkout import Checkout
 from stackproof.wording import counted, percent
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the charts and where the report goes."""
-    parser.add_argument("charts", nargs="*", type=chart, metavar="CHART", help="default: charts/*")
-    parser.add_argument("--report", type=Path, metavar="DIR", help="default: build/report")
+    parser.add_argument(
+        "charts",
+        nargs="*",
+        type=chart,
+        metavar="CHART",
+        help="a chart's folder (default: charts/*)",
+    )
+    add_report(parser)
     add_json(parser)
 
 

@@ -51,7 +51,9 @@ def _findings(text: str) -> tuple[str, ...]:
     found = names(text)
     unknown = sorted(set(found) - {*FINDINGS, "none"})
     if unknown or ("none" in found and len(found) > 1):
-        raise argparse.ArgumentTypeError(f"{text!r} is not some of {', '.join(FINDINGS)}, or none")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is neither none nor a list of {' and '.join(FINDINGS)}"
+        )
     return found
 
 
@@ -164,7 +166,7 @@ def _tell(
     cases = []
     for check in checks:
         messages = [message for name, message in found if name == check]
-        # Of a step that does not build nothing is known.
+        # Nothing is known of a step that does not build.
         which = ((), messages) if check == "builds" else (messages,)
         cases.append(Case("flux", check, *which))
     terminal.answer(args, answer, cases)

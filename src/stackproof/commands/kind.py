@@ -32,7 +32,9 @@ def run(args: argparse.Namespace) -> int:
     console = terminal.console()
     if args.what == "down":
         if args.reuse or args.flux:
-            raise UsageError("only `kind up` has options", where="kind down")
+            raise UsageError(
+                "only `kind up` has options", where="kind down", todo="Leave them out."
+            )
         gone = kind.down(checkout)
         console.print("deleted" if gone else "there is none")
         return 0

@@ -42,7 +42,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="render with these, one over the other, instead of the chart's scenarios",
     )
     parser.add_argument(
-        "--namespace", type=namespace_name, default="default", metavar="NAME", help="(%(default)s)"
+        "--namespace",
+        type=namespace_name,
+        default="default",
+        metavar="NAME",
+        help="render for this namespace (default: %(default)s)",
     )
     parser.add_argument(
         "--without", type=names, default=(), metavar="A,B", help="leave these invariants out"

@@ -100,16 +100,23 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--tenant",
         type=tenant_name,
         metavar="NAME",
-        help="(default: the tenant of the namespace)",
+        help="the tenant that the release belongs to (default: that of the namespace)",
     )
     _release(values)
     values.set_defaults(do=_values)
 
 
 def _release(parser: argparse.ArgumentParser) -> None:
-    for option, kind in (("--namespace", namespace_name), ("--release", release_name)):
+    for option, kind, text in (
+        ("--namespace", namespace_name, "where the release is"),
+        ("--release", release_name, "its name"),
+    ):
         parser.add_argument(
-            option, type=kind, default="open-webui", metavar="NAME", help="(default: %(default)s)"
+            option,
+            type=kind,
+            default="open-webui",
+            metavar="NAME",
+            help=f"{text} (default: %(default)s)",
         )
 
 
@@ -201,7 +208,8 @@ def _change(args: argparse.Namespace, checkout: Checkout, old: Deployed) -> Chan
                 f"no HelmRelease makes release {args.release} in namespace {args.namespace}"
                 + (f"\n{why}" if why else ""),
                 where=checkout.show(checkout.flux),
-                todo="The claims and the database of what runs there would be left to nobody.",
+                todo="Name it: --release, --namespace. If the tree really has no such release, "
+                "nothing will use what runs there: its claims and its database.",
             )
         merge = found
     known = migrations(checkout, merge.manifests)

@@ -35,22 +35,24 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "path", nargs="?", type=chart, metavar="PATH", help="a chart (default: this repository)"
     )
     parser.add_argument(
-        "--since", type=word, metavar="REV", help="only lines changed since a revision"
+        "--since", type=word, metavar="REV", help="change only lines that changed since a revision"
     )
     parser.add_argument(
-        "--only", type=word, metavar="TEXT", help="only files whose path contains it"
+        "--only", type=word, metavar="TEXT", help="change only files whose path contains it"
     )
     parser.add_argument(
         "--sample",
         type=count(),
         metavar="N",
-        help=f"at most N, by the seed (default: {_SAMPLE})",
+        help=f"judge at most N, chosen by the seed (default: {_SAMPLE})",
     )
-    parser.add_argument("--all", action="store_true", help="every mutant: several thousand")
+    parser.add_argument("--all", action="store_true", help="judge every mutant: several thousand")
     parser.add_argument(
-        "--seed", type=count(at_least=0), metavar="N", help="of the sample (default: 0)"
+        "--seed", type=count(at_least=0), metavar="N", help="seed of the sample (default: 0)"
     )
-    parser.add_argument("--jobs", type=count(), metavar="N", help="processes (default: cores)")
+    parser.add_argument(
+        "--jobs", type=count(), metavar="N", help="processes at a time (default: one for each core)"
+    )
     add_report(parser)
     add_json(parser)
 

@@ -32,6 +32,7 @@ from stackproof.wording import counted
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from stackproof.backends import ReadApi
     from stackproof.isolation import Proof
     from stackproof.stack.base import Stack
     from stackproof.stack.targets import TargetsStack
@@ -84,7 +85,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--flux", action="store_true", help="let Flux install it in the kind cluster, not Helm"
     )
-    parser.add_argument("--tenants", type=names, metavar="A,B", help="only these (default: all)")
+    parser.add_argument(
+        "--tenants", type=names, metavar="A,B", help="prove only these tenants (default: all)"
+    )
     add_deadline(parser)
     parser.add_argument(
         "--apis",
@@ -120,16 +123,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Start the stack, prove, show and write the report; the exit code is the verdict's."""
     from stackproof import live, report, terminal
-    from stackproof.backends import ESSENTIAL, PROVABLE
-    from stackproof.model import EntryPoint
     from stackproof.repo import results
-    from stackproof.repo.versions import Versions
 
     account = "a pod asks the cluster that it runs in, as its own account"
     refuse_beside(args, "--in-cluster", ["--context", "--kubeconfig"], account)
-    many = bool(args.synthetic)
-    apis = live.read_apis(args.apis) if args.apis else ESSENTIAL if many else PROVABLE
-    tenants = args.tenants
+    apis = _apis(args)
     console = terminal.console(args)
     absent: tuple[str, ...] = ()
     stack: Stack
@@ -138,21 +136,13 @@ def run(args: argparse.Namespace) -> int:
         absent = targets.absent
         of = results.Provenance.of_files(args.targets)
     else:
-        stack = _deployment(args, tenants, console)
+        stack = _deployment(args, args.tenants, console)
         of = results.Provenance.of(Checkout.find())
     began = time.monotonic()
     with stack:
         ready = time.monotonic()
-        _check_names(args.metrics_as, tenants, stack.tenants)
-        proof = live.prove(
-            stack,
-            console,
-            tenants=tenants,
-            apis=apis,
-            deadline_s=args.deadline,
-            pins=None if args.targets else Versions.load(Checkout.find()),
-            entry_point=EntryPoint.GATEWAY if many else None,
-        )
+        _check_names(args.metrics_as, args.tenants, stack.tenants)
+        proof = _proven(stack, args, apis, console)
         decided = time.monotonic()
         report.show(proof, console)
         folder = args.report or Checkout.report_folder()
@@ -178,6 +168,35 @@ def run(args: argparse.Namespace) -> int:
     return proof.verdict.exit_code
 
 
+def _apis(args: argparse.Namespace) -> tuple[ReadApi, ...]:
+    """Return the read APIs to ask: those that are named, else all, or a few for many tenants."""
+    from stackproof import live
+    from stackproof.backends import ESSENTIAL, PROVABLE
+
+    if args.apis:
+        return live.read_apis(args.apis)
+    return ESSENTIAL if args.synthetic else PROVABLE
+
+
+def _proven(
+    stack: Stack, args: argparse.Namespace, apis: Sequence[ReadApi], console: Console
+) -> Proof:
+    """Prove a running stack as the options say."""
+    from stackproof import live
+    from stackproof.model import EntryPoint
+    from stackproof.repo.versions import Versions
+
+    return live.prove(
+        stack,
+        console,
+        tenants=args.tenants,
+        apis=apis,
+        deadline_s=args.deadline,
+        pins=None if args.targets else Versions.load(Checkout.find()),
+        entry_point=EntryPoint.GATEWAY if args.synthetic else None,
+    )
+
+
 def where(args: argparse.Namespace) -> str:
     """Return the name of the stack that the options choose."""
     existing = args.context or args.kubeconfig or args.in_cluster
@@ -196,7 +215,9 @@ def _targets(args: argparse.Namespace) -> TargetsStack:
     for name in ("stack", "synthetic", "metrics_as", *_ONLY):
         if getattr(args, name):
             raise UsageError(
-                "the file says where everything is", where=f"--targets {_option(name)}"
+                "the file says where everything is",
+                where=f"--targets {_option(name)}",
+                todo="Leave one of them out.",
             )
     return TargetsStack(Targets.load(args.targets))
 
@@ -258,18 +279,18 @@ def _check_names(
 
 
 def _left_behind(proof: Proof) -> str:
-    """Say what of the run stays in a deployment that is not thrown away."""
+    """Return what of the run stays in a deployment that is not thrown away."""
     if not proof.exports:
         return "left behind: nothing, no export was taken"
     return (
         f"left behind: {counted(proof.exports, 'export')} of synthetic telemetry, each tenant's "
-        "own (its token begins with\n`stackproof`), until it is older than the tenant's retention; "
+        "own (with attributes that\nbegin with `stackproof`), until the tenant's retention ends; "
         "no backend deletes it sooner"
     )
 
 
 def _memory(proof: Proof) -> str:
-    """Say the most memory that each component had, the biggest first."""
+    """Return a line with the most memory that each component had, the biggest first."""
     biggest = sorted(proof.memory.items(), key=lambda each: -each[1])
     told = ", ".join(f"{name} {size / 1e6:,.0f} MB" for name, size in biggest)
     return f"memory at most: {told}\n" if told else ""

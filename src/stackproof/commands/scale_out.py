@@ -14,7 +14,7 @@ from stackproof.repo.checkout import Checkout
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the backend."""
-    parser.add_argument("backend", choices=("mimir", "loki", "tempo"))
+    parser.add_argument("backend", choices=("mimir", "loki", "tempo"), help="whose limits")
 
 
 def run(args: argparse.Namespace) -> int:

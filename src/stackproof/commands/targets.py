@@ -76,7 +76,11 @@ def _init(args: argparse.Namespace) -> int:
             "is there already", where=str(args.output), todo="Delete it, or name another: --output."
         )
     if args.objects and args.kubeconfig:
-        raise UsageError("with a file of objects no cluster is asked", where="--from --kubeconfig")
+        raise UsageError(
+            "with a file of objects no cluster is asked",
+            where="--from --kubeconfig",
+            todo="Leave one of them out.",
+        )
     name, source, objects, refused = _objects(args)
     try:
         found = discovery.discover(objects, refused)
@@ -86,7 +90,7 @@ def _init(args: argparse.Namespace) -> int:
     if to_file:
         with (
             writing(args.output.parent, "--output"),
-            args.output.open("x", encoding="utf-8") as file,  # of two at once, one is told
+            args.output.open("x", encoding="utf-8") as file,  # of two runs at once, one fails
         ):
             file.write(written)
     else:

@@ -49,7 +49,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     add.set_defaults(do=_add)
     remove = add_command(does, "remove", _REMOVE_TEXT)
-    remove.add_argument("name", type=word, help="the tenant")
+    remove.add_argument("name", type=word, help="the tenant's name")
     remove.set_defaults(do=_remove)
 
 

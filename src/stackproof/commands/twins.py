@@ -7,12 +7,16 @@ are caught, 1 some are not.
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
 from rich.text import Text
 
 from stackproof.options import add_junit, add_names, add_report, only_listed, refuse_beside
 from stackproof.repo.checkout import Checkout
 from stackproof.wording import counted
+
+if TYPE_CHECKING:
+    from stackproof.twins.base import TwinOutcome
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -53,16 +57,7 @@ def run(args: argparse.Namespace) -> int:
         records.append(record := outcome.record())
         failures = [] if outcome.caught else [f"{twin.fault}: {record['reason']}"]
         cases.append(Case(f"twins.{twin.layer}", twin.name, failures, (), outcome.seconds))
-        sign, style = ("✔", "green") if outcome.caught else ("✘ UNCAUGHT", "bold red")
-        console.print(
-            Text.assemble(
-                (sign, style),
-                f" {twin.name}  ",
-                (f"{twin.layer}, {twin.caught_by}, {outcome.seconds:.1f} s", "dim"),
-                f"\n  {twin.fault}",
-            ),
-            soft_wrap=True,
-        )
+        console.print(_line(outcome), soft_wrap=True)
     target = results.write(
         args.report or Checkout.report_folder(),
         "twins",
@@ -78,3 +73,15 @@ def run(args: argparse.Namespace) -> int:
         soft_wrap=True,
     )
     return 1 if uncaught else 0
+
+
+def _line(outcome: TwinOutcome) -> Text:
+    """Return what became of a twin, with its fault in a second line."""
+    twin = outcome.twin
+    sign, style = ("✔", "green") if outcome.caught else ("✘ UNCAUGHT", "bold red")
+    return Text.assemble(
+        (sign, style),
+        f" {twin.name}  ",
+        (f"{twin.layer}, {twin.caught_by}, {outcome.seconds:.1f} s", "dim"),
+        f"\n  {twin.fault}",
+    )

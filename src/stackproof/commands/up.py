@@ -32,7 +32,8 @@ def run(args: argparse.Namespace) -> int:
     from stackproof.stack.local import LocalStack
 
     deployment = Deployment.load(Checkout.find())
-    check_names("tenant", [args.tenant] if args.tenant else [], deployment.registry.names)
+    given = [args.tenant] if args.tenant else []
+    check_names("tenant", given, deployment.registry.names, "--tenant")
     providers.prepare("local", terminal.console())
     with LocalStack(deployment, keep=args.keep) as stack:
         sent = live.send_samples(stack)

@@ -9,7 +9,7 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any
 
-from stackproof.helm import chartversion, schema
+from stackproof.helm import chartversion, podsecurity, schema
 from stackproof.helm.manifests import CLUSTER_KINDS, WORKLOAD_KINDS, Manifest, containers
 from stackproof.helm.manifests import hosts as served
 from stackproof.helm.references import matches
@@ -287,10 +287,11 @@ def namespaces_guarded(subject: Subject) -> Iterator[str]:
         if dig(release.manifest["spec"], "values", "global").get("claimTemplateLabels") is False
     }
     for step, manifest in own(subject, "Namespace"):
-        level = manifest.labels.get("pod-security.kubernetes.io/enforce")
+        level = manifest.labels.get(podsecurity.LABEL)
         allowed = {"restricted", "baseline"} if manifest.name in older else {"restricted"}
         if manifest.name != FLUX_NAMESPACE and level not in allowed:
-            yield f"{of(step, manifest)}: pod-security.kubernetes.io/enforce is {level!r}"
+            wanted = " or ".join(sorted(allowed))
+            yield f"{of(step, manifest)}: {podsecurity.LABEL} is {level!r}, must be {wanted}"
 
 
 @FLUX.register

@@ -287,15 +287,16 @@ _STRICTNESS = {"privileged": 0, "baseline": 1, "restricted": 2}
 @FLUX.register
 def failures_are_told(subject: Subject) -> Iterator[str]:
     """Somebody is told when anything fails that Flux applies: of a tenant, by the tenant's step."""
-    alerts = [m["spec"] for _, m in own(subject, "Alert")]
+    alerts = list(own(subject, "Alert"))
     listening = {
         (one["kind"], one.get("namespace", FLUX_NAMESPACE))
-        for alert in alerts
-        for one in alert["eventSources"]
+        for _, alert in alerts
+        for one in alert["spec"]["eventSources"]
         if one["name"] == "*"
     }
-    if not all(alert.get("eventSeverity") == "error" for alert in alerts):
-        yield "an Alert tells of every success as well (eventSeverity)"
+    for step, alert in alerts:
+        if alert["spec"].get("eventSeverity") != "error":
+            yield f"{of(step, alert)}: reports every success as well (eventSeverity must be error)"
     homes = {tenant.namespace for tenant in subject.registry}
     for step, m in own(subject, *_RECONCILED):
         wanted = (m.kind, m.namespace or "")

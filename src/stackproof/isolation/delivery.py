@@ -58,13 +58,13 @@ def numbered(
     """Return one export request: one span, one point or one line with this number, of this time.
 
     Args:
-        signal: What it is.
-        tenant: Whose it is.
-        run: Of which run.
-        number: Which.
+        signal: Whether it is a span, a point or a line.
+        tenant: Who sends it.
+        run: The id of the run.
+        number: Its number.
         at_ns: Its time; 0 is now.
-        size: Bytes that it has at least. Each attribute is below the 2,048 bytes that are kept; a
-            point, which makes a label of it, has no more than one.
+        size: How many bytes it has at least, in attributes below the 2,048 bytes that are kept. A
+            point has one of these at most, as Mimir makes a label of each.
     """
     at = at_ns or time.time_ns()
     resource = Resource(
@@ -155,9 +155,9 @@ def sending(
     """Send as each tenant, one thread each, for as long as the block lasts."""
     run = synthetic.new_run()
     sources = {tenant: Source(tenant, run, pause_s) for tenant in tenants}
-    with ExitStack() as open_doors:
+    with ExitStack() as senders_open:
         opened = {
-            tenant: open_doors.enter_context(stack.sender(tenant, entry_point, client))
+            tenant: senders_open.enter_context(stack.sender(tenant, entry_point, client))
             for tenant in sources
         }
         works = [partial(sources[tenant].send, each) for tenant, each in opened.items()]

@@ -1,4 +1,4 @@
-"""Asks the read APIs for a run, and keeps what was found beside the matrix."""
+"""What the parts of a run share: it asks the read APIs, and keeps all findings but the matrix."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ class Observer:
     """What the parts of a run share. Safe to use from several threads.
 
     Args:
-        stack: Under proof.
-        tenants: That are kept apart.
-        signals: That each of them sends.
-        client: Asks.
-        deadline_s: How long an answer is waited for.
-        emissions: What was sent already, by tenant; else new ones are made.
+        stack: The deployment under proof.
+        tenants: Who must be kept apart.
+        signals: What each of them sends.
+        client: Sends the requests.
+        deadline_s: How long telemetry may take to be seen.
+        emissions: What was sent already, by tenant; without it new ones are made.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class Observer:
         return self.client.ask(api, access, question(self.emissions[owner], within))
 
     def ask_once(self, api: ReadApi, access: Access, owner: str) -> Answer:
-        """Ask for what takes the first answer, whatever it is."""
+        """Ask for an owner's data, again only while there is no answer at all."""
         ends = time.monotonic() + min(_UNANSWERED_S, self.deadline_s)
         while True:
             answer = self.ask(api, access, owner)

@@ -1,4 +1,4 @@
-"""What a run of the proof is told and gives back."""
+"""What a run of the proof reports while it goes on, and what it returns."""
 
 from __future__ import annotations
 

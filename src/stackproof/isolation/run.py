@@ -2,8 +2,8 @@
 
 1. Every tenant sends its signals, each marked with a token nobody can guess.
 2. Control: each owner asks each read API until its own token is in the answer.
-3. Absence: once *all* owners have seen theirs through an API, each reader asks it again. The body
-   must hold the reader's own token and nobody else's.
+3. Absence: once the controls of *all* owners are over for an API, each reader asks it again. The
+   body must hold the reader's own token and nobody else's.
 
 The steps overlap: a tenant's controls begin when its telemetry was taken, while others still send.
 

@@ -1,4 +1,4 @@
-"""Run many small tasks that may have to be tried again, on few threads, none of which sleeps."""
+"""Run many small tasks that may have to be tried again, on few threads."""
 
 from __future__ import annotations
 

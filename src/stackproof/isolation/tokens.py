@@ -1,4 +1,4 @@
-"""Whose tokens stand in an answer."""
+"""Whose tokens are in an answer."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def window(*emissions: Emission) -> Window:
 
 
 def question(emission: Emission, within: Window | None = None) -> Question:
-    """Ask for all that the emission's run has sent, and for this emission's trace."""
+    """Return the question for all that the emission's run has sent, and for its own trace."""
     return Question(emission.run, *(within or window(emission)), emission.trace_id)
 
 

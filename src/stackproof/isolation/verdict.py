@@ -1,12 +1,13 @@
-"""From what was observed to what it proves. Nothing here asks anybody anything.
+"""From what was observed to what it proves. Nothing here sends a request.
 
 The rules, in the order in which they win:
 
 * a body that holds a token of somebody else is a leak, in whichever phase it was read;
-* so is a request that had to be refused and was not, and telemetry found under a fallback tenant;
+* a request that had to be refused and was not makes the verdict `leaking` as well, and so does
+  telemetry found under a fallback tenant;
 * an owner that did not see its own token makes nothing "hidden": what depends on that control is
   `unknown`, and the verdict `incomplete`;
-* a component that was not well makes the verdict `incomplete`, whatever else was seen.
+* without a leak, a component that was unhealthy makes the verdict `incomplete`.
 """
 
 from __future__ import annotations
@@ -80,7 +81,7 @@ class ViolationKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Violation:
-    """Something that ought not to be, with all that is needed to see it again.
+    """Something that must not happen, with all that is needed to see it again.
 
     `owners` are those whose data it is about; `request` has no password, `curl` leaves it to
     `$PASSWORD`; `answer` is an excerpt of the body.
@@ -131,7 +132,7 @@ class Violation:
 class Finding:
     """What a further check has found: a refusal, a fallback tenant, a data source.
 
-    `kind` is that of the violation that it is; None where all is as it must be.
+    `kind` is the kind of violation; None where all is as it must be.
     """
 
     name: str
@@ -265,14 +266,14 @@ class Matrix:
         )
 
     def cells(self) -> Iterator[Cell]:
-        """Give every cell: reader by reader, owner by owner, signal by signal."""
+        """Yield every cell: reader by reader, owner by owner, signal by signal."""
         for reader in self.tenants:
             for owner in self.tenants:
                 for signal in self.signals:
                     yield self.cell(reader, owner, signal)
 
     def exceptions(self) -> Iterator[Cell]:
-        """Give the cells that are not as expected; quick where there are few."""
+        """Yield the cells that are not as expected; quick where there are few."""
         everyone = frozenset(self.tenants)
         for signal in self.signals:
             unread, unseen = self.unread[signal], self.unseen[signal]

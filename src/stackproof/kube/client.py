@@ -299,7 +299,7 @@ class Kube:
     # --- pods ---
 
     def pods(self, namespace: str, labels: str = "") -> list[dict[str, Any]]:
-        """Return the pods that are not on their way out."""
+        """Return the pods that are not being deleted."""
         return [
             pod
             for pod in self.listed("v1", "Pod", namespace, labels)
@@ -329,27 +329,9 @@ class Kube:
         Raises:
             StackproofError: It does not start, does not end, or ends with another code than 0.
         """
-        from kubernetes.client.exceptions import ApiException
         from kubernetes.stream import ws_client
 
-        query = [
-            ("container", container),
-            ("stdout", "true"),
-            ("stderr", "true"),
-            *(("command", word) for word in argv),
-        ]
-        path = f"/api/v1/namespaces/{namespace}/pods/{pod}/exec"
-        try:
-            client = ws_client.websocket_call(  # type: ignore[no-untyped-call]
-                self.configuration,
-                "GET",
-                f"{self.configuration.host}{path}",
-                headers=self.headers(),
-                query_params=query,
-                _preload_content=False,
-            )
-        except ApiException as error:
-            raise StackproofError(f"exec failed: {error.reason}", where=path) from error
+        client = self._opened(pod, namespace, container, argv)
         try:
             client.run_forever(timeout=_REQUEST_S)
             # Before the rest is read, which forgets it.
@@ -363,6 +345,30 @@ class Kube:
             where = f"{argv[0]} in {namespace}/{pod}"
             raise StackproofError("\n".join(filter(None, [told, said])), where=where)
         return said
+
+    def _opened(self, pod: str, namespace: str, container: str, argv: Sequence[str]) -> Any:
+        """Return the websocket of a program that runs in a container."""
+        from kubernetes.client.exceptions import ApiException
+        from kubernetes.stream import ws_client
+
+        query = [
+            ("container", container),
+            ("stdout", "true"),
+            ("stderr", "true"),
+            *(("command", word) for word in argv),
+        ]
+        path = f"/api/v1/namespaces/{namespace}/pods/{pod}/exec"
+        try:
+            return ws_client.websocket_call(  # type: ignore[no-untyped-call]
+                self.configuration,
+                "GET",
+                f"{self.configuration.host}{path}",
+                headers=self.headers(),
+                query_params=query,
+                _preload_content=False,
+            )
+        except ApiException as error:
+            raise StackproofError(f"exec failed: {error.reason}", where=path) from error
 
     # --- waiting ---
 

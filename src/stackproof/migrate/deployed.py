@@ -147,7 +147,9 @@ def _manifests(text: str, namespace: str, source: str) -> tuple[Manifest, ...]:
             content["metadata"].setdefault("namespace", namespace)
         found.append(Manifest.of(content, source, number))
     if not found:
-        raise StackproofError("holds no object: nothing could be lost of it", where=source)
+        raise StackproofError(
+            "holds no object", where=source, todo="It must be what `helm get manifest` prints."
+        )
     return tuple(manifest for manifest in found if not manifest.is_hook)
 
 

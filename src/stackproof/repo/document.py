@@ -47,9 +47,7 @@ class Document:
         try:
             node = self._compose(text)
         except yaml.MarkedYAMLError as error:
-            self._complain(
-                error.problem_mark, f"is not valid YAML: {error.problem or error.context}"
-            )
+            self._add(error.problem_mark, f"is not valid YAML: {error.problem or error.context}")
         except yaml.reader.ReaderError as error:
             line = text.count("\n", 0, error.position) + 1
             self.problems.append(FileProblem(line, 1, f"is not valid YAML: {error.reason}"))
@@ -73,7 +71,7 @@ class Document:
             value = self._loader.construct_object(node)
         except (yaml.MarkedYAMLError, ValueError, KeyError) as error:
             reason = getattr(error, "problem", None) or error
-            self._complain(node.start_mark, f"{node.value!r} cannot be read: {reason}")
+            self._add(node.start_mark, f"{node.value!r} cannot be read: {reason}")
             return None
         # A date is a string to Helm.
         return value if isinstance(value, str | int | float | None) else node.value
@@ -82,12 +80,12 @@ class Document:
         found: dict[str, Any] = {}
         for key_node, value_node in node.value:
             if not isinstance(key_node, yaml.ScalarNode):
-                self._complain(key_node.start_mark, "a key must be text")
+                self._add(key_node.start_mark, "a key must be text")
                 continue
             key = str(key_node.value)
             if key in found:
                 first = self._keys[*place, key].line + 1
-                self._complain(
+                self._add(
                     key_node.start_mark, f"key {key!r} is there twice (first in line {first})"
                 )
                 continue
@@ -95,10 +93,10 @@ class Document:
             found[key] = self._value(value_node, (*place, key))
         return found
 
-    def complain(self, place: Place, reason: str, *, key: bool = False) -> None:
+    def add_problem(self, place: Place, reason: str, *, key: bool = False) -> None:
         """Note a problem with the value at `place`, or with its key."""
         # An empty file has no place.
-        self._complain((self._keys if key else self._marks).get(place), reason)
+        self._add((self._keys if key else self._marks).get(place), reason)
 
     def line(self, place: Place) -> int:
         """Return the line of the value at `place`."""
@@ -107,7 +105,7 @@ class Document:
     def check(
         self, schema: dict[str, Any], within: Place = (), unquoted: Sequence[str] = ()
     ) -> None:
-        """Complain of whatever a schema does not allow in the value at `within`.
+        """Note whatever a schema does not allow in the value at `within`.
 
         `unquoted` are keys whose text cannot be put in quotes.
         """
@@ -118,14 +116,14 @@ class Document:
             rule: Any = schema
             for part in found.schema_path[:-1]:
                 rule = rule[part]
-            _complain_of(found, rule, self, (*within, *found.instance_path), unquoted)
+            _add_schema_problem(found, rule, self, (*within, *found.instance_path), unquoted)
 
     def refuse_problems(self, where: str) -> None:
         """Raise with all problems, in the file's order, if there are any."""
         if self.problems:
             raise FileError(where, sorted(self.problems, key=lambda p: (p.line, p.column)))
 
-    def _complain(self, mark: yaml.Mark | None, reason: str) -> None:
+    def _add(self, mark: yaml.Mark | None, reason: str) -> None:
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
         self.problems.append(FileProblem(line, column, reason))
 
@@ -136,7 +134,7 @@ def _alias(event: yaml.AliasEvent) -> yaml.MarkedYAMLError:
     return error
 
 
-def _complain_of(
+def _add_schema_problem(
     error: jsonschema_rs.ValidationError,
     schema: Mapping[str, Any],
     document: Document,
@@ -150,7 +148,7 @@ def _complain_of(
     why = f" ({schema['description'].rstrip('.')})" if "description" in schema else ""
     value = error.instance
     if schema.get("writeOnly"):  # a secret: no message repeats it
-        document.complain(place, f"{name} must be {schema['description']}")
+        document.add_problem(place, f"{name} must be {schema['description']}")
         return
     match error.kind.name:
         case "additionalProperties":
@@ -158,30 +156,30 @@ def _complain_of(
             for key in found["unexpected"]:
                 near = difflib.get_close_matches(key, known, n=1, cutoff=0.7)
                 hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
-                document.complain((*place, key), f"unknown key {key!r} ({hint})", key=True)
+                document.add_problem((*place, key), f"unknown key {key!r} ({hint})", key=True)
         case "required":
-            document.complain(place, f"{name} has no {found['property']!r}")
+            document.add_problem(place, f"{name} has no {found['property']!r}")
         case "minProperties" | "maxProperties":
-            document.complain(
+            document.add_problem(
                 place, f"{name}: choose one of {', '.join(schema['properties'])}{why}"
             )
         case "not":
-            document.complain(place, f"{name} {value!r} cannot be used{why}")
+            document.add_problem(place, f"{name} {value!r} cannot be used{why}")
         case "maxLength":
             most = found["limit"]
-            document.complain(place, f"{name} {value!r} is longer than {most} characters{why}")
+            document.add_problem(place, f"{name} {value!r} is longer than {most} characters{why}")
         case "pattern":
-            document.complain(place, f"{name} {value!r} does not match {found['pattern']}{why}")
+            document.add_problem(place, f"{name} {value!r} does not match {found['pattern']}{why}")
         case "type":
             wanted = " or ".join(found["types"])
             hint = ""
             if wanted == "string" and _is_scalar(value):
                 hint = "; choose one that is text" if name in unquoted else "; put it in quotes"
-            document.complain(place, f"{name} must be of type {wanted}, is {value!r}{hint}")
+            document.add_problem(place, f"{name} must be of type {wanted}, is {value!r}{hint}")
         case "uniqueItems":
             pass  # told as two tenants with the same name
         case _:
-            document.complain(place, f"{name}: {error.message}{why}")
+            document.add_problem(place, f"{name}: {error.message}{why}")
 
 
 def _is_scalar(value: object) -> bool:

@@ -29,7 +29,7 @@ _SHORT = 12
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """What a result is of.
+    """What a result was found on.
 
     Args:
         tool: The version of stackproof.
@@ -51,7 +51,7 @@ class Provenance:
 
     @classmethod
     def of(cls, checkout: Checkout) -> Provenance:
-        """Return that of a checkout as it is now."""
+        """Return the provenance of a checkout as it is now."""
         commit, dirty = _commit(checkout.root)
         pinned = Versions.load(checkout).images.items()
         return cls(
@@ -65,14 +65,14 @@ class Provenance:
 
     @classmethod
     def of_files(cls, *paths: Path) -> Provenance:
-        """Return that of what is in no checkout: charts, or the file that tells a deployment."""
+        """Return the provenance of what is in no checkout: charts, or a targets file."""
         made = datetime.now(UTC).isoformat(timespec="seconds")
         names = ", ".join(path.name for path in paths)
         return cls(__version__, made, digests={p.name: digest(p) for p in paths}, file=names)
 
     @property
     def source(self) -> str:
-        """The commit in short, and whether that is all."""
+        """The commit in short, and whether files were changed since."""
         if self.commit is None:
             return f"file {self.file}" if self.file else "no commit"
         return f"commit {self.commit[:_SHORT]}{', changed since' if self.dirty else ''}"
@@ -129,7 +129,7 @@ def write(
 
 
 def content(found: Mapping[str, Any], of: Provenance, *, whole: bool = True) -> dict[str, Any]:
-    """Return what was found with what it is of, as files have it."""
+    """Return what was found, with its provenance, as files have it."""
     return {"schema": SCHEMA, "whole": whole, "provenance": asdict(of), **found}
 
 
@@ -142,7 +142,7 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a file holds, and of what it is."""
+    """What a file holds, and its provenance."""
 
     found: Mapping[str, Any]
     of: Provenance

@@ -225,7 +225,7 @@ def _check_top(document: Document) -> None:
         document.problems.append(FileProblem(1, 1, f"has no list `{_LIST}:`"))
         return
     for key in data.keys() - {_LIST}:
-        document.complain(
+        document.add_problem(
             (key,), f"unknown key {key!r}: only `{_LIST}:` stands in this file", key=True
         )
 
@@ -257,7 +257,7 @@ def _check_shared(document: Document) -> None:
                 continue
             if value in first:
                 line = document.line((_LIST, first[value], key))
-                document.complain(
+                document.add_problem(
                     (_LIST, number, key), f"{key} {value!r} is already taken in line {line}"
                 )
             first.setdefault(value, number)
@@ -266,7 +266,7 @@ def _check_shared(document: Document) -> None:
         for other in first:
             if one.startswith(f"{other}-"):
                 line = document.line((_LIST, first[other], key))
-                document.complain(
+                document.add_problem(
                     (_LIST, number, key),
                     f"{key} {one!r} begins with {other!r} of line {line}, "
                     "whose tenant could read this one's secrets",

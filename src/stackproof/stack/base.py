@@ -26,7 +26,7 @@ class Stack(Protocol):
 
     @property
     def provider(self) -> str:
-        """`local`, `docker`, `kind` or `cluster`."""
+        """`local`, `docker`, `kind`, `cluster` (behind a gateway's URL as well) or `targets`."""
 
     @property
     def tenants(self) -> tuple[str, ...]:
@@ -46,7 +46,7 @@ class Stack(Protocol):
 
     @property
     def unguarded(self) -> str:
-        """Why nobody is asked who it is, so that nothing can be refused; empty where all are."""
+        """Why no request is authenticated, so that none can be refused; empty where all are."""
 
     @property
     def may_ignore_headers(self) -> bool:
@@ -121,7 +121,7 @@ class _WithPasswords(Stack, Protocol):
     """What a deployment of our charts knows besides."""
 
     def password(self, user: str) -> str:
-        """Return what a tenant, or `admin`, says to the gateway."""
+        """Return the password of a tenant, or of `admin`, at the gateway."""
 
 
 class FromCharts:
@@ -151,7 +151,7 @@ class FromCharts:
             raise StackproofError(
                 "the deployment has no gateway to send through",
                 where=f"stack {self.name}",
-                todo="send through the tenants' Alloys",
+                todo="Send through the tenants' Alloys.",
             )
         access = self.reader(tenant)
         return senders.HttpSender(
@@ -177,7 +177,7 @@ class FromCharts:
 
 
 class FromOutside:
-    """What is not known of a deployment of which one sees no more than its addresses."""
+    """The parts of a `Stack` that are unknown where a deployment is known by its URLs only."""
 
     disposable = False
 

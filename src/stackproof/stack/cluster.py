@@ -189,10 +189,12 @@ class ClusterStack(FromCharts):
         return f"http://{self.address(found.service, found.namespace, _HTTP)}"
 
     def backend_url(self, backend: Backend) -> str:
-        """Refuse: behind the gateway is somebody else's data."""
+        """Base URL of a backend, past the gateway; refused where the data is somebody else's."""
         if self.gateway_url is not None and not self.disposable:
             raise StackproofError(
-                "backends are not asked past the gateway here", where=self.kube.where
+                "no backend is asked past the gateway, since its data is somebody else's",
+                where=self.kube.where,
+                todo="Only a stack that is thrown away afterwards may be asked so.",
             )
         read = READS[backend]
         return f"http://{self.address(backend.value, self.namespace, read.port)}{read.direct}"

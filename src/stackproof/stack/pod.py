@@ -10,6 +10,8 @@ environment, and only there it is replaced, by five rules:
 4. `SERVICE[.NAMESPACE[.svc[.cluster.local]]]:PORT` in a value becomes the local address of a pod
    behind that Service;
 5. Secrets, ConfigMaps and the pod's own fields are filled in as the kubelet does.
+
+Beside these, `stackproof.stack.local` sets how often programs do their background work.
 """
 
 from __future__ import annotations
@@ -214,9 +216,8 @@ def _swap(folder: Path, files: Mapping[str, str]) -> None:
     old = folder / "..data"
     before = old.resolve() if old.is_symlink() else None
     made = Path(tempfile.mkdtemp(prefix="..", dir=folder))
-    made.chmod(
-        0o755
-    )  # a container's user is another one; the stack's own directory keeps others out
+    # A container's user is another one; the stack's own directory keeps others out.
+    made.chmod(0o755)
     for path, text in files.items():
         (made / path).write_text(text, encoding="utf-8")
     link = folder / "..data_tmp"

@@ -1,4 +1,4 @@
-"""Prove a deployment once and show it: what `demo`, `prove` and the end-to-end tests share."""
+"""Where a deployment runs: each provider by its name, and what it needs before it starts."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from .pod import PROGRAMS
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How a stack is made; each provider takes what it knows.
+    """How a stack is made; each provider reads the options that concern it.
 
     Args:
-        keep: Leave what there is to look at when it ends: a cluster, or a directory.
-        reuse: Use what is there of it already.
+        keep: When it ends, leave the cluster or the directory behind.
+        reuse: Use the cluster that is there already.
         flux: Let Flux install it in a cluster, instead of Helm.
         context: An existing cluster's context; None for the current one.
         kubeconfig: Where contexts are; None for the usual place.
@@ -32,7 +32,7 @@ class Options:
         gateway_url: The gateway, where no port of it is to be forwarded.
         tenants: Whose passwords are known, where nothing but the gateway is.
         alloys: Run each tenant's Alloy; without them a tenant writes straight to the gateway.
-        say: Is told what is being done.
+        say: Called with a sentence for each thing that is being done.
     """
 
     keep: bool = False
@@ -106,7 +106,7 @@ def make_stack(provider: str, deployment: Deployment, options: Options | None = 
 
 
 def prepare(provider: str, console: Console, *, alloys: bool = True) -> None:
-    """Build what the provider needs and is not there, showing the progress."""
+    """Get the programs that the provider needs and that are missing, and show the progress."""
     needed: tuple[str, ...] = ()
     if provider == "local":
         needed = ("render", *(name for name in PROGRAMS if alloys or name != "alloy"))

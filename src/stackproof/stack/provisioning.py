@@ -53,7 +53,7 @@ def _read_file(path: str) -> str:
         raise StackproofError(
             f"cannot read the file of $__file{{{path}}}: {error.strerror}",
             where="Grafana provisioning",
-            todo="mount it, or use an environment variable",
+            todo="Mount it, or use an environment variable.",
         ) from error
 
 
@@ -84,7 +84,7 @@ def read(
         raise StackproofError(
             "no list of data sources found",
             where=where,
-            todo="the file needs `apiVersion: 1` and a list `datasources:`",
+            todo="The file needs `apiVersion: 1` and a list `datasources:`.",
         )
     expanded = (_expand_all(record, environment) for record in records)
     return tuple(record for record in expanded if isinstance(record, Mapping))

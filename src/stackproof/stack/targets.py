@@ -111,7 +111,7 @@ def _urls(value: object, place: Place = ()) -> Iterator[tuple[Place, str]]:
 
 
 class _Reader:
-    """Makes targets of a document that the schema allows; complains of the rest."""
+    """Makes targets of a document that the schema allows; notes what else is wrong in it."""
 
     def __init__(self, document: Document, folder: Path, environment: Mapping[str, str]) -> None:
         self.document = document
@@ -124,17 +124,17 @@ class _Reader:
         for number, entry in enumerate(self.data["tenants"]):
             earlier = [each["name"] for each in self.data["tenants"][:number]]
             if entry["name"] in earlier:
-                self.document.complain(("tenants", number, "name"), "is there twice")
+                self.document.add_problem(("tenants", number, "name"), "is there twice")
         for place, url in _urls(self.data):
             try:
                 _ = urlsplit(url).port
             except ValueError as error:
-                self.document.complain(place, f"is no URL: {error}")
+                self.document.add_problem(place, f"is no URL: {error}")
         known = [api.id for api in PROVABLE]
         for name in self.data.get("without", {}).keys() - set(known):
             near = difflib.get_close_matches(name, known, n=1)
             hint = f" (did you mean {near[0]!r}?)" if near else ""
-            self.document.complain(("without", name), f"no read API {name!r}{hint}", key=True)
+            self.document.add_problem(("without", name), f"no read API {name!r}{hint}", key=True)
         return Targets(
             name=self.data.get("name", file.stem),
             tenants=tuple(
@@ -198,26 +198,26 @@ class _Reader:
         """Return what a header says, if it can: anything else would end the first request."""
         text = value if isinstance(value, str) else self._secret(value, place)
         if not re.fullmatch(r"[\x20-\x7e]*", text):
-            self.document.complain(place, "has a character that no header can have")
+            self.document.add_problem(place, "has a character that no header can have")
         return text
 
     def _secret(self, source: Mapping[str, str], place: Place) -> str:
         if "env" in source:
             value = self.environment.get(source["env"], "")
             if not value:
-                self.document.complain((*place, "env"), f"{source['env']} is not set")
+                self.document.add_problem((*place, "env"), f"{source['env']} is not set")
             elif _UNDECODED.search(value):
-                self.document.complain((*place, "env"), f"{source['env']} is not UTF-8")
+                self.document.add_problem((*place, "env"), f"{source['env']} is not UTF-8")
             return value
         try:
             value = (self.folder / source["file"]).read_text(encoding="utf-8").strip()
         except (OSError, ValueError) as error:
             odd = "is not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
             reason = getattr(error, "strerror", None) or odd
-            self.document.complain((*place, "file"), f"{source['file']}: {reason}")
+            self.document.add_problem((*place, "file"), f"{source['file']}: {reason}")
             return ""
         if not value:
-            self.document.complain((*place, "file"), f"{source['file']} is empty")
+            self.document.add_problem((*place, "file"), f"{source['file']} is empty")
         return value
 
     def _tls(self, given: Mapping[str, tuple[str, Place]]) -> Tls:
@@ -225,7 +225,7 @@ class _Reader:
         tls = Tls(**{key: str(self.folder / name) for key, (name, _) in given.items()})
         missing = [key for key in given if not Path(getattr(tls, key)).is_file()]
         for key in missing:
-            self.document.complain(given[key][1], f"there is no file {getattr(tls, key)}")
+            self.document.add_problem(given[key][1], f"there is no file {getattr(tls, key)}")
         if missing:
             return tls
         context = ssl.create_default_context()
@@ -242,7 +242,7 @@ class _Reader:
         try:
             yield
         except OSError as error:
-            self.document.complain(place, f"holds no {what} in PEM: {error}")
+            self.document.add_problem(place, f"holds no {what} in PEM: {error}")
 
 
 class TargetsStack(FromOutside):

@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 class EndedError(Exception):
-    """The program ended instead of answering; the message is what it complained of."""
+    """The program ended instead of answering; the message is its standard error."""
 
 
 class Conversation:
@@ -73,7 +73,7 @@ class Conversation:
         return self.process
 
     def _end(self) -> str:
-        """End the process and close its pipes; return what it complained of."""
+        """End the process and close its pipes; return its standard error."""
         process, said = self.process, self._said
         self.process = self._said = None
         if process is None or said is None:

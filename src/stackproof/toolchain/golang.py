@@ -208,7 +208,7 @@ def build(
 
 
 def check(go: Path, source: Path) -> str:
-    """Run `go vet` and `go test` on all packages of a module; return what they complain of.
+    """Run `go vet` and `go test` on all packages of a module; return what they report.
 
     Go keeps what came of both until a file changes.
     """

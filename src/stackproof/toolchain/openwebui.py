@@ -55,9 +55,9 @@ HERE: Final[Mapping[str, str]] = {
 
 
 def here(when: When) -> Mapping[str, str]:
-    """Return what is replaced of a pod's environment, of which version.
+    """Return the variables that replace those of a pod, for one of the two releases.
 
-    Telemetry of the earlier one loads a vector store, chromadb, which starting it does not take.
+    The earlier one runs without telemetry: that loads chromadb, which nothing else needs here.
     """
     return HERE if when is When.NOW else {**HERE, "ENABLE_OTEL": "false"}
 

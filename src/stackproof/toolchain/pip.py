@@ -13,7 +13,7 @@ EXACTLY: Final = ("--require-hashes", "--no-deps", "--only-binary", ":all:")
 
 
 def failure(command: str, lock: Path, options: Sequence[str]) -> str:
-    """Install or download what a lock file pins; return what pip complains of, "" if it did it."""
+    """Install or download what a lock file pins; return what pip prints of a failure, else ""."""
     words = [*PIP, command, *EXACTLY, *options, "--requirement", str(lock)]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     return done.stderr.strip() or "it says nothing" if done.returncode else ""

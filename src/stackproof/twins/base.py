@@ -148,7 +148,7 @@ class Twin:
 
     @contextmanager
     def deployment(self, checkout: Checkout) -> Iterator[Deployment]:
-        """Give the deployment with the fault, in a copy that is made good afterwards."""
+        """Give the deployment with the fault, in a copy of the checkout."""
         with _copied(checkout.root) as root:
             for edit in self.edits:
                 edit.apply(root)

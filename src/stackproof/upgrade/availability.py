@@ -36,7 +36,7 @@ class Availability:
 
 
 def availability(name: str, polls: Mapping[str, Sequence[Poll]], began: float) -> Availability:
-    """Return it from the polls of each tenant, of which every one has some."""
+    """Return how a thing answered, from the polls of each tenant; every tenant has some."""
     gaps = {tenant: tuple(_gaps(each, began)) for tenant, each in polls.items()}
     worst = max(gaps, key=lambda tenant: sum(end - begin for begin, end in gaps[tenant]))
     apart = max(

@@ -38,7 +38,7 @@ class UpgradeVerdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """One thing that ought not to be, as often as it was seen during the roll."""
+    """One violation, as often as it was seen during the roll."""
 
     violation: Violation
     times: int
@@ -53,7 +53,7 @@ class Seen:
 
 
 def grouped(moments: Iterator[tuple[float, Violation]]) -> tuple[Seen, ...]:
-    """Put together what was seen by one reader and is told in the same words."""
+    """Put together violations of one kind, reader and message."""
     found: dict[tuple[str, str, str], list[tuple[float, Violation]]] = defaultdict(list)
     for at, violation in sorted(moments, key=lambda moment: moment[0]):
         found[violation.kind, violation.message, violation.reader].append((at, violation))
@@ -74,12 +74,12 @@ class Upgrade:
         rolled: The components that were replaced, begun or ended.
         seconds: How long the roll took.
         events: What happened when, in seconds since it began.
-        seen: What ought not to be, at any moment of it.
+        seen: The violations at any moment of it.
         availability: How long nobody answered.
         delivered: What became of all that was sent meanwhile.
         unread: What of before cannot be read after it, and why.
         unwatched: What nothing is known of, as nobody ever got an answer.
-        notes: What was not as one might expect.
+        notes: What was not done or not checked, and why.
     """
 
     since: str
@@ -120,7 +120,7 @@ class Upgrade:
 
     @property
     def reasons(self) -> tuple[str, ...]:
-        """Everything that ought not to be, in the order of the parts."""
+        """All violations and losses, in the order of the parts."""
         after = self.after.violations if self.after else ()
         health = (*self.before.health, *(self.after.health if self.after else ()))
         return (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from stackproof import isolation
 from stackproof.backends import Client
@@ -63,38 +63,65 @@ def prove(
         if first.verdict is not Verdict.ISOLATED or unread:
             return replace(upgrade, notes=("nothing was rolled", *unread, *sent.notes))
         say("rolling, while all send and read")
-        with (
-            sending(stack, client, tenants, pause_s=stack.pace_s) as alloys,
-            sending(
-                stack, client, tenants, entry_point=EntryPoint.GATEWAY, pause_s=stack.pace_s
-            ) as direct,
-            Watch.over(stack, first.emissions, stack.pace_s) as watch,
-        ):
-            time.sleep(_AROUND_S)
-            began = time.monotonic()
-            rolled = stack.roll(after)
-            seconds = time.monotonic() - began
-            time.sleep(_AROUND_S)
+        roll = _roll(stack, client, first, after)
         say("counting what arrived, and proving the new state")
         ends = [event.at for event in stack.events if (event.component, event.what) == _TEMPO_ENDS]
         return replace(
             upgrade,
-            rolled=rolled,
-            seconds=seconds,
-            events=tuple(replace(event, at=event.at - began) for event in stack.events),
-            seen=grouped((moment.at - began, moment.violation) for moment in watch.moments),
-            availability=tuple(_availability(watch, alloys, direct, began)),
+            rolled=roll.rolled,
+            seconds=roll.seconds,
+            events=tuple(replace(event, at=event.at - roll.began) for event in stack.events),
+            seen=grouped((each.at - roll.began, each.violation) for each in roll.watch.moments),
+            availability=tuple(_availability(roll)),
             delivered=settled(
                 stack,
                 client,
-                [*alloys.values(), *direct.values()],
+                [*roll.alloys.values(), *roll.direct.values()],
                 lambda signal, taken: _known(signal, taken, ends),
                 patience_s,
             ),
             unread=sent.unread(first.emissions, _KEPT_S),
-            unwatched=tuple(watch.unwatched()),
+            unwatched=tuple(roll.watch.unwatched()),
             after=isolation.prove(stack, deadline_s=deadline_s, pins=pins),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class _Roll:
+    """What was seen while a stack rolled.
+
+    Args:
+        began: When the roll began (`time.monotonic()`).
+        seconds: How long it took.
+        rolled: The components that were replaced.
+        alloys: What each tenant sent to its Alloy.
+        direct: What each tenant sent to the gateway.
+        watch: What each tenant, and whoever intruded, read.
+    """
+
+    began: float
+    seconds: float
+    rolled: tuple[str, ...]
+    alloys: Mapping[str, Source]
+    direct: Mapping[str, Source]
+    watch: Watch
+
+
+def _roll(stack: Rollable, client: Client, before: isolation.Proof, after: Deployment) -> _Roll:
+    """Roll a stack while the tenants of the proof before send and read."""
+    tenants, pause_s = before.tenants, stack.pace_s
+    gateway = EntryPoint.GATEWAY
+    with (
+        sending(stack, client, tenants, pause_s=pause_s) as alloys,
+        sending(stack, client, tenants, entry_point=gateway, pause_s=pause_s) as direct,
+        Watch.over(stack, before.emissions, pause_s) as watch,
+    ):
+        time.sleep(_AROUND_S)
+        began = time.monotonic()
+        rolled = stack.roll(after)
+        seconds = time.monotonic() - began
+        time.sleep(_AROUND_S)
+    return _Roll(began, seconds, rolled, alloys, direct, watch)
 
 
 _TEMPO_ENDS = ("tempo", ENDING)
@@ -107,18 +134,17 @@ def _known(signal: Signal, taken: float, ends: list[float]) -> bool:
     )
 
 
-def _availability(
-    watch: Watch, alloys: Mapping[str, Source], direct: Mapping[str, Source], began: float
-) -> Iterator[Availability]:
+def _availability(roll: _Roll) -> Iterator[Availability]:
+    """Yield how each thing answered that was asked for while the stack rolled."""
     for backend in Backend:
-        polls = {tenant: each for (of, tenant), each in watch.reads.items() if of is backend}
-        yield availability(f"reads of {backend}", polls, began)
-    yield availability("refusals", watch.refusals, began)
+        polls = {tenant: each for (of, tenant), each in roll.watch.reads.items() if of is backend}
+        yield availability(f"reads of {backend}", polls, roll.began)
+    yield availability("refusals", roll.watch.refusals, roll.began)
     for signal in Signal:
-        polls = {tenant: source.attempts[signal] for tenant, source in direct.items()}
-        yield availability(f"{signal} to the gateway", polls, began)
-    polls = {tenant: _all(source) for tenant, source in alloys.items()}
-    yield availability("all to Alloy", polls, began)
+        polls = {tenant: source.attempts[signal] for tenant, source in roll.direct.items()}
+        yield availability(f"{signal} to the gateway", polls, roll.began)
+    polls = {tenant: _all(source) for tenant, source in roll.alloys.items()}
+    yield availability("all to Alloy", polls, roll.began)
 
 
 def _all(source: Source) -> list[Poll]:

@@ -59,7 +59,7 @@ def pinned(checkout: Checkout) -> dict[str, Program]:
     for name in PROGRAMS:
         try:
             program = programs.locate(name, checkout, build=False)
-        except StackproofError:  # pinned in a way of the past
+        except StackproofError:  # an older revision may pin it in another way
             continue
         if program.path is not None:
             found[name] = program
@@ -76,7 +76,9 @@ def chosen(options: Sequence[str]) -> Mapping[str, Program]:
     for option in options:
         name, equals, path = option.partition("=")
         if not equals:
-            raise UsageError(f"{option!r} is not NAME=PATH", where="--program")
+            raise UsageError(
+                f"{option!r} is not NAME=PATH", where="--program", todo="Such as tempo=/tmp/tempo."
+            )
         check_names("program", [name], PROGRAMS, "--program")
         where, todo = f"--program {name}", "Name the binary that is to run."
         found[name] = programs.given(name, path, where, todo)

@@ -1,4 +1,4 @@
-"""Looks at every moment of a roll: owners read their own, and intruders are refused."""
+"""Watches a rollout at every moment: owners read their own, and intruders are refused."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _Item = TypeVar("_Item")
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """What was seen that ought not to be, and when (`time.monotonic()`)."""
+    """A violation, and when it was seen (`time.monotonic()`)."""
 
     at: float
     violation: Violation
@@ -95,7 +95,7 @@ class Watch:
                 yield f"{tenant} never saw its own in {backend}"
         for tenant, polls in self.refusals.items():
             if not any(answered for _, answered in polls):
-                yield f"nobody who intrudes on {tenant} ever got an answer"
+                yield f"no intruder that uses {tenant}'s access ever got an answer"
 
     def _reading(self, tenant: str, backend: Backend) -> Callable[[], None]:
         polls = self.reads.setdefault((backend, tenant), [])

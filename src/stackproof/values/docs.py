@@ -13,8 +13,8 @@ to null is refused instead of rendering something odd. One whose annotation has 
 first comment, ended by a blank line, belongs to the root: ``$defs`` has its place there; the
 description of a definition stands in for a missing one.
 
-``python -m stackproof.values.docs CHART…`` writes both files, with ``--check`` it only tells which
-would change.
+``python -m stackproof.values.docs CHART…`` writes both files; with ``--check`` it only lists those
+that would change.
 """
 
 from __future__ import annotations
@@ -132,9 +132,9 @@ def load(path: Path) -> ValuesFile:
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.YAMLError as error:
-        raise StackproofError(f"no YAML: {error}", where=str(path)) from None
+        raise StackproofError(f"is not valid YAML: {error}", where=str(path)) from None
     if not isinstance(root, yaml.MappingNode):
-        raise StackproofError("no mapping at the top", where=str(path))
+        raise StackproofError("holds no mapping", where=str(path))
     reader = _Reader(path, text.splitlines())
     head = reader.head()
     schema = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
@@ -151,7 +151,9 @@ def generate(chart: Path) -> dict[Path, str]:
     _, end, after = rest.partition(END)
     if not begin or not end:
         raise StackproofError(
-            "no place for the values", where=str(readme), todo=f"Add the lines {BEGIN} and {END}"
+            "has no place for the tables of values",
+            where=str(readme),
+            todo=f"Add the lines {BEGIN} and {END}.",
         )
     return {
         chart / "values.schema.json": json.dumps(values.schema, indent=2) + "\n",
@@ -236,7 +238,7 @@ class _Reader:
         raise StackproofError(
             f"the value {what}",
             where=f"{self.path}:{node.start_mark.line + 1}",
-            todo=f"Give {missing} after {_MARK} in the comment above it",
+            todo=f"Give {missing} after {_MARK} in the comment above it.",
         )
 
     def _value(self, node: yaml.Node) -> Any:

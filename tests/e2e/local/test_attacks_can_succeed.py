@@ -143,7 +143,7 @@ def test_they_succeed_where_nothing_bounds_what_is_shared() -> None:
         "deep-span": "Tempo works on it",
         "century-by-milliseconds": "mimir: exited",
         "endless-sum": "",
-        "growing-label": "reads its metrics no more",
+        "growing-label": "no longer reads its own metrics",
     }
     attacks = [attack for attack in ATTACKS if attack.name in reasons]
     assert len(attacks) == len(reasons)

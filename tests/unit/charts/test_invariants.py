@@ -371,7 +371,7 @@ FAULTS: dict[str, list[tuple[str, Any, str]]] = {
                     "jobTemplate": {"spec": {"template": {"spec": {"restartPolicy": "Never"}}}},
                 },
             },
-            "no concurrencyPolicy Never",
+            "concurrencyPolicy is Never, must be",
         ),
         (
             "web Deployment",

@@ -147,7 +147,7 @@ def test_a_file_that_holds_no_values(tmp_path: Path, text: str) -> None:
 def test_a_readme_without_a_place(tmp_path: Path) -> None:
     chart = make_chart(tmp_path, "a: 1\n")
     (chart / "README.md").write_text("# Title\n")
-    with pytest.raises(StackproofError, match="no place for the values"):
+    with pytest.raises(StackproofError, match="no place for the tables"):
         docs.stale(chart)
 
 

@@ -58,8 +58,8 @@ MISTAKES = {
     "mutants --only typo --since HEAD": "no file that can be changed has 'typo' in its path",
     "mutants --since typo": "typo",
     "flux diff typo": "git has no revision 'typo'",
-    "flux diff HEAD --fail-on typo": "is not some of refused, data-loss, or none",
-    "flux diff HEAD --fail-on none,refused": "is not some of refused, data-loss, or none",
+    "flux diff HEAD --fail-on typo": "is neither none nor a list of refused and data-loss",
+    "flux diff HEAD --fail-on none,refused": "is neither none nor a list of refused and data-loss",
     "flux --cluster typo check": "there is no cluster 'typo'",
     "migrate values values.yaml --namespace nobodys": "no tenant has the namespace nobodys",
 }

@@ -188,7 +188,7 @@ def test_a_check_that_crashes_has_noticed_nothing(
         yield from (m["spec"]["externalName"] for m in rendered.release if not m["spec"])
         assert rendered.release.manifests[0]["spec"]["externalName"] == "web.example"
 
-    monkeypatch.setitem(INVARIANTS._checks, "cannot-cope", Rule("cannot-cope", "", cannot_cope))
+    monkeypatch.setitem(INVARIANTS._rules, "cannot-cope", Rule("cannot-cope", "", cannot_cope))
     judge, judged = _judged(chart, tmp_path, "reword", "externalName: web.example")
     assert not judge.deaf
     assert judged.verdict is MutantFate.CRASHED

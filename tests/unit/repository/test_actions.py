@@ -14,7 +14,7 @@ from tests.copies import commit, copied
 from stackproof.repo.checkout import Checkout
 from stackproof.toolchain import programs
 
-_USES = re.compile(r"Gradient-DS/stackproof(/\S+)?@v[\d.]+")
+_USES = re.compile(r"Gradient-DS/stackproof(/[^\s@]+)?@(?:main|v[\d.]+)")
 
 
 def _examples(checkout: Checkout) -> list[str]:

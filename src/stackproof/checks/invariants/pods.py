@@ -37,7 +37,7 @@ def read_only_root_has_a_place_to_write(container: Mapping[str, Any]) -> Iterato
 @INVARIANTS.register
 @of_each_object
 def volumes_of_the_pod_can_be_written(m: Manifest) -> Iterator[str]:
-    """A pod with a claim has an fsGroup: a fresh volume belongs to root, which it is not."""
+    """A pod with a claim has an fsGroup, applied only where needed: a fresh volume is root's."""
     spec = pod_spec(m)
     mounted = any("persistentVolumeClaim" in v for v in spec.get("volumes") or ())
     if not mounted and not (spec and claims(m)):
@@ -65,14 +65,14 @@ def resources_set(container: Mapping[str, Any]) -> Iterator[str]:
 @INVARIANTS.register
 @of_each_object
 def jobs_can_end(m: Manifest) -> Iterator[str]:
-    """The pod of a Job does not start again for ever: the API server refuses one that does."""
+    """No Job starts its pod for ever, and a CronJob's policy exists: the API server insists."""
     if m.kind in {"Job", "CronJob"}:
         policy = pod_spec(m).get("restartPolicy")
         if policy not in {"OnFailure", "Never"}:
             yield f"restartPolicy is {policy}, must be OnFailure or Never"
         together = m["spec"].get("concurrencyPolicy", "Allow")
         if together not in {"", "Allow", "Forbid", "Replace"}:
-            yield f"there is no concurrencyPolicy {together}"
+            yield f"concurrencyPolicy is {together}, must be Allow, Forbid or Replace"
 
 
 @INVARIANTS.register
@@ -93,9 +93,15 @@ def probes_are_patient(container: Mapping[str, Any]) -> Iterator[str]:
     """A container is killed later than it stops getting requests, and not within 30 seconds."""
     ready, alive = (lasting(container.get(f"{p}Probe")) for p in ("readiness", "liveness"))
     if ready and alive and alive <= ready:
-        yield f"container {container['name']} is killed after {alive} s and unready after {ready} s"
+        yield (
+            f"container {container['name']} is killed after {alive} s, must be later than it is "
+            f"unready, after {ready} s"
+        )
     if alive and alive < _KILLED_AFTER_S:
-        yield f"container {container['name']} is killed after {alive} s of silence"
+        yield (
+            f"container {container['name']} is killed after {alive} s of silence, must be "
+            f"{_KILLED_AFTER_S} s or more"
+        )
 
 
 _KILLED_AFTER_S = 30
@@ -109,7 +115,7 @@ def probes_ask_in_one_way(container: Mapping[str, Any]) -> Iterator[str]:
         found = container.get(probe)
         ways = {"httpGet", "tcpSocket", "exec", "grpc"} & set(found or ())
         if found is not None and len(ways) != 1:
-            yield f"container {container['name']}: {probe} asks in {len(ways)} ways"
+            yield f"container {container['name']}: {probe} asks in {len(ways)} ways, must be one"
 
 
 @INVARIANTS.register
@@ -135,7 +141,7 @@ _IMAGE = re.compile(
 @INVARIANTS.register
 @of_each_container
 def images_pinned(container: Mapping[str, Any]) -> Iterator[str]:
-    """Every image has a digest or a tag that does not move."""
+    """Every image has a digest, or a tag that does not move and an imagePullPolicy."""
     image = str(container.get("image") or "")
     parts = _IMAGE.fullmatch(image)
     if parts is None:
@@ -149,7 +155,7 @@ def images_pinned(container: Mapping[str, Any]) -> Iterator[str]:
 
 @INVARIANTS.register
 def tokens_only_where_rights_are(rendered: Rendered) -> Iterator[str]:
-    """A pod gets a token of the Kubernetes API only if a role of the release is bound to it."""
+    """A pod gets a token of the Kubernetes API exactly if a role is bound to its account."""
     release = rendered.release
     bound = {
         subject["name"]

@@ -78,9 +78,11 @@ class Coverage:
 
 
 def measure(chart: Path, *, mixed: int = _MIXED) -> Coverage:
-    """Render a chart's scenarios and permutations, and return which branches that entered.
+    """Render a chart's scenarios and permutations, and return which branches they entered.
 
-    With as many mixtures of all switches as `mixed`, beside the scenarios and each switch alone.
+    Args:
+        chart: The chart's folder.
+        mixed: How many random mixtures of all switches to render, beside each switch alone.
 
     Raises:
         StackproofError: The chart cannot be read, or its unreachable.yaml is wrong.
@@ -191,5 +193,5 @@ def _declared(chart: Path, branches: Sequence[Branch], entered: frozenset[str]) 
 
 
 def record(results: Sequence[Coverage]) -> dict[str, object]:
-    """The charts as build/report/coverage.json has them."""
+    """Return the charts as build/report/coverage.json has them."""
     return {"threshold": THRESHOLD, "charts": {one.name: one.record() for one in results}}
