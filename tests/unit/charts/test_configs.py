@@ -129,7 +129,7 @@ def test_temporary_files_of_what_is_asked_are_removed(
     release = _render("lgtm", [WITH_SECRETS])
     program = script(tmp_path / "program", "echo in $TMPDIR; exit 1")
     monkeypatch.setattr(programs, "find", lambda _: program)
-    monkeypatch.setattr(configs, "_answers", dict)
+    monkeypatch.setattr(configs, "_answers", {})
     told = next(refused(release))
     folder = Path(told.rpartition(" in ")[2])
     assert "stackproof-configs-" in str(folder)
