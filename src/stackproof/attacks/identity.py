@@ -601,14 +601,10 @@ def _h2c_upgrade(attack_run: AttackRun) -> Iterator[WireRequest]:
 
 
 def _websocket_everywhere(attack_run: AttackRun) -> Iterator[WireRequest]:
-    smuggled = _plain_read(attack_run)
+    # A question for the victim's data as a backend without a gateway would answer it.
+    smuggled = next(attack_run.few(f"{_H}: {attack_run.victim}")).data
     for wire_request in attack_run.few(attack_run.own, *UPGRADE):
         yield replace(wire_request, data=wire_request.data + smuggled, linger_s=0.3, frames_s=0.3)
-
-
-def _plain_read(attack_run: AttackRun) -> bytes:
-    """A question for the victim's data as a backend without a gateway would answer it."""
-    return next(attack_run.few(f"{_H}: {attack_run.victim}")).data
 
 
 _TUNNELS = (
