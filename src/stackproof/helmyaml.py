@@ -39,10 +39,6 @@ class FastLoader(yaml.CSafeLoader):
     """The same, by libyaml."""
 
 
-def _boolean(_loader: Any, node: yaml.ScalarNode) -> bool:
-    return _BOOLEANS[node.value.lower()]
-
-
 def _integer(_loader: Any, node: yaml.ScalarNode) -> int:
     text = node.value.replace("_", "").lower()
     digits = text.lstrip("-+")
@@ -71,7 +67,7 @@ for _class in (Loader, FastLoader):
     _class.add_implicit_resolver(f"{_TAG}bool", _BOOLEAN, list("yYnNtTfFoO"))
     _class.add_implicit_resolver(f"{_TAG}int", _INTEGER, list("-+0123456789"))
     _class.add_implicit_resolver(f"{_TAG}float", _FLOAT, list("-+.0123456789"))
-    _class.add_constructor(f"{_TAG}bool", _boolean)
+    _class.add_constructor(f"{_TAG}bool", lambda _, node: _BOOLEANS[node.value.lower()])
     _class.add_constructor(f"{_TAG}int", _integer)
     _class.add_constructor(f"{_TAG}float", _number)
 

@@ -198,7 +198,8 @@ def crds_first(subject: Subject) -> Iterator[str]:
             made[group] = one.step
     for one in subject.tree.applied:
         group = group_of(one.manifest)
-        if not _is_custom(group) or group.endswith(_BOOTSTRAP_CRDS):
+        # Kubernetes' own have no dot, or end in .k8s.io.
+        if "." not in group or group.endswith((".k8s.io", _BOOTSTRAP_CRDS)):
             continue
         maker = made.get(group)
         if maker is None:
@@ -214,11 +215,6 @@ def crds_first(subject: Subject) -> Iterator[str]:
                 f"{at(one)}: nothing makes its step wait for {maker.name}, "
                 f"which installs the CRDs of {group}"
             )
-
-
-def _is_custom(group: str) -> bool:
-    """Tell whether a group needs a CRD: Kubernetes' own have no dot, or end in .k8s.io."""
-    return "." in group and not group.endswith(".k8s.io")
 
 
 def _waits_for(subject: Subject, step: Step, other: Step) -> bool:

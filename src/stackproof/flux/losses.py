@@ -304,12 +304,9 @@ def _database(variables: Mapping[str, str], workload: Manifest) -> tuple[str, st
     host = url.netloc.rpartition("@")[2].partition(":")[0]
     service, _, rest = host.partition(".")
     space = rest.split(".")[0] or workload.namespace or ""
-    return url.path.lstrip("/"), f"{service}.{space}" if not _is_elsewhere(rest) else host
-
-
-def _is_elsewhere(rest: str) -> bool:
-    """Tell whether what follows the first label of a host says that it is no Service."""
-    return bool(rest) and rest.split(".")[1:2] not in ([], ["svc"])
+    # What follows the first label of a Service is nothing, its namespace, or that and svc.
+    is_service = rest.split(".")[1:2] in ([], ["svc"])
+    return url.path.lstrip("/"), f"{service}.{space}" if is_service else host
 
 
 # --- Secrets ------------------------------------------------------------------------------------

@@ -175,14 +175,10 @@ def _complain_of(
         case "type":
             wanted = " or ".join(found["types"])
             hint = ""
-            if wanted == "string" and _is_scalar(value):
+            if wanted == "string" and not isinstance(value, list | dict | None):
                 hint = "; choose one that is text" if name in unquoted else "; put it in quotes"
             document.complain(place, f"{name} must be of type {wanted}, is {value!r}{hint}")
         case "uniqueItems":
             pass  # told as two tenants with the same name
         case _:
             document.complain(place, f"{name}: {error.message}{why}")
-
-
-def _is_scalar(value: object) -> bool:
-    return not isinstance(value, list | dict | None)

@@ -98,7 +98,8 @@ def _delivered(
                     f"such as {first}{said}"
                 )
         if not taken:
-            faults.append(f"{source.tenant}'s {signal}: none was taken: {_reason(source)}")
+            why = next(iter(source.refused), "nothing was sent")
+            faults.append(f"{source.tenant}'s {signal}: none was taken: {why}")
     return Delivered(
         signal,
         sums["acknowledged"],
@@ -117,10 +118,6 @@ def _there(
         return arrived(client, stack.reader(source.tenant), signal, source.run), ""
     except StackproofError as error:
         return Counter(), f" ({error})"
-
-
-def _reason(source: Source) -> str:
-    return next(iter(source.refused), "nothing was sent")
 
 
 class Before:
