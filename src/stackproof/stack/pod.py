@@ -214,9 +214,8 @@ def _swap(folder: Path, files: Mapping[str, str]) -> None:
     old = folder / "..data"
     before = old.resolve() if old.is_symlink() else None
     made = Path(tempfile.mkdtemp(prefix="..", dir=folder))
-    made.chmod(
-        0o755
-    )  # a container's user is another one; the stack's own directory keeps others out
+    # A container's user is another one; the stack's own directory keeps others out.
+    made.chmod(0o755)
     for path, text in files.items():
         (made / path).write_text(text, encoding="utf-8")
     link = folder / "..data_tmp"

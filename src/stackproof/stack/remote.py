@@ -93,9 +93,7 @@ class RemoteStack(FromOutside, FromCharts):
         """Refuse: telemetry goes in through the gateway."""
         raise self._gateway_only(tenant)
 
-    def otlp_http(self, tenant: str) -> str:
-        """Refuse: telemetry goes in through the gateway."""
-        raise self._gateway_only(tenant)
+    otlp_http = otlp_grpc
 
     def _gateway_only(self, what: str) -> StackproofError:
         return StackproofError(

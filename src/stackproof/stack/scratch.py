@@ -33,10 +33,8 @@ class Scratch:
     def __init__(self, *, keep: bool = False, memory: Path = MEMORY) -> None:
         self._keep = keep
         self._lock: IO[str] | None = None
-        inside = not keep and has_room(memory)
-        if inside:
+        if not keep and has_room(memory):
             sweep(memory)
-        if inside:
             self.path, self._lock = _locked(memory)
         else:
             self.path = Path(tempfile.mkdtemp(prefix=_PREFIX))
