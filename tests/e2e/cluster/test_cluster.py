@@ -19,7 +19,7 @@ from stackproof.errors import StackproofError
 from stackproof.flux import tree
 from stackproof.helm.endpoints import Endpoint, in_text, in_value
 from stackproof.helm.externals import merged
-from stackproof.helm.manifests import containers, thaw
+from stackproof.helm.manifests import COMPONENT, containers, thaw
 from stackproof.isolation import Marks, Proof, prove, question
 from stackproof.isolation.delivery import lines, lines_received
 from stackproof.isolation.verdict import Verdict
@@ -178,7 +178,7 @@ def replaced(kind: KindStack, proof: Proof) -> dict[str, tuple[str, str]]:
     ids = {name: pod["metadata"]["uid"] for name, pod in old.items()}
 
     def all_new() -> dict[str, tuple[str, str]] | None:
-        pods = {name: kube.pods(OBSERVABILITY_NAMESPACE, _labels(name)) for name in old}
+        pods = {name: kube.pods(OBSERVABILITY_NAMESPACE, f"{COMPONENT}={name}") for name in old}
         new = {name: found[0]["metadata"]["uid"] for name, found in pods.items() if found}
         done = len(new) == len(ids) and not set(new.values()) & set(ids.values())
         return {name: (ids[name], new[name]) for name in ids} if done else None
@@ -186,10 +186,6 @@ def replaced(kind: KindStack, proof: Proof) -> dict[str, tuple[str, str]]:
     made = kube.until(all_new, within_s=SOON_S * 3, what="each backend has a new pod")
     kube.rolled_out([OBSERVABILITY_NAMESPACE], within_s=SOON_S * 3)
     return made
-
-
-def _labels(name: str) -> str:
-    return f"app.kubernetes.io/component={name}"
 
 
 @pytest.mark.parametrize("backend", list(Backend))

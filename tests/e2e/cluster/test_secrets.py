@@ -43,12 +43,8 @@ SOON_S = 60.0
 MOUNTED_S = 150.0
 
 
-def _externals(kind: KindStack) -> list[dict[str, Any]]:
-    return kind.kube.listed(EXTERNAL, "ExternalSecret")
-
-
 def test_every_secret_holds_what_the_store_says(kind: KindStack) -> None:
-    found = _externals(kind)
+    found = kind.kube.listed(EXTERNAL, "ExternalSecret")
     assert len(found) >= 3 + 4 * len(TENANTS)
     for each in found:
         metadata, spec = each["metadata"], each["spec"]

@@ -18,6 +18,8 @@ from stackproof.otlp.app_metrics import EMITTED, busy
 from stackproof.repo.checkout import Checkout
 from stackproof.stack import provisioning
 
+Judge = Callable[[Sequence[Dashboard]], list[str]]
+
 
 @pytest.fixture(scope="module")
 def release(checkout: Checkout) -> Release:
@@ -46,17 +48,13 @@ def test_grafana_gets_every_file(
 
 
 @pytest.fixture(scope="module")
-def judge(
-    checkout: Checkout, release: Release, uids: list[str]
-) -> Callable[[Sequence[Dashboard]], list[str]]:
+def judge(checkout: Checkout, release: Release, uids: list[str]) -> Judge:
     """Return what is wrong with some dashboards of the deployment."""
     names = Deployment.load(checkout).registry.names
     return lambda some: problems(some, uids, names, dashboards.kept(release))
 
 
-def test_they_are_sound(
-    provisioned: tuple[Dashboard, ...], judge: Callable[[Sequence[Dashboard]], list[str]]
-) -> None:
+def test_they_are_sound(provisioned: tuple[Dashboard, ...], judge: Judge) -> None:
     assert judge(provisioned) == []
 
 
@@ -105,7 +103,7 @@ def test_a_fault_is_found(
     spoil: Callable[[dict[str, Any]], Any],
     expected: str,
     provisioned: tuple[Dashboard, ...],
-    judge: Callable[[Sequence[Dashboard]], list[str]],
+    judge: Judge,
 ) -> None:
     others = [each for each in provisioned if each.uid != "open-webui"]
     (own,) = (each for each in provisioned if each.uid == "open-webui")
