@@ -1,7 +1,5 @@
 """Small disks and full ones, for local stacks."""
 
-from __future__ import annotations
-
 import shutil
 import subprocess
 import time

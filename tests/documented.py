@@ -1,7 +1,5 @@
 """The code of a page of docs/, run as somebody would who types it in."""
 
-from __future__ import annotations
-
 import re
 import subprocess
 import sys

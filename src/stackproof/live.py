@@ -1,7 +1,5 @@
 """A running stack in the terminal: proven with its progress shown, and held until Ctrl-C."""
 
-from __future__ import annotations
-
 import contextlib
 import shlex
 import time

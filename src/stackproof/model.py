@@ -1,7 +1,5 @@
 """The words that everything here is told in: signals, the backends that keep them, and access."""
 
-from __future__ import annotations
-
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """How figures are said."""
 
-from __future__ import annotations
-
 
 def percent(part: float, whole: float) -> str:
     """Return a share as `97.3 %`, rounded down: 100 % is said of nothing that lacks something."""

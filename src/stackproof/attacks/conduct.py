@@ -1,7 +1,5 @@
 """Attacks by what is sent rather than how: forged labels, floods, tails, late samples."""
 
-from __future__ import annotations
-
 import gzip
 import os
 import selectors

@@ -1,7 +1,5 @@
 """Rendering charts, and the unit suite that does little else."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

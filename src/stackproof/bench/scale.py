@@ -1,7 +1,5 @@
 """Tenants against time and memory: the proof is of N² pairs and must cost N."""
 
-from __future__ import annotations
-
 import math
 import os
 from collections import defaultdict

@@ -4,8 +4,6 @@ The rules are those of Kubernetes' own validation (`Validate…Update` in pkg/ap
 kubernetes/kubernetes, v1.34); tests/e2e/cluster/test_cluster.py asks a real API server about each.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 

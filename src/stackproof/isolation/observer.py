@@ -1,7 +1,5 @@
 """Asks the read APIs for a run, and keeps what was found beside the matrix."""
 
-from __future__ import annotations
-
 import threading
 import time
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """What a run of the proof is told and gives back."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime

@@ -1,7 +1,5 @@
 """Whose tokens stand in an answer."""
 
-from __future__ import annotations
-
 import re
 import time
 from collections.abc import Mapping

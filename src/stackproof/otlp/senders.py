@@ -1,7 +1,5 @@
 """Send OTLP, and know what was taken: gRPC and HTTP, with the reason for whatever was refused."""
 
-from __future__ import annotations
-
 import json
 import time
 from base64 import b64encode

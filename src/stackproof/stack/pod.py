@@ -12,8 +12,6 @@ environment, and only there it is replaced, by five rules:
 5. Secrets, ConfigMaps and the pod's own fields are filled in as the kubelet does.
 """
 
-from __future__ import annotations
-
 import re
 import shutil
 import tempfile

@@ -1,7 +1,5 @@
 """Prove a deployment once and show it: what `demo`, `prove` and the end-to-end tests share."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Faults of a merge onto a release that chart 0.1.0 made: each would lose some of its data."""
 
-from __future__ import annotations
-
 from .base import Edit, Twin, edited, in_flux, in_tenant
 
 MIGRATION: tuple[Twin, ...] = (

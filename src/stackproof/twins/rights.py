@@ -1,7 +1,5 @@
 """Rights that are more, or less, than what is needed; and what post-renderers change."""
 
-from __future__ import annotations
-
 from .base import Edit, Twin, edited, in_flux, in_tenant
 
 _RBAC = "flux/base/open-webui/rbac.yaml"

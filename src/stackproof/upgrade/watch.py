@@ -1,7 +1,5 @@
 """Looks at every moment of a roll: owners read their own, and intruders are refused."""
 
-from __future__ import annotations
-
 import itertools
 import threading
 import time

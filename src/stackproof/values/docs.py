@@ -17,8 +17,6 @@ description of a definition stands in for a missing one.
 would change.
 """
 
-from __future__ import annotations
-
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence

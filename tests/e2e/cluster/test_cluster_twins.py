@@ -3,8 +3,6 @@
 Those of GitOps are in test_gitops.py, where Flux runs.
 """
 
-from __future__ import annotations
-
 import contextlib
 import re
 import secrets

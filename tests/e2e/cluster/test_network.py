@@ -4,8 +4,6 @@
 same means and in the same time.
 """
 
-from __future__ import annotations
-
 import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager

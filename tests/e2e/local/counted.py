@@ -1,7 +1,5 @@
 """What has become of telemetry that was counted while something went wrong."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 
 from stackproof.backends import Client

@@ -1,7 +1,5 @@
 """What the limits' chain takes for a program's default is its default."""
 
-from __future__ import annotations
-
 import re
 import subprocess
 

@@ -5,8 +5,6 @@ afterwards is compared with what was acknowledged. What is lost by design is in 
 with the numbers that are asserted here.
 """
 
-from __future__ import annotations
-
 import operator
 import os
 import signal as signals

@@ -1,7 +1,5 @@
 """`stackproof up`: what it prints can be typed, until Ctrl-C."""
 
-from __future__ import annotations
-
 import os
 import re
 import shlex

@@ -1,7 +1,5 @@
 """The dashboards that Grafana is provisioned with: sound in themselves, whoever the tenants are."""
 
-from __future__ import annotations
-
 import copy
 import json
 from collections.abc import Callable, Sequence

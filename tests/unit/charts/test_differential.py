@@ -1,7 +1,5 @@
 """Our render equals that of the helm program, object for object and in the same order."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

@@ -1,7 +1,5 @@
 """Faults that rendering shows: each is caught by the check that is named, for the stated reason."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest

@@ -1,7 +1,5 @@
 """Kustomizations and HelmReleases become what Flux' controllers would make of them."""
 
-from __future__ import annotations
-
 import hashlib
 import re
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What the command line refuses, and what each way to end tells by its code."""
 
-from __future__ import annotations
-
 import errno
 import json
 import os

@@ -1,7 +1,5 @@
 """Validation against Kubernetes' schemas: each fault is found, and named."""
 
-from __future__ import annotations
-
 import copy
 import json
 import re

@@ -1,7 +1,5 @@
 """The file of `prove --targets`: what is wrong in it is told with its line, and never a secret."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """The actions that other repositories use: their scripts run, and the documented use is right."""
 
-from __future__ import annotations
-
 import re
 import shutil
 import subprocess

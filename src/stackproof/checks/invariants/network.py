@@ -1,7 +1,5 @@
 """NetworkPolicies: who is let through."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 from stackproof.checks import network
