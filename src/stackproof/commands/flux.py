@@ -207,7 +207,7 @@ def _print_yaml(tree: Tree) -> None:
 
     for applied in tree.applied:
         by = f", {applied.release.manifest.ref}" if applied.release else ""
-        sys.stdout.write(f"---\n# step {applied.step.name}{by}: {applied.source}\n")
+        sys.stdout.write(f"---\n# step {applied.step.name}{by}: {applied.manifest.source}\n")
         sys.stdout.write(as_yaml(applied.manifest))
 
 

@@ -216,8 +216,13 @@ def _deployment(args: argparse.Namespace, tenants: Sequence[str] | None, console
                 where=_option(name),
                 todo=f"Leave it out, or choose --stack {' or '.join(stacks)}.",
             )
-    if args.synthetic:
-        _refuse_elsewhere(provider)
+    if args.synthetic and provider != "local":
+        # Made-up tenants have no credentials in a deployment that others made.
+        raise UsageError(
+            f"there are no synthetic tenants on the stack {provider!r}",
+            where="--synthetic",
+            todo="Leave out --stack.",
+        )
     options = providers.Options(
         keep=args.keep,
         reuse=args.reuse,
@@ -235,16 +240,6 @@ def _deployment(args: argparse.Namespace, tenants: Sequence[str] | None, console
         _check_names(args.metrics_as, tenants, deployment.registry.names)
     providers.prepare(provider, console, alloys=not args.synthetic)
     return stack
-
-
-def _refuse_elsewhere(stack: str) -> None:
-    """Made-up tenants have no credentials in a deployment that others made."""
-    if stack != "local":
-        raise UsageError(
-            f"there are no synthetic tenants on the stack {stack!r}",
-            where="--synthetic",
-            todo="Leave out --stack.",
-        )
 
 
 def _check_names(

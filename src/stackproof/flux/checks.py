@@ -371,9 +371,9 @@ def steps_guarded(subject: Subject) -> Iterator[str]:
         spec = manifest["spec"]
         if manifest.name == BOOTSTRAP:
             continue
-        for key, wanted in (("prune", True), ("wait", True)):
-            if spec.get(key) is not wanted:
-                yield f"{of(step, manifest)}: {key} is not {str(wanted).lower()}"
+        for key in ("prune", "wait"):
+            if spec.get(key) is not True:
+                yield f"{of(step, manifest)}: {key} is not true"
         if "timeout" not in spec:
             yield f"{of(step, manifest)}: has no timeout"
     for step, manifest in own(subject, "HelmRelease"):
@@ -644,7 +644,7 @@ def pinned(subject: Subject) -> Iterator[str]:
         from_git = dig(chart, "sourceRef").get("kind") == "GitRepository"
         if chart and not from_git and not _EXACT_VERSION.fullmatch(version):
             yield f"{of(step, manifest)}: chart version {version!r} is no single version"
-        source = _source(subject, manifest)
+        source = subject.repository(manifest)
         if chart.get("chart") in _DEPRECATED.get(source, ()):
             yield f"{of(step, manifest)}: chart {chart['chart']} of {source} is deprecated"
     for step, manifest in own(subject, "OCIRepository"):
@@ -658,14 +658,6 @@ def pinned(subject: Subject) -> Iterator[str]:
             is_tagged = name and "/" not in tag and re.search(r"\d", tag)
             if not is_tagged and not _DIGEST.fullmatch(digest):
                 yield f"{at(one)}: image {container['image']} is not pinned"
-
-
-def _source(subject: Subject, release: Manifest) -> str:
-    """Return the address of the repository that a HelmRelease's chart comes from."""
-    reference = release["spec"]["chart"]["spec"]["sourceRef"] if "chart" in release["spec"] else {}
-    namespace = reference.get("namespace") or release.namespace
-    found = subject.tree.find(reference.get("kind", ""), namespace, reference.get("name", ""))
-    return str(found["spec"].get("url", "")).rstrip("/") if found else ""
 
 
 @FLUX.register

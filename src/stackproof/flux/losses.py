@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Final
 from urllib.parse import urlsplit
 
-from stackproof.helm.manifests import Manifest, Release, containers, pod_template
+from stackproof.helm.manifests import Manifest, Release, containers, pod_template, target_secret
 
 from .immutable import refused
 from .tree import Key, key_of
@@ -351,8 +351,7 @@ def _remotes(objects: Objects) -> dict[tuple[Key, str], str]:
 
 def secret_of(external: Manifest) -> Key:
     """Return the Secret that an ExternalSecret makes."""
-    name = (external["spec"].get("target") or {}).get("name") or external.name
-    return "", "Secret", external.namespace or None, name
+    return "", "Secret", external.namespace or None, target_secret(external)
 
 
 def refusals(

@@ -37,7 +37,7 @@ def check_free(checkout: Checkout, namespace: str, host: str) -> None:
 def _taken(there: Applied, reason: str) -> UsageError:
     return UsageError(
         reason,
-        where=f"step {there.step.name} ({there.source})",
+        where=f"step {there.step.name} ({there.manifest.source})",
         todo="A tenant shares neither with anybody: choose another.",
     )
 
