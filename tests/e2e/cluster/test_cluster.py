@@ -399,10 +399,11 @@ def test_the_api_server_refuses_what_the_diff_says_it_does(
         kube.delete(tried)
 
 
-def _said_to(kube: Kube, found: Any, patch: Any) -> str:
+def _said_to(
+    kube: Kube, found: Any, patch: Any, content: str = "merge-patch+json", **more: str
+) -> str:
     """Return why the API server would refuse a change, "" if it would not."""
-    tried = {"dryRun": "All"}
-    content = "application/merge-patch+json"
+    tried, content = {"dryRun": "All", **more}, f"application/{content}"
     try:
         kube.request("PATCH", kube.path_of(found), patch, query=tried, content=content)
     except ApiError as error:
@@ -439,15 +440,8 @@ def test_only_what_was_said_is_taken_away_by_server_side_apply(
 
 def _applied(kube: Kube, wanted: Any) -> str:
     """Return why the API server would refuse to apply an object, "" if it would not."""
-    query = {"dryRun": "All", "fieldManager": MANAGER, "force": "true"}
-    content = "application/apply-patch+yaml"
-    try:
-        kube.request("PATCH", kube.path_of(wanted), wanted, query=query, content=content)
-    except ApiError as error:
-        if error.status != 422:
-            raise
-        return str(error)
-    return ""
+    how = {"fieldManager": MANAGER, "force": "true"}
+    return _said_to(kube, wanted, wanted, "apply-patch+yaml", **how)
 
 
 # --- the plugin's evidence ---

@@ -5,7 +5,6 @@ afterwards is compared with what was acknowledged. What is lost by design is in 
 with the numbers that are asserted here.
 """
 
-import operator
 import os
 import signal as signals
 import subprocess
@@ -22,7 +21,7 @@ from typing import Any
 import pytest
 from opentelemetry.proto.metrics.v1.metrics_pb2 import AggregationTemporality, Sum
 from tests.disks import full, small_disk
-from tests.e2e.local.counted import MayLack, faults_of, nothing
+from tests.e2e.counted import all_there
 from urllib3.exceptions import ReadTimeoutError
 
 from stackproof.backends import Client, poll
@@ -85,21 +84,6 @@ def _kill(stack: LocalStack, *components: str) -> float:
     return time.monotonic()
 
 
-def _all_is_there(
-    stack: LocalStack,
-    client: Client,
-    sources: Mapping[str, Source],
-    may_lack: MayLack = nothing,
-) -> None:
-    """Wait until every acknowledged number is there; it must be there once, and its owner's."""
-
-    def faults() -> str:
-        found = (faults_of(stack, client, source, may_lack) for source in sources.values())
-        return "\n".join(chain.from_iterable(found))
-
-    assert until(faults, operator.not_, within_s=PATIENCE_S, every_s=0.5) == ""
-
-
 @pytest.mark.parametrize("component", [*BACKENDS, "gateway", "alloy"])
 def test_what_is_killed_loses_nothing(component: str, running: LocalStack, client: Client) -> None:
     name = _alloy(running, VICTIM) if component == "alloy" else component
@@ -114,7 +98,7 @@ def test_what_is_killed_loses_nothing(component: str, running: LocalStack, clien
         lossy = component == "tempo" and signal is Signal.TRACES
         return lossy and killed - TEMPO_LOSS_S < taken < killed + 0.1
 
-    _all_is_there(running, client, sources, may_lack)
+    all_there(running, client, sources, may_lack)
 
 
 @pytest.mark.xdist_group("queues")
@@ -130,7 +114,7 @@ def test_alloy_keeps_what_no_backend_takes_even_if_it_is_killed(
     assert time.monotonic() - killed > 18
     for backend in BACKENDS:
         running.restart(backend)
-    _all_is_there(running, client, sources)
+    all_there(running, client, sources)
     # All of it was acknowledged, also while nobody was there to take it.
     assert all(len(s.taken[Signal.LOGS]) > 40 for t, s in sources.items() if t != VICTIM)
 
@@ -180,7 +164,7 @@ def test_much_is_queued_and_all_of_it_arrives(running: LocalStack, client: Clien
                 give(signal, 1, 0)
     for signal in Signal:
         _are_there(running, client, signal, runs[signal], sent[signal])
-    _all_is_there(running, client, sources)
+    all_there(running, client, sources)
 
 
 def _are_there(
@@ -470,7 +454,7 @@ def test_what_is_slow_loses_nothing_and_harms_no_other(
             _go_on(running, client, sources, SIGNALS[component])
         continued = time.monotonic()
         time.sleep(1)
-    _all_is_there(running, client, sources)
+    all_there(running, client, sources)
     # It was acknowledged all the while: Alloy keeps it.
     for source in sources.values():
         times = source.taken[SIGNALS[component]].values()
@@ -494,7 +478,7 @@ def test_tempo_is_told_to_end(running: LocalStack, client: Client) -> None:
     def may_lack(signal: Signal, taken: float) -> bool:
         return signal is Signal.TRACES and told - TEMPO_LOSS_S < taken < told + TEMPO_ENDS_S
 
-    _all_is_there(running, client, sources, may_lack)
+    all_there(running, client, sources, may_lack)
 
 
 def _garbage(message: bytes) -> bytes:
@@ -532,7 +516,7 @@ def test_junk_is_refused_and_harms_nobody(
                         answer.data
                     )
         time.sleep(1)
-    _all_is_there(running, client, sources)
+    all_there(running, client, sources)
 
 
 def _with_attribute(message: Any, signal: Signal, size: int) -> Any:
@@ -576,7 +560,7 @@ def test_an_attribute_of_ten_mebibytes_harms_nothing_else(
                 else:
                     opened.send(signal, message)
         time.sleep(1)
-    _all_is_there(running, client, sources)
+    all_there(running, client, sources)
     for signal in Signal:
         expected = {} if signal in reasons else {(VICTIM, 1): 1}
         _are_there(running, client, signal, run, expected)
@@ -749,7 +733,7 @@ def test_a_flood_is_refused_and_the_others_lose_nothing(
             with pytest.raises(ExportError, match=reason):
                 _send_until_refused(opened, signal, flooding)
         time.sleep(1)
-    _all_is_there(limited, client, sources)
+    all_there(limited, client, sources)
 
 
 @pytest.mark.xdist_group("floods")
@@ -838,20 +822,20 @@ def test_a_full_disk(
         backend = running.process(component)
         assert backend.ended() is None, f"{backend.ended()}:\n{backend.tail()}"
         if component == "tempo":
-            _all_is_there(running, client, sources, may_lack)
+            all_there(running, client, sources, may_lack)
         else:
-            _all_is_there(running, client, sources)
+            all_there(running, client, sources)
         if written_out:
             _write_out(running, client, component, disk)
         _kill(running, component)
         running.restart(component)
         if written_out:
-            _all_is_there(running, client, sources)
+            all_there(running, client, sources)
         else:
-            _all_is_there(running, client, sources, may_lack)
+            all_there(running, client, sources, may_lack)
         with sending(running, client, TENANTS) as sources:
             time.sleep(1)
-        _all_is_there(running, client, sources)
+        all_there(running, client, sources)
 
 
 @pytest.mark.xdist_group("disks")
@@ -871,4 +855,4 @@ def test_mimir_is_started_on_a_full_disk(running: LocalStack, client: Client) ->
         def may_lack(signal: Signal, taken: float) -> bool:
             return signal is Signal.METRICS and taken < killed
 
-        _all_is_there(running, client, sources, may_lack)
+        all_there(running, client, sources, may_lack)
