@@ -60,10 +60,7 @@ class Docked(Users):
     # --- releases ---
 
     def run(
-        self,
-        release: Release,
-        images: Mapping[str, ImageChoice],
-        secrets: Mapping[str, str],
+        self, release: Release, images: Mapping[str, ImageChoice], secrets: Mapping[str, str]
     ) -> float:
         """Replace what runs by a release; return the seconds in which the application was away."""
         began = time.monotonic()

@@ -9,14 +9,7 @@ from .exhaustion import EXHAUSTION
 from .identity import IDENTITY
 from .routes import ROUTES
 
-ATTACKS: tuple[Attack, ...] = (
-    *IDENTITY,
-    *ROUTES,
-    *CONDUCT,
-    *EXHAUSTION,
-    *ALLOY,
-    *DIRECT,
-)
+ATTACKS: tuple[Attack, ...] = (*IDENTITY, *ROUTES, *CONDUCT, *EXHAUSTION, *ALLOY, *DIRECT)
 
 __all__ = [
     "ATTACKS",

@@ -295,7 +295,7 @@ def _credential(
 def _as_user(user: str) -> Callable[[AttackRun], list[str]]:
     """The attacker's own password under another name."""
     return lambda attack_run: [
-        basic(attack_run.fill(user), attack_run.target.password(attack_run.attacker)),
+        basic(attack_run.fill(user), attack_run.target.password(attack_run.attacker))
     ]
 
 

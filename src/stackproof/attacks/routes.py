@@ -449,11 +449,7 @@ _SMUGGLING = (
         "Content-Length: 0",
         "Content-Length: {length}",
     ),
-    _smuggled(
-        "signed-length",
-        "a Content-Length with a sign",
-        "Content-Length: +{length}",
-    ),
+    _smuggled("signed-length", "a Content-Length with a sign", "Content-Length: +{length}"),
     _smuggled(
         "zero-length",
         "a Content-Length of 0 and a second request behind it (no trick: it is on its own)",

@@ -16,13 +16,4 @@ ESSENTIAL: tuple[ReadApi, ...] = tuple(
     api for api in PROVABLE if api.id in {"mimir.query", "loki.query-range", "tempo.search-traceql"}
 )
 
-__all__ = [
-    "ESSENTIAL",
-    "PROVABLE",
-    "READ_APIS",
-    "Answer",
-    "Client",
-    "Question",
-    "ReadApi",
-    "poll",
-]
+__all__ = ["ESSENTIAL", "PROVABLE", "READ_APIS", "Answer", "Client", "Question", "ReadApi", "poll"]

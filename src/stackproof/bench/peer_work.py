@@ -69,12 +69,7 @@ def run(*command: str | Path, cwd: Path | None = None, good: Sequence[int] = (0,
 
 def _asked(charts: Path) -> list[Render]:
     return [
-        Render(
-            chart=file.parent,
-            values=[values],
-            release="one",
-            namespace="here",
-        )
+        Render(chart=file.parent, values=[values], release="one", namespace="here")
         for file in sorted(charts.glob("*/Chart.yaml"))
         for values in scenarios(file.parent)
     ]

@@ -46,12 +46,7 @@ def renders(checkout: Checkout) -> Figures:
 def _permuted(chart: Path, most: int) -> list[Render]:
     space = Space.of(chart)
     return [
-        Render(
-            chart=chart,
-            values=[space.given(choice)],
-            release="one",
-            namespace="here",
-        )
+        Render(chart=chart, values=[space.given(choice)], release="one", namespace="here")
         for choice in space.sample(most)[-most:]
     ]
 

@@ -34,10 +34,7 @@ RANGES: Mapping[str, tuple[tuple[str, str | None, str], ...]] = {
 RETENTION = {
     "loki": ("limits_config.retention_period", "retention_period"),
     "tempo": ("overrides.defaults.compaction.block_retention", "compaction.block_retention"),
-    "mimir": (
-        "limits.compactor_blocks_retention_period",
-        "compactor_blocks_retention_period",
-    ),
+    "mimir": ("limits.compactor_blocks_retention_period", "compactor_blocks_retention_period"),
 }
 
 

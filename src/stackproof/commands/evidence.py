@@ -20,10 +20,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     add_kubeconfig(parser)
     parser.add_argument(
-        "--evidence-dir",
-        type=Path,
-        metavar="DIR",
-        help="where it goes (default: build/evidence)",
+        "--evidence-dir", type=Path, metavar="DIR", help="where it goes (default: build/evidence)"
     )
 
 

@@ -58,10 +58,7 @@ def _findings(text: str) -> tuple[str, ...]:
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add `build`, `check` and `diff`."""
     parser.add_argument(
-        "--cluster",
-        type=word,
-        metavar="NAME",
-        help="folder of flux/clusters (default: production)",
+        "--cluster", type=word, metavar="NAME", help="folder of flux/clusters (default: production)"
     )
     does = parser.add_subparsers(title="what to do", metavar="build|check|diff", required=True)
     built = add_command(does, "build", _BUILD_TEXT)

@@ -68,10 +68,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_kubeconfig(check)
     _release(check)
     check.add_argument(
-        "--cluster",
-        type=word,
-        metavar="NAME",
-        help="folder of flux/clusters (default: production)",
+        "--cluster", type=word, metavar="NAME", help="folder of flux/clusters (default: production)"
     )
     check.add_argument(
         "--values",
@@ -97,10 +94,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     values = add_command(does, "values", _VALUES_TEXT)
     values.add_argument("old", type=Path, metavar="OLD.yaml", help="values of the earlier release")
     values.add_argument(
-        "--tenant",
-        type=tenant_name,
-        metavar="NAME",
-        help="(default: the tenant of the namespace)",
+        "--tenant", type=tenant_name, metavar="NAME", help="(default: the tenant of the namespace)"
     )
     _release(values)
     values.set_defaults(do=_values)

@@ -41,10 +41,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--only", type=word, metavar="TEXT", help="only files whose path contains it"
     )
     parser.add_argument(
-        "--sample",
-        type=count(),
-        metavar="N",
-        help=f"at most N, by the seed (default: {_SAMPLE})",
+        "--sample", type=count(), metavar="N", help=f"at most N, by the seed (default: {_SAMPLE})"
     )
     parser.add_argument("--all", action="store_true", help="every mutant: several thousand")
     parser.add_argument(

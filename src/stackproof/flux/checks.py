@@ -40,9 +40,7 @@ _CHART_CRDS = {"external-secrets": "external-secrets.io"}
 #: The group of the CRDs that bootstrap installs.
 _BOOTSTRAP_CRDS = "toolkit.fluxcd.io"
 #: Charts that nobody maintains there any more (January 2026; they moved to grafana-community).
-_DEPRECATED = {
-    "https://grafana.github.io/helm-charts": ("grafana", "tempo", "lgtm-distributed"),
-}
+_DEPRECATED = {"https://grafana.github.io/helm-charts": ("grafana", "tempo", "lgtm-distributed")}
 _FAILURE_POLICIES = frozenset({"Fail", "Ignore"})
 _EXACT_VERSION = re.compile(r"v?\d+\.\d+\.\d+([-+][0-9A-Za-z.-]+)?")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")

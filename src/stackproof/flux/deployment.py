@@ -56,9 +56,7 @@ class Deployment:
     ) -> Deployment:
         """Return the same with further values laid over."""
         return replace(
-            self,
-            lgtm_extra=(*self.lgtm_extra, *lgtm),
-            tenant_extra=(*self.tenant_extra, *tenant),
+            self, lgtm_extra=(*self.lgtm_extra, *lgtm), tenant_extra=(*self.tenant_extra, *tenant)
         )
 
     def lgtm_values(self) -> list[renderer.Values]:

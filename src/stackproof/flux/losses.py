@@ -20,10 +20,7 @@ from .tree import Key, key_of
 Objects = Mapping[Key, Manifest]
 """What a cluster has, or will have: everything that is applied to it."""
 
-KEPT = (
-    ("helm.sh/resource-policy", "keep"),
-    ("kustomize.toolkit.fluxcd.io/prune", "disabled"),
-)
+KEPT = (("helm.sh/resource-policy", "keep"), ("kustomize.toolkit.fluxcd.io/prune", "disabled"))
 """Annotations with which Helm and Flux leave an object that is in no manifest any more."""
 
 

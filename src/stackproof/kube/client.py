@@ -402,8 +402,7 @@ class Kube:
             return found
         last = seen() or refused
         raise StackproofError(
-            f"{what}: not within {within_s:.0f} s" + (f"\n{last}" if last else ""),
-            where=self.where,
+            f"{what}: not within {within_s:.0f} s" + (f"\n{last}" if last else ""), where=self.where
         )
 
     def rolled_out(self, namespaces: Iterable[str], *, within_s: float) -> None:

@@ -331,10 +331,7 @@ class _Chart:
 
     def _asked(self, values: Mapping[str, Any]) -> Render:
         return Render(
-            chart=self.folder,
-            values=[values],
-            release=self.release,
-            namespace=self.namespace,
+            chart=self.folder, values=[values], release=self.release, namespace=self.namespace
         )
 
 

@@ -11,15 +11,11 @@ from typing import Any, Protocol, Self
 import grpc  # type: ignore[import-untyped]
 import urllib3
 from google.protobuf.message import DecodeError, Message
-from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import (
-    ExportLogsServiceResponse,
-)
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceResponse
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
     ExportMetricsServiceResponse,
 )
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
-    ExportTraceServiceResponse,
-)
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
 from stackproof.errors import StackproofError
 from stackproof.model import Access, Backend, Signal, Tls
@@ -235,11 +231,7 @@ class HttpSender(Closing):
 
 
 def emit(
-    sender: Sender,
-    tenant: str,
-    run: str,
-    *,
-    signals: Sequence[Signal] = tuple(Signal),
+    sender: Sender, tenant: str, run: str, *, signals: Sequence[Signal] = tuple(Signal)
 ) -> Emission:
     """Make and send the signals of one tenant; return the tokens when all of them were taken.
 

@@ -9,9 +9,7 @@ run could not even begin, none is sent: alert on their absence, too.
 import time
 from collections.abc import Iterator, Mapping
 
-from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
-    ExportMetricsServiceRequest,
-)
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 
 from stackproof.isolation import Proof
 from stackproof.isolation.verdict import Verdict

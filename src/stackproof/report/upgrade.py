@@ -16,10 +16,7 @@ from stackproof.wording import counted
 
 from .plots import Bar, timeline
 
-_STYLE = {
-    UpgradeVerdict.ISOLATED: "bold green",
-    UpgradeVerdict.INCOMPLETE: "bold yellow",
-}
+_STYLE = {UpgradeVerdict.ISOLATED: "bold green", UpgradeVerdict.INCOMPLETE: "bold yellow"}
 _MOST_REASONS = 12
 
 

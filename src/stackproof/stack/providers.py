@@ -58,11 +58,7 @@ def _kind(deployment: Deployment, options: Options) -> Stack:
     from .kind import KindStack
 
     return KindStack(
-        deployment,
-        keep=options.keep,
-        reuse=options.reuse,
-        flux=options.flux,
-        say=options.say,
+        deployment, keep=options.keep, reuse=options.reuse, flux=options.flux, say=options.say
     )
 
 

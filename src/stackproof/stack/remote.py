@@ -57,10 +57,7 @@ class RemoteStack(FromOutside, FromCharts):
     entry_points = (EntryPoint.GATEWAY,)
 
     def __init__(
-        self,
-        gateway_url: str,
-        tenants: Sequence[str],
-        environment: Mapping[str, str] = os.environ,
+        self, gateway_url: str, tenants: Sequence[str], environment: Mapping[str, str] = os.environ
     ) -> None:
         if urlsplit(gateway_url).scheme not in {"http", "https"}:
             raise UsageError(

@@ -38,9 +38,7 @@ class SecretStore:
 
 
 def materialize(
-    manifests: Iterable[Manifest],
-    store: SecretStore,
-    failed: dict[str, str] | None = None,
+    manifests: Iterable[Manifest], store: SecretStore, failed: dict[str, str] | None = None
 ) -> dict[str, dict[str, str]]:
     """Return every Secret that these objects make: name to key to value.
 

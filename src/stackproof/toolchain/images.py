@@ -347,11 +347,7 @@ class Images:
         )
 
     def _import(
-        self,
-        reference: str,
-        mark: str,
-        write: Callable[[IO[bytes]], None],
-        changes: Sequence[str],
+        self, reference: str, mark: str, write: Callable[[IO[bytes]], None], changes: Sequence[str]
     ) -> None:
         """Import a root file system as an image, unless Docker has one with that mark."""
         mark = f"{mark} {hashlib.sha256(json.dumps(changes).encode()).hexdigest()[:16]}"

@@ -139,9 +139,7 @@ def pinned(lock: str) -> str:
     found = re.search(rf"^{NAME}==(\S+)", lock, re.MULTILINE)
     if not found:
         raise StackproofError(
-            f"pins no {NAME}",
-            where="application.lock",
-            todo="Run: python tools/open-webui/lock.py",
+            f"pins no {NAME}", where="application.lock", todo="Run: python tools/open-webui/lock.py"
         )
     return found[1]
 

@@ -151,8 +151,7 @@ class Twin:
             for edit in self.edits:
                 edit.apply(root)
             yield Deployment.load(Checkout(root)).with_values(
-                lgtm=[self.lgtm] if self.lgtm else [],
-                tenant=[self.tenant] if self.tenant else [],
+                lgtm=[self.lgtm] if self.lgtm else [], tenant=[self.tenant] if self.tenant else []
             )
 
 

@@ -199,12 +199,7 @@ LIMITS: tuple[Twin, ...] = (
         in_lgtm("loki.yaml", 'include "lgtm.longestRetention" . }', ".Values.defaults.retention }"),
         lgtm={
             "tenants": [
-                {
-                    "name": "soev",
-                    "namespace": "soev",
-                    "secretPrefix": "soev",
-                    "retention": "1440h",
-                }
+                {"name": "soev", "namespace": "soev", "secretPrefix": "soev", "retention": "1440h"}
             ]
         },
     ),

@@ -80,12 +80,7 @@ def find(chart: Path, values: Sequence[Values], audited: int, where: str) -> lis
 
 
 def _request(chart: Path, values: Sequence[Mapping[str, Any]]) -> Render:
-    return Render(
-        chart=chart,
-        values=values,
-        release="one",
-        namespace="here",
-    )
+    return Render(chart=chart, values=values, release="one", namespace="here")
 
 
 def _same(one: Release, other: Release) -> bool:

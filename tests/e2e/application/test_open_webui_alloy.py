@@ -18,9 +18,7 @@ from typing import Any
 
 import pytest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
-from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
-    ExportMetricsServiceRequest,
-)
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from stackproof.helm import renderer
@@ -191,16 +189,8 @@ def _delivered(receiver: Receiver) -> bool:
 @pytest.mark.parametrize(
     ("alloy", "paths", "user"),
     [
-        (
-            {},
-            {"/otlp/v1/traces", "/otlp/v1/metrics", "/otlp/v1/logs"},
-            f"enterprise-a:{PASSWORD}",
-        ),
-        (
-            {"gateway": {"enabled": False}},
-            {"/v1/traces", "/otlp/v1/metrics", "/otlp/v1/logs"},
-            "",
-        ),
+        ({}, {"/otlp/v1/traces", "/otlp/v1/metrics", "/otlp/v1/logs"}, f"enterprise-a:{PASSWORD}"),
+        ({"gateway": {"enabled": False}}, {"/v1/traces", "/otlp/v1/metrics", "/otlp/v1/logs"}, ""),
     ],
     ids=["gateway", "direct"],
 )

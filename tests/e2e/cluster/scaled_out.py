@@ -106,11 +106,7 @@ class ScaledOut(ClusterStack):
                 "uninstall", name, "-n", install.namespace, "--ignore-not-found"
             )
         for space in (self.space, STORE):
-            found: Object = {
-                "apiVersion": "v1",
-                "kind": "Namespace",
-                "metadata": {"name": space},
-            }
+            found: Object = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": space}}
             self.kube.delete(found)
             self.kube.until(
                 lambda: self.kube.find("v1", "Namespace", space) is None,  # noqa: B023

@@ -448,10 +448,7 @@ def _applied(kube: Kube, wanted: Any) -> str:
 
 
 def test_what_failed_leaves_its_evidence(
-    kind: KindStack,
-    checkout: Checkout,
-    pytester: pytest.Pytester,
-    monkeypatch: pytest.MonkeyPatch,
+    kind: KindStack, checkout: Checkout, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("KUBECONFIG", str(kind.cluster.kubeconfig_path))
     monkeypatch.setenv("STACKPROOF_CACHE", str(CACHE))

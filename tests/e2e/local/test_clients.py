@@ -389,11 +389,7 @@ def metrics(stack: LocalStack, telemetrygen: Path) -> dict[str, Emission]:
 
 @pytest.mark.parametrize("query", _QUERIES)
 def test_promtool_shows_a_tenant_its_own_alone(
-    stack: LocalStack,
-    promtool: Path,
-    metrics: Mapping[str, Emission],
-    query: str,
-    tmp_path: Path,
+    stack: LocalStack, promtool: Path, metrics: Mapping[str, Emission], query: str, tmp_path: Path
 ) -> None:
     _promtool_apart(_queriers(promtool, stack, tmp_path), query, metrics)
 

@@ -329,8 +329,7 @@ _OTHER_LINES = st.sampled_from(
     )
 )
 _LINES = st.one_of(
-    st.just(()),
-    st.lists(st.one_of(_TENANT_LINES, _OTHER_LINES), max_size=3).map(tuple),
+    st.just(()), st.lists(st.one_of(_TENANT_LINES, _OTHER_LINES), max_size=3).map(tuple)
 )
 
 _LISTED = (

@@ -33,10 +33,7 @@ def project(
 
 
 def test_the_documented_tests_pass(
-    project: pytest.Pytester,
-    monkeypatch: pytest.MonkeyPatch,
-    stack: LocalStack,
-    checkout: Checkout,
+    project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, stack: LocalStack, checkout: Checkout
 ) -> None:
     urls = {"traces": Backend.TEMPO, "metrics": Backend.MIMIR, "logs": Backend.LOKI}
     tenants = []

@@ -350,11 +350,7 @@ def test_what_is_odd_costs_nothing(running: LocalStack, client: Client) -> None:
     ],
 )
 def test_what_alloy_acknowledges_and_drops(
-    signal: Signal,
-    spoil: Callable[[Any], Any],
-    kept: set[int],
-    running: LocalStack,
-    client: Client,
+    signal: Signal, spoil: Callable[[Any], Any], kept: set[int], running: LocalStack, client: Client
 ) -> None:
     """Known losses: a point with too many labels or no name, a span of no trace or too large.
 
@@ -539,10 +535,7 @@ def _with_attribute(message: Any, signal: Signal, size: int) -> Any:
         # Alloy cuts it off. Backends unpack a tenth of it.
         (EntryPoint.ALLOY_GRPC, {}),
         (EntryPoint.ALLOY_HTTP, {}),
-        (
-            EntryPoint.GATEWAY,
-            dict.fromkeys(Signal, "too large|larger than"),
-        ),
+        (EntryPoint.GATEWAY, dict.fromkeys(Signal, "too large|larger than")),
     ],
 )
 def test_an_attribute_of_ten_mebibytes_harms_nothing_else(

@@ -97,10 +97,7 @@ def _failed(signal: Signal, message: Any) -> Any:
 
 @pytest.mark.parametrize(("dashboard", "tenant"), VIEWS)
 def test_no_panel_is_empty(
-    dashboard: Dashboard,
-    tenant: str,
-    sources: Mapping[str, grafana.DataSource],
-    client: Client,
+    dashboard: Dashboard, tenant: str, sources: Mapping[str, grafana.DataSource], client: Client
 ) -> None:
     values = {
         name: poll(

@@ -21,7 +21,7 @@ REPLICAS: dict[str, Any] = {
         "replicaCount": 2,
         "persistence": {"accessMode": "ReadWriteMany"},
         "config": {"redisUrl": "redis://redis.cache.svc:6379/0"},
-    },
+    }
 }
 OPTIONAL: dict[str, Any] = {
     "gateway": {"enabled": True, "image": {"tag": "1.0.0"}},

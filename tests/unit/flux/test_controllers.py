@@ -93,10 +93,7 @@ def test_nothing_is_substituted_where_nothing_is_given(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("substitute", "message"),
-    [
-        ({"YEAR": 2026}, "YEAR|expected string"),
-        ({"a-b": "x"}, "'a-b' var name is invalid"),
-    ],
+    [({"YEAR": 2026}, "YEAR|expected string"), ({"a-b": "x"}, "'a-b' var name is invalid")],
 )
 def test_variables_that_flux_refuses(
     tmp_path: Path, substitute: dict[str, Any], message: str
@@ -361,11 +358,7 @@ def test_whoever_says_what_to_leave_out_says_all_of_it(
 
 @pytest.mark.parametrize(
     ("link", "target"),
-    [
-        ("apps/b.yaml", "real.yaml"),
-        ("apps/b.yaml", "../other/c.yaml"),
-        ("apps/b", "../other"),
-    ],
+    [("apps/b.yaml", "real.yaml"), ("apps/b.yaml", "../other/c.yaml"), ("apps/b", "../other")],
 )
 def test_links_are_not_fetched(tmp_path: Path, link: str, target: str) -> None:
     files = {
@@ -424,10 +417,7 @@ def test_packages_are_those_of_the_controllers(checkout: Checkout) -> None:
         ({"releaseName": "own"}, "own"),
         ({"targetNamespace": "observability"}, "observability-lgtm"),
         ({"targetNamespace": "observability", "releaseName": "own"}, "own"),
-        (
-            {"releaseName": "x" * 54},
-            "x" * 40 + "-" + hashlib.sha256(b"x" * 54).hexdigest()[:12],
-        ),
+        ({"releaseName": "x" * 54}, "x" * 40 + "-" + hashlib.sha256(b"x" * 54).hexdigest()[:12]),
     ],
 )
 def test_release_name(spec: dict[str, str], name: str) -> None:
