@@ -36,6 +36,7 @@ BACKEND_OF: Mapping[Signal, Backend] = {
     Signal.METRICS: Backend.MIMIR,
     Signal.LOGS: Backend.LOKI,
 }
+SIGNAL_OF: Mapping[Backend, Signal] = {backend: signal for signal, backend in BACKEND_OF.items()}
 
 
 class EntryPoint(StrEnum):

@@ -119,7 +119,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Start the stack, prove, show and write the report; the exit code is the verdict's."""
-    from stackproof import live, report, terminal
+    from stackproof import isolation, live, report, terminal
     from stackproof.backends import ESSENTIAL, PROVABLE
     from stackproof.model import EntryPoint
     from stackproof.repo import results
@@ -144,15 +144,16 @@ def run(args: argparse.Namespace) -> int:
     with stack:
         ready = time.monotonic()
         _check_names(args.metrics_as, tenants, stack.tenants)
-        proof = live.prove(
-            stack,
-            console,
-            tenants=tenants,
-            apis=apis,
-            deadline_s=args.deadline,
-            pins=None if args.targets else Versions.load(Checkout.find()),
-            entry_point=EntryPoint.GATEWAY if many else None,
-        )
+        with live.progress_bar(console) as update:
+            proof = isolation.prove(
+                stack,
+                tenants,
+                apis=apis,
+                deadline_s=args.deadline,
+                entry_point=EntryPoint.GATEWAY if many else None,
+                on_progress=update,
+                pins=None if args.targets else Versions.load(Checkout.find()),
+            )
         decided = time.monotonic()
         report.show(proof, console)
         folder = args.report or Checkout.report_folder()

@@ -12,7 +12,7 @@ from google.protobuf.message import Message
 from stackproof.model import Signal
 
 from .protobuf import field, pairs
-from .senders import Closing, post
+from .senders import Sender, post
 
 _INSTANCE = {"service.name": "job", "service.instance.id": "instance"}
 _INDEXED = ("service.name", "service.instance.id", "deployment.environment")
@@ -27,7 +27,7 @@ REMOTE_WRITE = {
 }
 
 
-class _Push(Closing):
+class _Push(Sender):
     def __init__(self, url: str, headers: Mapping[str, str], pool: urllib3.PoolManager) -> None:
         self._url = url
         self._headers = headers
@@ -95,11 +95,8 @@ def _streams(request: Any) -> Iterator[dict[str, object]]:
         of_all = _attributes(resource.resource)
         labels = {_name(name): of_all[name] for name in _INDEXED}
         for record in (each for scope in resource.scope_logs for each in scope.log_records):
-            at, body, metadata = (
-                str(record.time_unix_nano),
-                record.body.string_value,
-                _named(record),
-            )
+            at, body = str(record.time_unix_nano), record.body.string_value
+            metadata = _named(record)
             yield {"stream": labels, "values": [[at, body, metadata]]}
             for name in filter(_TOKEN_NAME.fullmatch, metadata):
                 stream = {"service_name": labels["service_name"], name: "1"}

@@ -98,15 +98,7 @@ def _delivered(
         if not taken:
             why = next(iter(source.refused), "nothing was sent")
             faults.append(f"{source.tenant}'s {signal}: none was taken: {why}")
-    return Delivered(
-        signal,
-        sums["acknowledged"],
-        sums["lost"],
-        sums["known"],
-        sums["twice"],
-        sums["misplaced"],
-        tuple(faults),
-    )
+    return Delivered(signal=signal, faults=tuple(faults), **sums)
 
 
 def _there(

@@ -267,11 +267,11 @@ def _record(message: Any) -> Any:
     return records[0].gauge.data_points[0] if hasattr(records[0], "gauge") else records[0]
 
 
-def _with_key(key: str) -> Callable[[Any], Any]:
-    """Give a record an attribute of this name."""
+def _with_key(key: str, size: int = 1) -> Callable[[Any], Any]:
+    """Give a record an attribute of this name, of `size` bytes."""
 
     def spoil(message: Any) -> Any:
-        _record(message).attributes.add(key=key).value.string_value = "x"
+        _record(message).attributes.add(key=key).value.string_value = "x" * size
         return message
 
     return spoil
@@ -477,16 +477,12 @@ def test_tempo_is_told_to_end(running: LocalStack, client: Client) -> None:
     all_there(running, client, sources, may_lack)
 
 
-def _garbage(message: bytes) -> bytes:
-    return b"\xff\xfe" + message
-
-
-def _truncated(message: bytes) -> bytes:
-    return message[:-7]
-
-
 @pytest.mark.xdist_group("junk")
-@pytest.mark.parametrize("spoil", [_garbage, _truncated])
+@pytest.mark.parametrize(
+    "spoil",
+    [lambda message: b"\xff\xfe" + message, lambda message: message[:-7]],
+    ids=["garbage", "truncated"],
+)
 def test_junk_is_refused_and_harms_nobody(
     spoil: Callable[[bytes], bytes], running: LocalStack, client: Client
 ) -> None:
@@ -515,19 +511,6 @@ def test_junk_is_refused_and_harms_nobody(
     all_there(running, client, sources)
 
 
-def _with_attribute(message: Any, signal: Signal, size: int) -> Any:
-    """Add one attribute of `size` bytes to the one span, point or line."""
-    if signal is Signal.TRACES:
-        item = message.resource_spans[0].scope_spans[0].spans[0]
-    elif signal is Signal.METRICS:
-        item = message.resource_metrics[0].scope_metrics[0].metrics[0].gauge.data_points[0]
-    else:
-        item = message.resource_logs[0].scope_logs[0].log_records[0]
-    attribute = item.attributes.add(key="big")
-    attribute.value.string_value = "x" * size
-    return message
-
-
 @pytest.mark.xdist_group("junk")
 @pytest.mark.parametrize(
     ("entry_point", "reasons"),
@@ -545,7 +528,7 @@ def test_an_attribute_of_ten_mebibytes_harms_nothing_else(
     with sending(running, client, TENANTS) as sources:
         time.sleep(0.5)
         for signal in Signal:
-            message = _with_attribute(numbered(signal, VICTIM, run, 1), signal, 10 * 2**20)
+            message = _with_key("big", 10 * 2**20)(numbered(signal, VICTIM, run, 1))
             with running.sender(VICTIM, entry_point, client) as opened:
                 if signal in reasons:
                     with pytest.raises(ExportError, match=reasons[signal]):
@@ -567,7 +550,7 @@ def test_alloy_refuses_more_than_sixteen_mebibytes(
     """What is not acknowledged is not lost: the application's exporter knows."""
     run = synthetic.new_run()
     for signal in Signal:
-        message = _with_attribute(numbered(signal, VICTIM, run, 1), signal, 16 * 2**20)
+        message = _with_key("big", 16 * 2**20)(numbered(signal, VICTIM, run, 1))
         with (
             running.sender(VICTIM, entry_point, client) as opened,
             pytest.raises(ExportError, match=r"larger than max|too large"),
