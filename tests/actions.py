@@ -2,7 +2,6 @@
 
 import os
 import re
-import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from tests.ran import ran
 
 _INPUT = re.compile(r"\$\{\{ inputs\.([\w-]+) \}\}")
 
@@ -56,7 +56,7 @@ class Action:
         for path in files.values():
             path.write_text("")
         programs = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-        done = subprocess.run(
+        done = ran(
             ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", step["run"]],
             cwd=cwd,
             env={
@@ -67,9 +67,6 @@ class Action:
                 **given,
                 **(environment or {}),
             },
-            capture_output=True,
-            text=True,
-            check=False,
         )
         outputs, summary = (path.read_text() for path in files.values())
         return Ran(done.returncode, done.stdout + done.stderr, outputs, summary)

@@ -13,6 +13,7 @@ from typing import TypeVar
 from urllib.parse import urlsplit
 
 import pytest
+from tests.ran import ran
 
 from stackproof.backends import PROVABLE, Client, poll
 from stackproof.flux.deployment import Deployment
@@ -76,7 +77,7 @@ def _generate(
     """Send three spans, points or lines of an emission."""
     token = emission.tokens[signal]
     body = [f"--body={token}"] if signal is Signal.LOGS else []
-    return subprocess.run(
+    return ran(
         [
             *(telemetrygen, signal.value, f"--{signal}=3", "--otlp-insecure", "--workers=1"),
             *("--service=open-webui", "--rate=0"),
@@ -85,10 +86,7 @@ def _generate(
             *body,
             *how,
         ],
-        capture_output=True,
-        text=True,
         timeout=timeout_s,
-        check=False,
     )
 
 
@@ -349,13 +347,7 @@ class Querier:
     def ask(self, query: str, run: str, *how: str) -> subprocess.CompletedProcess[str]:
         """Ask for all that is marked with a run."""
         words = _QUERIES[query](self.server, f'{{stackproof_run="{run}"}}')
-        return subprocess.run(
-            [*self.command, query, *how, *words],
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        return ran([*self.command, query, *how, *words], timeout=60)
 
 
 def _queriers(promtool: Path, stack: LocalStack, folder: Path) -> dict[str, Querier]:

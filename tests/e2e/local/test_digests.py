@@ -10,6 +10,7 @@ import pytest
 import yaml
 from tests.copies import copied
 from tests.e2e.local.registry import Registry, layer
+from tests.ran import ran
 
 from stackproof.errors import ExitCode
 from stackproof.repo.checkout import Checkout
@@ -46,14 +47,7 @@ def pin(clone: Checkout, registry: Registry) -> subprocess.CompletedProcess[str]
         "STACKPROOF_FETCH": str(programs.find("fetch")),
     }
     script = Checkout.find().tools / "digests.py"
-    return subprocess.run(
-        [sys.executable, script],
-        cwd=clone.root,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return ran([sys.executable, script], cwd=clone.root, env=environment)
 
 
 def texts(clone: Checkout) -> dict[Path, str]:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.ran import ran
 
 from stackproof import cli
 from stackproof.attacks import ATTACKS
@@ -217,12 +218,8 @@ def test_an_error_that_nobody_reads_is_no_verdict(words: str, checkout: Checkout
 )
 def test_a_stream_may_be_closed(words: str, code: ExitCode, checkout: Checkout) -> None:
     """As cron and daemons start programs. What is for one stream goes to no other."""
-    done = subprocess.run(
-        ["sh", "-c", f"{shlex.quote(sys.executable)} -m stackproof.cli {words}"],
-        cwd=checkout.root,
-        capture_output=True,
-        text=True,
-        check=False,
+    done = ran(
+        ["sh", "-c", f"{shlex.quote(sys.executable)} -m stackproof.cli {words}"], cwd=checkout.root
     )
     assert (done.returncode, done.stdout) == (code, "")
     assert "internal error" not in done.stderr

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.ran import ran
 
 from stackproof.repo.checkout import Checkout
 
@@ -27,9 +28,7 @@ def clone(checkout: Checkout, tmp_path: Path) -> Path:
 
 
 def would_run(clone: Path, target: str) -> str:
-    done = subprocess.run(
-        ["make", "--dry-run", target], cwd=clone, capture_output=True, text=True, check=False
-    )
+    done = ran(["make", "--dry-run", target], cwd=clone)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 from tests.edits import DELETE, edit
+from tests.ran import ran
 
 from stackproof.repo.checkout import Checkout
 from stackproof.repo.versions import Versions
@@ -94,12 +95,9 @@ def test_run_steps_are_targets(workflow: tuple[str, Workflow], checkout: Checkou
     assert not not_a_target(workflow[1])
     for step in _steps(workflow[1]):
         if "run" in step:
-            done = subprocess.run(
+            done = ran(
                 ["make", "--dry-run", *step["run"].split()[1:2], "PYTHON=python3"],
                 cwd=checkout.root,
-                capture_output=True,
-                text=True,
-                check=False,
             )
             assert done.returncode == 0, done.stderr
 
@@ -165,13 +163,7 @@ def test_clusters_of_the_night(checkout: Checkout) -> None:
 
 
 def _actionlint(folder: Path, *files: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [programs.find("actionlint"), "-shellcheck=", "-pyflakes=", *files],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return ran([programs.find("actionlint"), "-shellcheck=", "-pyflakes=", *files], cwd=folder)
 
 
 def test_actionlint(checkout: Checkout) -> None:
