@@ -1,10 +1,7 @@
 """Runs the steps of an action as GitHub's runner does: bash, with files for what comes back."""
 
-from __future__ import annotations
-
 import os
 import re
-import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from tests.ran import ran
 
 _INPUT = re.compile(r"\$\{\{ inputs\.([\w-]+) \}\}")
 
@@ -58,7 +56,7 @@ class Action:
         for path in files.values():
             path.write_text("")
         programs = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-        done = subprocess.run(
+        done = ran(
             ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", step["run"]],
             cwd=cwd,
             env={
@@ -69,9 +67,6 @@ class Action:
                 **given,
                 **(environment or {}),
             },
-            capture_output=True,
-            text=True,
-            check=False,
         )
         outputs, summary = (path.read_text() for path in files.values())
         return Ran(done.returncode, done.stdout + done.stderr, outputs, summary)

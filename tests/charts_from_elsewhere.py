@@ -1,12 +1,11 @@
 """Other people's charts: from their repositories, or where STACKPROOF_CHARTS has them."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 from pathlib import Path
 
 import pytest
+from tests.ran import ran
 
 from stackproof.checks.scale_out import Install
 from stackproof.toolchain import programs
@@ -35,13 +34,7 @@ def helm(*words: str, name: str, version: str) -> str:
     """
     about = f"{name} {version}"
     try:
-        done = subprocess.run(
-            [programs.find("helm"), *words, "--version", version],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=_ANSWERS_S,
-        )
+        done = ran([programs.find("helm"), *words, "--version", version], timeout=_ANSWERS_S)
     except subprocess.TimeoutExpired:
         pytest.skip(f"{about} cannot be had: no answer within {_ANSWERS_S} s")
     if f'"{version}" not found in' in done.stderr:

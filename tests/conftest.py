@@ -1,7 +1,5 @@
 """Fixtures that unit and end-to-end tests share."""
 
-from __future__ import annotations
-
 import os
 
 import pytest
@@ -11,11 +9,7 @@ from stackproof.repo.checkout import Checkout
 
 # What is found must not depend on how busy the machine is, nor on what was found before.
 settings.register_profile(
-    "suite",
-    deadline=None,
-    derandomize=True,
-    database=None,
-    suppress_health_check=list(HealthCheck),
+    "suite", deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
 )
 settings.load_profile("suite")
 

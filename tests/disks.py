@@ -1,7 +1,5 @@
 """Small disks and full ones, for local stacks."""
 
-from __future__ import annotations
-
 import shutil
 import subprocess
 import time
@@ -10,6 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
+from tests.ran import ran
 
 from stackproof.stack.local import LocalStack
 
@@ -23,7 +22,7 @@ def small_disk(stack: LocalStack, component: str) -> Iterator[Path]:
     if shutil.which("mount") is None:
         pytest.skip("a small disk must be mounted, and there is no `mount`")
     command = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "small", str(data)]
-    mounted = subprocess.run(command, capture_output=True, text=True, check=False)
+    mounted = ran(command)
     if mounted.returncode:
         pytest.skip(f"a small disk must be mounted, which takes root: {mounted.stderr.strip()}")
     try:

@@ -1,11 +1,10 @@
 """The code of a page of docs/, run as somebody would who types it in."""
 
-from __future__ import annotations
-
 import re
-import subprocess
 import sys
 from pathlib import Path
+
+from tests.ran import ran
 
 # What the pages import is what their tests depend on (tests/unchanged.py).
 from stackproof import attacks, backends, isolation, twins  # noqa: F401
@@ -29,7 +28,5 @@ def code(page: Path, language: str = "python") -> str:
 
 def run(page: Path, root: Path) -> None:
     """Run the code in a process of its own: it registers checks, which are this process's too."""
-    done = subprocess.run(
-        [sys.executable, "-c", code(page)], cwd=root, capture_output=True, text=True, check=False
-    )
+    done = ran([sys.executable, "-c", code(page)], cwd=root)
     assert done.returncode == 0, done.stderr

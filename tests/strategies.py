@@ -5,18 +5,17 @@ plain words and what YAML could take for something else. Objects of which the sc
 but that they are objects keep the settings that the chart's scenarios give them.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
 from hypothesis import assume
 from hypothesis import strategies as st
 
 from stackproof.helm.externals import merged
-from stackproof.values.combinations import Choice, Keys, Leaf, Space, nested, value_at
+from stackproof.values.combinations import Choice, Leaf, Space, nested, value_at
 
 #: Strings that YAML reads as something else where a template forgets the quotes.
 TREACHEROUS = ("yes", "on", "null", "~", "1", "1e3", "0x1f", "12:30:45", "2026-01-01")
@@ -40,20 +39,17 @@ class Fault:
 
 def choices(space: Space, most: int = 8) -> st.SearchStrategy[Choice]:
     """Return a strategy for choices that the schema accepts: up to `most` leaves are changed."""
+    place = attrgetter("path")
 
     @st.composite
     def one(draw: st.DrawFn) -> Choice:
-        leaves = draw(st.lists(st.sampled_from(space.leaves), max_size=most, unique_by=_path))
+        leaves = draw(st.lists(st.sampled_from(space.leaves), max_size=most, unique_by=place))
         settings = tuple((leaf.path, draw(values(space, leaf))) for leaf in leaves)
         choice = Choice(settings)
         assume(space.accepts(choice))
         return choice
 
     return one()
-
-
-def _path(leaf: Leaf) -> Keys:
-    return leaf.path
 
 
 def values(space: Space, leaf: Leaf) -> st.SearchStrategy[Any]:
@@ -71,7 +67,8 @@ def _of(space: Space, node: Mapping[str, Any]) -> st.SearchStrategy[Any] | None:
     """Return a strategy for a schema node, None where the schema says too little."""
     node = space.resolved(node)
     if "anyOf" in node:
-        several = [_of(space, {**_without(node, "anyOf"), **one}) for one in node["anyOf"]]
+        shared = {key: below for key, below in node.items() if key != "anyOf"}
+        several = [_of(space, {**shared, **one}) for one in node["anyOf"]]
         return st.one_of(*(one for one in several if one is not None))
     if "const" in node or "enum" in node:
         return st.sampled_from([node["const"]] if "const" in node else list(node["enum"]))
@@ -89,18 +86,11 @@ def _of(space: Space, node: Mapping[str, Any]) -> st.SearchStrategy[Any] | None:
     if kind == "array":
         items = _of(space, node.get("items") or {})
         least = node.get("minItems", 0)
-        return (
-            st.lists(items, min_size=least, max_size=3, unique_by=repr)
-            if items is not None
-            else None
-        )
+        if items is not None:
+            return st.lists(items, min_size=least, max_size=3, unique_by=repr)
     if kind == "object":
         return _maps(space, node)
     return None
-
-
-def _without(node: Mapping[str, Any], key: str) -> dict[str, Any]:
-    return {k: v for k, v in node.items() if k != key}
 
 
 def _strings(node: Mapping[str, Any]) -> st.SearchStrategy[str]:
@@ -152,14 +142,8 @@ def faults(space: Space) -> st.SearchStrategy[Fault]:
 
 def _wrong_type(leaf: Leaf) -> Any:
     kinds = leaf.schema.get("type")
-    others = {
-        "boolean": "maybe",
-        "integer": "many",
-        "number": ["1"],
-        "string": [1],
-        "array": "none",
-    }
-    others |= {"object": "none"}
+    others = {"boolean": "maybe", "integer": "many", "number": ["1"], "string": [1]}
+    others |= {"array": "none", "object": "none"}
     first = kinds[0] if isinstance(kinds, list) else kinds
     return others.get(str(first), [[]])
 

@@ -4,8 +4,6 @@ Words such as `on` and `y` are booleans, `1e3` and `0o17` are numbers, while dat
 what PyYAML takes for numbers of base 60, are plain text.
 """
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Iterator
@@ -39,10 +37,6 @@ class FastLoader(yaml.CSafeLoader):
     """The same, by libyaml."""
 
 
-def _boolean(_loader: Any, node: yaml.ScalarNode) -> bool:
-    return _BOOLEANS[node.value.lower()]
-
-
 def _integer(_loader: Any, node: yaml.ScalarNode) -> int:
     text = node.value.replace("_", "").lower()
     digits = text.lstrip("-+")
@@ -71,7 +65,7 @@ for _class in (Loader, FastLoader):
     _class.add_implicit_resolver(f"{_TAG}bool", _BOOLEAN, list("yYnNtTfFoO"))
     _class.add_implicit_resolver(f"{_TAG}int", _INTEGER, list("-+0123456789"))
     _class.add_implicit_resolver(f"{_TAG}float", _FLOAT, list("-+.0123456789"))
-    _class.add_constructor(f"{_TAG}bool", _boolean)
+    _class.add_constructor(f"{_TAG}bool", lambda _, node: _BOOLEANS[node.value.lower()])
     _class.add_constructor(f"{_TAG}int", _integer)
     _class.add_constructor(f"{_TAG}float", _number)
 

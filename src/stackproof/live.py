@@ -1,6 +1,4 @@
-"""A running stack in the terminal: proven with its progress shown, and held until Ctrl-C."""
-
-from __future__ import annotations
+"""A running stack in the terminal: the progress of its proof shown, and held until Ctrl-C."""
 
 import contextlib
 import shlex
@@ -16,41 +14,14 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from stackproof import isolation
 from stackproof.backends import ESSENTIAL, PROVABLE, ReadApi
 from stackproof.errors import StackproofError
-from stackproof.model import EntryPoint, Signal
 from stackproof.options import check_names
 from stackproof.otlp import senders, synthetic
 from stackproof.otlp.synthetic import Emission
-from stackproof.repo.versions import Versions
 from stackproof.stack.base import Stack
 from stackproof.wording import counted
 
 #: How often it is looked whether all components of a held stack are well [s].
 _HEALTH_S = 1.0
-
-
-def prove(
-    stack: Stack,
-    console: Console,
-    *,
-    tenants: Sequence[str] | None = None,
-    signals: Sequence[Signal] = tuple(Signal),
-    apis: Sequence[ReadApi] = PROVABLE,
-    deadline_s: float = 30.0,
-    entry_point: EntryPoint | None = None,
-    pins: Versions | None = None,
-) -> isolation.Proof:
-    """Prove the isolation of a running stack, with a progress bar where there is a terminal."""
-    with _bar(console) as update:
-        return isolation.prove(
-            stack,
-            tenants,
-            signals=signals,
-            apis=apis,
-            deadline_s=deadline_s,
-            entry_point=entry_point,
-            on_progress=update,
-            pins=pins,
-        )
 
 
 def read_apis(names: Sequence[str]) -> tuple[ReadApi, ...]:
@@ -65,7 +36,8 @@ def read_apis(names: Sequence[str]) -> tuple[ReadApi, ...]:
 
 
 @contextmanager
-def _bar(console: Console) -> Iterator[Callable[[isolation.Progress], None] | None]:
+def progress_bar(console: Console) -> Iterator[Callable[[isolation.Progress], None] | None]:
+    """Show how far a proof is, where there is a terminal: give what is to be told of it."""
     if not console.is_terminal:
         yield None
         return

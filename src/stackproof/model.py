@@ -1,7 +1,5 @@
 """The vocabulary of the package: signals, backends, entry points, and how a reader gets access."""
 
-from __future__ import annotations
-
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -38,6 +36,7 @@ BACKEND_OF: Mapping[Signal, Backend] = {
     Signal.METRICS: Backend.MIMIR,
     Signal.LOGS: Backend.LOKI,
 }
+SIGNAL_OF: Mapping[Backend, Signal] = {backend: signal for signal, backend in BACKEND_OF.items()}
 
 
 class EntryPoint(StrEnum):

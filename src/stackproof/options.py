@@ -176,10 +176,7 @@ def add_deadline(parser: argparse.ArgumentParser) -> None:
 def add_report(parser: argparse.ArgumentParser) -> None:
     """Add --report, of a proof."""
     parser.add_argument(
-        "--report",
-        type=Path,
-        metavar="DIR",
-        help="where the report goes (default: build/report)",
+        "--report", type=Path, metavar="DIR", help="where the report goes (default: build/report)"
     )
 
 

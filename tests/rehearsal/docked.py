@@ -5,8 +5,6 @@ root file system; its claims, and to them what the kubelet does for `fsGroup`. W
 what decides about objects: the API server, Helm, Flux, pod security, policies.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,7 +14,6 @@ from tests.rehearsal.users import Asker, Users
 
 from stackproof.errors import StackproofError
 from stackproof.helm.manifests import Manifest, Release, containers, pod_template
-from stackproof.kube.client import Object
 from stackproof.toolchain.images import ImageChoice, connect
 from stackproof.waiting import until
 
@@ -63,19 +60,17 @@ class Docked(Users):
     # --- releases ---
 
     def run(
-        self,
-        release: Release,
-        images: Mapping[str, ImageChoice],
-        secrets: Mapping[str, str],
+        self, release: Release, images: Mapping[str, ImageChoice], secrets: Mapping[str, str]
     ) -> float:
         """Replace what runs by a release; return the seconds in which the application was away."""
         began = time.monotonic()
         # Recreate, and the stores' StatefulSets: the old pod ends before the new one starts.
         for component in reversed(COMPONENTS):
             self.stop(component)
+        workloads = {m.labels.get(_COMPONENT): m for m in reversed(release.workloads())}
         for component in COMPONENTS:
-            workload, shell = _workload(release, component), images["postgres"].reference
-            self._start(release, workload, images[component], secrets, shell)
+            shell = images["postgres"].reference
+            self._start(release, workloads[component], images[component], secrets, shell)
             self._wait(component)
         return time.monotonic() - began
 
@@ -225,12 +220,3 @@ class Docked(Users):
     def user(self, component: str) -> str:
         """Return the number of the user that a component's first process runs as."""
         return self.execute(component, ["stat", "-c", "%u", "/proc/1"]).strip()
-
-
-def _workload(release: Release, component: str) -> Manifest:
-    return next(m for m in release.workloads() if m.labels.get(_COMPONENT) == component)
-
-
-def values(choices: Mapping[str, ImageChoice]) -> Object:
-    """Return the images as chart 0.1.0 of tests/earlier takes them."""
-    return {"images": {name: choice.reference for name, choice in choices.items()}}

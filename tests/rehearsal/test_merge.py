@@ -3,12 +3,9 @@
 Each test goes on from where the one before it has ended.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from tests.ran import ran
 from tests.rehearsal.conftest import say
 from tests.rehearsal.production import ROLLED_S, TENANT, Downtime, Production, choices
 from tests.rehearsal.users import ADMIN, CHATS, USER, Snapshot
@@ -106,9 +104,7 @@ def _check(production: Production, store: Path) -> tuple[int, str]:
         production.kind.kubeconfig_path,
     )
     command = (sys.executable, "-m", "stackproof.cli", "migrate", "check")
-    done = subprocess.run(
-        [*command, *cluster, "--store", store], capture_output=True, text=True, check=False
-    )
+    done = ran([*command, *cluster, "--store", store])
     assert not done.stderr, done.stderr
     return done.returncode, done.stdout
 
@@ -262,12 +258,9 @@ def test_a_dump_is_restored_as_documented(
             ("PREFIX", "open-webui-open-webui-stack"),
         ):
             commands = commands.replace(name, value)
-        done = subprocess.run(
+        done = ran(
             ["bash", "-euo", "pipefail", "-c", f"{_FLUX}\n{commands}"],
             env={**os.environ, "KUBECONFIG": str(production.kind.kubeconfig_path)},
-            capture_output=True,
-            text=True,
-            check=False,
         )
         assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
         return done.stdout

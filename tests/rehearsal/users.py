@@ -63,17 +63,13 @@ class Snapshot:
             there = [{k: row.get(k) for k in known} for row in now.rows.get(table, ())]
             for row in rows:
                 wanted = {key: value for key, value in row.items() if key in known}
-                if not any(_holds(other, wanted) for other in there):
+                if not any(wanted.items() <= other.items() for other in there):
                     yield f"a row of {table}: {wanted}"
         for what in ("files", "vectors"):
             mine, theirs = getattr(self, what), getattr(now, what)
             for name, digest in mine.items():
                 if theirs.get(name) != digest:
                     yield f"{what}: {name} is {theirs.get(name, 'gone')}"
-
-
-def _holds(row: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
-    return all(row[key] == value for key, value in wanted.items())
 
 
 class Asker:
@@ -91,12 +87,9 @@ class Asker:
         """Send JSON, return the JSON of the answer.
 
         Raises:
-            StackproofError: It is refused.
+            StackproofError: It is refused, or nobody answers.
         """
-        return self._answer(
-            self._pool.request(method, f"{self._url}{path}", json=body, headers=_bearer(token)),
-            path,
-        )
+        return json.loads(self.text(method, path, body, token))
 
     def text(self, method: str, path: str, body: Any = None, token: str = "") -> str:
         """Send JSON, return the answer as it is.
@@ -104,31 +97,23 @@ class Asker:
         Raises:
             StackproofError: It is refused, or nobody answers.
         """
+        return self._sent(method, path, token, json=body)
+
+    def upload(self, path: str, name: str, content: bytes, token: str) -> Any:
+        """Send a file, as a form does."""
+        return json.loads(
+            self._sent("POST", path, token, fields={"file": (name, content, "text/plain")})
+        )
+
+    def _sent(self, method: str, path: str, token: str, **what: Any) -> str:
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
         try:
-            answer = self._pool.request(
-                method, f"{self._url}{path}", json=body, headers=_bearer(token)
-            )
+            answer = self._pool.request(method, f"{self._url}{path}", headers=headers, **what)
         except urllib3.exceptions.HTTPError as error:
             raise StackproofError(str(error), where=path) from error
         if answer.status >= 400:
             raise StackproofError(f"HTTP {answer.status}: {answer.data[:300]!r}", where=path)
         return answer.data.decode(errors="replace")
-
-    def upload(self, path: str, name: str, content: bytes, token: str) -> Any:
-        """Send a file, as a form does."""
-        fields = {"file": (name, content, "text/plain")}
-        headers = _bearer(token)
-        answer = self._pool.request("POST", f"{self._url}{path}", fields=fields, headers=headers)
-        return self._answer(answer, path)
-
-    def _answer(self, answer: urllib3.BaseHTTPResponse, path: str) -> Any:
-        if answer.status >= 400:
-            raise StackproofError(f"HTTP {answer.status}: {answer.data[:300]!r}", where=path)
-        return answer.json()
-
-
-def _bearer(token: str) -> dict[str, str]:
-    return {"Authorization": f"Bearer {token}"} if token else {}
 
 
 class Users(ABC):

@@ -1,7 +1,5 @@
 """Attacks on the tenant's own Alloy: whoever sends there is that tenant, whatever it says."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
@@ -194,7 +192,6 @@ ALLOY: tuple[Attack, ...] = (
         does="exports at the same moment as the victim",
         source="open-telemetry/opentelemetry-collector-contrib#29271: one batch, one tenant",
         expect=Expect.HARMLESS,
-        sends=lambda _: (),
         after=_within_one_batch,
         ineffective_because="each tenant has an Alloy of its own",
     ),

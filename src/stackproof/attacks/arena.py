@@ -1,7 +1,5 @@
 """Where attacks are run: one stack for most of them, and one of its own for each that ruins it."""
 
-from __future__ import annotations
-
 from contextlib import ExitStack
 from typing import Self
 
@@ -35,13 +33,8 @@ class Arena:
     def run(self, attack: Attack) -> AttackOutcome:
         """Run one attack where it does no harm to the next."""
         apart = attack.destroys and not (self.spare and attack.entry_point is EntryPoint.GATEWAY)
-        name = (
-            "ruins"
-            if apart
-            else "backends"
-            if attack.entry_point is EntryPoint.BACKEND
-            else "shared"
-        )
+        shared = "backends" if attack.entry_point is EntryPoint.BACKEND else "shared"
+        name = "ruins" if apart else shared
         try:
             target = self._scene(name)
             return run(attack.against(target.stack.versions), target)

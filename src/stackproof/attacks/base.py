@@ -85,7 +85,7 @@ class Attack:
     """What the attacker does, in one sentence."""
     source: str
     """Where it was seen: an advisory, an issue, or the program that was observed to fall for it."""
-    sends: Callable[[AttackRun], Iterable[WireRequest]]
+    sends: Callable[[AttackRun], Iterable[WireRequest]] = lambda _: ()
     expect: Expect = Expect.REFUSED
     writes: Sequence[Signal] = ()
     """The signals that it tries to store: marked with the tokens of `AttackRun.forged`."""
@@ -135,7 +135,6 @@ def deed(
         does=does,
         source=source,
         expect=Expect.HARMLESS,
-        sends=lambda _: (),
         after=after,
         destroys=destroys,
         measures=measures,

@@ -1,7 +1,5 @@
 """Attacks by what is sent rather than how: forged labels, floods, tails, late samples."""
 
-from __future__ import annotations
-
 import gzip
 import os
 import selectors
@@ -20,17 +18,7 @@ from stackproof.otlp import senders, synthetic
 from stackproof.otlp.senders import ExportError
 from stackproof.otlp.synthetic import Emission, name_of
 
-from .base import (
-    ALL,
-    APIS,
-    BACKENDS_LIMIT,
-    UPGRADE,
-    Attack,
-    AttackRun,
-    Expect,
-    basic,
-    deed,
-)
+from .base import ALL, APIS, BACKENDS_LIMIT, UPGRADE, Attack, AttackRun, Expect, basic, deed
 from .payloads import REMOTE_WRITE, loki_push, remote_write
 from .wire import Wire, WireAnswer, WireRequest, http1, send
 

@@ -3,8 +3,6 @@
 None reads or writes a byte that is not the attacker's. Each was seen to stop one for everybody.
 """
 
-from __future__ import annotations
-
 import gzip
 import re
 import socket
@@ -327,7 +325,6 @@ EXHAUSTION: tuple[Attack, ...] = (
         does=f"exports a span with lists in lists, {_LEVELS:,} deep, to its own Alloy",
         source="Tempo's time grows with the square of the depth: 20 s for 20,000 (observed)",
         expect=Expect.HARMLESS,
-        sends=lambda _: (),
         after=_deep_span,
         ineffective_because="Alloy makes it flat",
         destroys=True,

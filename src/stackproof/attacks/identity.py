@@ -1,7 +1,5 @@
 """Attacks on the gateway's decision who the tenant is: the tenant header and the credential."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -297,7 +295,7 @@ def _credential(
 def _as_user(user: str) -> Callable[[AttackRun], list[str]]:
     """The attacker's own password under another name."""
     return lambda attack_run: [
-        basic(attack_run.fill(user), attack_run.target.password(attack_run.attacker)),
+        basic(attack_run.fill(user), attack_run.target.password(attack_run.attacker))
     ]
 
 
@@ -601,14 +599,10 @@ def _h2c_upgrade(attack_run: AttackRun) -> Iterator[WireRequest]:
 
 
 def _websocket_everywhere(attack_run: AttackRun) -> Iterator[WireRequest]:
-    smuggled = _plain_read(attack_run)
+    # A question for the victim's data as a backend without a gateway would answer it.
+    smuggled = next(attack_run.few(f"{_H}: {attack_run.victim}")).data
     for wire_request in attack_run.few(attack_run.own, *UPGRADE):
         yield replace(wire_request, data=wire_request.data + smuggled, linger_s=0.3, frames_s=0.3)
-
-
-def _plain_read(attack_run: AttackRun) -> bytes:
-    """A question for the victim's data as a backend without a gateway would answer it."""
-    return next(attack_run.few(f"{_H}: {attack_run.victim}")).data
 
 
 _TUNNELS = (

@@ -1,20 +1,15 @@
 """Telemetry in the wire formats of Prometheus remote write and of Loki's push API."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Mapping
 
 import cramjam
 
-from stackproof.otlp.protobuf import field
+from stackproof.otlp import pushes
+from stackproof.otlp.protobuf import field, pairs
 
 #: The header lines of a Prometheus remote write.
-REMOTE_WRITE = (
-    "Content-Type: application/x-protobuf",
-    "Content-Encoding: snappy",
-    "X-Prometheus-Remote-Write-Version: 0.1.0",
-)
+REMOTE_WRITE = tuple(f"{name}: {value}" for name, value in pushes.REMOTE_WRITE.items())
 
 
 def remote_write(series: Iterable[Mapping[str, str]], time_ns: int, samples: int = 1) -> bytes:
@@ -27,15 +22,8 @@ def remote_write(series: Iterable[Mapping[str, str]], time_ns: int, samples: int
     points = b"".join(
         field(2, field(1, 1.0) + field(2, last - back)) for back in reversed(range(samples))
     )
-    request = b"".join(field(1, _labels(labels) + points) for labels in series)
+    request = b"".join(field(1, pairs(labels) + points) for labels in series)
     return bytes(cramjam.snappy.compress_raw(request))
-
-
-def _labels(labels: Mapping[str, str]) -> bytes:
-    # Sorted by name, as the format demands.
-    return b"".join(
-        field(1, field(1, name) + field(2, value)) for name, value in sorted(labels.items())
-    )
 
 
 def loki_push(

@@ -1,12 +1,11 @@
 """Attacks on the gateway's list of routes: paths, methods, bodies and framing."""
 
-from __future__ import annotations
-
 import gzip
 import socket
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 
 from stackproof.backends import PROVABLE
 from stackproof.model import TENANT_HEADER, Backend, Signal
@@ -378,10 +377,6 @@ def _oversize(
     return sends
 
 
-def _zipped(body: bytes) -> bytes:
-    return gzip.compress(body, 1)
-
-
 def _in_chunks(body: bytes) -> bytes:
     return b"%x\r\n%s\r\n%s" % (len(body), body, _END)
 
@@ -455,11 +450,7 @@ _SMUGGLING = (
         "Content-Length: 0",
         "Content-Length: {length}",
     ),
-    _smuggled(
-        "signed-length",
-        "a Content-Length with a sign",
-        "Content-Length: +{length}",
-    ),
+    _smuggled("signed-length", "a Content-Length with a sign", "Content-Length: +{length}"),
     _smuggled(
         "zero-length",
         "a Content-Length of 0 and a second request behind it (no trick: it is on its own)",
@@ -494,18 +485,13 @@ def _slow(attack_run: AttackRun) -> Iterable[str]:
         for _ in range(200):
             held.enter_context(socket.create_connection(attack_run.gateway)).sendall(half)
         for wire_request in attack_run.few(attack_run.own):
-            answer = _answered(wire_request)
+            answer = until(partial(send, wire_request), _is_answer, within_s=_ANSWERED_S)
             if not _is_answer(answer):
                 yield f"others are not answered within {_ANSWERED_S:.0f} s: {answer.describe()}"
 
 
 #: A busy machine is slow as well; a server whose connections are all taken never answers. [s]
 _ANSWERED_S = 30.0
-
-
-def _answered(wire_request: WireRequest) -> WireAnswer:
-    """Ask until there is an answer, or the time is over."""
-    return until(lambda: send(wire_request), _is_answer, within_s=_ANSWERED_S)
 
 
 def _is_answer(answer: WireAnswer) -> bool:
@@ -574,7 +560,9 @@ ROUTES: tuple[Attack, ...] = (
         does="exports 64 MiB, compressed to a few hundred KiB",
         source="a limit on the compressed size only",
         expect=Expect.HARMLESS,
-        sends=_oversize(64, "Content-Encoding: gzip", encode=_zipped),
+        sends=_oversize(
+            64, "Content-Encoding: gzip", encode=partial(gzip.compress, compresslevel=1)
+        ),
         writes=ALL,
         ineffective_because="the backends bound what they decompress",
     ),
@@ -584,7 +572,6 @@ ROUTES: tuple[Attack, ...] = (
         does="holds 200 connections with half a request each",
         source="slowloris",
         expect=Expect.HARMLESS,
-        sends=lambda _: (),
         after=_slow,
         ineffective_because="a connection costs Go a goroutine, whatever it believes",
     ),

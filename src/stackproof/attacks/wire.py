@@ -4,13 +4,12 @@ An attack is a few `WireRequest`s. HTTP/1.1 is written by hand and HTTP/2 is fra
 checks switched off. What goes wrong on the way is part of the `WireAnswer`, never an exception.
 """
 
-from __future__ import annotations
-
 import http.client
 import io
 import socket
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -240,14 +239,12 @@ def _send_raw(wire_request: Raw) -> WireAnswer:
         answer = wire.read(wire_request.data[:5].decode("latin-1").split(" ")[0])
         statuses, body = answer.statuses, answer.body
         if wire_request.decode is not None and statuses == (200,):
-            body = _decoded(wire_request.decode, body)
-        listen_s = (
-            wire_request.frames_s
-            if statuses == (101,)
-            else wire_request.linger_s
-            if wire.open
-            else 0.0
-        )
+            with suppress(ValueError):
+                body = wire_request.decode(body)
+        if statuses == (101,):
+            listen_s = wire_request.frames_s
+        else:
+            listen_s = wire_request.linger_s if wire.open else 0.0
         if listen_s:
             more = wire.rest(listen_s)
             statuses += _statuses(more)
@@ -255,13 +252,6 @@ def _send_raw(wire_request: Raw) -> WireAnswer:
         return WireAnswer(statuses, body, answer.error, answer.headers)
     finally:
         wire.close()
-
-
-def _decoded(decode: Callable[[bytes], bytes], body: bytes) -> bytes:
-    try:
-        return decode(body)
-    except ValueError:
-        return body
 
 
 def _statuses(data: bytes) -> tuple[int, ...]:

@@ -1,7 +1,5 @@
 """The read APIs of Mimir, Loki and Tempo, as data, and the client that asks them."""
 
-from __future__ import annotations
-
 from .base import Answer, Client, Question, ReadApi, poll
 from .loki import LOKI
 from .mimir import MIMIR
@@ -18,13 +16,4 @@ ESSENTIAL: tuple[ReadApi, ...] = tuple(
     api for api in PROVABLE if api.id in {"mimir.query", "loki.query-range", "tempo.search-traceql"}
 )
 
-__all__ = [
-    "ESSENTIAL",
-    "PROVABLE",
-    "READ_APIS",
-    "Answer",
-    "Client",
-    "Question",
-    "ReadApi",
-    "poll",
-]
+__all__ = ["ESSENTIAL", "PROVABLE", "READ_APIS", "Answer", "Client", "Question", "ReadApi", "poll"]

@@ -6,8 +6,6 @@ Whether it does is read from the whole body: a status is no evidence (Tempo answ
 empty trace, and 404 may be a mistyped path).
 """
 
-from __future__ import annotations
-
 import json
 import shlex
 import ssl
@@ -26,7 +24,7 @@ from websockets.exceptions import InvalidStatus, WebSocketException
 from websockets.sync.client import connect
 
 from stackproof.errors import StackproofError
-from stackproof.model import Access, Backend, Signal, Tls
+from stackproof.model import SIGNAL_OF, Access, Backend, Signal, Tls
 from stackproof.otlp.http import exchange, status_line
 from stackproof.otlp.senders import basic_auth
 from stackproof.waiting import until
@@ -134,11 +132,7 @@ class ReadApi:
     @property
     def signal(self) -> Signal:
         """The signal whose data it reads."""
-        return {
-            Backend.TEMPO: Signal.TRACES,
-            Backend.MIMIR: Signal.METRICS,
-            Backend.LOKI: Signal.LOGS,
-        }[self.backend]
+        return SIGNAL_OF[self.backend]
 
     def request(self, access: Access, question: Question) -> Request:
         """Return the request by which this reader asks that question (without credential)."""

@@ -1,7 +1,5 @@
 """Ask the backends as Grafana would: through each provisioned data source, exactly as it stands."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """The read APIs of Mimir (Prometheus' HTTP API)."""
 
-from __future__ import annotations
-
 import cramjam
 
 from stackproof.model import Backend

@@ -3,8 +3,6 @@
 Each time begins anew: the program is started, the schemas are compiled.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import re
@@ -71,12 +69,7 @@ def run(*command: str | Path, cwd: Path | None = None, good: Sequence[int] = (0,
 
 def _asked(charts: Path) -> list[Render]:
     return [
-        Render(
-            chart=file.parent,
-            values=[values],
-            release="one",
-            namespace="here",
-        )
+        Render(chart=file.parent, values=[values], release="one", namespace="here")
         for file in sorted(charts.glob("*/Chart.yaml"))
         for values in scenarios(file.parent)
     ]

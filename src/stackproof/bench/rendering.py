@@ -1,7 +1,5 @@
 """Rendering charts, and the unit suite that does little else."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess
@@ -48,12 +46,7 @@ def renders(checkout: Checkout) -> Figures:
 def _permuted(chart: Path, most: int) -> list[Render]:
     space = Space.of(chart)
     return [
-        Render(
-            chart=chart,
-            values=[space.given(choice)],
-            release="one",
-            namespace="here",
-        )
+        Render(chart=chart, values=[space.given(choice)], release="one", namespace="here")
         for choice in space.sample(most)[-most:]
     ]
 

@@ -1,9 +1,8 @@
 """Tenants against time and memory: the proof is of N² pairs and must cost N."""
 
-from __future__ import annotations
-
 import math
 import os
+import statistics
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
@@ -94,8 +93,6 @@ def exponent(values: Mapping[int, float]) -> float:
     Only sizes from 100 on count where there are two: below it the fixed cost hides the growth.
     """
     big = {x: y for x, y in values.items() if x >= 100}
-    points = [(math.log(x), math.log(y)) for x, y in (big if len(big) > 1 else values).items()]
-    mean_x = sum(x for x, _ in points) / len(points)
-    mean_y = sum(y for _, y in points) / len(points)
-    above = sum((x - mean_x) * (y - mean_y) for x, y in points)
-    return above / sum((x - mean_x) ** 2 for x, _ in points)
+    of = big if len(big) > 1 else values
+    sizes, costs = (list(map(math.log, each)) for each in (of.keys(), of.values()))
+    return statistics.linear_regression(sizes, costs).slope

@@ -3,8 +3,6 @@
 These are of the chart itself, where `settings` are of the values that this repository deploys.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -21,10 +19,11 @@ from .pods import owned, patient
 
 APPLICATION: Rules[Release] = Rules()
 
-_SIGNALS = {
-    "OTEL_EXPORTER_OTLP_ENDPOINT": "traces",
-    "OTEL_METRICS_EXPORTER_OTLP_ENDPOINT": "metrics",
-    "OTEL_LOGS_EXPORTER_OTLP_ENDPOINT": "logs",
+#: Where each signal is sent to.
+ENDPOINTS = {
+    "traces": "OTEL_EXPORTER_OTLP_ENDPOINT",
+    "metrics": "OTEL_METRICS_EXPORTER_OTLP_ENDPOINT",
+    "logs": "OTEL_LOGS_EXPORTER_OTLP_ENDPOINT",
 }
 #: Where browsers find it: it calls neither.
 _OWN_ADDRESSES = {"WEBUI_URL", "CORS_ALLOW_ORIGIN"}
@@ -58,12 +57,9 @@ def each_signal_goes_to_its_own_path(release: Release) -> Iterator[str]:
     given = _environment(release, _application(release))
     if given.get("OTEL_OTLP_SPAN_EXPORTER") != "http":
         return
-    for variable, signal in _SIGNALS.items():
+    for signal, variable in ENDPOINTS.items():
         if not (given.get(variable) or "").endswith(f"/v1/{signal}"):
             yield f"{variable} is {given.get(variable)}, its path must be /v1/{signal}"
-
-
-_STRATEGY = "spec.strategy.type"
 
 
 @APPLICATION.register
@@ -75,10 +71,11 @@ def replicas_share_what_they_must(release: Release) -> Iterator[str]:
     given = _environment(release, application)
     if (given.get("WEBSOCKET_MANAGER") == "redis") != ("REDIS_URL" in given):
         yield "WEBSOCKET_MANAGER must be redis exactly where there is a REDIS_URL"
-    if application["spec"]["replicas"] > 1 and at(application, _STRATEGY) != "RollingUpdate":
+    several = application["spec"]["replicas"] > 1
+    if several and at(application, "spec.strategy.type") != "RollingUpdate":
         yield "several replicas stop all at once for a new version (strategy)"
     jobs = release.of_kind("Job")
-    if (application["spec"]["replicas"] > 1) != bool(jobs):
+    if several != bool(jobs):
         yield "several replicas need a Job that migrates the database, one replica needs none"
     for job in jobs:
         if _environment(release, job).get("ENABLE_DB_MIGRATIONS") != "true":
@@ -132,7 +129,7 @@ def _peer(release: Release, host: str) -> Peer | None:
 
 
 #: What is not the internet: private networks, and where nodes and their metadata are.
-_PRIVATE = {
+PRIVATE = {
     "0.0.0.0/0": {
         *("10.0.0.0/8", "100.64.0.0/10", "169.254.0.0/16", "172.16.0.0/12", "192.168.0.0/16")
     },
@@ -157,12 +154,13 @@ def the_internet_is_not_the_cluster(release: Release) -> Iterator[str]:
         elif component in _SEARCHING and world != _SEARCHING[component]:
             yield f"{policy.ref} lets out to the internet on ports {sorted(world)}"
         to_api = [rule for rule in rules if _ports(rule) == _API]
-        if policy.name in with_token and not any(_to_addresses(rule) for rule in to_api):
+        called = [peer for rule in to_api for peer in rule.get("to") or ()]
+        if policy.name in with_token and not any("ipBlock" in peer for peer in called):
             yield f"{policy.ref} does not let out to the Kubernetes API, on ports {sorted(_API)}"
         for rule in rules:
             for peer in rule.get("to") or () if rule not in to_api else ():
                 block = peer.get("ipBlock") or {}
-                private = _PRIVATE.get(block.get("cidr", ""), set())
+                private = PRIVATE.get(block.get("cidr", ""), set())
                 if lacking := private - set(block.get("except") or ()):
                     yield f"{policy.ref} lets out to {sorted(lacking)}, which is not the internet"
 
@@ -180,7 +178,7 @@ _SEARCHING: Mapping[str, set[int]] = {
 
 def _to_world(rule: Mapping[str, Any]) -> bool:
     peers = rule.get("to") or ()
-    return any((peer.get("ipBlock") or {}).get("cidr") in _PRIVATE for peer in peers)
+    return any((peer.get("ipBlock") or {}).get("cidr") in PRIVATE for peer in peers)
 
 
 def _ports(rule: Mapping[str, Any]) -> set[Any]:
@@ -189,10 +187,6 @@ def _ports(rule: Mapping[str, Any]) -> set[Any]:
 
 
 _TOKEN = "automountServiceAccountToken"
-
-
-def _to_addresses(rule: Mapping[str, Any]) -> bool:
-    return any("ipBlock" in peer for peer in rule.get("to") or ())
 
 
 @APPLICATION.register

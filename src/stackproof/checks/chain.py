@@ -171,12 +171,13 @@ class Batch:
     def of(cls, alloy: Alloy) -> Batch:
         """Read it off an Alloy's files; what nothing limits is infinite."""
         writes, scraped = (sorted(alloy.components(kind)) for kind in _WRITERS)
+        queued = "endpoint.queue_config.max_samples_per_send"  # 2000 is Prometheus' own default
         return cls(
             max((_batch(alloy, name) for name in _exporters(alloy)), default=0),
             {signal: _cut(alloy, signal, "resource", _KEEP) for signal in ("log", "trace")},
             _cut(alloy, "metric", "resource", _TRUNCATE),
             max((_size(alloy, f"{one}.endpoint.batch_size", MIB) for one in writes), default=0),
-            max((float(_queued(alloy, one)) for one in scraped), default=0),
+            max((_size(alloy, f"{one}.{queued}", 2000) for one in scraped), default=0),
         )
 
 
@@ -193,11 +194,6 @@ _DELETE = re.compile(
 
 def _exporters(alloy: Alloy) -> list[str]:
     return sorted(alloy.components("otelcol.exporter.otlphttp"))
-
-
-def _queued(alloy: Alloy, write: str) -> str:
-    # Prometheus' own default.
-    return alloy.settings.get(f"{write}.endpoint.queue_config.max_samples_per_send", "2000")
 
 
 def _size(alloy: Alloy, path: str, default: float) -> float:

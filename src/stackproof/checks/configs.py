@@ -4,14 +4,11 @@ Loki, Tempo, Alloy and Caddy have a check of their own. Mimir has none: `-module
 validates the configuration, builds all modules and ends before any of them starts.
 """
 
-from __future__ import annotations
-
 import hashlib
 import subprocess
 import tempfile
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cache
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from stackproof.helm.manifests import Release
@@ -22,52 +19,41 @@ from stackproof.toolchain import programs
 _SECONDS = 60.0
 
 
-def _add(flag: str) -> Callable[[Sequence[str]], list[str]]:
-    return lambda arguments: [*arguments, flag]
+_FLAGS = {"mimir": "-modules", "loki": "-verify-config", "tempo": "-config.verify=true"}
 
 
-def _validate_alloy(arguments: Sequence[str]) -> list[str]:
-    # `alloy run [flags] PATH`: the flags are not those of `validate`, but for this one.
-    stability = [a for a in arguments[1:] if a.startswith("--stability.level=")]
-    path = next(a for a in arguments[1:] if not a.startswith("-"))
-    return [_instead(arguments[0]), *stability, path]
-
-
-def _validate_caddy(arguments: Sequence[str]) -> list[str]:
-    return [_instead(arguments[0]), *(a for a in arguments[1:] if a != "--watch")]
-
-
-def _instead(command: str) -> str:
-    """Return what is asked instead of `run`; any other command is left, and refused."""
-    return "validate" if command == "run" else command
-
-
-#: From the container's arguments to those that make the program check its configuration and end.
-_CHECK: Mapping[str, Callable[[Sequence[str]], list[str]]] = {
-    "mimir": _add("-modules"),
-    "loki": _add("-verify-config"),
-    "tempo": _add("-config.verify=true"),
-    "alloy": _validate_alloy,
-    "caddy": _validate_caddy,
-}
+def _checking(program: str, arguments: Sequence[str]) -> list[str]:
+    """Return the arguments with which a program checks its configuration and ends."""
+    if program in _FLAGS:
+        return [*arguments, _FLAGS[program]]
+    command, *words = arguments
+    # Any other command is left, and refused.
+    command = "validate" if command == "run" else command
+    if program == "alloy":
+        # `alloy run [flags] PATH`: the flags are not those of `validate`, but for this one.
+        path = next(word for word in words if not word.startswith("-"))
+        words = [*(word for word in words if word.startswith("--stability.level=")), path]
+    return [command, *(word for word in words if word != "--watch")]
 
 
 def refused(release: Release) -> Iterator[str]:
     """Yield what the programs say of the configurations that they refuse."""
     with tempfile.TemporaryDirectory(prefix="stackproof-configs-") as folder:
-        secrets = _with_any(materialize(release, SecretStore()))
+        # Whatever is left to whoever installs is there: what is in it is no matter here.
+        secrets: dict[str, dict[str, str]]
+        secrets = defaultdict(lambda: defaultdict(lambda: "made-by-hand"))
+        secrets |= materialize(release, SecretStore())
         for pod in pods(release, Path(folder)):
             pod.mount(secrets)
             environment = pod.environment({}, secrets)
-            arguments = _CHECK[pod.program](pod.arguments(environment))
+            arguments = _checking(pod.program, pod.arguments(environment))
             message = _ask(pod, environment, arguments)
             if message:
                 yield f"{pod.workload.source}: {pod.program} refuses its configuration: {message}"
 
 
-def _with_any(made: dict[str, dict[str, str]]) -> dict[str, dict[str, str]]:
-    """Add every Secret that is left to whoever installs: what is in it is no matter here."""
-    return defaultdict(lambda: defaultdict(lambda: "made-by-hand"), made)
+#: What was answered, by a digest of all that was asked.
+_answers: dict[str, str] = {}
 
 
 def _ask(pod: Pod, environment: Mapping[str, str], arguments: Sequence[str]) -> str:
@@ -79,10 +65,9 @@ def _ask(pod: Pod, environment: Mapping[str, str], arguments: Sequence[str]) -> 
             key.update(f"{file.name}\0{file.read_text(encoding='utf-8')}\0".encode())
     asked = [word.replace(str(pod.directory), "") for word in arguments]
     key.update(repr((pod.program, asked, sorted(_stable(pod, environment).items()))).encode())
-    known = _answers()
-    if key.hexdigest() not in known:
-        known[key.hexdigest()] = _run(pod, environment, arguments)
-    return known[key.hexdigest()]
+    if key.hexdigest() not in _answers:
+        _answers[key.hexdigest()] = _run(pod, environment, arguments)
+    return _answers[key.hexdigest()]
 
 
 def _stable(pod: Pod, environment: Mapping[str, str]) -> dict[str, str]:
@@ -92,11 +77,6 @@ def _stable(pod: Pod, environment: Mapping[str, str]) -> dict[str, str]:
         for name, value in environment.items()
         if "PASSWORD" not in name
     }
-
-
-@cache
-def _answers() -> dict[str, str]:
-    return {}
 
 
 def _run(pod: Pod, environment: Mapping[str, str], arguments: Sequence[str]) -> str:

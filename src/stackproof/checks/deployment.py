@@ -4,13 +4,10 @@ These are read off the rendered bytes. That the programs then do what the config
 proven by running them (tests/e2e).
 """
 
-from __future__ import annotations
-
 import itertools
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import timedelta
 from functools import cached_property
 from pathlib import PurePosixPath
 from typing import Any
@@ -32,6 +29,7 @@ from stackproof.values import unused
 
 from . import Rules, accounts, chain, lgtm, ranges, scale_out
 from .alloy import Alloy
+from .application import ENDPOINTS
 from .lgtm import BACKENDS
 from .sizes import SIZES
 
@@ -135,12 +133,9 @@ def retention_is_in_force(deployed: RenderedDeployment) -> Iterator[str]:
         wanted = tenant.retention or default
         for backend, (_, path) in ranges.RETENTION.items():
             found = at(deployed.overrides(backend).get(tenant.name) or {}, path)
-            if _hours(found) != wanted or not wanted:
+            kept = parse_duration(found) if isinstance(found, str) else None
+            if kept != wanted or not wanted:
                 yield f"{backend} keeps {tenant.name}'s data {found or 'for ever'}, not {wanted}"
-
-
-def _hours(text: object) -> timedelta | None:
-    return parse_duration(text) if isinstance(text, str) else None
 
 
 @DEPLOYMENT.register
@@ -382,16 +377,9 @@ def the_application_reaches_its_alloy(deployed: RenderedDeployment) -> Iterator[
     """
     for tenant, release in deployed.tenants.items():
         environment = _application(release)
-        for signal, name in _ENDPOINTS.items():
-            endpoint = environment.get(name) or environment.get(_ENDPOINTS["traces"], "")
+        for signal, name in ENDPOINTS.items():
+            endpoint = environment.get(name) or environment.get(ENDPOINTS["traces"], "")
             yield from (f"{tenant}: {problem}" for problem in _wire(signal, endpoint, environment))
-
-
-_ENDPOINTS = {
-    "traces": "OTEL_EXPORTER_OTLP_ENDPOINT",
-    "metrics": "OTEL_METRICS_EXPORTER_OTLP_ENDPOINT",
-    "logs": "OTEL_LOGS_EXPORTER_OTLP_ENDPOINT",
-}
 
 
 def _application(release: Release) -> dict[str, str]:
@@ -454,7 +442,7 @@ def rotation_rolls_what_may_roll(deployed: RenderedDeployment) -> Iterator[str]:
     for release in deployed.releases:
         for workload in release.workloads():
             annotations = pod_template(workload)["metadata"].get("annotations", {})
-            named = set(annotations.get(_RELOAD, "").split(","))
+            named = set(annotations.get("secret.reloader.stakater.com/reload", "").split(","))
             used = {name for c in containers(workload) for name in _secrets(release, c)}
             for secret in sorted(used):
                 stays = _must_stay(release, secret)
@@ -462,9 +450,6 @@ def rotation_rolls_what_may_roll(deployed: RenderedDeployment) -> Iterator[str]:
                     yield f"{workload.ref} in {release.namespace} restarts when {secret} rotates"
                 if not stays and secret not in named:
                     yield f"{workload.ref} in {release.namespace} keeps the old value of {secret}"
-
-
-_RELOAD = "secret.reloader.stakater.com/reload"
 
 
 def _secrets(release: Release, container: Mapping[str, Any]) -> Iterator[str]:

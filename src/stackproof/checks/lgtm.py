@@ -1,7 +1,5 @@
 """One release of charts/lgtm: what its configuration files say."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

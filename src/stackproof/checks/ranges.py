@@ -5,8 +5,6 @@ several tenants are asked at once, the backends take the smallest limit of them 
 tenant's must let the longest retention through.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from typing import Any
@@ -36,10 +34,7 @@ RANGES: Mapping[str, tuple[tuple[str, str | None, str], ...]] = {
 RETENTION = {
     "loki": ("limits_config.retention_period", "retention_period"),
     "tempo": ("overrides.defaults.compaction.block_retention", "compaction.block_retention"),
-    "mimir": (
-        "limits.compactor_blocks_retention_period",
-        "compactor_blocks_retention_period",
-    ),
+    "mimir": ("limits.compactor_blocks_retention_period", "compactor_blocks_retention_period"),
 }
 
 

@@ -6,8 +6,6 @@ settings, the program itself says (`configs`, and the tests that run it). What h
 is in `invariants`, what holds for the application in `application`.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -35,6 +33,7 @@ from stackproof.repo.versions import Versions
 
 from . import Rules, alerts, gateway, lgtm, network, ranges
 from .alloy import Alloy, seconds
+from .application import PRIVATE
 from .deployment import RenderedDeployment
 from .pods import owned, patient
 
@@ -564,13 +563,7 @@ def everything_is_closed_but_dns(deployed: RenderedDeployment) -> Iterator[str]:
 
 #: Addresses that lead nowhere on the internet: private and link-local ones, and the range that GKE
 #: gives to Services (docs.cloud.google.com/kubernetes-engine/docs/concepts/alias-ips).
-_HERE = [
-    IPv4Network(block)
-    for block in (
-        *("10.0.0.0/8", "100.64.0.0/10", "169.254.0.0/16", "172.16.0.0/12", "192.168.0.0/16"),
-        "34.118.224.0/20",
-    )
-]
+_HERE = [IPv4Network(block) for block in (*PRIVATE["0.0.0.0/0"], "34.118.224.0/20")]
 
 
 def _is_here(block: str) -> bool:

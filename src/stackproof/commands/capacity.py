@@ -135,6 +135,7 @@ def _given() -> dict[str, Given]:
         return {}
     from stackproof.backends.capacity import Given
     from stackproof.flux.deployment import Deployment
+    from stackproof.helm.manifests import amount
 
     release = Deployment.load(checkout).lgtm()
     found = {}
@@ -143,15 +144,8 @@ def _given() -> dict[str, Given]:
         limits = spec["template"]["spec"]["containers"][0]["resources"]["limits"]
         disk = spec["volumeClaimTemplates"][0]["spec"]["resources"]["requests"]["storage"]
         found[backend] = Given(
-            cores=_number(limits["cpu"]),
-            memory_gb=_number(limits["memory"]) / 1e9,
-            disk_gb=_number(disk) / 1e9,
+            cores=amount(limits["cpu"]),
+            memory_gb=amount(limits["memory"]) / 1e9,
+            disk_gb=amount(disk) / 1e9,
         )
     return found
-
-
-def _number(quantity: str) -> float:
-    """Return a Kubernetes quantity (`500m`, `10Gi`) as a number."""
-    from kubernetes.utils.quantity import parse_quantity
-
-    return float(parse_quantity(quantity))  # type: ignore[no-untyped-call]

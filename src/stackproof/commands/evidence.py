@@ -3,8 +3,6 @@
 Objects, events, logs (with those before a restart), Helm's and Flux' status, and configurations.
 """
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 
@@ -22,10 +20,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     add_kubeconfig(parser)
     parser.add_argument(
-        "--evidence-dir",
-        type=Path,
-        metavar="DIR",
-        help="where it goes (default: build/evidence)",
+        "--evidence-dir", type=Path, metavar="DIR", help="where it goes (default: build/evidence)"
     )
 
 

@@ -60,10 +60,7 @@ def _findings(text: str) -> tuple[str, ...]:
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add `build`, `check` and `diff`."""
     parser.add_argument(
-        "--cluster",
-        type=word,
-        metavar="NAME",
-        help="folder of flux/clusters (default: production)",
+        "--cluster", type=word, metavar="NAME", help="folder of flux/clusters (default: production)"
     )
     does = parser.add_subparsers(title="what to do", metavar="build|check|diff", required=True)
     built = add_command(does, "build", _BUILD_TEXT)
@@ -209,7 +206,7 @@ def _print_yaml(tree: Tree) -> None:
 
     for applied in tree.applied:
         by = f", {applied.release.manifest.ref}" if applied.release else ""
-        sys.stdout.write(f"---\n# step {applied.step.name}{by}: {applied.source}\n")
+        sys.stdout.write(f"---\n# step {applied.step.name}{by}: {applied.manifest.source}\n")
         sys.stdout.write(as_yaml(applied.manifest))
 
 

@@ -68,10 +68,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_kubeconfig(check)
     _release(check)
     check.add_argument(
-        "--cluster",
-        type=word,
-        metavar="NAME",
-        help="folder of flux/clusters (default: production)",
+        "--cluster", type=word, metavar="NAME", help="folder of flux/clusters (default: production)"
     )
     check.add_argument(
         "--values",

@@ -182,19 +182,20 @@ def _proven(
     stack: Stack, args: argparse.Namespace, apis: Sequence[ReadApi], console: Console
 ) -> Proof:
     """Prove a running stack as the options say."""
-    from stackproof import live
+    from stackproof import isolation, live
     from stackproof.model import EntryPoint
     from stackproof.repo.versions import Versions
 
-    return live.prove(
-        stack,
-        console,
-        tenants=args.tenants,
-        apis=apis,
-        deadline_s=args.deadline,
-        pins=None if args.targets else Versions.load(Checkout.find()),
-        entry_point=EntryPoint.GATEWAY if args.synthetic else None,
-    )
+    with live.progress_bar(console) as update:
+        return isolation.prove(
+            stack,
+            args.tenants,
+            apis=apis,
+            deadline_s=args.deadline,
+            entry_point=EntryPoint.GATEWAY if args.synthetic else None,
+            on_progress=update,
+            pins=None if args.targets else Versions.load(Checkout.find()),
+        )
 
 
 def where(args: argparse.Namespace) -> str:
@@ -237,8 +238,13 @@ def _deployment(args: argparse.Namespace, tenants: Sequence[str] | None, console
                 where=_option(name),
                 todo=f"Leave it out, or choose --stack {' or '.join(stacks)}.",
             )
-    if args.synthetic:
-        _refuse_elsewhere(provider)
+    if args.synthetic and provider != "local":
+        # Made-up tenants have no credentials in a deployment that others made.
+        raise UsageError(
+            f"there are no synthetic tenants on the stack {provider!r}",
+            where="--synthetic",
+            todo="Leave out --stack.",
+        )
     options = providers.Options(
         keep=args.keep,
         reuse=args.reuse,
@@ -256,16 +262,6 @@ def _deployment(args: argparse.Namespace, tenants: Sequence[str] | None, console
         _check_names(args.metrics_as, tenants, deployment.registry.names)
     providers.prepare(provider, console, alloys=not args.synthetic)
     return stack
-
-
-def _refuse_elsewhere(stack: str) -> None:
-    """Made-up tenants have no credentials in a deployment that others made."""
-    if stack != "local":
-        raise UsageError(
-            f"there are no synthetic tenants on the stack {stack!r}",
-            where="--synthetic",
-            todo="Leave out --stack.",
-        )
 
 
 def _check_names(

@@ -1,7 +1,5 @@
 """Check observability/tenants.yaml and list its tenants."""
 
-from __future__ import annotations
-
 import argparse
 
 from rich.table import Table

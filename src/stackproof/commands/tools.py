@@ -3,8 +3,6 @@
 Where a version is not the deployed one, both are shown, with the reason below the table.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 

@@ -1,7 +1,5 @@
 """What must hold for the Flux tree. Each function is a check: it yields what is wrong."""
 
-from __future__ import annotations
-
 import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping
@@ -42,9 +40,7 @@ _CHART_CRDS = {"external-secrets": "external-secrets.io"}
 #: The group of the CRDs that bootstrap installs.
 _BOOTSTRAP_CRDS = "toolkit.fluxcd.io"
 #: Charts that nobody maintains there any more (January 2026; they moved to grafana-community).
-_DEPRECATED = {
-    "https://grafana.github.io/helm-charts": ("grafana", "tempo", "lgtm-distributed"),
-}
+_DEPRECATED = {"https://grafana.github.io/helm-charts": ("grafana", "tempo", "lgtm-distributed")}
 _FAILURE_POLICIES = frozenset({"Fail", "Ignore"})
 _EXACT_VERSION = re.compile(r"v?\d+\.\d+\.\d+([-+][0-9A-Za-z.-]+)?")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
@@ -198,7 +194,8 @@ def crds_first(subject: Subject) -> Iterator[str]:
             made[group] = one.step
     for one in subject.tree.applied:
         group = group_of(one.manifest)
-        if not _is_custom(group) or group.endswith(_BOOTSTRAP_CRDS):
+        # Kubernetes' own have no dot, or end in .k8s.io.
+        if "." not in group or group.endswith((".k8s.io", _BOOTSTRAP_CRDS)):
             continue
         maker = made.get(group)
         if maker is None:
@@ -214,11 +211,6 @@ def crds_first(subject: Subject) -> Iterator[str]:
                 f"{at(one)}: nothing makes its step wait for {maker.name}, "
                 f"which installs the CRDs of {group}"
             )
-
-
-def _is_custom(group: str) -> bool:
-    """Tell whether a group needs a CRD: Kubernetes' own have no dot, or end in .k8s.io."""
-    return "." in group and not group.endswith(".k8s.io")
 
 
 def _waits_for(subject: Subject, step: Step, other: Step) -> bool:
@@ -378,9 +370,9 @@ def steps_guarded(subject: Subject) -> Iterator[str]:
         spec = manifest["spec"]
         if manifest.name == BOOTSTRAP:
             continue
-        for key, wanted in (("prune", True), ("wait", True)):
-            if spec.get(key) is not wanted:
-                yield f"{of(step, manifest)}: {key} is not {str(wanted).lower()}"
+        for key in ("prune", "wait"):
+            if spec.get(key) is not True:
+                yield f"{of(step, manifest)}: {key} is not true"
         if "timeout" not in spec:
             yield f"{of(step, manifest)}: has no timeout"
     for step, manifest in own(subject, "HelmRelease"):
@@ -651,7 +643,7 @@ def pinned(subject: Subject) -> Iterator[str]:
         from_git = dig(chart, "sourceRef").get("kind") == "GitRepository"
         if chart and not from_git and not _EXACT_VERSION.fullmatch(version):
             yield f"{of(step, manifest)}: chart version {version!r} is no single version"
-        source = _source(subject, manifest)
+        source = subject.repository(manifest)
         if chart.get("chart") in _DEPRECATED.get(source, ()):
             yield f"{of(step, manifest)}: chart {chart['chart']} of {source} is deprecated"
     for step, manifest in own(subject, "OCIRepository"):
@@ -665,14 +657,6 @@ def pinned(subject: Subject) -> Iterator[str]:
             is_tagged = name and "/" not in tag and re.search(r"\d", tag)
             if not is_tagged and not _DIGEST.fullmatch(digest):
                 yield f"{at(one)}: image {container['image']} is not pinned"
-
-
-def _source(subject: Subject, release: Manifest) -> str:
-    """Return the address of the repository that a HelmRelease's chart comes from."""
-    reference = release["spec"]["chart"]["spec"]["sourceRef"] if "chart" in release["spec"] else {}
-    namespace = reference.get("namespace") or release.namespace
-    found = subject.tree.find(reference.get("kind", ""), namespace, reference.get("name", ""))
-    return str(found["spec"].get("url", "")).rstrip("/") if found else ""
 
 
 @FLUX.register

@@ -4,8 +4,6 @@ The program lives as long as this process, and answers one request a line (docs/
 says why such a program; this one is its smaller sister). It fetches nothing and writes nothing.
 """
 
-from __future__ import annotations
-
 import atexit
 import json
 from collections.abc import Collection, Mapping, Sequence
@@ -42,17 +40,26 @@ def _program() -> Conversation:
     return made
 
 
-def _ask(**request: Any) -> dict[str, Any]:
-    """Return the answer to a request.
+def _ask(where: str | None = None, **request: Any) -> dict[str, Any]:
+    """Return the answer to a request about `where`.
 
     Raises:
-        StackproofError: The program ended over it, as kustomize does on some odd files.
+        StackproofError: It is refused, in the words of Flux and kustomize; or the program ended
+            over it, as kustomize does on some odd files.
     """
     try:
         (answer,) = _program().ask([json.dumps(thaw(request))], json.loads)
     except EndedError as error:
         said = str(error).partition("\n")[0]
-        raise StackproofError(f"kustomize ended over it: {said}") from None
+        raise StackproofError(f"kustomize ended over it: {said}", where) from None
+    if message := answer.get("error"):
+        if not answer.get("fetched"):
+            raise StackproofError(message, where)
+        raise StackproofError(
+            f"something is fetched at every build: {message}",
+            where,
+            "Make it a source of its own, pinned to one version.",
+        )
     return dict(answer)
 
 
@@ -80,24 +87,14 @@ def build(
         StackproofError: It does not build; in the words of Flux and kustomize.
     """
     where = str((kustomization.get("spec") or {}).get("path") or ".").removeprefix("./")
-    try:
-        answer = _ask(
-            op="build",
-            root=str(root),
-            ignore=ignore,
-            kustomization=kustomization,
-            variables=variables or {},
-        )
-    except StackproofError as error:
-        raise StackproofError(error.what, where=where) from None
-    if message := answer.get("error"):
-        if answer.get("fetched"):
-            raise StackproofError(
-                f"something is fetched at every build: {message}",
-                where=where,
-                todo="Make it a source of its own, pinned to one version.",
-            )
-        raise StackproofError(message, where=where)
+    answer = _ask(
+        where,
+        op="build",
+        root=str(root),
+        ignore=ignore,
+        kustomization=kustomization,
+        variables=variables or {},
+    )
     objects = tuple(
         Manifest.of(data, where, n) for n, data in enumerate(answer.get("objects") or ())
     )
@@ -116,8 +113,6 @@ def post_rendered(
         StackproofError: kustomize refuses a patch.
     """
     answer = _ask(op="render", objects=list(objects), post_renderers=list(renderers))
-    if message := answer.get("error"):
-        raise StackproofError(message)
     return list(answer.get("objects") or ())
 
 
@@ -133,8 +128,6 @@ def merged(references: Sequence[Mapping[str, Any]], values: Mapping[str, Any]) -
         StackproofError: A path is none, or a text cannot stand there.
     """
     answer = _ask(op="merge", values_from=list(references), values=values)
-    if message := answer.get("error"):
-        raise StackproofError(message)
     made: Mapping[str, Any] = answer.get("values") or {}
     return made
 
@@ -150,14 +143,10 @@ def accepted(policy: Mapping[str, Any], tags: Collection[str]) -> tuple[str, ...
         StackproofError: The range or the pattern is none.
     """
     answer = _ask(op="accepted", policy=policy, files=sorted(tags))
-    if message := answer.get("error"):
-        raise StackproofError(message)
     return tuple(answer.get("accepted") or ())
 
 
 def ignored(root: Path, files: Sequence[str], *, ignore: str | None = None) -> tuple[str, ...]:
     """Return those of some files below a root that Flux does not fetch (`.sourceignore`)."""
-    answer = _ask(op="ignored", root=str(root), files=list(files), ignore=ignore)
-    if message := answer.get("error"):
-        raise StackproofError(message, where=str(root))
+    answer = _ask(str(root), op="ignored", root=str(root), files=list(files), ignore=ignore)
     return tuple(answer.get("ignored") or ())

@@ -7,7 +7,7 @@ or a broken twin lays them over.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -56,9 +56,7 @@ class Deployment:
     ) -> Deployment:
         """Return the same with further values laid over."""
         return replace(
-            self,
-            lgtm_extra=(*self.lgtm_extra, *lgtm),
-            tenant_extra=(*self.tenant_extra, *tenant),
+            self, lgtm_extra=(*self.lgtm_extra, *lgtm), tenant_extra=(*self.tenant_extra, *tenant)
         )
 
     def lgtm_values(self) -> list[renderer.Values]:
@@ -71,21 +69,17 @@ class Deployment:
         if (self.checkout.flux / "tenants" / tenant.name).is_dir():
             delivered = build_tenant(self.checkout, tenant.name)
             return [*delivered.values_of(tenant.namespace, TENANT_RELEASE), *self.tenant_extra]
+        # The image is the one that Flux deploys: new tags are written there, and nowhere else.
+        base = self.checkout.flux / "base" / "open-webui" / "helmrelease.yaml"
         own: renderer.Values = {
             "openWebui": {
-                "image": self._application_image(),
+                "image": read_values(base)["spec"]["values"]["openWebui"]["image"],
                 "config": {"telemetry": {"otel": {"tenantId": tenant.name}}},
             },
             "externalSecrets": {"keyPrefix": tenant.secret_prefix},
         }
         production = self.checkout.charts / "open-webui-stack" / "values-prod.yaml"
         return [production, self._observability("alloy-values"), own, *self.tenant_extra]
-
-    def _application_image(self) -> Mapping[str, str]:
-        """Return the image that Flux deploys: new tags are written there, and nowhere else."""
-        base = self.checkout.flux / "base" / "open-webui" / "helmrelease.yaml"
-        image: Mapping[str, str] = read_values(base)["spec"]["values"]["openWebui"]["image"]
-        return image
 
     def all_values(self) -> list[list[renderer.Values]]:
         """Return the values of each of `releases`."""

@@ -1,7 +1,5 @@
 """What a change of the tree would do to the cluster, object by object, with secrets masked."""
 
-from __future__ import annotations
-
 import difflib
 import hashlib
 import os
@@ -142,10 +140,11 @@ def lost(before: Tree, after: Tree) -> tuple[str, ...]:
         for key, (m, by) in applied.items()
         if key in new or not (_unknown(by, before, after) or _stays(by, after))
     }
-    misshapen = {key for tree in (old, new) for key, m in tree.items() if not _is_sound(m)}
-    for key in misshapen:
-        old.pop(key, None)
-        new.pop(key, None)
+    for key, m in [*old.items(), *new.items()]:
+        # What has not the shape that its kind says.
+        if not schemas().knows(m) or _invalid(m):
+            old.pop(key, None)
+            new.pop(key, None)
     found = (
         loss
         for loss in losses.losses(old, new)
@@ -155,11 +154,6 @@ def lost(before: Tree, after: Tree) -> tuple[str, ...]:
     moved = losses.moved_secrets(old, new)
     anew = _made_anew(before, after, applied, later)
     return (*anew, *map(str, found), *moved, *dict.fromkeys(jumps))
-
-
-def _is_sound(manifest: Manifest) -> bool:
-    """Tell whether an object has the shape that its kind says."""
-    return schemas().knows(manifest) and not _invalid(manifest)
 
 
 #: Kinds that take data along when they are deleted.
@@ -515,10 +509,6 @@ def warnings(entries: tuple[ObjectDiff, ...]) -> tuple[str, ...]:
     )
 
 
-def _one_line(text: str, limit: int = 1000) -> str:
-    return " ".join(text.split())[:limit]
-
-
 _MADE_ANEW = "delete the object right before, so that it is made anew."
 _BY_HAND = {
     "StatefulSet": (
@@ -538,7 +528,7 @@ def as_markdown(
 ) -> str:
     """Return the diff for a pull request: one folded block an object, cut at `limit` characters."""
     text = f"### What this does to the cluster\n\nSince {since}: {summary(entries, failed)}.\n"
-    if told := (*(_one_line(text) for text in failed), *data, *warnings(entries)):
+    if told := (*(" ".join(one.split())[:1000] for one in failed), *data, *warnings(entries)):
         lines = "\n".join(f"> - {warning}" for warning in told)
         text += f"\n> [!CAUTION]\n{lines}\n"
     for number, entry in enumerate(entries):

@@ -6,15 +6,13 @@ the same volume is looked at under another name (another folder of it, another d
 name in a cluster's own records). Both `flux diff` and `stackproof migrate` look with these eyes.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 from urllib.parse import urlsplit
 
-from stackproof.helm.manifests import Manifest, Release, containers, pod_template
+from stackproof.helm.manifests import Manifest, Release, containers, pod_template, target_secret
 
 from .immutable import refused
 from .tree import Key, key_of
@@ -22,10 +20,7 @@ from .tree import Key, key_of
 Objects = Mapping[Key, Manifest]
 """What a cluster has, or will have: everything that is applied to it."""
 
-KEPT = (
-    ("helm.sh/resource-policy", "keep"),
-    ("kustomize.toolkit.fluxcd.io/prune", "disabled"),
-)
+KEPT = (("helm.sh/resource-policy", "keep"), ("kustomize.toolkit.fluxcd.io/prune", "disabled"))
 """Annotations with which Helm and Flux leave an object that is in no manifest any more."""
 
 
@@ -304,12 +299,9 @@ def _database(variables: Mapping[str, str], workload: Manifest) -> tuple[str, st
     host = url.netloc.rpartition("@")[2].partition(":")[0]
     service, _, rest = host.partition(".")
     space = rest.split(".")[0] or workload.namespace or ""
-    return url.path.lstrip("/"), f"{service}.{space}" if not _is_elsewhere(rest) else host
-
-
-def _is_elsewhere(rest: str) -> bool:
-    """Tell whether what follows the first label of a host says that it is no Service."""
-    return bool(rest) and rest.split(".")[1:2] not in ([], ["svc"])
+    # What follows the first label of a Service is nothing, its namespace, or that and svc.
+    is_service = rest.split(".")[1:2] in ([], ["svc"])
+    return url.path.lstrip("/"), f"{service}.{space}" if is_service else host
 
 
 # --- Secrets ------------------------------------------------------------------------------------
@@ -356,8 +348,7 @@ def _remotes(objects: Objects) -> dict[tuple[Key, str], str]:
 
 def secret_of(external: Manifest) -> Key:
     """Return the Secret that an ExternalSecret makes."""
-    name = (external["spec"].get("target") or {}).get("name") or external.name
-    return "", "Secret", external.namespace or None, name
+    return "", "Secret", external.namespace or None, target_secret(external)
 
 
 def refusals(

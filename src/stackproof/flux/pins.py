@@ -1,12 +1,10 @@
 """What Flux installs from elsewhere is what versions.yaml pins."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 from stackproof.repo.versions import Chart, Versions
 
-from .subject import FLUX, Subject, chart_of, of, own
+from .subject import FLUX, Subject, chart_of, dig, of, own
 
 
 @FLUX.register
@@ -16,13 +14,10 @@ def charts_are_those_of_the_pins(subject: Subject) -> Iterator[str]:
     installed: set[str] = set()
     for step, manifest in own(subject, "HelmRelease"):
         chart = chart_of(manifest)
-        source = chart.get("sourceRef") or {}
-        if source.get("kind") != "HelmRepository":
+        if dig(chart, "sourceRef").get("kind") != "HelmRepository":
             continue
-        where = source.get("namespace") or manifest.namespace
-        repository = subject.tree.find("HelmRepository", where, source.get("name", ""))
-        url = str(repository["spec"].get("url", "")).rstrip("/") if repository else ""
-        found, name = Chart(url, str(chart.get("version"))), str(chart.get("chart"))
+        url, name = subject.repository(manifest), str(chart.get("chart"))
+        found = Chart(url, str(chart.get("version")))
         installed.add(name)
         if name not in pins:
             yield f"{of(step, manifest)}: versions.yaml pins no chart {name}"

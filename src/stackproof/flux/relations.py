@@ -3,8 +3,6 @@
 No value stands here that stands in the tree: two places that must mean the same are compared.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
@@ -114,8 +112,7 @@ def the_operator_is_set_as_its_chart_reads(subject: Subject) -> Iterator[str]:
     for step, release in releases_of(subject, *_HOMES):
         spec = release["spec"]
         chart, values = spec["chart"]["spec"], spec["values"]
-        source = subject.tree.find("HelmRepository", release.namespace, chart["sourceRef"]["name"])
-        if source is None or source["spec"].get("url", "").rstrip("/") != _HOMES[chart["chart"]]:
+        if subject.repository(release) != _HOMES[chart["chart"]]:
             yield f"{of(step, release)}: comes from elsewhere than {_HOMES[chart['chart']]}"
         for key in sorted({*leaves(values, _KNOWN)} - _KNOWN):
             yield f"{of(step, release)}: values: the chart has no key {key}"
@@ -420,7 +417,11 @@ def the_readme_is_right(subject: Subject) -> Iterator[str]:
         if not shown and step.name != BOOTSTRAP and not step.name.startswith("tenant-"):
             yield f"step {step.name}: is not in README.md's picture of a merge"
     listed = set(re.findall(r"`((?:PREFIX|lgtm|flux)-[a-z-]+)`", text)) - {"flux-extras"}
-    yield from _compared(listed, set(_asked(subject)))
+    asked = set(_asked(subject))
+    for key in sorted(asked - listed):
+        yield f"README.md does not say that somebody must make the secret {key}"
+    for key in sorted(listed - asked):
+        yield f"README.md has somebody make the secret {key}, which nothing asks for"
 
 
 def _asked(subject: Subject) -> Iterator[str]:
@@ -430,10 +431,3 @@ def _asked(subject: Subject) -> Iterator[str]:
             for prefix in prefixes.values():
                 key = re.sub(rf"^{prefix}-", "PREFIX-", key)
             yield key
-
-
-def _compared(listed: set[str], asked: set[str]) -> Iterator[str]:
-    for key in sorted(asked - listed):
-        yield f"README.md does not say that somebody must make the secret {key}"
-    for key in sorted(listed - asked):
-        yield f"README.md has somebody make the secret {key}, which nothing asks for"

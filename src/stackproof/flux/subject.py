@@ -47,6 +47,13 @@ class Subject:
             if release.chart and release.chart.name == TENANT_CHART
         )
 
+    def repository(self, release: Manifest) -> str:
+        """Return the address of the repository that a HelmRelease's chart comes from."""
+        reference = dig(chart_of(release), "sourceRef")
+        namespace = reference.get("namespace") or release.namespace
+        found = self.tree.find(reference.get("kind", ""), namespace, reference.get("name", ""))
+        return str(found["spec"].get("url", "")).rstrip("/") if found else ""
+
 
 FLUX: Rules[Subject] = Rules()
 
@@ -55,7 +62,7 @@ def at(applied: Applied) -> str:
     """Say where an object comes from."""
     manifest = applied.manifest
     where = f" in {manifest.namespace}" if manifest.namespace else ""
-    return f"step {applied.step.name}: {manifest.ref}{where} ({applied.source})"
+    return f"step {applied.step.name}: {manifest.ref}{where} ({manifest.source})"
 
 
 def of(step: Step, manifest: Manifest) -> str:

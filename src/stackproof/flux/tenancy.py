@@ -1,7 +1,5 @@
 """Whose a namespace is: a tenant shares its own with nobody."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 from stackproof.errors import UsageError
@@ -39,7 +37,7 @@ def check_free(checkout: Checkout, namespace: str, host: str) -> None:
 def _taken(there: Applied, reason: str) -> UsageError:
     return UsageError(
         reason,
-        where=f"step {there.step.name} ({there.source})",
+        where=f"step {there.step.name} ({there.manifest.source})",
         todo="A tenant shares neither with anybody: choose another.",
     )
 

@@ -1,7 +1,5 @@
 """A tenant's folder in the Flux tree: `flux/tenants/NAME/tenant.yaml`."""
 
-from __future__ import annotations
-
 import contextlib
 import re
 import shutil
@@ -46,13 +44,13 @@ def folder(checkout: Checkout, name: str) -> Path:
     return checkout.flux / "tenants" / name
 
 
-def default_host(checkout: Checkout, name: str, cluster: str = "production") -> str:
+def default_host(checkout: Checkout, name: str) -> str:
     """Return the host of a tenant that names none: NAME.DOMAIN, with the cluster's own DOMAIN.
 
     Raises:
         StackproofError: The cluster has no DOMAIN.
     """
-    path = checkout.flux / "clusters" / cluster / "cluster.yaml"
+    path = checkout.flux / "clusters" / "production" / "cluster.yaml"
     try:
         data = yaml.load(path.read_bytes(), Loader=yaml.CSafeLoader)["data"]
         return f"{name}.{data['DOMAIN']}".replace("\n", "")  # as Flux does

@@ -5,8 +5,6 @@ it whose chart lies in the repository is rendered with its values, as helm-contr
 network is asked.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -120,11 +118,6 @@ class Applied:
     step: Step
     release: HelmRelease | None = None
 
-    @property
-    def source(self) -> str:
-        """Where it comes from, for messages."""
-        return self.manifest.source
-
 
 @dataclass(frozen=True)
 class Tree:
@@ -163,26 +156,16 @@ class Tree:
     @cached_property
     def failures(self) -> tuple[tuple[str, str], ...]:
         """Who could not be built, a step or a release, and why."""
-        steps = [(f"step {step.name}", text) for step in self.steps for text in step.problems]
-        return (
-            *steps,
-            *(
-                (release_label(release.manifest), text)
-                for release in self.releases.values()
-                for text in release.problems
-            ),
-        )
+        releases = [(release_label(r.manifest), r.problems) for r in self.releases.values()]
+        steps = [(f"step {step.name}", step.problems) for step in self.steps]
+        return tuple((who, text) for who, problems in steps + releases for text in problems)
 
     @cached_property
     def notes(self) -> tuple[str, ...]:
         """What is not looked at, or does not reach the cluster now, though nothing is wrong."""
         return (
             *(f"step {step.name} {step.note}" for step in self.steps if step.note),
-            *(
-                f"{release_label(release.manifest)}: {release.note}"
-                for release in self.releases.values()
-                if release.note
-            ),
+            *(f"{release_label(r.manifest)}: {r.note}" for r in self.releases.values() if r.note),
             *(
                 f"{m.ref} in {m.namespace} makes objects of its own: not looked at"
                 for m in self.objects
@@ -294,7 +277,8 @@ def build_from(checkout: Checkout, root: Path) -> Tree:
     while waiting := [one for one in waiting if not _is_known(one[0], (first, *found))]:
         # Whoever is depended on may make the variables of the others: it is built first.
         left = {step_name(m.name, m.namespace) for m, _ in waiting}
-        chosen = next((one for one in waiting if not left & set(_waited_for(one[0]))), waiting[0])
+        free = (one for one in waiting if left.isdisjoint(Step(one[0], Path()).depends_on))
+        chosen = next(free, waiting[0])
         waiting.remove(chosen)
         step = _step(Tree(checkout, (first, *found)), *chosen)
         found.append(step)
@@ -345,10 +329,6 @@ def _is_known(manifest: Manifest, steps: tuple[Step, ...]) -> bool:
     if start.own is None and step_name(manifest.name, manifest.namespace) == start.name:
         return True  # bootstrap's, of another folder
     return any(manifest in (one.manifest, one.own) for one in steps)
-
-
-def _waited_for(manifest: Manifest) -> tuple[str, ...]:
-    return Step(manifest, Path()).depends_on
 
 
 def _folder(checkout: Checkout, manifest: Manifest) -> Path:

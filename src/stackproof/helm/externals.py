@@ -207,9 +207,10 @@ def _parsed(file: Path, _changed: int, _size: int) -> Mapping[str, Any]:
 def _with_string_keys(value: Any) -> Any:
     """Return data whose keys are strings, as Helm's: `on:` is the key "true" there."""
     if isinstance(value, dict):
-        return {_key(key): _with_string_keys(below) for key, below in value.items()}
+        return {as_text(key): _with_string_keys(below) for key, below in value.items()}
     return [_with_string_keys(one) for one in value] if isinstance(value, list) else value
 
 
-def _key(key: object) -> str:
-    return str(key).lower() if isinstance(key, bool) else str(key)
+def as_text(value: object) -> str:
+    """Return a scalar as Helm writes it: `true`."""
+    return str(value).lower() if isinstance(value, bool) else str(value)

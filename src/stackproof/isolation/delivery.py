@@ -5,8 +5,6 @@ how often each number is there, and whose it is. So "nothing is lost, nothing is
 nothing is with somebody else" is a comparison of two lists.
 """
 
-from __future__ import annotations
-
 import json
 import re
 import secrets
@@ -20,9 +18,7 @@ from functools import partial
 
 from google.protobuf.message import Message
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
-from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
-    ExportMetricsServiceRequest,
-)
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 from opentelemetry.proto.logs.v1.logs_pb2 import SeverityNumber

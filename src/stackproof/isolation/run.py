@@ -12,8 +12,6 @@ pairs. Only APIs that are asked for one owner's data by name (a trace by its id)
 pair: all pairs up to `PAIRWISE_LIMIT` tenants, `PAIRWISE_SAMPLE` owners a reader beyond it.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -218,6 +216,7 @@ class _Run:
         )
 
     def _proof(self, seen: Observations, judgement: Judgement) -> Proof:
+        isolated = judgement.verdict is Verdict.ISOLATED
         return Proof(
             run_id=self.observer.run_id,
             started=self.started,
@@ -236,7 +235,7 @@ class _Run:
             checks=tuple(sorted(self.observer.findings, key=lambda one: (one.name, one.about))),
             health=tuple(self.observer.health),
             notes=tuple(self.observer.notes),
-            log_errors=self._log_errors(judgement),
+            log_errors=() if isolated else tuple(self.stack.log_errors()),
             emissions=self.emissions,
             observations=seen,
             timings=self.timings,
@@ -244,10 +243,6 @@ class _Run:
             exports=self._exports,
             memory=dict(self.stack.memory()),
         )
-
-    def _log_errors(self, judgement: Judgement) -> tuple[str, ...]:
-        isolated = judgement.verdict is Verdict.ISOLATED
-        return () if isolated else tuple(self.stack.log_errors())
 
     def _watch(self) -> None:
         """Report progress, and stop waiting for anything once a component is dead."""

@@ -1,7 +1,5 @@
 """Run many small tasks that may have to be tried again, on few threads."""
 
-from __future__ import annotations
-
 import heapq
 import itertools
 import threading

@@ -1,7 +1,5 @@
 """Whose tokens are in an answer."""
 
-from __future__ import annotations
-
 import re
 import time
 from collections.abc import Mapping
@@ -86,9 +84,9 @@ def observe(
     )
 
 
-def excerpt(body: bytes, mark: bytes, context: int = 120) -> str:
+def excerpt(body: bytes, mark: bytes) -> str:
     """Return what stands around a mark in a body."""
     at = body.index(mark)
-    begin, end = max(0, at - context), at + len(mark) + context
+    begin, end = max(0, at - 120), at + len(mark) + 120
     text = body[begin:end].decode("utf-8", "replace")
     return f"{'… ' if begin else ''}{text}{' …' if end < len(body) else ''}"

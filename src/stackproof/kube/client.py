@@ -4,8 +4,6 @@ Objects are plain dicts, as in their YAML. What a kubeconfig says about servers 
 the `kubernetes` package's to understand; kubectl is not needed.
 """
 
-from __future__ import annotations
-
 import base64
 import binascii
 import contextlib
@@ -219,12 +217,12 @@ class Kube:
         )
         return done
 
-    def apply_all(self, wanted: Iterable[Object], *, within_s: float = 30.0) -> None:
+    def apply_all(self, wanted: Iterable[Object]) -> None:
         """Apply objects in order; a kind or a namespace that is not there yet is waited for."""
         for each in wanted:
             self.until(
                 lambda each=each: self.apply(each) or True,  # type: ignore[misc]
-                within_s=within_s,
+                within_s=30,
                 what=f"{each['kind']} {each['metadata']['name']} is taken",
                 # A kind that was just defined, and a namespace that was just made, take a moment.
                 retry=lambda error: error.status in {404, 409, 429, 500, 503},
@@ -410,8 +408,7 @@ class Kube:
             return found
         last = seen() or refused
         raise StackproofError(
-            f"{what}: not within {within_s:.0f} s" + (f"\n{last}" if last else ""),
-            where=self.where,
+            f"{what}: not within {within_s:.0f} s" + (f"\n{last}" if last else ""), where=self.where
         )
 
     def rolled_out(self, namespaces: Iterable[str], *, within_s: float) -> None:

@@ -6,8 +6,6 @@ their keys only, and every value that a Secret of these namespaces holds is soug
 as it is, in base64 and as its basic-auth header.
 """
 
-from __future__ import annotations
-
 import base64
 import io
 import json
@@ -185,10 +183,10 @@ def _summary(kube: Kube, namespaces: list[str]) -> Iterator[str]:
                 yield f"  {kind} {found['metadata']['name']}: {condition(found)}"
 
 
-def condition(found: Object, kind: str = "Ready") -> str:
-    """Return a condition of an object as a line: "True Reason: message"."""
+def condition(found: Object) -> str:
+    """Return the condition Ready of an object as a line: "True Reason: message"."""
     for each in (found.get("status") or {}).get("conditions") or ():
-        if each["type"] == kind:
+        if each["type"] == "Ready":
             return f"{each['status']} {each.get('reason', '')}: {each.get('message', '')}"
     return "no such condition"
 

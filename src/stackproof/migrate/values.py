@@ -19,7 +19,7 @@ import yaml
 from stackproof.errors import StackproofError
 from stackproof.flux.tree import build_tenant
 from stackproof.helm import renderer
-from stackproof.helm.externals import merged, read_values
+from stackproof.helm.externals import as_text, merged, read_values
 from stackproof.helm.manifests import Release, containers
 from stackproof.helm.renderer import HelmError, Render
 from stackproof.repo.checkout import Checkout
@@ -105,11 +105,13 @@ def converted(
     email = value_at(_deployed(checkout, tenant), (*_ADMIN, "email"))
     chart = _Chart(checkout.charts / "open-webui-stack", release, namespace)
     identity = ("openWebui", "config", "telemetry", "otel", "tenantId")
+    has_telemetry = isinstance(value_at(given, (*_CONFIG, "telemetry")), Mapping)
     start = merged(
         nested(identity, value_at(given, identity) or tenant),
         nested(("externalSecrets",), _store(checkout, prefix)),
         nested((*_ADMIN, "email"), email) if email else {},
-        {} if _is_later(given) else _first_names(given, release),
+        # Chart 0.1.0's values have none.
+        {} if has_telemetry else _first_names(given, release),
     )
     return _Conversion(chart, given, start).run()
 
@@ -129,11 +131,6 @@ def _store(checkout: Checkout, prefix: str) -> dict[str, Any]:
     cluster = read_values(checkout.flux / "clusters" / "production" / "cluster.yaml")
     project = value_at(cluster, ("data", "GCP_PROJECT"))
     return {"enabled": True, "gcpProject": project, "keyPrefix": prefix}
-
-
-def _is_later(given: Mapping[str, Any]) -> bool:
-    """Tell whether the values are of chart 0.2.0 or later, which has `telemetry`."""
-    return isinstance(value_at(given, (*_CONFIG, "telemetry")), Mapping)
 
 
 def _first_names(given: Mapping[str, Any], release: str) -> dict[str, Any]:
@@ -192,9 +189,9 @@ class _Conversion:
         if variable is None:
             return self._set(path, value)
         permission = variable.removeprefix(_PERMISSION)
-        if permission != variable and _as_text(value) in {"true", "false"}:
-            return self._set((*_CONFIG, "userPermissions", permission), _as_text(value) == "true")
-        self.wanted[variable] = (path, _as_text(value))
+        if permission != variable and as_text(value) in {"true", "false"}:
+            return self._set((*_CONFIG, "userPermissions", permission), as_text(value) == "true")
+        self.wanted[variable] = (path, as_text(value))
         home = self.chart.homes.get(variable)
         if home is None:
             return True  # extraEnv, once all else is in place
@@ -247,10 +244,6 @@ def _variable(path: Keys) -> str | None:
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", path[2]).upper()
 
 
-def _as_text(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
 @dataclass(frozen=True)
 class _Chart:
     """The chart, asked by rendering."""
@@ -285,7 +278,7 @@ class _Chart:
         except HelmError as error:
             reasons = [f"{one.path}: {one.reason}" for one in error.refused]
             why = "; ".join(reasons) or error.message.splitlines()[-1]
-            return f"{_as_text(value)} is refused: {why}"
+            return f"{as_text(value)} is refused: {why}"
         return "is set already"
 
     def typed(self, path: Keys, value: Any) -> Any:
@@ -294,7 +287,7 @@ class _Chart:
             return value
         kind = self._schemas.get(path, {}).get("type")
         kinds = [kind] if isinstance(kind, str) else kind or ["string"]
-        text = _as_text(value)
+        text = as_text(value)
         if "boolean" in kinds and text.lower() in {"true", "false"}:
             return text.lower() == "true"
         if {"integer", "number"} & set(kinds) and re.fullmatch(r"-?\d+(\.\d+)?", text):
@@ -317,7 +310,7 @@ class _Chart:
         found: dict[str, Keys] = {}
         for (path, setting), now in zip(places, others, strict=True):
             for name, value in (now or {}).items():
-                if first is not None and first.get(name) != value == _as_text(setting):
+                if first is not None and first.get(name) != value == as_text(setting):
                     found.setdefault(name, path)
         return found
 
@@ -338,10 +331,7 @@ class _Chart:
 
     def _asked(self, values: Mapping[str, Any]) -> Render:
         return Render(
-            chart=self.folder,
-            values=[values],
-            release=self.release,
-            namespace=self.namespace,
+            chart=self.folder, values=[values], release=self.release, namespace=self.namespace
         )
 
 

@@ -6,16 +6,12 @@ tests/e2e/application/test_real_application.py. `prometheus` is what Mimir makes
 Dashboards may ask for these, for what Tempo makes of spans, and for nothing else.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
-    ExportMetricsServiceRequest,
-)
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.metrics.v1.metrics_pb2 import AGGREGATION_TEMPORALITY_CUMULATIVE
 from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric as OtlpMetric
@@ -185,8 +181,7 @@ SERIES: frozenset[str] = frozenset(
 #: A histogram that two instrumentations make of the same requests, and the label that only the
 #: application's own has: whoever does not ask by it counts each request twice.
 EMITTED_TWICE: Mapping[str, str] = dict.fromkeys(
-    next(metric for metric in EMITTED if metric.name == "http.server.duration").series,
-    "http_route",
+    next(metric for metric in EMITTED if metric.name == "http.server.duration").series, "http_route"
 )
 
 _BOUNDS = (5.0, 10.0, 25.0, 50.0, 75.0, 100.0, 250.0, 500.0, 1000.0)

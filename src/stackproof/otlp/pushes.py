@@ -1,7 +1,5 @@
 """The other ways into Mimir and Loki: the same telemetry by remote write and by Loki's push."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -13,17 +11,23 @@ from google.protobuf.message import Message
 
 from stackproof.model import Signal
 
-from .protobuf import field
-from .senders import Closing, post
+from .protobuf import field, pairs
+from .senders import Sender, post
 
 _INSTANCE = {"service.name": "job", "service.instance.id": "instance"}
 _INDEXED = ("service.name", "service.instance.id", "deployment.environment")
 #: An attribute whose name is a token becomes a label of a stream of its own: see `push_label`.
 _TOKEN_NAME = re.compile(r"stackproof_sp[0-9a-f]{24}")
 _COUNTER, _GAUGE = 1, 2
+#: The headers of a Prometheus remote write.
+REMOTE_WRITE = {
+    "Content-Type": "application/x-protobuf",
+    "Content-Encoding": "snappy",
+    "X-Prometheus-Remote-Write-Version": "0.1.0",
+}
 
 
-class _Push(Closing):
+class _Push(Sender):
     def __init__(self, url: str, headers: Mapping[str, str], pool: urllib3.PoolManager) -> None:
         self._url = url
         self._headers = headers
@@ -42,13 +46,8 @@ class RemoteWriteSender(_Push):
 
     def send(self, signal: Signal, request: Message, *, timeout_s: float = 10.0) -> None:  # noqa: ARG002
         """See :meth:`Sender.send`."""
-        headers = {
-            "Content-Type": "application/x-protobuf",
-            "Content-Encoding": "snappy",
-            "X-Prometheus-Remote-Write-Version": "0.1.0",
-        }
         body = b"".join(_write_request(request))
-        self._post(bytes(cramjam.snappy.compress_raw(body)), headers, timeout_s)
+        self._post(bytes(cramjam.snappy.compress_raw(body)), REMOTE_WRITE, timeout_s)
 
 
 def _write_request(request: Any) -> Iterator[bytes]:
@@ -66,20 +65,16 @@ def _write_request(request: Any) -> Iterator[bytes]:
                 at_ms = point.time_unix_nano // 10**6
                 sample = field(1, _value(point)) + field(2, at_ms)
                 exemplars = (
-                    field(3, _labels({"trace_id": each.trace_id.hex()}) + _exemplar(each, at_ms))
+                    field(3, pairs({"trace_id": each.trace_id.hex()}) + _exemplar(each, at_ms))
                     for each in point.exemplars
                 )
-                yield field(1, _labels(labels) + field(2, sample) + b"".join(exemplars))
+                yield field(1, pairs(labels) + field(2, sample) + b"".join(exemplars))
             type_ = _COUNTER if kind == "sum" else _GAUGE
             yield field(3, field(1, type_) + field(2, name) + field(4, metric.description))
 
 
 def _exemplar(exemplar: Any, at_ms: int) -> bytes:
     return field(2, _value(exemplar)) + field(3, at_ms)
-
-
-def _labels(labels: Mapping[str, str]) -> bytes:
-    return b"".join(field(1, field(1, key) + field(2, labels[key])) for key in sorted(labels))
 
 
 def _value(point: Any) -> float:
@@ -100,11 +95,8 @@ def _streams(request: Any) -> Iterator[dict[str, object]]:
         of_all = _attributes(resource.resource)
         labels = {_name(name): of_all[name] for name in _INDEXED}
         for record in (each for scope in resource.scope_logs for each in scope.log_records):
-            at, body, metadata = (
-                str(record.time_unix_nano),
-                record.body.string_value,
-                _named(record),
-            )
+            at, body = str(record.time_unix_nano), record.body.string_value
+            metadata = _named(record)
             yield {"stream": labels, "values": [[at, body, metadata]]}
             for name in filter(_TOKEN_NAME.fullmatch, metadata):
                 stream = {"service_name": labels["service_name"], name: "1"}

@@ -1,27 +1,22 @@
 """Send OTLP, and know what was taken: gRPC and HTTP, with the reason for whatever was refused."""
 
-from __future__ import annotations
-
 import json
 import time
+from abc import ABC, abstractmethod
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 import grpc  # type: ignore[import-untyped]
 import urllib3
 from google.protobuf.message import DecodeError, Message
-from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import (
-    ExportLogsServiceResponse,
-)
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceResponse
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
     ExportMetricsServiceResponse,
 )
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
-    ExportTraceServiceResponse,
-)
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
 from stackproof.errors import StackproofError
 from stackproof.model import Access, Backend, Signal, Tls
@@ -78,26 +73,16 @@ def _check(signal: Signal, answer: Any, where: str) -> None:
         )
 
 
-class Sender(Protocol):
+class Sender(ABC):
     """Hands OTLP export requests to one receiver; returns only when they were taken."""
 
+    @abstractmethod
     def send(self, signal: Signal, request: Message, *, timeout_s: float = 10.0) -> None:
         """Send one request. Raises ExportError where it was not taken as a whole."""
 
+    @abstractmethod
     def close(self) -> None:
         """End the connection."""
-
-    def __enter__(self) -> Self: ...
-
-    def __exit__(self, *_: object) -> None: ...
-
-
-class Closing:
-    """Closes itself at the end of a `with` block."""
-
-    def close(self) -> None:
-        """See :meth:`Sender.close`."""
-        raise NotImplementedError
 
     def __enter__(self) -> Self:
         return self
@@ -106,7 +91,7 @@ class Closing:
         self.close()
 
 
-class GrpcSender(Closing):
+class GrpcSender(Sender):
     """OTLP over gRPC: in clear text, the application's own way to its Alloy, or with `tls`."""
 
     def __init__(
@@ -186,7 +171,7 @@ def post(
     return answer
 
 
-class HttpSender(Closing):
+class HttpSender(Sender):
     """OTLP over HTTP: a tenant's Alloy, the gateway's ``/otlp``, or three separate backends.
 
     `endpoint` is a base URL, to which ``/v1/<signal>`` is appended, or a full URL for each signal,
@@ -237,11 +222,7 @@ class HttpSender(Closing):
 
 
 def emit(
-    sender: Sender,
-    tenant: str,
-    run: str,
-    *,
-    signals: Sequence[Signal] = tuple(Signal),
+    sender: Sender, tenant: str, run: str, *, signals: Sequence[Signal] = tuple(Signal)
 ) -> Emission:
     """Make and send the signals of one tenant; return the tokens when all of them were taken.
 

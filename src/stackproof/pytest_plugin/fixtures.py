@@ -1,7 +1,5 @@
 """The fixtures `stack`, `proof`, `tenants`, `client` and `render`, and the evidence of failures."""
 
-from __future__ import annotations
-
 import re
 import sys
 from collections.abc import Generator, Iterator
@@ -201,17 +199,14 @@ def pytest_runtest_makereport(
     if made.failed and stack and hasattr(stack, "kube") and len(kept) < _EVIDENCE:
         name = re.sub(r"[^a-zA-Z0-9]+", "-", item.name)[:80]
         path = _folder(item.config, "evidence") / f"{name}.tar.gz"
+        namespaces = ["flux-system", "external-secrets", *getattr(stack, "namespaces", ())]
         try:
-            diagnostics.of_cluster(stack.kube, _namespaces(stack), path, users=stack.tenants)
+            diagnostics.of_cluster(stack.kube, namespaces, path, users=stack.tenants)
             kept.append(path)
             made.sections.append(("evidence", str(path)))
         except StackproofError as error:
             made.sections.append(("evidence", f"none: {error}"))
     return made
-
-
-def _namespaces(stack: Stack) -> list[str]:
-    return ["flux-system", "external-secrets", *getattr(stack, "namespaces", ())]
 
 
 def pytest_terminal_summary(

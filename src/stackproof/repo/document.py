@@ -1,7 +1,5 @@
 """A YAML file that people write, checked by a schema: each problem with its line and column."""
 
-from __future__ import annotations
-
 import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -173,14 +171,10 @@ def _add_schema_problem(
         case "type":
             wanted = " or ".join(found["types"])
             hint = ""
-            if wanted == "string" and _is_scalar(value):
+            if wanted == "string" and not isinstance(value, list | dict | None):
                 hint = "; choose one that is text" if name in unquoted else "; put it in quotes"
             document.add_problem(place, f"{name} must be of type {wanted}, is {value!r}{hint}")
         case "uniqueItems":
             pass  # told as two tenants with the same name
         case _:
             document.add_problem(place, f"{name}: {error.message}{why}")
-
-
-def _is_scalar(value: object) -> bool:
-    return not isinstance(value, list | dict | None)

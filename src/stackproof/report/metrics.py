@@ -6,14 +6,10 @@ They are sent as OTLP and come out in Mimir under these names: `stackproof_isola
 run could not even begin, none is sent: alert on their absence, too.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator, Mapping
 
-from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
-    ExportMetricsServiceRequest,
-)
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 
 from stackproof.isolation import Proof
 from stackproof.isolation.verdict import Verdict

@@ -1,7 +1,5 @@
 """A roll as a file, on the page and in the terminal."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -18,10 +16,7 @@ from stackproof.wording import counted
 
 from .plots import Bar, timeline
 
-_STYLE = {
-    UpgradeVerdict.ISOLATED: "bold green",
-    UpgradeVerdict.INCOMPLETE: "bold yellow",
-}
+_STYLE = {UpgradeVerdict.ISOLATED: "bold green", UpgradeVerdict.INCOMPLETE: "bold yellow"}
 _MOST_REASONS = 12
 
 

@@ -5,8 +5,6 @@ by their Alloys. Ports are forwarded unless addresses are given. Nothing is crea
 the proof's own telemetry, which stays until it is older than the tenant's retention.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import time
@@ -20,7 +18,7 @@ from stackproof.model import READS, Backend
 from stackproof.repo.versions import image_version
 
 from . import provisioning, remote
-from .base import FromCharts, last_errors
+from .base import FromCharts, FromOutside, last_errors
 from .forward import Forward
 
 #: The labels that our charts give; see the templates' selectorLabels.
@@ -51,7 +49,7 @@ class Collector:
     workload: Object
 
 
-class ClusterStack(FromCharts):
+class ClusterStack(FromCharts, FromOutside):
     """A `Stack` in an existing cluster. Entering it finds the deployment.
 
     Args:
@@ -61,7 +59,6 @@ class ClusterStack(FromCharts):
     """
 
     provider = "cluster"
-    disposable = False
 
     def __init__(
         self, kube: Kube, *, in_cluster: bool = False, gateway_url: str | None = None
@@ -220,14 +217,6 @@ class ClusterStack(FromCharts):
             self._health = (time.monotonic(), found)
         return found
 
-    def memory(self) -> Mapping[str, int]:
-        """Nothing: it is not measured here."""
-        return {}
-
-    def over_memory(self) -> Mapping[str, str]:
-        """Nothing: what has more than its pod gets is killed."""
-        return {}
-
     def log_errors(self) -> Sequence[str]:
         """The last errors in each component's log, and of the forwarded ports."""
         found = [
@@ -290,24 +279,23 @@ class ClusterStack(FromCharts):
         return ready
 
     def password(self, user: str) -> str:
-        """Return the administrator's password from its Secret, or a tenant's own."""
+        """Return the administrator's password from its Secret, or a tenant's own.
+
+        A tenant's is from the environment, else from its Alloy's Secret.
+        """
         if user == "admin":
             return self.kube.secret("gateway-admin", self.namespace)["password"]
-        return self._password(user)
-
-    def _password(self, tenant: str) -> str:
-        """Return the tenant's own password: from the environment, else from its Alloy's Secret."""
-        variable = remote.variable(tenant)
+        variable = remote.variable(user)
         if given := os.environ.get(variable):
             return given
-        found = self.collector(tenant)
+        found = self.collector(user)
         for volume in found.workload["spec"]["template"]["spec"]["volumes"]:
             for item in volume.get("secret", {}).get("items") or ():
                 if item["path"] == "gateway-password":
                     name = volume["secret"]["secretName"]
-                    return self._secret_value(name, found.namespace, item["key"], tenant, variable)
+                    return self._secret_value(name, found.namespace, item["key"], user, variable)
         raise StackproofError(
-            f"the Alloy of {tenant} mounts no gateway-password",
+            f"the Alloy of {user} mounts no gateway-password",
             where=f"namespace {found.namespace}",
             todo=f"Put the tenant's password into the environment as {variable}.",
         )

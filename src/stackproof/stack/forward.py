@@ -3,8 +3,6 @@
 The connection ends inside the pod, so no NetworkPolicy sees it.
 """
 
-from __future__ import annotations
-
 import contextlib
 import socket
 import threading

@@ -7,8 +7,6 @@ Manager (the Fake provider stands for it), registries (images are in the node) a
 for alerts and new images.
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess
@@ -215,7 +213,11 @@ class Flux:
                 noted = found["metadata"]["managedFields"] if found else []
                 if found and any(each["manager"] == giver for each in noted):
                     # A manager has one entry: what the taker had before goes.
-                    now = [_noted(each, giver, taker) for each in noted if each["manager"] != taker]
+                    now = [
+                        {**each, "manager": taker} if each["manager"] == giver else each
+                        for each in noted
+                        if each["manager"] != taker
+                    ]
                     self.kube.patch(found, {"metadata": {"managedFields": now}})
 
     def follow(self, installer: Installer, message: str) -> None:
@@ -365,10 +367,6 @@ def _release_values(wanted: Any) -> dict[str, Any]:
     head = {"apiVersion": HELM, "kind": "HelmRelease", "metadata": {"name": "any"}}
     patch = yaml.safe_dump({**head, "spec": {"values": wanted}})
     return {"target": {"kind": "HelmRelease"}, "patch": patch}
-
-
-def _noted(entry: Object, giver: str, taker: str) -> Object:
-    return {**entry, "manager": taker} if entry["manager"] == giver else entry
 
 
 def _bootstrap() -> list[dict[str, Any]]:

@@ -14,8 +14,6 @@ environment, and only there it is replaced, by five rules:
 Beside these, `stackproof.stack.local` sets how often programs do their background work.
 """
 
-from __future__ import annotations
-
 import re
 import shutil
 import tempfile

@@ -1,7 +1,5 @@
 """Where a deployment runs: each provider by its name, and what it needs before it starts."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,11 +58,7 @@ def _kind(deployment: Deployment, options: Options) -> Stack:
     from .kind import KindStack
 
     return KindStack(
-        deployment,
-        keep=options.keep,
-        reuse=options.reuse,
-        flux=options.flux,
-        say=options.say,
+        deployment, keep=options.keep, reuse=options.reuse, flux=options.flux, say=options.say
     )
 
 

@@ -4,8 +4,6 @@ That is what a canary in the cluster has. The passwords are in the environment,
 STACKPROOF_PASSWORD_TENANT (upper case, `-` is `_`); telemetry goes in through the gateway.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping, Sequence
 from typing import Self
@@ -59,10 +57,7 @@ class RemoteStack(FromOutside, FromCharts):
     entry_points = (EntryPoint.GATEWAY,)
 
     def __init__(
-        self,
-        gateway_url: str,
-        tenants: Sequence[str],
-        environment: Mapping[str, str] = os.environ,
+        self, gateway_url: str, tenants: Sequence[str], environment: Mapping[str, str] = os.environ
     ) -> None:
         if urlsplit(gateway_url).scheme not in {"http", "https"}:
             raise UsageError(
@@ -93,9 +88,7 @@ class RemoteStack(FromOutside, FromCharts):
         """Refuse: telemetry goes in through the gateway."""
         raise self._gateway_only(tenant)
 
-    def otlp_http(self, tenant: str) -> str:
-        """Refuse: telemetry goes in through the gateway."""
-        raise self._gateway_only(tenant)
+    otlp_http = otlp_grpc
 
     def _gateway_only(self, what: str) -> StackproofError:
         return StackproofError(

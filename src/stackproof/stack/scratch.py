@@ -5,8 +5,6 @@ made it, and the next stack removes those whose lock nobody holds: the kernel dr
 process, however that ends.
 """
 
-from __future__ import annotations
-
 import contextlib
 import fcntl
 import os
@@ -33,10 +31,8 @@ class Scratch:
     def __init__(self, *, keep: bool = False, memory: Path = MEMORY) -> None:
         self._keep = keep
         self._lock: IO[str] | None = None
-        inside = not keep and has_room(memory)
-        if inside:
+        if not keep and has_room(memory):
             sweep(memory)
-        if inside:
             self.path, self._lock = _locked(memory)
         else:
             self.path = Path(tempfile.mkdtemp(prefix=_PREFIX))

@@ -5,8 +5,6 @@ key. So two ExternalSecrets that mean the same password must name the same key, 
 Templates are executed by Go, with the operator's own functions (tools/render/secret.go).
 """
 
-from __future__ import annotations
-
 import base64
 import secrets
 from collections.abc import Iterable, Mapping
@@ -40,9 +38,7 @@ class SecretStore:
 
 
 def materialize(
-    manifests: Iterable[Manifest],
-    store: SecretStore,
-    failed: dict[str, str] | None = None,
+    manifests: Iterable[Manifest], store: SecretStore, failed: dict[str, str] | None = None
 ) -> dict[str, dict[str, str]]:
     """Return every Secret that these objects make: name to key to value.
 
@@ -84,10 +80,10 @@ def unchanged(before: Iterable[Manifest], after: Iterable[Manifest]) -> frozense
 def synced_values(manifests: Iterable[Manifest], secret: str, store: SecretStore) -> dict[str, str]:
     """Return the values, by `secretKey`, from which one ExternalSecret makes its Secret."""
     return {
-        entry["secretKey"]: store.read(_remote_key(entry["remoteRef"]))
+        key: value
         for manifest in manifests
         if manifest.kind == "ExternalSecret" and _target(manifest) == secret
-        for entry in manifest["spec"].get("data") or ()
+        for key, value in _fetched(manifest, store).items()
     }
 
 
@@ -104,13 +100,14 @@ def _plain(secret: Manifest) -> dict[str, str]:
     }
 
 
+def _fetched(external: Manifest, store: SecretStore) -> dict[str, str]:
+    data = external["spec"].get("data") or ()
+    return {entry["secretKey"]: store.read(_remote_key(entry["remoteRef"])) for entry in data}
+
+
 def _synced(external: Manifest, store: SecretStore) -> dict[str, str]:
-    spec = external["spec"]
-    data = {
-        entry["secretKey"]: store.read(_remote_key(entry["remoteRef"]))
-        for entry in spec.get("data") or ()
-    }
-    templates = (spec.get("target", {}).get("template") or {}).get("data")
+    data = _fetched(external, store)
+    templates = (external["spec"].get("target", {}).get("template") or {}).get("data")
     if not templates:
         return data
     fetched = {key: value.encode() for key, value in data.items()}

@@ -371,7 +371,7 @@ class TargetsStack(FromOutside):
         return self
 
 
-class _Sender(senders.Closing):
+class _Sender(senders.Sender):
     """Sends each signal of a tenant in every way that the tenant writes it."""
 
     def __init__(self, target: Target, client: Client) -> None:

@@ -4,8 +4,6 @@ An entry is a folder, `FOLDER/KEY`, made under another name beside it and then r
 `FOLDER` keeps a second process waiting; the kernel drops it when its holder ends, however it ends.
 """
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import fcntl
@@ -114,11 +112,7 @@ class Entry:
             with made.open("rb") as file:
                 os.fsync(file.fileno())
             stat = made.stat()
-            record = {
-                "sha256": _sha256(made),
-                "size": stat.st_size,
-                "mtime_ns": stat.st_mtime_ns,
-            }
+            record = {"sha256": _sha256(made), "size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
             (work / _RECORD).write_text(json.dumps(record), encoding="utf-8")
             entry = self.folder / self.key
             if entry.exists():  # and is not ready: damaged

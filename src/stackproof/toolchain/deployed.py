@@ -79,11 +79,6 @@ class DeployedProgram:
         return plain(self.image.version)
 
     @property
-    def how(self) -> str:
-        """How it was found, once it is in the cache."""
-        return f"image {self.image}"
-
-    @property
     def entry(self) -> Entry:
         """Its place in the cache."""
         what = f"{self.image} {self.inside} {platform.machine()}"

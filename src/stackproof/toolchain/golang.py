@@ -1,7 +1,5 @@
 """Go: finding one that is new enough (else getting the pinned one with pip), and `go build`."""
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import json
@@ -79,18 +77,27 @@ _CAUSES = (
 def go_version(go: Path) -> str | None:
     """Return the version of a Go command, e.g. `1.26.8`, or None where it does not work."""
     try:
-        done = subprocess.run(
-            [go, "version"],
-            env=_environment(),
-            capture_output=True,
-            text=True,
-            timeout=30,
-            check=True,
-        )
+        done = _go(go, "version", timeout_s=30)
     except (OSError, subprocess.SubprocessError):
         return None
-    match = re.search(r"\bgo(\d+(?:\.\d+)+)", done.stdout)
+    match = None if done.returncode else re.search(r"\bgo(\d+(?:\.\d+)+)", done.stdout)
     return match[1] if match else None
+
+
+def _go(
+    go: Path, *words: str, folder: Path | None = None, timeout_s: float | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run a Go command and return what it says."""
+    return subprocess.run(
+        [go, *words],
+        cwd=folder,
+        env=_environment(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
+        check=False,
+    )
 
 
 def find_go(checkout: Checkout, at_least: str, say: Callable[[str], None]) -> Path:
@@ -145,14 +152,7 @@ def module_folder(go: Path, pin: Path, module: str) -> Path:
     Raises:
         StackproofError: It cannot be had.
     """
-    done = subprocess.run(
-        [go, "mod", "download", "-json", module],
-        cwd=pin,
-        env=_environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = _go(go, "mod", "download", "-json", module, folder=pin)
     found = json.loads(done.stdout or "{}")
     if done.returncode or "Dir" not in found:
         raise StackproofError(
@@ -214,15 +214,7 @@ def check(go: Path, source: Path) -> str:
     """
     told = []
     for verb in ("vet", "test"):
-        done = subprocess.run(
-            [go, verb, "./..."],
-            cwd=source,
-            env=_environment(),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        done = _go(go, verb, "./...", folder=source)
         told += [done.stdout + done.stderr] if done.returncode else []
     return "\n".join(told)
 
@@ -244,7 +236,22 @@ def _run(
     process = None
     try:
         with _uninterrupted():
-            process = _start(command, folder, environment, output, lock)
+            try:
+                process = subprocess.Popen(
+                    command,
+                    cwd=folder,
+                    env=environment,
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    # Its own group: Ctrl-C reaches us alone, and we end compilers and linker too.
+                    start_new_session=True,
+                    pass_fds=[lock],
+                )
+            except OSError as error:
+                raise StackproofError(
+                    f"cannot be run: {error.strerror}", where=command[0]
+                ) from error
         while True:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 return process.wait(_TICK_SECONDS)
@@ -253,25 +260,6 @@ def _run(
         if process is not None and process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-
-
-def _start(
-    command: Sequence[str], folder: Path, environment: Mapping[str, str], output: int, lock: int
-) -> subprocess.Popen[bytes]:
-    try:
-        return subprocess.Popen(
-            command,
-            cwd=folder,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            # Its own group: Ctrl-C reaches us alone, and we end compilers and linker with it.
-            start_new_session=True,
-            pass_fds=[lock],
-        )
-    except OSError as error:
-        raise StackproofError(f"cannot be run: {error.strerror}", where=command[0]) from error
 
 
 @contextlib.contextmanager

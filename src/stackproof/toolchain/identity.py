@@ -1,7 +1,5 @@
 """Which version a program is: it is asked, and what it prints is compared."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os

@@ -11,8 +11,6 @@ Which one a component gets is decided in this order:
 6. a stand-in (tools/standin), which only answers the probes of what it stands for.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os
@@ -349,11 +347,7 @@ class Images:
         )
 
     def _import(
-        self,
-        reference: str,
-        mark: str,
-        write: Callable[[IO[bytes]], None],
-        changes: Sequence[str],
+        self, reference: str, mark: str, write: Callable[[IO[bytes]], None], changes: Sequence[str]
     ) -> None:
         """Import a root file system as an image, unless Docker has one with that mark."""
         mark = f"{mark} {hashlib.sha256(json.dumps(changes).encode()).hexdigest()[:16]}"

@@ -4,8 +4,6 @@ tools/open-webui pins the wheel of the very version that is deployed, and of its
 that starting it takes. Its licence keeps its code out of this repository; running it is use.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import platform
@@ -141,9 +139,7 @@ def pinned(lock: str) -> str:
     found = re.search(rf"^{NAME}==(\S+)", lock, re.MULTILINE)
     if not found:
         raise StackproofError(
-            f"pins no {NAME}",
-            where="application.lock",
-            todo="Run: python tools/open-webui/lock.py",
+            f"pins no {NAME}", where="application.lock", todo="Run: python tools/open-webui/lock.py"
         )
     return found[1]
 

@@ -184,7 +184,8 @@ def _found(pin: _Pin) -> Program | None:
         todo = f"Correct {pin.variable}, or unset it: then the pinned program is used."
         return given(pin.name, override, pin.variable, todo)
     if (deployed := pin.deployed) and deployed.entry.ready():
-        return Program(pin.name, deployed.version, deployed.entry.path, deployed.how)
+        how = f"image {deployed.image}"
+        return Program(pin.name, deployed.version, deployed.entry.path, how)
     if pin.entry.ready():
         return Program(pin.name, pin.version, pin.entry.path, "built here")
     return _on_path(pin)

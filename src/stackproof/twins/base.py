@@ -5,8 +5,6 @@ repository's charts and values; `run` puts it there and asks the check that is n
 nothing catches, or that is caught for another reason than the stated one, is a hole in the suite.
 """
 
-from __future__ import annotations
-
 import atexit
 import os
 import re
@@ -153,8 +151,7 @@ class Twin:
             for edit in self.edits:
                 edit.apply(root)
             yield Deployment.load(Checkout(root)).with_values(
-                lgtm=[self.lgtm] if self.lgtm else [],
-                tenant=[self.tenant] if self.tenant else [],
+                lgtm=[self.lgtm] if self.lgtm else [], tenant=[self.tenant] if self.tenant else []
             )
 
 

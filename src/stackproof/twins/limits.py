@@ -1,7 +1,5 @@
 """Chains of limits with a link that does not hold: what is acknowledged never arrives."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from .base import Edit, Twin, edited, in_lgtm, in_tenant, invalid
@@ -201,12 +199,7 @@ LIMITS: tuple[Twin, ...] = (
         in_lgtm("loki.yaml", 'include "lgtm.longestRetention" . }', ".Values.defaults.retention }"),
         lgtm={
             "tenants": [
-                {
-                    "name": "soev",
-                    "namespace": "soev",
-                    "secretPrefix": "soev",
-                    "retention": "1440h",
-                }
+                {"name": "soev", "namespace": "soev", "secretPrefix": "soev", "retention": "1440h"}
             ]
         },
     ),

@@ -1,8 +1,10 @@
 """Faults of a merge onto a release that chart 0.1.0 made: each would lose some of its data."""
 
-from __future__ import annotations
+from functools import partial
 
 from .base import Edit, Twin, edited, in_flux, in_tenant
+
+_in_values = partial(in_flux, "tenants/soev/tenant.yaml")
 
 MIGRATION: tuple[Twin, ...] = (
     edited(
@@ -10,19 +12,14 @@ MIGRATION: tuple[Twin, ...] = (
         "the release gets the names of a new one: its databases begin empty",
         "migration.nothing-is-lost",
         r"data-open-webui-open-webui-stack-postgres-0 .*: orphaned: .*begins with an empty volume",
-        in_flux(
-            "tenants/soev/tenant.yaml",
-            "            fullnameOverride: open-webui-open-webui-stack\n",
-            "",
-        ),
+        _in_values("            fullnameOverride: open-webui-open-webui-stack\n", ""),
     ),
     edited(
         "uploads-of-another-claim",
         "the release makes a claim of its own for uploads: Helm deletes the one that has them",
         "migration.nothing-is-lost",
         r"PersistentVolumeClaim/open-webui-open-webui-stack-open-webui-pvc .*: deleted: ",
-        in_flux(
-            "tenants/soev/tenant.yaml",
+        _in_values(
             "              persistence:\n"
             "                claimName: open-webui-open-webui-stack-open-webui-pvc\n",
             "",
@@ -33,11 +30,7 @@ MIGRATION: tuple[Twin, ...] = (
         "the release names the claim and does not render it: Helm deletes it under the pod",
         "migration.nothing-is-lost",
         r"open-webui-pvc .*: deleted: no manifest has it any more, although a pod still names it",
-        in_flux(
-            "tenants/soev/tenant.yaml",
-            "                claimName: ",
-            "                existingClaim: ",
-        ),
+        _in_values("                claimName: ", "                existingClaim: "),
     ),
     edited(
         "claim-that-nobody-keeps",
@@ -51,18 +44,14 @@ MIGRATION: tuple[Twin, ...] = (
         "Weaviate's name in its own records changes: it does not find its vectors",
         "migration.nothing-is-lost",
         r"weaviate .*: emptied: CLUSTER_HOSTNAME was 'node1' and becomes 'weaviate-0'",
-        in_flux("tenants/soev/tenant.yaml", "              clusterHostname: node1\n", ""),
+        _in_values("              clusterHostname: node1\n", ""),
     ),
     edited(
         "merged-by-server-side-apply",
         "the merge leaves the application's rolling defaults beside Recreate: it is refused",
         "migration.nothing-is-refused",
         r"Deployment/open-webui-open-webui-stack-open-webui .*refuses to change spec.strategy",
-        in_flux(
-            "tenants/soev/tenant.yaml",
-            "upgrade: {serverSideApply: disabled}",
-            "upgrade: {serverSideApply: auto}",
-        ),
+        _in_values("upgrade: {serverSideApply: disabled}", "upgrade: {serverSideApply: auto}"),
     ),
     edited(
         "database-elsewhere-on-the-volume",
@@ -83,9 +72,7 @@ MIGRATION: tuple[Twin, ...] = (
         "the StatefulSets' claims get labels: Kubernetes refuses, and the upgrade stops half-way",
         "migration.nothing-is-refused",
         r"StatefulSet/open-webui-open-webui-stack-postgres .*spec\.volumeClaimTemplates",
-        in_flux(
-            "tenants/soev/tenant.yaml", "claimTemplateLabels: false", "claimTemplateLabels: true"
-        ),
+        _in_values("claimTemplateLabels: false", "claimTemplateLabels: true"),
     ),
     edited(
         "history-of-a-database",
@@ -110,35 +97,27 @@ MIGRATION: tuple[Twin, ...] = (
         "the namespace refuses pods that run as root, as those of a rollback do",
         "migration.pods-are-admitted",
         r"under pod-security\.kubernetes\.io/enforce: restricted a rollback brings up none",
-        in_flux("tenants/soev/tenant.yaml", "      POD_SECURITY: baseline\n", ""),
+        _in_values("      POD_SECURITY: baseline\n", ""),
     ),
     edited(
         "versions-skipped",
         "Weaviate goes from 1.28 to 1.35 at once",
         "migration.versions-go-step-by-step",
         r"weaviate: 1\.28\.4 to 1\.35\.\d+ skips versions; first 1\.29, .*1\.34",
-        in_flux(
-            "tenants/soev/tenant.yaml",
-            "                tag: 1.28.4\n",
-            "                tag: 1.35.2\n",
-        ),
+        _in_values("                tag: 1.28.4\n", "                tag: 1.35.2\n"),
     ),
     edited(
         "image-without-its-credential",
         "the new pods do not name the Secret with which the registry gave the image",
         "migration.images-are-pulled-as-before",
         r"Deployment/.* its image came from ghcr\.io with Secret/ghcr-secret, which its new",
-        in_flux("tenants/soev/tenant.yaml", "              imagePullSecrets: [ghcr-secret]\n", ""),
+        _in_values("              imagePullSecrets: [ghcr-secret]\n", ""),
     ),
     edited(
         "ingress-of-a-host-that-is-taken",
         "an Ingress of another name has the host while the old one is still there",
         "migration.hosts-are-served-once",
         r"open-webui-open-webui-stack .*has voorbeeld\.soev\.ai/ already",
-        in_flux(
-            "tenants/soev/tenant.yaml",
-            "            fullnameOverride: open-webui-open-webui-stack\n",
-            "",
-        ),
+        _in_values("            fullnameOverride: open-webui-open-webui-stack\n", ""),
     ),
 )

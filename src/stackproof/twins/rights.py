@@ -1,10 +1,10 @@
 """Rights that are more, or less, than what is needed; and what post-renderers change."""
 
-from __future__ import annotations
+from functools import partial
 
 from .base import Edit, Twin, edited, in_flux, in_tenant
 
-_RBAC = "flux/base/open-webui/rbac.yaml"
+_in_rbac = partial(in_flux, "base/open-webui/rbac.yaml")
 _ROLE = "  kind: Role\n  name: release\n"
 _CONFIGMAPS = "resources: [configmaps, persistentvolumeclaims,"
 _BINDING = """\
@@ -27,7 +27,7 @@ kind: ServiceAccount
 
 def _bound(kind: str, role: str, name: str, subject: str, who: str) -> Edit:
     text = _BINDING.format(kind=kind, role=role, name=name, subject=subject, who=who)
-    return Edit(_RBAC, "apiVersion: v1\nkind: ServiceAccount\n", text)
+    return _in_rbac("apiVersion: v1\nkind: ServiceAccount\n", text)
 
 
 _KEPT = "  annotations:\n    kustomize.toolkit.fluxcd.io/prune: disabled\n"
@@ -39,8 +39,7 @@ RIGHTS: tuple[Twin, ...] = (
         "a tenant that is removed: its account goes first, and its pods run on",
         "flux.accounts-outlive-their-releases",
         r"ServiceAccount/flux in enterprise-a .*: goes together with HelmRelease/open-webui",
-        in_flux(
-            "base/open-webui/rbac.yaml",
+        _in_rbac(
             f"  name: flux\n  namespace: ${{NAMESPACE}}\n{_KEPT}",
             "  name: flux\n  namespace: ${NAMESPACE}\n",
         ),
@@ -50,40 +49,35 @@ RIGHTS: tuple[Twin, ...] = (
         "a tenant that is removed: its account has no rights any more to uninstall it",
         "flux.accounts-outlive-their-releases",
         r"RoleBinding/release in enterprise-a .*: goes together with HelmRelease/open-webui",
-        in_flux("base/open-webui/rbac.yaml", f"{_RELEASE}{_KEPT}roleRef:", f"{_RELEASE}roleRef:"),
+        _in_rbac(f"{_RELEASE}{_KEPT}roleRef:", f"{_RELEASE}roleRef:"),
     ),
     edited(
         "release-as-the-cluster's-administrator",
         "a tenant's Flux account is bound to cluster-admin",
         "flux.accounts-may-what-they-need",
         r"in enterprise-a: may \* \(all that ClusterRole/cluster-admin gathers\)",
-        in_flux("base/open-webui/rbac.yaml", _ROLE, "  kind: ClusterRole\n  name: cluster-admin\n"),
+        _in_rbac(_ROLE, "  kind: ClusterRole\n  name: cluster-admin\n"),
     ),
     edited(
         "release-with-the-rights-of-every-operator",
         "a tenant's Flux account is bound to ClusterRole admin, to which operators add their kinds",
         "flux.accounts-may-what-they-need",
         r"ServiceAccount/flux in open-webui: may \* \(all that ClusterRole/admin gathers\)",
-        in_flux("base/open-webui/rbac.yaml", _ROLE, "  kind: ClusterRole\n  name: admin\n"),
+        _in_rbac(_ROLE, "  kind: ClusterRole\n  name: admin\n"),
     ),
     edited(
         "release-that-may-all-in-its-namespace",
         "the role of a tenant's Flux account has a wildcard",
         "flux.accounts-may-what-they-need",
         r"may create \* of apps, which its release does not need",
-        in_flux(
-            "base/open-webui/rbac.yaml",
-            "resources: [deployments, statefulsets]",
-            'resources: ["*"]',
-        ),
+        _in_rbac("resources: [deployments, statefulsets]", 'resources: ["*"]'),
     ),
     edited(
         "release-that-may-give-more-than-it-has",
         "the role of a tenant's Flux account may escalate",
         "flux.accounts-may-what-they-need",
         r"may escalate roles of rbac\.authorization\.k8s\.io, which its release does not need",
-        in_flux(
-            "base/open-webui/rbac.yaml",
+        _in_rbac(
             "resources: [roles, rolebindings]\n    verbs: *manage",
             "resources: [roles, rolebindings]\n"
             "    verbs: [get, list, watch, create, update, patch, delete, bind, escalate]",
@@ -94,8 +88,7 @@ RIGHTS: tuple[Twin, ...] = (
         "the role of a tenant's Flux account may make tokens of other accounts",
         "flux.accounts-may-what-they-need",
         r"may create serviceaccounts/token, which its release does not need",
-        in_flux(
-            "base/open-webui/rbac.yaml",
+        _in_rbac(
             "  # To see whether a workload is ready.\n",
             '  - {apiGroups: [""], resources: [serviceaccounts/token], verbs: [create]}\n',
         ),
@@ -105,8 +98,7 @@ RIGHTS: tuple[Twin, ...] = (
         "a release may make Kustomizations, which Flux applies as the cluster's administrator",
         "flux.accounts-may-what-they-need",
         r"may create kustomizations of kustomize\.toolkit\.fluxcd\.io, which its release does not",
-        in_flux(
-            "base/open-webui/rbac.yaml",
+        _in_rbac(
             "  # To see whether a workload is ready.\n",
             "  - apiGroups: [kustomize.toolkit.fluxcd.io]\n"
             "    resources: [kustomizations]\n"
@@ -118,18 +110,14 @@ RIGHTS: tuple[Twin, ...] = (
         "the role of a tenant's Flux account lacks a kind that the chart renders",
         "flux.accounts-may-what-they-need",
         r"may not create configmaps, which its release needs",
-        in_flux("base/open-webui/rbac.yaml", _CONFIGMAPS, "resources: [persistentvolumeclaims,"),
+        _in_rbac(_CONFIGMAPS, "resources: [persistentvolumeclaims,"),
     ),
     edited(
         "release-that-cannot-grant",
         "the account lacks what Alloy's Role gives: the API server refuses to make that Role",
         "flux.accounts-may-what-they-need",
         r"may not get pods/log, which its release needs",
-        in_flux(
-            "base/open-webui/rbac.yaml",
-            "    resources: [pods/log]\n",
-            "    resources: [pods/status]\n",
-        ),
+        _in_rbac("    resources: [pods/log]\n", "    resources: [pods/status]\n"),
     ),
     edited(
         "application-that-may-what-helm-may",

@@ -1,7 +1,5 @@
 """How long nobody answered, of each thing that tenants ask for."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -39,14 +37,9 @@ def availability(name: str, polls: Mapping[str, Sequence[Poll]], began: float) -
     """Return how a thing answered, from the polls of each tenant; every tenant has some."""
     gaps = {tenant: tuple(_gaps(each, began)) for tenant, each in polls.items()}
     worst = max(gaps, key=lambda tenant: sum(end - begin for begin, end in gaps[tenant]))
-    apart = max(
-        (after - before for each in polls.values() for before, after in _pairs(each)), default=0.0
-    )
+    asked = (sorted(at for at, _ in each) for each in polls.values())
+    apart = max((b - a for times in asked for a, b in itertools.pairwise(times)), default=0.0)
     return Availability(name, worst, sum(map(len, polls.values())), gaps[worst], apart)
-
-
-def _pairs(polls: Sequence[Poll]) -> Iterable[tuple[float, float]]:
-    return itertools.pairwise(sorted(at for at, _ in polls))
 
 
 def _gaps(polls: Sequence[Poll], began: float) -> Iterable[tuple[float, float]]:

@@ -1,7 +1,5 @@
 """What became of all that was sent, before and during a roll."""
 
-from __future__ import annotations
-
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -98,16 +96,9 @@ def _delivered(
                     f"such as {first}{said}"
                 )
         if not taken:
-            faults.append(f"{source.tenant}'s {signal}: none was taken: {_reason(source)}")
-    return Delivered(
-        signal,
-        sums["acknowledged"],
-        sums["lost"],
-        sums["known"],
-        sums["twice"],
-        sums["misplaced"],
-        tuple(faults),
-    )
+            why = next(iter(source.refused), "nothing was sent")
+            faults.append(f"{source.tenant}'s {signal}: none was taken: {why}")
+    return Delivered(signal=signal, faults=tuple(faults), **sums)
 
 
 def _there(
@@ -117,10 +108,6 @@ def _there(
         return arrived(client, stack.reader(source.tenant), signal, source.run), ""
     except StackproofError as error:
         return Counter(), f" ({error})"
-
-
-def _reason(source: Source) -> str:
-    return next(iter(source.refused), "nothing was sent")
 
 
 class Before:

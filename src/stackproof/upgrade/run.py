@@ -1,10 +1,9 @@
 """One roll: proven before, watched while it goes on, proven after."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import chain
 
 from stackproof import isolation
 from stackproof.backends import Client
@@ -15,7 +14,7 @@ from stackproof.model import Backend, EntryPoint, Signal
 from stackproof.repo.versions import Versions
 from stackproof.stack.rollout import ENDING, Rollable
 
-from .availability import Availability, Poll, availability
+from .availability import Availability, availability
 from .delivered import Before, settled
 from .result import Upgrade, grouped
 from .watch import Watch
@@ -143,9 +142,5 @@ def _availability(roll: _Roll) -> Iterator[Availability]:
     for signal in Signal:
         polls = {tenant: source.attempts[signal] for tenant, source in roll.direct.items()}
         yield availability(f"{signal} to the gateway", polls, roll.began)
-    polls = {tenant: _all(source) for tenant, source in roll.alloys.items()}
+    polls = {name: sorted(chain(*source.attempts.values())) for name, source in roll.alloys.items()}
     yield availability("all to Alloy", polls, roll.began)
-
-
-def _all(source: Source) -> list[Poll]:
-    return sorted(poll for polls in source.attempts.values() for poll in polls)

@@ -1,7 +1,5 @@
 """Watches a rollout at every moment: owners read their own, and intruders are refused."""
 
-from __future__ import annotations
-
 import itertools
 import threading
 import time

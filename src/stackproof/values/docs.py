@@ -17,8 +17,6 @@ description of a definition stands in for a missing one.
 that would change.
 """
 
-from __future__ import annotations
-
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -117,7 +115,8 @@ class ValuesFile:
             lines = ["| Key | Type | Default | Description |", "|---|---|---|---|"]
             for row in rows:
                 cells = (f"`{row.key}`", row.type, row.default, row.description)
-                lines.append(f"| {' | '.join(map(_cell, cells))} |")
+                told = " | ".join(cell.replace("|", "\\|") for cell in cells)
+                lines.append(f"| {told} |")
             blocks.append("\n".join(lines))
         return "\n\n".join(blocks)
 
@@ -287,10 +286,6 @@ class _Reader:
 def _code(value: object) -> str:
     """Return a value as inline code, as it would stand in a values file."""
     return f"`{json.dumps(value, ensure_ascii=False)}`"
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|")
 
 
 if __name__ == "__main__":

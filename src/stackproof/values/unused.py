@@ -5,8 +5,6 @@ what the chart's default says anyway, or if a later file says the same key again
 a mistake: of the place, of the name, or a switch beside it is off.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -82,12 +80,7 @@ def find(chart: Path, values: Sequence[Values], audited: int, where: str) -> lis
 
 
 def _request(chart: Path, values: Sequence[Mapping[str, Any]]) -> Render:
-    return Render(
-        chart=chart,
-        values=values,
-        release="one",
-        namespace="here",
-    )
+    return Render(chart=chart, values=values, release="one", namespace="here")
 
 
 def _same(one: Release, other: Release) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import gzip
 import socket
-import subprocess
 import threading
 import urllib.error
 import urllib.request
@@ -18,10 +17,9 @@ from typing import Any
 
 import pytest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
-from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
-    ExportMetricsServiceRequest,
-)
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from tests.ran import ran
 
 from stackproof.helm import renderer
 from stackproof.helm.manifests import Release, containers
@@ -191,16 +189,8 @@ def _delivered(receiver: Receiver) -> bool:
 @pytest.mark.parametrize(
     ("alloy", "paths", "user"),
     [
-        (
-            {},
-            {"/otlp/v1/traces", "/otlp/v1/metrics", "/otlp/v1/logs"},
-            f"enterprise-a:{PASSWORD}",
-        ),
-        (
-            {"gateway": {"enabled": False}},
-            {"/v1/traces", "/otlp/v1/metrics", "/otlp/v1/logs"},
-            "",
-        ),
+        ({}, {"/otlp/v1/traces", "/otlp/v1/metrics", "/otlp/v1/logs"}, f"enterprise-a:{PASSWORD}"),
+        ({"gateway": {"enabled": False}}, {"/v1/traces", "/otlp/v1/metrics", "/otlp/v1/logs"}, ""),
     ],
     ids=["gateway", "direct"],
 )
@@ -244,5 +234,5 @@ def test_alloy_accepts_its_files(checkout: Checkout, tmp_path: Path, gateway: bo
         *(("fmt", "-t", str(tmp_path / n)) for n in files),
     ]
     for arguments in checks:
-        done = subprocess.run([alloy, *arguments], capture_output=True, text=True, check=False)
+        done = ran([alloy, *arguments])
         assert done.returncode == 0, done.stderr

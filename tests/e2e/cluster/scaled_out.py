@@ -5,8 +5,6 @@ asks for more than a sliver of it, and pods that must not share a node may. Goog
 objects and its metadata server are stood in for (stack/objects/object-store.yaml).
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -108,11 +106,7 @@ class ScaledOut(ClusterStack):
                 "uninstall", name, "-n", install.namespace, "--ignore-not-found"
             )
         for space in (self.space, STORE):
-            found: Object = {
-                "apiVersion": "v1",
-                "kind": "Namespace",
-                "metadata": {"name": space},
-            }
+            found: Object = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": space}}
             self.kube.delete(found)
             self.kube.until(
                 lambda: self.kube.find("v1", "Namespace", space) is None,  # noqa: B023

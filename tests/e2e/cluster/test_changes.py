@@ -1,7 +1,5 @@
 """Changes of a running deployment: an upgrade, each switch off and on, a gateway that rolls."""
 
-from __future__ import annotations
-
 import secrets
 import time
 from collections.abc import Callable, Iterator
@@ -11,15 +9,15 @@ from typing import Any
 
 import pytest
 from tests.copies import DEPLOYED, copied
+from tests.e2e.cluster.objects import restart
+from tests.e2e.counted import all_there
 
 from stackproof.backends import Client
-from stackproof.errors import StackproofError
 from stackproof.flux.deployment import LGTM_RELEASE, TENANT_RELEASE
 from stackproof.isolation import prove
-from stackproof.isolation.delivery import Source, arrived, sending
+from stackproof.isolation.delivery import sending
 from stackproof.isolation.verdict import Verdict
 from stackproof.kube.probes import beside, component, dial
-from stackproof.model import Signal
 from stackproof.repo.checkout import Checkout
 from stackproof.repo.tenants import OBSERVABILITY_NAMESPACE, load_registry
 from stackproof.stack.install import STORE, Installer
@@ -34,42 +32,15 @@ SOON_S = 60.0
 ROLLED_S = 180.0
 
 
-def _all_there(kind: KindStack, client: Client, sources: dict[str, Source]) -> None:
-    """Wait until every acknowledged number is there, once, and with its owner alone."""
-    for tenant, source in sources.items():
-        for signal in Signal:
-            taken = set(source.taken[signal])
-            assert taken, source.refused
-            kind.kube.until(
-                lambda: taken <= _there(kind, client, tenant, signal, source.run),  # noqa: B023
-                within_s=SOON_S,
-                what=f"{tenant}'s {signal} are all there",
-                seen=lambda: str(taken - _there(kind, client, tenant, signal, source.run)),  # noqa: B023
-            )
-
-
-def _there(kind: KindStack, client: Client, tenant: str, signal: Signal, run: str) -> set[int]:
-    try:
-        found = arrived(client, kind.reader(tenant), signal, run)
-    except StackproofError as error:
-        # A Service that has a new pod needs a moment; what stays away is told by the wait.
-        print(error)
-        return set()
-    assert {owner for owner, _ in found} <= {tenant}
-    assert set(found.values()) <= {1}, "something is there twice"
-    return {number for _, number in found}
-
-
 def test_the_gateway_rolls_without_losing_telemetry(kind: KindStack, client: Client) -> None:
     kube = kind.kube
     gateway = kube.get("apps/v1", "Deployment", "gateway", OBSERVABILITY_NAMESPACE)
     with sending(kind, client, TENANTS) as sources:
         time.sleep(1)
-        mark = {"kubectl.kubernetes.io/restartedAt": str(time.time_ns())}
-        kube.patch(gateway, {"spec": {"template": {"metadata": {"annotations": mark}}}})
+        restart(kube, gateway)
         kube.rolled_out([OBSERVABILITY_NAMESPACE], within_s=ROLLED_S)
         time.sleep(1)
-    _all_there(kind, client, sources)
+    all_there(kind, client, sources, within_s=SOON_S)
     # The old pods stopped reading and nobody was refused.
     assert {tenant: dict(source.refused) for tenant, source in sources.items()} == {
         tenant: {} for tenant in TENANTS
@@ -101,7 +72,7 @@ def test_an_upgrade_keeps_the_data_and_the_volumes(
     claims = _claims(kind)
     with sending(kind, client, TENANTS) as sources:
         time.sleep(2)
-    _all_there(kind, client, sources)
+    all_there(kind, client, sources, within_s=SOON_S)
     config = _checksum(kind, "mimir")
     try:
         newer.helm()
@@ -109,12 +80,12 @@ def test_an_upgrade_keeps_the_data_and_the_volumes(
         assert _checksum(kind, "mimir") != config, "the control: Mimir was given something new"
         assert _claims(kind) == claims
         kind.find()
-        _all_there(kind, client, sources)
+        all_there(kind, client, sources, within_s=SOON_S)
     finally:
         kind.installer.helm()
         kube.rolled_out(newer.namespaces, within_s=ROLLED_S)
         kind.find()
-    _all_there(kind, client, sources)
+    all_there(kind, client, sources, within_s=SOON_S)
 
 
 def _claims(kind: KindStack) -> dict[str, str]:

@@ -1,7 +1,5 @@
 """What only a cluster shows of the deployment as it is installed: pods, volumes, names, logs."""
 
-from __future__ import annotations
-
 import base64
 import secrets
 import tarfile
@@ -19,7 +17,7 @@ from stackproof.errors import StackproofError
 from stackproof.flux import tree
 from stackproof.helm.endpoints import Endpoint, in_text, in_value
 from stackproof.helm.externals import merged
-from stackproof.helm.manifests import containers, thaw
+from stackproof.helm.manifests import COMPONENT, containers, thaw
 from stackproof.isolation import Marks, Proof, prove, question
 from stackproof.isolation.delivery import lines, lines_received
 from stackproof.isolation.verdict import Verdict
@@ -178,7 +176,7 @@ def replaced(kind: KindStack, proof: Proof) -> dict[str, tuple[str, str]]:
     ids = {name: pod["metadata"]["uid"] for name, pod in old.items()}
 
     def all_new() -> dict[str, tuple[str, str]] | None:
-        pods = {name: kube.pods(OBSERVABILITY_NAMESPACE, _labels(name)) for name in old}
+        pods = {name: kube.pods(OBSERVABILITY_NAMESPACE, f"{COMPONENT}={name}") for name in old}
         new = {name: found[0]["metadata"]["uid"] for name, found in pods.items() if found}
         done = len(new) == len(ids) and not set(new.values()) & set(ids.values())
         return {name: (ids[name], new[name]) for name in ids} if done else None
@@ -186,10 +184,6 @@ def replaced(kind: KindStack, proof: Proof) -> dict[str, tuple[str, str]]:
     made = kube.until(all_new, within_s=SOON_S * 3, what="each backend has a new pod")
     kube.rolled_out([OBSERVABILITY_NAMESPACE], within_s=SOON_S * 3)
     return made
-
-
-def _labels(name: str) -> str:
-    return f"app.kubernetes.io/component={name}"
 
 
 @pytest.mark.parametrize("backend", list(Backend))
@@ -421,10 +415,11 @@ def _is_established(kube: Kube, definition: Object) -> bool:
     return ("Established", "True") in {(one["type"], one["status"]) for one in conditions}
 
 
-def _said_to(kube: Kube, found: Any, patch: Any) -> str:
+def _said_to(
+    kube: Kube, found: Any, patch: Any, content: str = "merge-patch+json", **more: str
+) -> str:
     """Return why the API server would refuse a change, "" if it would not."""
-    tried = {"dryRun": "All"}
-    content = "application/merge-patch+json"
+    tried, content = {"dryRun": "All", **more}, f"application/{content}"
     try:
         kube.request("PATCH", kube.path_of(found), patch, query=tried, content=content)
     except ApiError as error:
@@ -461,25 +456,15 @@ def test_only_what_was_said_is_taken_away_by_server_side_apply(
 
 def _applied(kube: Kube, wanted: Any) -> str:
     """Return why the API server would refuse to apply an object, "" if it would not."""
-    query = {"dryRun": "All", "fieldManager": MANAGER, "force": "true"}
-    content = "application/apply-patch+yaml"
-    try:
-        kube.request("PATCH", kube.path_of(wanted), wanted, query=query, content=content)
-    except ApiError as error:
-        if error.status != 422:
-            raise
-        return str(error)
-    return ""
+    how = {"fieldManager": MANAGER, "force": "true"}
+    return _said_to(kube, wanted, wanted, "apply-patch+yaml", **how)
 
 
 # --- the plugin's evidence ---
 
 
 def test_what_failed_leaves_its_evidence(
-    kind: KindStack,
-    checkout: Checkout,
-    pytester: pytest.Pytester,
-    monkeypatch: pytest.MonkeyPatch,
+    kind: KindStack, checkout: Checkout, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("KUBECONFIG", str(kind.cluster.kubeconfig_path))
     monkeypatch.setenv("STACKPROOF_CACHE", str(CACHE))

@@ -3,12 +3,9 @@
 Those of GitOps are in test_gitops.py, where Flux runs.
 """
 
-from __future__ import annotations
-
 import contextlib
 import re
 import secrets
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -17,12 +14,13 @@ import pytest
 import urllib3
 import yaml
 from tests.copies import DEPLOYED, copied
+from tests.e2e.cluster.objects import restart
 
 from stackproof.backends import Client
 from stackproof.errors import StackproofError
 from stackproof.flux.deployment import TENANT_RELEASE
 from stackproof.isolation.delivery import lines, lines_received
-from stackproof.kube.client import Kube, Object
+from stackproof.kube.client import Kube
 from stackproof.kube.probes import component, dial, probe_pod, running, saying
 from stackproof.otlp import senders, synthetic
 from stackproof.repo.checkout import Checkout
@@ -40,26 +38,7 @@ SOON_S = 60.0
 ROLLED_S = 180.0
 SAID = 100
 
-Noticed = Callable[[KindStack, Client, Path], Iterator[str]]
-FAULTS: dict[str, Noticed] = {}
 
-
-def fault(name: str) -> Callable[[Noticed], Noticed]:
-    """Register what puts a fault in, and yields what is then noticed."""
-
-    def add(function: Noticed) -> Noticed:
-        FAULTS[name] = function
-        return function
-
-    return add
-
-
-def _restart(kube: Kube, workload: Object) -> None:
-    mark = {"kubectl.kubernetes.io/restartedAt": str(time.time_ns())}
-    kube.patch(workload, {"spec": {"template": {"metadata": {"annotations": mark}}}})
-
-
-@fault("backend-open-to-the-cluster")
 def _open_backend(kind: KindStack, _: Client, __: Path) -> Iterator[str]:
     kube, image = kind.kube, kind.choices["standin"].reference
     address = f"mimir.{OBSERVABILITY_NAMESPACE}.svc:9009"
@@ -79,7 +58,6 @@ def _open_backend(kind: KindStack, _: Client, __: Path) -> Iterator[str]:
         yield "mimir answers from namespace default"
 
 
-@fault("pod-waits-for-a-key")
 def _missing_key(kind: KindStack, _: Client, __: Path) -> Iterator[str]:
     kube, name = kind.kube, "open-webui-provider-secrets"
     reason = REASONS["pod-waits-for-a-key"]
@@ -92,7 +70,7 @@ def _missing_key(kind: KindStack, _: Client, __: Path) -> Iterator[str]:
         within_s=SOON_S,
         what="the key is gone from the Secret",
     )
-    _restart(kube, kube.get("apps/v1", "Deployment", "open-webui", VICTIM.namespace))
+    restart(kube, kube.get("apps/v1", "Deployment", "open-webui", VICTIM.namespace))
 
     def told() -> str:
         return "\n".join(kube.waiting([VICTIM.namespace]))
@@ -109,7 +87,6 @@ def _missing_key(kind: KindStack, _: Client, __: Path) -> Iterator[str]:
         kube.patch(external, {"spec": {"data": external["spec"]["data"]}})
 
 
-@fault("pod-keeps-the-old-password")
 def _old_password(kind: KindStack, client: Client, __: Path) -> Iterator[str]:
     kube, key = kind.kube, f"{VICTIM.secret_prefix}-gateway-password"
     new = secrets.token_hex(16)
@@ -139,7 +116,7 @@ def _old_password(kind: KindStack, client: Client, __: Path) -> Iterator[str]:
         said = kube.until(refused, within_s=SOON_S, what="Alloy is refused")
         yield f"still sends the old password: {said}"
     # Its other pods would learn the new one later, and until then refuse what comes next.
-    _restart(kube, kube.get("apps/v1", "Deployment", "gateway", OBSERVABILITY_NAMESPACE))
+    restart(kube, kube.get("apps/v1", "Deployment", "gateway", OBSERVABILITY_NAMESPACE))
 
 
 @contextlib.contextmanager
@@ -164,7 +141,6 @@ def _frozen_password(kube: Kube) -> Iterator[None]:
         kube.delete(frozen)
 
 
-@fault("second-tenant-does-not-install")
 def _two_owners(kind: KindStack, _: Client, tmp_path: Path) -> Iterator[str]:
     root = tmp_path / "twin"
     made = copied(kind.deployment.checkout, root, DEPLOYED)
@@ -188,7 +164,6 @@ def _two_owners(kind: KindStack, _: Client, tmp_path: Path) -> Iterator[str]:
         kind.installer.upgrade(TENANT_RELEASE, first)
 
 
-@fault("lines-once-for-each-node")
 def _twice(kind: KindStack, client: Client, __: Path) -> Iterator[str]:
     kube = kind.kube
     alloy = kube.get("apps/v1", "Deployment", "open-webui-alloy", VICTIM.namespace)
@@ -213,16 +188,24 @@ def _twice(kind: KindStack, client: Client, __: Path) -> Iterator[str]:
     yield f"{SAID} lines were sent {received:.0f} times"
 
 
+#: What puts a fault in, and yields what is then noticed.
+FAULTS: dict[str, Callable[[KindStack, Client, Path], Iterator[str]]] = {
+    "backend-open-to-the-cluster": _open_backend,
+    "pod-waits-for-a-key": _missing_key,
+    "pod-keeps-the-old-password": _old_password,
+    "second-tenant-does-not-install": _two_owners,
+    "lines-once-for-each-node": _twice,
+}
+
+
 @pytest.mark.parametrize("name", FAULTS)
 def test_it_is_noticed(name: str, kind: KindStack, client: Client, tmp_path: Path) -> None:
     try:
         noticed = list(FAULTS[name](kind, client, tmp_path))
     finally:
         kind.installer.helm()
-        _restart(
-            kind.kube,
-            kind.kube.get("apps/v1", "Deployment", "open-webui-alloy", VICTIM.namespace),
-        )
+        alloy = kind.kube.get("apps/v1", "Deployment", "open-webui-alloy", VICTIM.namespace)
+        restart(kind.kube, alloy)
         kind.installer.synced()
         kind.kube.rolled_out(kind.installer.namespaces, within_s=ROLLED_S)
         kind.find()

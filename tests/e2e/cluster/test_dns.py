@@ -9,14 +9,13 @@ release are put into a namespace of their own, beside pods that are told to ask 
 caches under the rules as they are now.
 """
 
-from __future__ import annotations
-
 import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from typing import Any
 
 import pytest
+from tests.e2e.cluster.objects import namespace
 
 from stackproof.helm.manifests import thaw
 from stackproof.kube.client import Kube
@@ -102,36 +101,20 @@ def _cache(
     return pod
 
 
-@pytest.fixture(params=["lgtm", "open-webui-stack"])
-def chart(request: pytest.FixtureRequest) -> str:
-    name: str = request.param
-    return name
-
-
 @pytest.fixture
 def askers(kind: KindStack, resolvers: Mapping[str, str]) -> Iterator[tuple[str, dict[str, str]]]:
     """A namespace, and in it a pod for each resolver, which asks that alone."""
     kube, image = kind.kube, kind.choices["standin"].reference
-    space = f"names-{secrets.token_hex(3)}"
-    namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": space}}
-    kube.apply(namespace)
-    try:
-        kube.until(
-            lambda: kube.find("v1", "ServiceAccount", "default", space),
-            within_s=SETTLED_S,
-            what="the new namespace is ready",
-        )
-        with ExitStack() as stack:
-            found = {}
-            for what, address in resolvers.items():
-                pod = probe_pod(image, space)
-                pod["spec"] |= {"dnsPolicy": "None", "dnsConfig": {"nameservers": [address]}}
-                found[what] = stack.enter_context(running(kube, pod))
-            yield space, found
-    finally:
-        kube.delete(namespace)
+    with namespace(kube, f"names-{secrets.token_hex(3)}") as space, ExitStack() as stack:
+        found = {}
+        for what, address in resolvers.items():
+            pod = probe_pod(image, space)
+            pod["spec"] |= {"dnsPolicy": "None", "dnsConfig": {"nameservers": [address]}}
+            found[what] = stack.enter_context(running(kube, pod))
+        yield space, found
 
 
+@pytest.mark.parametrize("chart", ["lgtm", "open-webui-stack"])
 def test_pods_resolve_where_the_rules_say(
     kind: KindStack, chart: str, askers: tuple[str, dict[str, str]]
 ) -> None:

@@ -3,8 +3,6 @@
 It takes over the releases that Helm installed, as it does where somebody turns to GitOps.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 

@@ -4,13 +4,12 @@
 same means and in the same time.
 """
 
-from __future__ import annotations
-
 import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 
 import pytest
+from tests.e2e.cluster.objects import namespace
 
 from stackproof.flux.deployment import Deployment
 from stackproof.kube.client import Kube
@@ -93,12 +92,11 @@ def places(kind: KindStack) -> Iterator[dict[str, tuple[str, str, str]]]:
         **{n: beside(kube, component(kube, OBSERVABILITY_NAMESPACE, n), image) for n in backends},
     }
     with ExitStack() as made:
+        elsewhere = f"elsewhere-{secrets.token_hex(3)}"
         strangers = {
             "stranger in the tenant's namespace": SPACES[ME],
-            "ingress controller": made.enter_context(_namespace(kube, ENTRANCE)),
-            "another namespace": made.enter_context(
-                _namespace(kube, f"elsewhere-{secrets.token_hex(3)}")
-            ),
+            "ingress controller": made.enter_context(namespace(kube, ENTRANCE)),
+            "another namespace": made.enter_context(namespace(kube, elsewhere)),
         }
         for name, space in strangers.items():
             pod = made.enter_context(running(kube, probe_pod(image, space)))
@@ -110,30 +108,14 @@ def places(kind: KindStack) -> Iterator[dict[str, tuple[str, str, str]]]:
 
 
 @contextmanager
-def _namespace(kube: Kube, name: str) -> Iterator[str]:
-    space = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
-    kube.apply(space)
-    try:
-        # The ServiceAccount of a new namespace takes a moment.
-        kube.until(
-            lambda: kube.find("v1", "ServiceAccount", "default", name),
-            within_s=SETTLED_S,
-            what="the new namespace is ready",
-        )
-        yield name
-    finally:
-        kube.delete(space)
-
-
-@contextmanager
 def _service(kube: Kube, address: str, selector: Mapping[str, str]) -> Iterator[None]:
     """Give the pods with these labels an address."""
     host, _, port = address.partition(":")
-    name, namespace, _ = host.split(".")
+    name, space, _ = host.split(".")
     service = {
         "apiVersion": "v1",
         "kind": "Service",
-        "metadata": {"name": name, "namespace": namespace},
+        "metadata": {"name": name, "namespace": space},
         "spec": {"selector": dict(selector), "ports": [{"port": int(port)}]},
     }
     kube.apply(service)

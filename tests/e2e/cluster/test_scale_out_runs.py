@@ -4,23 +4,22 @@ They are installed by their official charts, three ingesters each, with a store 
 cluster. The charts come as in tests/e2e/local/test_scale_out.py.
 """
 
-from __future__ import annotations
-
 import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 
 import pytest
+from tests.e2e.cluster.objects import namespace
 from tests.e2e.cluster.scaled_out import ScaledOut, scaled_out
+from tests.e2e.counted import all_there
 
 from stackproof.attacks import ATTACKS, Attack, AttackedStack
 from stackproof.attacks.base import run
 from stackproof.backends import Client
-from stackproof.errors import StackproofError
 from stackproof.isolation import prove
-from stackproof.isolation.delivery import Source, arrived, sending
+from stackproof.isolation.delivery import sending
 from stackproof.isolation.verdict import Verdict
 from stackproof.kube.client import Kube, Object
 from stackproof.kube.probes import beside, component, dial, probe_pod, running
@@ -118,7 +117,7 @@ def test_everybody_is_in_the_store_and_nobody_else(scaled: ScaledOut, client: Cl
     """What is flushed lies in each bucket under its tenant's name."""
     with sending(scaled, client, TENANTS, entry_point=EntryPoint.GATEWAY) as sources:
         time.sleep(5)
-    _all_there(scaled, client, sources)
+    all_there(scaled, client, sources, within_s=PATIENCE_S)
     for backend, (name, port, path) in INGESTERS.items():
         for pod in _ingesters(scaled, name):
             proxied = f"/api/v1/namespaces/{scaled.space}/pods/{pod}:{port}/proxy{path}"
@@ -162,26 +161,15 @@ def places(
         "monitor": (OBSERVABILITY_NAMESPACE, "monitor"),
         "gateway": (OBSERVABILITY_NAMESPACE, "gateway"),
     }
-    found = {
-        name: beside(kube, component(kube, namespace, part), image)
-        for name, (namespace, part) in pods.items()
-    }
+    found = {name: beside(kube, component(kube, *where), image) for name, where in pods.items()}
     # A pod may call itself the gateway: the namespace counts too.
     labels = {"app.kubernetes.io/name": "lgtm", "app.kubernetes.io/component": "gateway"}
-    elsewhere = f"elsewhere-{secrets.token_hex(3)}"
-    space = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": elsewhere}}
-    kube.apply(space)
-    try:
-        kube.until(
-            lambda: kube.find("v1", "ServiceAccount", "default", elsewhere),
-            within_s=PATIENCE_S,
-            what="the new namespace is ready",
-        )
-        with running(kube, probe_pod(image, elsewhere, labels=labels)) as stranger:
-            found["stranger"] = (stranger, elsewhere, "probe")
-            yield found
-    finally:
-        kube.delete(space)
+    with (
+        namespace(kube, f"elsewhere-{secrets.token_hex(3)}") as elsewhere,
+        running(kube, probe_pod(image, elsewhere, labels=labels)) as stranger,
+    ):
+        found["stranger"] = (stranger, elsewhere, "probe")
+        yield found
 
 
 def test_only_the_gateway_reaches_them(
@@ -242,7 +230,7 @@ def test_an_ingester_of_each_dies_with_its_disk_and_nothing_is_lost(
         kube.rolled_out([scaled.space], within_s=PATIENCE_S * 3)
         time.sleep(5)
     for each in sources:
-        _all_there(scaled, client, each)
+        all_there(scaled, client, each, within_s=PATIENCE_S)
         sent = {tenant: len(one.taken[Signal.LOGS]) for tenant, one in each.items()}
         print("acknowledged:", sent, "refused:", {t: dict(s.refused) for t, s in each.items()})
 
@@ -267,37 +255,6 @@ def _ingesters(scaled: ScaledOut, one: str) -> list[str]:
     of = one.rpartition("-")[0]
     names = [str(pod["metadata"]["name"]) for pod in scaled.kube.pods(scaled.space)]
     return [name for name in names if name.rpartition("-")[0] == of]
-
-
-def _all_there(scaled: ScaledOut, client: Client, sources: Mapping[str, Source]) -> None:
-    """Wait until every acknowledged number is there, once, and with its owner alone."""
-    for tenant, source in sources.items():
-        for signal in Signal:
-            taken = set(source.taken[signal])
-            assert taken, source.refused
-            missing = _missing(scaled, client, source, signal, taken)
-            scaled.kube.until(
-                lambda: not missing(),  # noqa: B023
-                within_s=PATIENCE_S,
-                what=f"{tenant}'s {len(taken)} {signal} are all there",
-                seen=lambda: str(sorted(missing())),  # noqa: B023
-            )
-
-
-def _missing(
-    scaled: ScaledOut, client: Client, source: Source, signal: Signal, taken: set[int]
-) -> Callable[[], set[int]]:
-    def missing() -> set[int]:
-        try:
-            found = arrived(client, scaled.reader(source.tenant), signal, source.run)
-        except StackproofError as error:
-            print(error)
-            return taken
-        assert {owner for owner, _ in found} <= {source.tenant}
-        assert set(found.values()) <= {1}, "something is there twice"
-        return taken - {number for _, number in found}
-
-    return missing
 
 
 # --- attacks ---

@@ -4,18 +4,17 @@ Reloader, which rolls pods when a Secret in their environment changes, is not in
 image of it can be built. These tests restart what carries its annotation, as it would.
 """
 
-from __future__ import annotations
-
 import base64
 import contextlib
 import re
 import secrets
-import time
 from typing import Any
 
 import bcrypt
 import pytest
 import urllib3
+from tests.e2e.cluster.objects import namespace, restart
+from tests.e2e.counted import all_there
 
 from stackproof.backends import Client
 from stackproof.errors import StackproofError
@@ -43,12 +42,8 @@ SOON_S = 60.0
 MOUNTED_S = 150.0
 
 
-def _externals(kind: KindStack) -> list[dict[str, Any]]:
-    return kind.kube.listed(EXTERNAL, "ExternalSecret")
-
-
 def test_every_secret_holds_what_the_store_says(kind: KindStack) -> None:
-    found = _externals(kind)
+    found = kind.kube.listed(EXTERNAL, "ExternalSecret")
     assert len(found) >= 3 + 4 * len(TENANTS)
     for each in found:
         metadata, spec = each["metadata"], each["spec"]
@@ -137,7 +132,7 @@ def test_a_password_that_cannot_be_hashed_harms_its_owner_only(
         new = secrets.token_hex(16)
         store.rotate(f"{other.secret_prefix}-gateway-password", new)
         kind.kube.until(
-            lambda: _answer(kind, client, other.name, new) == 200,
+            lambda: _status(kind, client, new, other.name) == 200,
             within_s=MOUNTED_S,
             what="the other tenant's new password is in force",
         )
@@ -177,12 +172,10 @@ def test_a_tenant_may_ask_only_for_its_own_keys(kind: KindStack) -> None:
 def test_the_store_serves_no_other_namespace(kind: KindStack) -> None:
     """Its conditions name who may use it; an ExternalSecret elsewhere is not synced."""
     kube = kind.kube
-    name = f"elsewhere-{secrets.token_hex(3)}"
-    space = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
     asks = _asking(f"{VICTIM.secret_prefix}-gateway-password")
-    asks["metadata"]["namespace"] = name
-    try:
-        kube.apply_all([space, asks])
+    with namespace(kube, f"elsewhere-{secrets.token_hex(3)}") as name:
+        asks["metadata"]["namespace"] = name
+        kube.apply(asks)
 
         def said() -> list[str]:
             # The operator says nothing of a store that it may not use to whoever asks.
@@ -197,8 +190,6 @@ def test_the_store_serves_no_other_namespace(kind: KindStack) -> None:
             seen=lambda: "\n".join(said()),
         )
         assert kube.find("v1", "Secret", "asked", name) is None
-    finally:
-        kube.delete(space)
 
 
 def _pods_by_component(kind: KindStack) -> dict[str, str]:
@@ -213,9 +204,7 @@ def _as_reloader_would(kind: KindStack, secret: str) -> list[str]:
         for workload in kind.kube.listed("apps/v1", kind_name, VICTIM.namespace):
             template = workload["spec"]["template"]["metadata"]
             if secret in (template.get("annotations") or {}).get(RELOAD, "").split(","):
-                mark = {"kubectl.kubernetes.io/restartedAt": str(time.time_ns())}
-                change = {"template": {"metadata": {"annotations": mark}}}
-                kind.kube.patch(workload, {"spec": change})
+                restart(kind.kube, workload)
                 rolled.append(template["labels"]["app.kubernetes.io/component"])
     kind.kube.rolled_out([VICTIM.namespace], within_s=SOON_S * 3)
     return sorted(rolled)
@@ -254,12 +243,7 @@ def test_a_rotated_value_rolls_what_may_roll_and_nothing_else(
         rotate(old)
 
 
-def _status(kind: KindStack, client: Client, password: str) -> int:
-    """Return what the gateway answers to the victim with this password."""
-    return _answer(kind, client, VICTIM.name, password)
-
-
-def _answer(kind: KindStack, client: Client, tenant: str, password: str) -> int:
+def _status(kind: KindStack, client: Client, password: str, tenant: str = VICTIM.name) -> int:
     """Return what the gateway answers to a tenant with this password; 0 for nothing.
 
     Where it reloads its users it drops connections that are idle.
@@ -271,22 +255,17 @@ def _answer(kind: KindStack, client: Client, tenant: str, password: str) -> int:
     return 0
 
 
-@pytest.fixture(scope="module")
-def password_key() -> str:
-    return f"{VICTIM.secret_prefix}-gateway-password"
-
-
 def test_a_rotated_password_is_in_force_and_no_telemetry_is_lost(
-    password_key: str, kind: KindStack, client: Client
+    kind: KindStack, client: Client
 ) -> None:
     """The operator, the kubelets and the programs do it all: nobody restarts anything."""
-    store = kind.installer.store
-    old, new = store[password_key], secrets.token_hex(16)
+    store, key = kind.installer.store, f"{VICTIM.secret_prefix}-gateway-password"
+    old, new = store[key], secrets.token_hex(16)
     assert _status(kind, client, old) == 200
     assert _status(kind, client, new) == 401
     before = _pods(kind)
     with sending(kind, client, TENANTS, pause_s=0.5) as sources:
-        store.rotate(password_key, new)
+        store.rotate(key, new)
         kind.kube.until(
             lambda: _status(kind, client, new) == 200,
             within_s=MOUNTED_S,
@@ -306,17 +285,7 @@ def test_a_rotated_password_is_in_force_and_no_telemetry_is_lost(
             within_s=MOUNTED_S,
             what="the victim's Alloy sends with the new password",
         )
-    for tenant in TENANTS:
-        for signal in Signal:
-            taken = set(sources[tenant].taken[signal])
-            assert taken, sources[tenant].refused
-            access, run = kind.reader(tenant), sources[tenant].run
-            kind.kube.until(
-                lambda: taken <= {n for _, n in arrived(client, access, signal, run)},  # noqa: B023
-                within_s=SOON_S,
-                what=f"{tenant}'s {signal} are all there",
-            )
-            assert set(arrived(client, access, signal, run).values()) == {1}
+    all_there(kind, client, sources, within_s=SOON_S)
     assert _pods(kind) == before
 
 

@@ -149,9 +149,10 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         registry = self.registry
         registry.asked.append(self.path)
+        has_token = self.headers.get("Authorization") == f"Bearer {_TOKEN}"
         if self.path.startswith("/token"):
             self._answer(200, json.dumps({"token": _TOKEN}).encode(), "application/json")
-        elif registry.shut or (registry.token and not self._has_token()):
+        elif registry.shut or (registry.token and not has_token):
             realm = f'Bearer realm="http://{registry.address}/token",service="here"'
             headers = {} if registry.shut else {"WWW-Authenticate": realm}
             self._answer(401, b'{"errors": [{"code": "UNAUTHORIZED"}]}', "", headers)
@@ -165,9 +166,6 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_HEAD(self) -> None:
         self.do_GET()
-
-    def _has_token(self) -> bool:
-        return self.headers.get("Authorization") == f"Bearer {_TOKEN}"
 
     def _content(self) -> None:
         registry = self.registry

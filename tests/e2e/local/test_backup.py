@@ -1,7 +1,5 @@
 """The dumps' script, as the chart renders it, on a real PostgreSQL: good dumps and bad ones."""
 
-from __future__ import annotations
-
 import os
 import re
 import shutil
@@ -15,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from tests.copies import script
+from tests.ran import ran
 
 from stackproof.errors import StackproofError
 from stackproof.flux.deployment import Deployment
@@ -59,17 +58,7 @@ class Database:
         """Run a program, as the server's user."""
         path = f"{self.folder}/shims:{self.programs}:/usr/bin:/bin"
         environment = {"PATH": path, "PGPASSWORD": "secret", "TMPDIR": str(self.folder), **env}
-        return subprocess.run(
-            command,
-            env=environment,
-            cwd=self.folder,
-            user=_USER,
-            group=_USER,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=60,
-        )
+        return ran(command, env=environment, cwd=self.folder, user=_USER, group=_USER, timeout=60)
 
     def sql(self, statement: str, database: str = "openwebui") -> str:
         """Run a statement."""

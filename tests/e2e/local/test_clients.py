@@ -4,8 +4,6 @@ Their telemetry carries a run's id and a token in attributes, so that the read A
 for it as they ask for our own.
 """
 
-from __future__ import annotations
-
 import base64
 import itertools
 import subprocess
@@ -15,6 +13,7 @@ from typing import TypeVar
 from urllib.parse import urlsplit
 
 import pytest
+from tests.ran import ran
 
 from stackproof.backends import PROVABLE, Client, poll
 from stackproof.flux.deployment import Deployment
@@ -78,7 +77,7 @@ def _generate(
     """Send three spans, points or lines of an emission."""
     token = emission.tokens[signal]
     body = [f"--body={token}"] if signal is Signal.LOGS else []
-    return subprocess.run(
+    return ran(
         [
             *(telemetrygen, signal.value, f"--{signal}=3", "--otlp-insecure", "--workers=1"),
             *("--service=open-webui", "--rate=0"),
@@ -87,10 +86,7 @@ def _generate(
             *body,
             *how,
         ],
-        capture_output=True,
-        text=True,
         timeout=timeout_s,
-        check=False,
     )
 
 
@@ -351,13 +347,7 @@ class Querier:
     def ask(self, query: str, run: str, *how: str) -> subprocess.CompletedProcess[str]:
         """Ask for all that is marked with a run."""
         words = _QUERIES[query](self.server, f'{{stackproof_run="{run}"}}')
-        return subprocess.run(
-            [*self.command, query, *how, *words],
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        return ran([*self.command, query, *how, *words], timeout=60)
 
 
 def _queriers(promtool: Path, stack: LocalStack, folder: Path) -> dict[str, Querier]:
@@ -391,11 +381,7 @@ def metrics(stack: LocalStack, telemetrygen: Path) -> dict[str, Emission]:
 
 @pytest.mark.parametrize("query", _QUERIES)
 def test_promtool_shows_a_tenant_its_own_alone(
-    stack: LocalStack,
-    promtool: Path,
-    metrics: Mapping[str, Emission],
-    query: str,
-    tmp_path: Path,
+    stack: LocalStack, promtool: Path, metrics: Mapping[str, Emission], query: str, tmp_path: Path
 ) -> None:
     _promtool_apart(_queriers(promtool, stack, tmp_path), query, metrics)
 

@@ -1,7 +1,5 @@
 """`make pins` writes what a registry says, in all places; what it does not say stays as it is."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys
@@ -12,6 +10,7 @@ import pytest
 import yaml
 from tests.copies import copied
 from tests.e2e.local.registry import Registry, layer
+from tests.ran import ran
 
 from stackproof.errors import ExitCode
 from stackproof.repo.checkout import Checkout
@@ -48,14 +47,7 @@ def pin(clone: Checkout, registry: Registry) -> subprocess.CompletedProcess[str]
         "STACKPROOF_FETCH": str(programs.find("fetch")),
     }
     script = Checkout.find().tools / "digests.py"
-    return subprocess.run(
-        [sys.executable, script],
-        cwd=clone.root,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return ran([sys.executable, script], cwd=clone.root, env=environment)
 
 
 def texts(clone: Checkout) -> dict[Path, str]:

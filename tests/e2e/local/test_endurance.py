@@ -4,8 +4,6 @@ At rates and for as long as others saw it fail: these take minutes (`make endura
 test_resilience.py sends as many bytes within seconds.
 """
 
-from __future__ import annotations
-
 import contextlib
 import re
 import signal as signals

@@ -4,8 +4,6 @@ The Secrets are made by the templates that the chart gives to External Secrets, 
 starts from, and reloads, what becomes of them.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -143,14 +141,11 @@ _NAMES = st.lists(
 ).map(tuple)
 
 
-def _is_apart(names: tuple[str, ...]) -> bool:
-    return not any(one.startswith(f"{other}-") for one in names for other in names)
-
-
 def _valid(names: tuple[str, ...]) -> bool:
     reserved = {"admin", "anonymous", "fake", "observability", "default", "import", "index"}
     words = {"y", "n", "yes", "no", "on", "off", "true", "false", "null"}
-    return not reserved & set(names) and not words & set(names) and _is_apart(names)
+    apart = not any(one.startswith(f"{other}-") for one in names for other in names)
+    return not (reserved | words) & set(names) and apart
 
 
 def _usable(password: str | None) -> str | None:

@@ -5,8 +5,6 @@ carries a number of its own, so that what was recorded is judged by the request 
 and what carries no number was smuggled. The recorder has the last word: no answer is believed.
 """
 
-from __future__ import annotations
-
 import base64
 import re
 import socketserver
@@ -331,8 +329,7 @@ _OTHER_LINES = st.sampled_from(
     )
 )
 _LINES = st.one_of(
-    st.just(()),
-    st.lists(st.one_of(_TENANT_LINES, _OTHER_LINES), max_size=3).map(tuple),
+    st.just(()), st.lists(st.one_of(_TENANT_LINES, _OTHER_LINES), max_size=3).map(tuple)
 )
 
 _LISTED = (

@@ -1,7 +1,5 @@
 """The local stack itself: it leaves nothing behind, shares the machine, and explains failures."""
 
-from __future__ import annotations
-
 import os
 import re
 import signal
@@ -25,11 +23,6 @@ from stackproof.twins import Edit, Layer, Twin
 from stackproof.waiting import until
 
 
-@pytest.fixture
-def deployment() -> Deployment:
-    return Deployment.load(Checkout.find())
-
-
 def _alive(pid: int) -> bool:
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
@@ -38,15 +31,8 @@ def _alive(pid: int) -> bool:
     return state != "Z"
 
 
-def _gone(pids: list[int], seconds: float = 10) -> bool:
-    return until(lambda: not any(map(_alive, pids)), within_s=seconds)
-
-
-def _pids(stack: LocalStack) -> list[int]:
-    return [pid for name in stack.components if (pid := stack.process(name).pid)]
-
-
-def test_two_stacks_at_once_do_not_meet(deployment: Deployment) -> None:
+def test_two_stacks_at_once_do_not_meet() -> None:
+    deployment = Deployment.load(Checkout.find())
     with LocalStack(deployment) as one, LocalStack(deployment) as other:
         assert one.gateway_url != other.gateway_url
         first = isolation.prove(one, signals=[Signal.LOGS])
@@ -68,16 +54,6 @@ def test_who_has_more_memory_than_its_pod_gets_is_named() -> None:
             assert harm.startswith("loki has had ")
             # Only the attack that was to blame has done it.
             assert list(attacked.harm_to_victim()) == []
-
-
-def test_leaving_it_ends_every_process_and_removes_the_directory(deployment: Deployment) -> None:
-    with LocalStack(deployment) as stack:
-        pids = _pids(stack)
-        directory = stack.directory
-        assert all(map(_alive, pids))
-        assert directory.is_dir()
-    assert _gone(pids)
-    assert not directory.exists()
 
 
 def test_a_component_that_does_not_start_is_shown_with_its_log() -> None:
@@ -128,9 +104,10 @@ def test_no_program_outlives_us(
     held: tuple[subprocess.Popen[str], Path, list[int]], number: signal.Signals
 ) -> None:
     holder, directory, pids = held
-    assert all(map(_alive, pids))
+    assert all(map(_alive, pids)) and directory.is_dir()
     os.kill(holder.pid, number)
-    assert _gone(pids), f"still there after {number.name}"
+    gone = until(lambda: not any(map(_alive, pids)), within_s=10)
+    assert gone, f"still there after {number.name}"
     holder.wait(timeout=10)
     if number is not signal.SIGKILL:
         assert not directory.exists()

@@ -1,11 +1,9 @@
 """What the limits' chain takes for a program's default is its default."""
 
-from __future__ import annotations
-
 import re
-import subprocess
 
 import pytest
+from tests.ran import ran
 
 from stackproof.checks.chain import DEFAULTS
 from stackproof.toolchain import programs
@@ -27,7 +25,7 @@ _UNITS = {"": 1, "KB": 2**10, "MB": 2**20}
 def test_a_default_is_what_the_program_says(program: str, setting: str) -> None:
     """Tempo and Alloy list none of theirs: test_resilience.py sends them more than they take."""
     command = [str(programs.find(program)), _HELP[program]]
-    told = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    told = ran(command, timeout=60)
     flag = _FLAGS.get(setting, setting.replace("_", "-"))
     shown = rf"^  -{re.escape(flag)} .*\n.*\(default (\d+)(\w*)\)"
     found = re.search(shown, told.stdout + told.stderr, re.MULTILINE)

@@ -1,7 +1,5 @@
 """The pytest plugin on running deployments: one of anybody's making, and one that leaks."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 
@@ -35,10 +33,7 @@ def project(
 
 
 def test_the_documented_tests_pass(
-    project: pytest.Pytester,
-    monkeypatch: pytest.MonkeyPatch,
-    stack: LocalStack,
-    checkout: Checkout,
+    project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, stack: LocalStack, checkout: Checkout
 ) -> None:
     urls = {"traces": Backend.TEMPO, "metrics": Backend.MIMIR, "logs": Backend.LOKI}
     tenants = []

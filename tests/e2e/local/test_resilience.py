@@ -5,9 +5,6 @@ afterwards is compared with what was acknowledged. What is lost by design is in 
 with the numbers that are asserted here.
 """
 
-from __future__ import annotations
-
-import operator
 import os
 import re
 import signal as signals
@@ -25,7 +22,7 @@ from typing import Any
 import pytest
 from opentelemetry.proto.metrics.v1.metrics_pb2 import AggregationTemporality, Sum
 from tests.disks import full, small_disk
-from tests.e2e.local.counted import MayLack, faults_of, nothing
+from tests.e2e.counted import all_there
 from urllib3.exceptions import ReadTimeoutError
 
 from stackproof.backends import Client, poll
@@ -88,21 +85,6 @@ def _kill(stack: LocalStack, *components: str) -> float:
     return time.monotonic()
 
 
-def _all_is_there(
-    stack: LocalStack,
-    client: Client,
-    sources: Mapping[str, Source],
-    may_lack: MayLack = nothing,
-) -> None:
-    """Wait until every acknowledged number is there; it must be there once, and its owner's."""
-
-    def faults() -> str:
-        found = (faults_of(stack, client, source, may_lack) for source in sources.values())
-        return "\n".join(chain.from_iterable(found))
-
-    assert until(faults, operator.not_, within_s=PATIENCE_S, every_s=0.5) == ""
-
-
 @pytest.mark.parametrize("component", [*BACKENDS, "gateway", "alloy"])
 def test_what_is_killed_loses_nothing(component: str, running: LocalStack, client: Client) -> None:
     name = _alloy(running, VICTIM) if component == "alloy" else component
@@ -117,7 +99,7 @@ def test_what_is_killed_loses_nothing(component: str, running: LocalStack, clien
         lossy = component == "tempo" and signal is Signal.TRACES
         return lossy and killed - TEMPO_LOSS_S < taken < killed + 0.1
 
-    _all_is_there(running, client, sources, may_lack)
+    all_there(running, client, sources, may_lack)
 
 
 @pytest.mark.xdist_group("queues")
@@ -133,7 +115,7 @@ def test_alloy_keeps_what_no_backend_takes_even_if_it_is_killed(
     assert time.monotonic() - killed > 18
     for backend in BACKENDS:
         running.restart(backend)
-    _all_is_there(running, client, sources)
+    all_there(running, client, sources)
     # All of it was acknowledged, also while nobody was there to take it.
     assert all(len(s.taken[Signal.LOGS]) > 40 for t, s in sources.items() if t != VICTIM)
 
@@ -183,7 +165,7 @@ def test_much_is_queued_and_all_of_it_arrives(running: LocalStack, client: Clien
                 give(signal, 1, 0)
     for signal in Signal:
         _are_there(running, client, signal, runs[signal], sent[signal])
-    _all_is_there(running, client, sources)
+    all_there(running, client, sources)
 
 
 def _are_there(
@@ -286,11 +268,11 @@ def _record(message: Any) -> Any:
     return records[0].gauge.data_points[0] if hasattr(records[0], "gauge") else records[0]
 
 
-def _with_key(key: str) -> Callable[[Any], Any]:
-    """Give a record an attribute of this name."""
+def _with_key(key: str, size: int = 1) -> Callable[[Any], Any]:
+    """Give a record an attribute of this name, of `size` bytes."""
 
     def spoil(message: Any) -> Any:
-        _record(message).attributes.add(key=key).value.string_value = "x"
+        _record(message).attributes.add(key=key).value.string_value = "x" * size
         return message
 
     return spoil
@@ -369,11 +351,7 @@ def test_what_is_odd_costs_nothing(running: LocalStack, client: Client) -> None:
     ],
 )
 def test_what_alloy_acknowledges_and_drops(
-    signal: Signal,
-    spoil: Callable[[Any], Any],
-    kept: set[int],
-    running: LocalStack,
-    client: Client,
+    signal: Signal, spoil: Callable[[Any], Any], kept: set[int], running: LocalStack, client: Client
 ) -> None:
     """Known losses: a point with too many labels or no name, a span of no trace or too large.
 
@@ -473,7 +451,7 @@ def test_what_is_slow_loses_nothing_and_harms_no_other(
             _go_on(running, client, sources, SIGNALS[component])
         continued = time.monotonic()
         time.sleep(1)
-    _all_is_there(running, client, sources)
+    all_there(running, client, sources)
     # It was acknowledged all the while: Alloy keeps it.
     for source in sources.values():
         times = source.taken[SIGNALS[component]].values()
@@ -497,19 +475,15 @@ def test_tempo_is_told_to_end(running: LocalStack, client: Client) -> None:
     def may_lack(signal: Signal, taken: float) -> bool:
         return signal is Signal.TRACES and told - TEMPO_LOSS_S < taken < told + TEMPO_ENDS_S
 
-    _all_is_there(running, client, sources, may_lack)
-
-
-def _garbage(message: bytes) -> bytes:
-    return b"\xff\xfe" + message
-
-
-def _truncated(message: bytes) -> bytes:
-    return message[:-7]
+    all_there(running, client, sources, may_lack)
 
 
 @pytest.mark.xdist_group("junk")
-@pytest.mark.parametrize("spoil", [_garbage, _truncated])
+@pytest.mark.parametrize(
+    "spoil",
+    [lambda message: b"\xff\xfe" + message, lambda message: message[:-7]],
+    ids=["garbage", "truncated"],
+)
 def test_junk_is_refused_and_harms_nobody(
     spoil: Callable[[bytes], bytes], running: LocalStack, client: Client
 ) -> None:
@@ -535,20 +509,7 @@ def test_junk_is_refused_and_harms_nobody(
                         answer.data
                     )
         time.sleep(1)
-    _all_is_there(running, client, sources)
-
-
-def _with_attribute(message: Any, signal: Signal, size: int) -> Any:
-    """Add one attribute of `size` bytes to the one span, point or line."""
-    if signal is Signal.TRACES:
-        item = message.resource_spans[0].scope_spans[0].spans[0]
-    elif signal is Signal.METRICS:
-        item = message.resource_metrics[0].scope_metrics[0].metrics[0].gauge.data_points[0]
-    else:
-        item = message.resource_logs[0].scope_logs[0].log_records[0]
-    attribute = item.attributes.add(key="big")
-    attribute.value.string_value = "x" * size
-    return message
+    all_there(running, client, sources)
 
 
 @pytest.mark.xdist_group("junk")
@@ -558,10 +519,7 @@ def _with_attribute(message: Any, signal: Signal, size: int) -> Any:
         # Alloy cuts it off. Backends unpack a tenth of it.
         (EntryPoint.ALLOY_GRPC, {}),
         (EntryPoint.ALLOY_HTTP, {}),
-        (
-            EntryPoint.GATEWAY,
-            dict.fromkeys(Signal, "too large|larger than"),
-        ),
+        (EntryPoint.GATEWAY, dict.fromkeys(Signal, "too large|larger than")),
     ],
 )
 def test_an_attribute_of_ten_mebibytes_harms_nothing_else(
@@ -571,7 +529,7 @@ def test_an_attribute_of_ten_mebibytes_harms_nothing_else(
     with sending(running, client, TENANTS) as sources:
         time.sleep(0.5)
         for signal in Signal:
-            message = _with_attribute(numbered(signal, VICTIM, run, 1), signal, 10 * 2**20)
+            message = _with_key("big", 10 * 2**20)(numbered(signal, VICTIM, run, 1))
             with running.sender(VICTIM, entry_point, client) as opened:
                 if signal in reasons:
                     with pytest.raises(ExportError, match=reasons[signal]):
@@ -579,7 +537,7 @@ def test_an_attribute_of_ten_mebibytes_harms_nothing_else(
                 else:
                     opened.send(signal, message)
         time.sleep(1)
-    _all_is_there(running, client, sources)
+    all_there(running, client, sources)
     for signal in Signal:
         expected = {} if signal in reasons else {(VICTIM, 1): 1}
         _are_there(running, client, signal, run, expected)
@@ -593,7 +551,7 @@ def test_alloy_refuses_more_than_sixteen_mebibytes(
     """What is not acknowledged is not lost: the application's exporter knows."""
     run = synthetic.new_run()
     for signal in Signal:
-        message = _with_attribute(numbered(signal, VICTIM, run, 1), signal, 16 * 2**20)
+        message = _with_key("big", 16 * 2**20)(numbered(signal, VICTIM, run, 1))
         with (
             running.sender(VICTIM, entry_point, client) as opened,
             pytest.raises(ExportError, match=r"larger than max|too large"),
@@ -761,7 +719,7 @@ def test_a_flood_is_refused_and_the_others_lose_nothing(
             with pytest.raises(ExportError, match=reason):
                 _send_until_refused(opened, signal, flooding)
         time.sleep(1)
-    _all_is_there(limited, client, sources)
+    all_there(limited, client, sources)
 
 
 @pytest.mark.xdist_group("floods")
@@ -860,20 +818,20 @@ def test_a_full_disk(
         backend = running.process(component)
         assert backend.ended() is None, f"{backend.ended()}:\n{backend.tail()}"
         if component == "tempo":
-            _all_is_there(running, client, sources, may_lack)
+            all_there(running, client, sources, may_lack)
         else:
-            _all_is_there(running, client, sources)
+            all_there(running, client, sources)
         if written_out:
             _write_out(running, client, component, disk)
         _kill(running, component)
         running.restart(component)
         if written_out:
-            _all_is_there(running, client, sources)
+            all_there(running, client, sources)
         else:
-            _all_is_there(running, client, sources, may_lack)
+            all_there(running, client, sources, may_lack)
         with sending(running, client, TENANTS) as sources:
             time.sleep(1)
-        _all_is_there(running, client, sources)
+        all_there(running, client, sources)
 
 
 @pytest.mark.xdist_group("disks")
@@ -893,4 +851,4 @@ def test_mimir_is_started_on_a_full_disk(running: LocalStack, client: Client) ->
         def may_lack(signal: Signal, taken: float) -> bool:
             return signal is Signal.METRICS and taken < killed
 
-        _all_is_there(running, client, sources, may_lack)
+        all_there(running, client, sources, may_lack)

@@ -4,21 +4,19 @@ The Secrets are mounted as a kubelet mounts them, and each side gets the new one
 the gateway first, or Alloy first. Nobody restarts anything.
 """
 
-from __future__ import annotations
-
 import secrets
 import time
 from collections.abc import Iterator
 
 import pytest
 import urllib3
-from tests.e2e.local.counted import faults_of
+from tests.e2e.counted import all_there, faults_of
 
 from stackproof.backends import Client
 from stackproof.backends.base import poll
 from stackproof.errors import StackproofError
 from stackproof.flux.deployment import Deployment
-from stackproof.isolation.delivery import Source, sending
+from stackproof.isolation.delivery import sending
 from stackproof.otlp import senders
 from stackproof.repo.checkout import Checkout
 from stackproof.repo.tenants import OBSERVABILITY_NAMESPACE, load_registry
@@ -68,14 +66,6 @@ def _rotate(stack: LocalStack, client: Client, first: str, second: str) -> None:
     poll(known, PATIENCE_S, "the gateway knows the new password")
 
 
-def _all_arrived(stack: LocalStack, client: Client, source: Source) -> None:
-    def seen() -> tuple[bool | None, str]:
-        faults = list(faults_of(stack, client, source))
-        return not faults or None, "\n".join(faults)
-
-    poll(seen, PATIENCE_S, "all that was acknowledged is there, once", interval_s=0.5)
-
-
 @pytest.mark.parametrize("first", SIDES, ids=["gateway-first", "alloy-first"])
 def test_a_rotation_loses_nothing(first: str, running: LocalStack, client: Client) -> None:
     (second,) = {*SIDES} - {first}
@@ -84,8 +74,7 @@ def test_a_rotation_loses_nothing(first: str, running: LocalStack, client: Clien
         time.sleep(1)
         _rotate(running, client, first, second)
         time.sleep(1)
-    for source in sources.values():
-        _all_arrived(running, client, source)
+    all_there(running, client, sources)
     assert {name: running.process(name).pid for name in running.components} == before
     assert running.health() == []
 

@@ -4,8 +4,6 @@ The monitor runs as rendered: it scrapes the backends and the gateway and writes
 go wrong is made to go wrong, so that the panels of refusals and errors have something to show.
 """
 
-from __future__ import annotations
-
 import json
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -13,9 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
-    ExportMetricsServiceRequest,
-)
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from tests.disks import full, small_disk
 
 from stackproof.backends import PROVABLE, Client, grafana, poll

@@ -196,10 +196,7 @@ def test_a_single_tenant_stack_says_so_at_once(checkout: Checkout, tmp_path: Pat
             Edit(f"{templates}/loki.yaml", "auth_enabled: true", "auth_enabled: false"),
         ],
     )
-    with (
-        twin.deployment(checkout) as deployment,
-        LocalStack(deployment, alloys=False) as stack,
-    ):
+    with twin.deployment(checkout) as deployment, LocalStack(deployment, alloys=False) as stack:
         single = Backends.of(stack)
         proof = _proof(
             tmp_path, {"read": single.read, "write": single.otlp, "tenants": _by_header()}

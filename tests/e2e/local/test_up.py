@@ -1,7 +1,5 @@
 """`stackproof up`: what it prints can be typed, until Ctrl-C."""
 
-from __future__ import annotations
-
 import os
 import re
 import shlex
@@ -14,6 +12,7 @@ from pathlib import Path
 
 import requests
 from tests.foreground import usual_signals
+from tests.ran import ran
 
 from stackproof.backends import poll
 from stackproof.errors import ExitCode
@@ -97,8 +96,6 @@ def test_a_kept_proof_that_failed_can_be_looked_into(tmp_path: Path) -> None:
 
 
 def test_an_unknown_tenant_starts_nothing() -> None:
-    done = subprocess.run(
-        [*_STACKPROOF, "up", "--tenant", "nobody"], capture_output=True, text=True, check=False
-    )
+    done = ran([*_STACKPROOF, "up", "--tenant", "nobody"])
     assert done.returncode == ExitCode.USAGE
     assert "no tenant is called nobody" in done.stderr

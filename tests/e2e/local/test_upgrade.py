@@ -1,7 +1,5 @@
 """Telemetry of before an upgrade is there after it: what an earlier chart wrote, this one reads."""
 
-from __future__ import annotations
-
 import secrets
 from collections.abc import Mapping
 from itertools import product
@@ -40,19 +38,15 @@ def test_what_was_sent_before_is_read_after(values: Path, client: Client) -> Non
             stack.write_secret(f"{one.secret_prefix}-gateway-password", passwords[one.name])
         with stack:
             run = synthetic.new_run()
-            sent = {
-                tenant: senders.emit(_door(stack, (tenant, password), client), tenant, run)
-                for tenant, password in passwords.items()
-            }
+            sent = {}
+            for auth in passwords.items():
+                door = HttpSender(f"{stack.gateway_url}/otlp", auth=auth, pool=client.pool)
+                sent[auth[0]] = senders.emit(door, auth[0], run)
             stack.upgrade(now)
             for tenant, api in product(sent, KEPT):
                 assert _shown(stack, tenant, api, sent, client) == {tenant}
             found = prove(stack, apis=KEPT, entry_point=EntryPoint.GATEWAY)
             assert found.verdict is Verdict.ISOLATED
-
-
-def _door(stack: LocalStack, auth: tuple[str, str], client: Client) -> HttpSender:
-    return HttpSender(f"{stack.gateway_url}/otlp", auth=auth, pool=client.pool)
 
 
 def _shown(

@@ -1,7 +1,5 @@
 """A change rolls out under the eyes of all tenants: nobody sees another's at any moment."""
 
-from __future__ import annotations
-
 import gc
 import itertools
 import os
@@ -96,7 +94,8 @@ def test_an_interrupted_roll_leaves_nothing_behind(tmp_path: Path) -> None:
     """Neither the files of the revision nor a program, when Ctrl-C comes while the stack runs."""
     command = [sys.executable, "-m", "stackproof.cli", "upgrade", "--from", "HEAD", "--report"]
     # As if another binary took over: something rolls though nothing has changed.
-    caddy = ["--program", f"caddy={_copied(programs.find('caddy'), tmp_path)}"]
+    another = shutil.copy2(programs.find("caddy"), tmp_path / "another")
+    caddy = ["--program", f"caddy={another}"]
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
     with subprocess.Popen(
         [*command, str(tmp_path / "report"), *caddy],
@@ -185,10 +184,6 @@ def test_who_sends_no_more_ends_the_roll(
         sending(stack, client, stack.tenants, entry_point=EntryPoint.TARGETS),
     ):
         time.sleep(0.5)
-
-
-def _copied(program: Path, folder: Path) -> Path:
-    return Path(shutil.copy2(program, folder / "another"))
 
 
 def _environment(process: Path) -> bytes:

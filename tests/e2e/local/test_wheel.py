@@ -1,7 +1,5 @@
 """What is installed from the wheel works in an empty folder, with no clone around it."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess
@@ -12,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from tests.ran import ran
 
 from stackproof.model import Backend
 from stackproof.repo.checkout import Checkout
@@ -47,14 +46,7 @@ def stackproof(installed: Path, tmp_path: Path) -> Stackproof:
     code = "import sys; from stackproof.cli import main; sys.exit(main())"
 
     def run(*words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-P", "-c", code, *words],
-            cwd=tmp_path,
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        return ran([sys.executable, "-P", "-c", code, *words], cwd=tmp_path, env=environment)
 
     return run
 

@@ -4,8 +4,6 @@ A panel's query goes to the real backend through the data source that Grafana wo
 its variables filled in as Grafana fills them.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import re
@@ -99,10 +97,7 @@ def _failed(signal: Signal, message: Any) -> Any:
 
 @pytest.mark.parametrize(("dashboard", "tenant"), VIEWS)
 def test_no_panel_is_empty(
-    dashboard: Dashboard,
-    tenant: str,
-    sources: Mapping[str, grafana.DataSource],
-    client: Client,
+    dashboard: Dashboard, tenant: str, sources: Mapping[str, grafana.DataSource], client: Client
 ) -> None:
     values = {
         name: poll(

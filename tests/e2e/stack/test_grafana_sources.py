@@ -1,7 +1,5 @@
 """Each data source shows exactly whose telemetry it is for, asked just as Grafana would."""
 
-from __future__ import annotations
-
 import pytest
 
 from stackproof.backends import PROVABLE, Client, ReadApi, grafana
@@ -64,11 +62,7 @@ def test_the_view_of_all_tenants_is_the_union_every_time(
 @pytest.mark.parametrize("api", [api for api in PROVABLE if api.pairwise], ids=lambda api: api.id)
 @pytest.mark.parametrize("owner", TENANTS)
 def test_the_view_of_all_tenants_finds_everybodys_trace(
-    api: ReadApi,
-    owner: str,
-    proof: Proof,
-    sources: dict[str, grafana.DataSource],
-    client: Client,
+    api: ReadApi, owner: str, proof: Proof, sources: dict[str, grafana.DataSource], client: Client
 ) -> None:
     answer = client.ask(api, sources["tempo"].access, question(proof.emissions[owner]))
     shown = {each for each, _ in Marks(proof.emissions).find(answer.body).values()}

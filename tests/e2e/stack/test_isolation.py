@@ -1,7 +1,5 @@
 """Who sees whose telemetry: each read API, for each reader and each owner."""
 
-from __future__ import annotations
-
 import io
 from itertools import combinations, permutations
 

@@ -1,7 +1,5 @@
 """All that is kept can be read: each query API is asked for the whole of the longest retention."""
 
-from __future__ import annotations
-
 import re
 import time
 from collections.abc import Mapping

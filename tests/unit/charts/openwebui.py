@@ -1,7 +1,5 @@
 """charts/open-webui-stack, rendered with the least that it asks for."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

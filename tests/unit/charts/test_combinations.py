@@ -1,7 +1,5 @@
 """Every permutation of both charts' values renders to objects that break no invariant."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,7 +21,7 @@ from stackproof.helm.externals import ExternalObjects
 from stackproof.helm.manifests import Manifest, Release, thaw
 from stackproof.helm.renderer import HelmError, Render
 from stackproof.repo.checkout import Checkout
-from stackproof.values.combinations import Choice, Leaf, Permutations, Space, Switch, smallest
+from stackproof.values.combinations import Choice, Permutations, Space, Switch, smallest
 
 CHARTS = Checkout.find().charts
 #: Mixtures of each chart, and how many a test tries.
@@ -52,15 +50,12 @@ def asked(chart: str, choice: Choice, *, release: str = "one", namespace: str = 
     return Render(chart=CHARTS / chart, values=values, release=release, namespace=namespace)
 
 
-def own_refusal(error: HelmError) -> bool:
-    """Whether the chart itself says no (`fail`): a rule between values that no schema can hold."""
-    return error.kind == "template" and "execution error at" in error.message
-
-
 def wrong_with(chart: str, choice: Choice, outcome: Release | HelmError) -> str | None:
     """What is wrong with a render, None if nothing is."""
     if isinstance(outcome, HelmError):
-        return None if own_refusal(outcome) else str(outcome)
+        # `fail`, the chart's own no: a rule between values that no schema can hold.
+        own = outcome.kind == "template" and "execution error at" in outcome.message
+        return None if own else str(outcome)
     found = broken(external_objects(chart).around(outcome, [space(chart).given(choice)]))
     return ": ".join(found) if found else unlinked(outcome)
 
@@ -304,14 +299,11 @@ def treacherous(chart: str, text: str) -> Iterator[Choice]:
     """Each string that may be anything, set to what is no string where the quotes are missing."""
     known = space(chart)
     switched_on = [(s.path, True) for s in known.switches if s.settings == (False, True)]
-    for leaf in filter(_is_free, known.leaves):
+    for leaf in known.leaves:
+        free = leaf.schema.get("type") == "string" and not {"requests", "limits"} & set(leaf.path)
         choice = Choice((*switched_on, (leaf.path, text)))
-        if known.accepts(choice):
+        if free and known.accepts(choice):
             yield choice
-
-
-def _is_free(leaf: Leaf) -> bool:
-    return leaf.schema.get("type") == "string" and not {"requests", "limits"} & set(leaf.path)
 
 
 @pytest.mark.parametrize("text", strategies.TREACHEROUS)

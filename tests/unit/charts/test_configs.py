@@ -1,7 +1,5 @@
 """Every configuration that the charts render is accepted by the program that will read it."""
 
-from __future__ import annotations
-
 import json
 import re
 from pathlib import Path
@@ -129,7 +127,7 @@ def test_temporary_files_of_what_is_asked_are_removed(
     release = _render("lgtm", [WITH_SECRETS])
     program = script(tmp_path / "program", "echo in $TMPDIR; exit 1")
     monkeypatch.setattr(programs, "find", lambda _: program)
-    monkeypatch.setattr(configs, "_answers", dict)
+    monkeypatch.setattr(configs, "_answers", {})
     told = next(refused(release))
     folder = Path(told.rpartition(" in ")[2])
     assert "stackproof-configs-" in str(folder)

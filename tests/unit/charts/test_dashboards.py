@@ -1,7 +1,5 @@
 """The dashboards that Grafana is provisioned with: sound in themselves, whoever the tenants are."""
 
-from __future__ import annotations
-
 import copy
 import json
 from collections.abc import Callable, Sequence
@@ -17,6 +15,8 @@ from stackproof.helm.manifests import Release
 from stackproof.otlp.app_metrics import EMITTED, busy
 from stackproof.repo.checkout import Checkout
 from stackproof.stack import provisioning
+
+Judge = Callable[[Sequence[Dashboard]], list[str]]
 
 
 @pytest.fixture(scope="module")
@@ -46,17 +46,13 @@ def test_grafana_gets_every_file(
 
 
 @pytest.fixture(scope="module")
-def judge(
-    checkout: Checkout, release: Release, uids: list[str]
-) -> Callable[[Sequence[Dashboard]], list[str]]:
+def judge(checkout: Checkout, release: Release, uids: list[str]) -> Judge:
     """Return what is wrong with some dashboards of the deployment."""
     names = Deployment.load(checkout).registry.names
     return lambda some: problems(some, uids, names, dashboards.kept(release))
 
 
-def test_they_are_sound(
-    provisioned: tuple[Dashboard, ...], judge: Callable[[Sequence[Dashboard]], list[str]]
-) -> None:
+def test_they_are_sound(provisioned: tuple[Dashboard, ...], judge: Judge) -> None:
     assert judge(provisioned) == []
 
 
@@ -105,7 +101,7 @@ def test_a_fault_is_found(
     spoil: Callable[[dict[str, Any]], Any],
     expected: str,
     provisioned: tuple[Dashboard, ...],
-    judge: Callable[[Sequence[Dashboard]], list[str]],
+    judge: Judge,
 ) -> None:
     others = [each for each in provisioned if each.uid != "open-webui"]
     (own,) = (each for each in provisioned if each.uid == "open-webui")

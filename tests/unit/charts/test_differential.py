@@ -1,7 +1,5 @@
 """Our render equals that of the helm program, object for object and in the same order."""
 
-from __future__ import annotations
-
 import json
 import os
 import re
@@ -14,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 from tests.copies import written
+from tests.ran import ran
 from tests.unit.charts.scenarios import CHARTS, CHECKOUT, SCENARIOS, each_scenario
 
 from stackproof.flux.deployment import Deployment
@@ -42,13 +41,7 @@ def program(asked: Render, home: Path) -> subprocess.CompletedProcess[str]:
     words += [f"--values={values}" for values in asked.values]
     words += ["--is-upgrade"] if asked.is_upgrade else []
     words += ["--include-crds"] if asked.include_crds else []
-    return subprocess.run(
-        [programs.find("helm"), *words],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={"PATH": os.environ["PATH"], "HOME": str(home)},
-    )
+    return ran([programs.find("helm"), *words], env={"PATH": os.environ["PATH"], "HOME": str(home)})
 
 
 def helms(asked: Render, home: Path) -> Documents:

@@ -1,7 +1,5 @@
 """Which names a tenant may have: where they are written they are refused, in both charts alike."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

@@ -1,7 +1,5 @@
 """charts/open-webui-stack: which secrets it asks for, from where, and what a new value rolls."""
 
-from __future__ import annotations
-
 from functools import partial
 from typing import Any
 

@@ -1,7 +1,5 @@
 """charts/open-webui-stack: which values it refuses, and the names that it makes."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +8,7 @@ from tests.unit.charts.openwebui import environment, otel, render
 
 from stackproof.helm.renderer import HelmError
 from stackproof.repo.checkout import Checkout
+from stackproof.values import combinations
 
 CONFIG = "openWebui.config"
 OTEL = f"{CONFIG}.telemetry.otel"
@@ -17,10 +16,7 @@ OTEL = f"{CONFIG}.telemetry.otel"
 
 def nested(path: str, value: object) -> dict[str, Any]:
     """Return {a: {b: value}} for a.b; a key with a dot in it has to be in the value."""
-    for key in reversed(path.split(".")):
-        value = {key: value}
-    assert isinstance(value, dict)
-    return value
+    return combinations.nested(tuple(path.split(".")), value)
 
 
 OFF = {"enabled": False}
@@ -143,7 +139,7 @@ def test_refused_with_its_path(checkout: Checkout, values: Mapping[str, Any], pa
         otel(sampler="traceidratio", samplerArg=0),
         otel(tenantId="a"),
         otel(tenantId="a" * 34),
-        {**replicas(persistence={"enabled": False}, extraEnv={"STORAGE_PROVIDER": "s3"})},
+        replicas(persistence={"enabled": False}, extraEnv={"STORAGE_PROVIDER": "s3"}),
         {**replicas(extraSecretEnv={"DATABASE_URL": "database-url"}), "postgres": OFF},
         {**replicas(extraEnv={"VECTOR_DB": "pgvector"}), "weaviate": OFF},
         nested("postgres", {"database": "pg_chats", "user": "postgres"}),
@@ -226,11 +222,7 @@ def test_the_name_can_be_chosen(checkout: Checkout) -> None:
 def test_long_release_names_fit(checkout: Checkout, length: int) -> None:
     """53 is the longest that Helm takes; with the chart's name, 26 is the longest uncut one."""
     values = {
-        "openWebui": {
-            "replicaCount": 2,
-            "persistence": {"accessMode": "ReadWriteMany"},
-            "config": {"redisUrl": "redis://redis:6379"},
-        },
+        **replicas(),
         "alloy": {"podLogs": {"enabled": True}},
         "crawl4ai": {"enabled": True},
         "reranker": {"enabled": True, "image": {"tag": "1"}},

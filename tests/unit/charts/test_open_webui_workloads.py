@@ -1,7 +1,5 @@
 """charts/open-webui-stack: how its pods run, who comes in, and what they are told of telemetry."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -23,7 +21,7 @@ REPLICAS: dict[str, Any] = {
         "replicaCount": 2,
         "persistence": {"accessMode": "ReadWriteMany"},
         "config": {"redisUrl": "redis://redis.cache.svc:6379/0"},
-    },
+    }
 }
 OPTIONAL: dict[str, Any] = {
     "gateway": {"enabled": True, "image": {"tag": "1.0.0"}},

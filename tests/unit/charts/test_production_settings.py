@@ -1,7 +1,5 @@
 """What production was told before this chart it is told still, or docs/settings.md says why not."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -85,17 +83,13 @@ def differing(was: Mapping[str, str], now: Mapping[str, str]) -> set[str]:
 
 
 def test_nothing_is_dropped_in_silence(
-    production: Mapping[str, str],
-    deliberate: Mapping[str, tuple[str, str, str]],
-    rendered: Release,
+    production: Mapping[str, str], deliberate: Mapping[str, tuple[str, str, str]], rendered: Release
 ) -> None:
     assert differing(production, told(rendered)) == deliberate.keys()
 
 
 def test_the_list_says_what_is_so(
-    production: Mapping[str, str],
-    deliberate: Mapping[str, tuple[str, str, str]],
-    rendered: Release,
+    production: Mapping[str, str], deliberate: Mapping[str, tuple[str, str, str]], rendered: Release
 ) -> None:
     now = told(rendered)
     for name, (before, after, why) in deliberate.items():

@@ -1,7 +1,5 @@
 """Faults that rendering shows: each is caught by the check that is named, for the stated reason."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest
@@ -12,9 +10,7 @@ from stackproof.twins import CHECKS, CLUSTER, REGISTRIES, TWINS, Edit, Layer, Tw
 
 
 @pytest.mark.parametrize(
-    "twin",
-    [twin for twin in TWINS if twin.layer is not Layer.LOCAL],
-    ids=lambda twin: twin.name,
+    "twin", [twin for twin in TWINS if twin.layer is not Layer.LOCAL], ids=lambda twin: twin.name
 )
 def test_twin_is_caught(twin: Twin) -> None:
     outcome = run(twin, Checkout.find())

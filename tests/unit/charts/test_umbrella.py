@@ -1,7 +1,5 @@
 """Both charts fit below other people's: as a dependency, with a condition, an alias and globals."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """The Flux tree is right, and each check of it notices its fault."""
 
-from __future__ import annotations
-
 import re
 
 import pytest
@@ -171,12 +169,7 @@ INPUTS = [
         "  filterTags: {pattern: '^v1\\.1\\.[3-9]$'}\n  policy: {alphabetical: {order: asc}}",
         (),
     ),
-    (
-        "flux/clusters/production/cluster.yaml",
-        "DOMAIN: soev.ai",
-        "DOMAIN: |\n    soev.ai",
-        (),
-    ),
+    ("flux/clusters/production/cluster.yaml", "DOMAIN: soev.ai", "DOMAIN: |\n    soev.ai", ()),
     (
         "flux/tenants/enterprise-b/tenant.yaml",
         "SERVICE_NAME: open-webui-enterprise-b",
@@ -214,12 +207,7 @@ INPUTS = [
         "  namePrefix: x-\n  prune: true",
         ("observability: Flux renders no release lgtm",),
     ),
-    (
-        LGTM,
-        RELEASE,
-        RENDERED % "images: [{name: caddy, newTag: latest}]",
-        ("is not pinned",),
-    ),
+    (LGTM, RELEASE, RENDERED % "images: [{name: caddy, newTag: latest}]", ("is not pinned",)),
     # By its digest it is pinned; it is not what was tested all the same.
     (
         LGTM,
@@ -238,12 +226,7 @@ INPUTS = [
     # As Flux finds it: a path that leaves the repository begins there again.
     (LGTM, "./charts/lgtm", "/charts/lgtm", ()),
     (LGTM, "./charts/lgtm", "../../charts/./lgtm/", ()),
-    (
-        LGTM,
-        "./charts/lgtm",
-        "charts/lgtm/Chart.yaml",
-        ("no chart charts/lgtm/Chart",),
-    ),
+    (LGTM, "./charts/lgtm", "charts/lgtm/Chart.yaml", ("no chart charts/lgtm/Chart",)),
     (LGTM, "./charts/lgtm", "charts", ("there is no chart charts in",)),
 ]
 

@@ -1,7 +1,5 @@
 """Kustomizations and HelmReleases become what Flux' controllers would make of them."""
 
-from __future__ import annotations
-
 import hashlib
 import re
 import shutil
@@ -98,10 +96,7 @@ def test_nothing_is_substituted_where_nothing_is_given(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("substitute", "message"),
-    [
-        ({"YEAR": 2026}, "YEAR|expected string"),
-        ({"a-b": "x"}, "'a-b' var name is invalid"),
-    ],
+    [({"YEAR": 2026}, "YEAR|expected string"), ({"a-b": "x"}, "'a-b' var name is invalid")],
 )
 def test_variables_that_flux_refuses(
     tmp_path: Path, substitute: dict[str, Any], message: str
@@ -382,11 +377,7 @@ def test_folders_that_come_and_go_are_no_part_of_it(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("link", "target"),
-    [
-        ("apps/b.yaml", "real.yaml"),
-        ("apps/b.yaml", "../other/c.yaml"),
-        ("apps/b", "../other"),
-    ],
+    [("apps/b.yaml", "real.yaml"), ("apps/b.yaml", "../other/c.yaml"), ("apps/b", "../other")],
 )
 def test_links_are_not_fetched(tmp_path: Path, link: str, target: str) -> None:
     files = {
@@ -445,10 +436,7 @@ def test_packages_are_those_of_the_controllers(checkout: Checkout) -> None:
         ({"releaseName": "own"}, "own"),
         ({"targetNamespace": "observability"}, "observability-lgtm"),
         ({"targetNamespace": "observability", "releaseName": "own"}, "own"),
-        (
-            {"releaseName": "x" * 54},
-            "x" * 40 + "-" + hashlib.sha256(b"x" * 54).hexdigest()[:12],
-        ),
+        ({"releaseName": "x" * 54}, "x" * 40 + "-" + hashlib.sha256(b"x" * 54).hexdigest()[:12]),
     ],
 )
 def test_release_name(spec: dict[str, str], name: str) -> None:

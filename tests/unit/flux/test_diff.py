@@ -1,7 +1,5 @@
 """What a change does to the cluster, and that no secret is shown."""
 
-from __future__ import annotations
-
 import itertools
 import shutil
 import subprocess
@@ -11,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from tests.copies import commit, copied, edit
+from tests.ran import ran
 
 from stackproof.cli import main
 from stackproof.errors import StackproofError
@@ -132,12 +131,9 @@ def test_the_target_of_the_workflow_fails_on_what_is_refused(
     _grow_mimir(repository)
     words = [f"BIN={Path(sys.executable).parent}", "READY=", "REV=HEAD", "GITHUB_STEP_SUMMARY="]
     words += [f"FAIL_ON={fail_on}"] if fail_on else []
-    done = subprocess.run(
+    done = ran(
         ["make", "--silent", "-f", checkout.root / ".github" / "ci.mk", "flux-diff", *words],
         cwd=repository.root,
-        capture_output=True,
-        text=True,
-        check=False,
     )
     assert done.returncode == ends, done.stderr
     assert "refused StatefulSet/mimir" in done.stdout

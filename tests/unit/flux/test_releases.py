@@ -1,7 +1,5 @@
 """What becomes of a HelmRelease, in trees of all kinds."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

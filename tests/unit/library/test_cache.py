@@ -1,8 +1,5 @@
 """The cache: whole entries or none, made once."""
 
-from __future__ import annotations
-
-import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -121,12 +118,6 @@ def test_a_full_disk(entry: Entry, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(StackproofError, match=r"No space left on device. Free some space"):
         entry.make(fill, nobody)
     assert not entry.ready()
-
-
-def test_the_record_has_what_is_compared(made: Entry) -> None:
-    record = json.loads((made.folder / "key" / "record.json").read_text())
-    assert record["size"] == made.path.stat().st_size
-    assert len(record["sha256"]) == 64
 
 
 def test_it_is_where_the_user_says(monkeypatch: pytest.MonkeyPatch) -> None:

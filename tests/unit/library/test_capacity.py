@@ -1,7 +1,5 @@
 """The capacity model is the published figures, multiplied out."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest

@@ -1,7 +1,5 @@
 """Finding the repository, and the text of an error."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

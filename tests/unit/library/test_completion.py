@@ -1,7 +1,5 @@
 """What a shell completes after `stackproof`, asked of the shells themselves."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import re
@@ -13,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from tests import parsers
+from tests.ran import ran
 
 from stackproof import cli
 
@@ -73,7 +72,7 @@ printf '%s\\n' "${COMPREPLY[@]}"
 @pytest.mark.parametrize(("words", "completed"), [*COMPLETED, (NOTHING, "")])
 def test_bash_completes(words: str, completed: str, bash: Path, folder: Path) -> None:
     argv = ["bash", "--norc", "-c", _BASH, "bash", str(bash), "stackproof", *words.split(" ")]
-    done = subprocess.run(argv, cwd=folder, capture_output=True, text=True, check=False)
+    done = ran(argv, cwd=folder)
     assert (done.stdout.strip(), done.stderr) == (completed, "")
 
 

@@ -1,7 +1,5 @@
 """Values files mean to this package what they mean to Helm."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

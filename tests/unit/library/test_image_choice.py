@@ -1,10 +1,7 @@
 """Which image a component gets, and what is in one that is made here."""
 
-from __future__ import annotations
-
 import io
 import shutil
-import subprocess
 import tarfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +9,7 @@ from typing import Any
 
 import docker.errors
 import pytest
+from tests.ran import ran
 
 from stackproof.errors import StackproofError
 from stackproof.repo.checkout import Checkout
@@ -145,7 +143,7 @@ def test_an_image_holds_the_program_and_its_links(tmp_path: Path) -> None:
 def test_an_image_holds_what_its_program_loads() -> None:
     """One that came out of an image may be linked against libraries."""
     program = Path(shutil.which("env") or "").resolve()
-    loads = subprocess.run(["ldd", program], capture_output=True, text=True, check=False).stdout
+    loads = ran(["ldd", program]).stdout
     if "libc" not in loads:
         pytest.skip("this machine's programs load nothing")
     packed = io.BytesIO()

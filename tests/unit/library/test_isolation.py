@@ -1,7 +1,5 @@
 """From observations to the verdict: each rule, and each fault that must break it."""
 
-from __future__ import annotations
-
 import threading
 import time
 from collections.abc import Iterable
@@ -321,8 +319,7 @@ def test_what_counts_as_an_answer(answer: Answer, answered: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("deadline_s", "dead", "asked"),
-    [(5.0, False, 3), (5.0, True, 1), (0.0, False, 1)],
+    ("deadline_s", "dead", "asked"), [(5.0, False, 3), (5.0, True, 1), (0.0, False, 1)]
 )
 def test_silence_is_asked_again(
     deadline_s: float, dead: bool, asked: int, monkeypatch: pytest.MonkeyPatch

@@ -1,7 +1,5 @@
 """Rendered objects: frozen, comparable, and answering what is asked of them."""
 
-from __future__ import annotations
-
 import copy
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Mutants: what each operator makes of a line, and what becomes of mutants of a small chart."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import signal
@@ -104,12 +102,7 @@ def test_what_becomes_of_mutants_of_any_chart(chart: Path, tmp_path: Path) -> No
     every = generate(chart)
     for operator, line, verdict, by in (
         ("rename-key", "kind: Service", MutantFate.KILLED, "schema-valid"),
-        (
-            "drop-line",
-            "app.kubernetes.io/managed-by: Helm",
-            MutantFate.KILLED,
-            "labels-consistent",
-        ),
+        ("drop-line", "app.kubernetes.io/managed-by: Helm", MutantFate.KILLED, "labels-consistent"),
         ("indent", "kind: Service", MutantFate.KILLED, "render"),
         ("reword", "externalName: web.example", MutantFate.SURVIVED, ""),
         ("number", "unused: 1", MutantFate.EQUIVALENT, ""),

@@ -1,7 +1,5 @@
 """Charts and Flux trees of other people: what public ones showed to be false, beside the fault."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

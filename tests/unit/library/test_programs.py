@@ -1,7 +1,5 @@
 """Finding and building programs, proven with real Go and tiny modules without dependencies."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 import os
@@ -430,11 +428,7 @@ def test_a_binary_that_the_environment_names_in_its_source_tree_brings_that(
     ],
 )
 def test_one_that_the_environment_names_says_its_version(
-    home: Checkout,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    prints: str,
-    version: str,
+    home: Checkout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prints: str, version: str
 ) -> None:
     """Not that of the pin, which is another program."""
     write_tool(home, "hello", "\nrequire example.test/x/hello/v2 v2.3.4\n")
@@ -445,10 +439,7 @@ def test_one_that_the_environment_names_says_its_version(
 
 @pytest.mark.parametrize("make", [lambda _: None, lambda path: path.write_text("x")])
 def test_an_environment_that_names_no_program(
-    home: Checkout,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    make: Callable[[Path], object],
+    home: Checkout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[[Path], object]
 ) -> None:
     make(tmp_path / "mine")
     monkeypatch.setenv("STACKPROOF_HELLO", str(tmp_path / "mine"))

@@ -1,7 +1,5 @@
 """Of what a result says that it is, and what makes it another."""
 
-from __future__ import annotations
-
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -34,12 +32,7 @@ def test_it_names_commit_charts_values_and_images(repository: Checkout) -> None:
     assert of.commit == _git(repository.root, "rev-parse", "HEAD")
     assert of.dirty is False
     assert of.digests is not None
-    assert of.digests.keys() == {
-        "charts/lgtm",
-        "charts/open-webui-stack",
-        "observability",
-        "flux",
-    }
+    assert of.digests.keys() == {"charts/lgtm", "charts/open-webui-stack", "observability", "flux"}
     assert of.images is not None
     assert {"mimir", "loki", "tempo", "open-webui"} <= of.images.keys()
     assert of.same_source(Provenance.of(repository))

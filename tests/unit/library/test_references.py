@@ -1,7 +1,5 @@
 """References in rendered releases: a sound deployment has no problem, and each fault has one."""
 
-from __future__ import annotations
-
 import copy
 import re
 from collections.abc import Callable, Iterable

@@ -1,18 +1,16 @@
 """The client of tools/render: what it returns, caches and says when something is wrong."""
 
-from __future__ import annotations
-
 import os
 import re
 import shlex
 import shutil
-import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from tests.copies import written
+from tests.ran import ran
 
 from stackproof.errors import StackproofError
 from stackproof.helm.manifests import Release
@@ -217,9 +215,7 @@ def test_errors_give_a_command_that_shows_them(chart: Path, renderer: Renderer) 
     assert command
     program, *arguments = shlex.split(command[1])
     assert program == "helm"
-    done = subprocess.run(
-        [programs.find("helm"), *arguments], capture_output=True, text=True, check=False
-    )
+    done = ran([programs.find("helm"), *arguments])
     assert done.returncode == 1
     assert "unmistakable" in done.stderr
 

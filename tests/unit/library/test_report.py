@@ -1,7 +1,5 @@
 """The report, on proofs of recorded shape: small and large, sound and with faults."""
 
-from __future__ import annotations
-
 import io
 import json
 import re
@@ -19,7 +17,7 @@ from stackproof import report
 from stackproof.backends import PROVABLE
 from stackproof.errors import StackproofError
 from stackproof.isolation import Proof
-from stackproof.isolation.verdict import Finding, Verdict, Violation, ViolationKind
+from stackproof.isolation.verdict import Finding, Violation, ViolationKind
 from stackproof.model import Signal
 from stackproof.repo import results
 from stackproof.repo.results import Provenance
@@ -408,8 +406,3 @@ def test_the_terminal_says_the_same_in_short() -> None:
     assert dead.startswith("? incomplete")
     assert "not well: mimir: exited with signal 9" in dead
     assert "\x1b[" not in text + leaking + dead
-
-
-def test_exit_codes() -> None:
-    assert [verdict.exit_code for verdict in (Verdict.ISOLATED, Verdict.LEAKING)] == [0, 1]
-    assert Verdict.INCOMPLETE.exit_code == 2

@@ -1,7 +1,5 @@
 """Root file systems out of this machine's own files."""
 
-from __future__ import annotations
-
 import io
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """Validation against Kubernetes' schemas: each fault is found, and named."""
 
-from __future__ import annotations
-
 import copy
 import json
 import re
@@ -48,11 +46,7 @@ STORE: dict[str, Any] = {
     "metadata": {"name": "gcp"},
     "spec": {"provider": {"gcpsm": {"projectID": "project"}}},
 }
-CONFIG_MAP: dict[str, Any] = {
-    "apiVersion": "v1",
-    "kind": "ConfigMap",
-    "metadata": {"name": "a"},
-}
+CONFIG_MAP: dict[str, Any] = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}}
 
 
 def manifest(content: dict[str, Any]) -> Manifest:

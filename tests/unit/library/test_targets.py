@@ -1,7 +1,5 @@
 """The file of `prove --targets`: what is wrong in it is told with its line, and never a secret."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest
@@ -86,11 +84,7 @@ def test_what_cannot_be_compared_is_told(tmp_path: Path) -> None:
         ("{env: ACME}\n  - name", "{env: ABSENT}\n  - name", "12:25: ABSENT is not set"),
         ("{file: token}", "{file: nowhere}", "16:22: nowhere: No such file or directory"),
         ("{file: token}", "{file: targets.yaml, env: X}", "16:15: bearer must be {env: NAME}"),
-        (
-            "https://lgtm.example\n",
-            "https://acme:hunter2@lgtm.example\n",
-            "4:9: logs must be http",
-        ),
+        ("https://lgtm.example\n", "https://acme:hunter2@lgtm.example\n", "4:9: logs must be http"),
         ("otlpHttp:", "otlphttp:", "6:3: unknown key 'otlphttp' (did you mean 'otlpHttp'?)"),
         ("name: globex", "name: acme", "13:11: is there twice"),
         ("mimir.exemplars", "mimir.exemplar", "22:3: no read API 'mimir.exemplar' (did you"),

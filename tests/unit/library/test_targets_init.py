@@ -1,7 +1,5 @@
 """`targets init`: from the objects of a cluster to a file that `prove --targets` takes."""
 
-from __future__ import annotations
-
 import io
 import json
 import re
@@ -476,10 +474,7 @@ def test_standard_input_and_output_have_names(
     ],
 )
 def test_what_is_wrong_with_standard_input_is_one_message(
-    content: bytes,
-    told: str,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
+    content: bytes, told: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert _from_standard_input(content, monkeypatch) > ExitCode.UNDECIDED
     assert capsys.readouterr().err.startswith(f"stackproof: standard input: {told}")

@@ -1,7 +1,5 @@
 """observability/tenants.yaml: what is refused, where, and why; and editing it."""
 
-from __future__ import annotations
-
 import re
 import shutil
 from dataclasses import replace
@@ -17,12 +15,7 @@ from stackproof.errors import StackproofError
 from stackproof.flux.deployment import Deployment
 from stackproof.repo.checkout import Checkout
 from stackproof.repo.document import FileError
-from stackproof.repo.tenants import (
-    Registry,
-    format_duration,
-    load_registry,
-    parse_duration,
-)
+from stackproof.repo.tenants import Registry, format_duration, load_registry, parse_duration
 
 GOOD = """\
 # The one list.

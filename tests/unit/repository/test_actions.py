@@ -1,15 +1,13 @@
 """The actions that other repositories use: their scripts run, and the documented use is right."""
 
-from __future__ import annotations
-
 import re
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
 from tests.actions import Action
 from tests.copies import commit, copied
+from tests.ran import ran
 
 from stackproof.repo.checkout import Checkout
 from stackproof.toolchain import programs
@@ -32,7 +30,7 @@ def _lint(workflow: str, checkout: Checkout, folder: Path) -> str:
     path.parent.mkdir(parents=True)
     path.write_text(_USES.sub(lambda found: f".{found[1] or '/'}", workflow))
     argv = [str(programs.find("actionlint")), "-shellcheck=", "-pyflakes=", "-no-color"]
-    done = subprocess.run(argv, cwd=folder, capture_output=True, text=True, check=False)
+    done = ran(argv, cwd=folder)
     return done.stdout + done.stderr
 
 

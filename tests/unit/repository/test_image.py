@@ -4,12 +4,9 @@ The files that .dockerignore lets in are laid out as each stage copies them. Tho
 a wheel, and among those of the last the canary's command runs.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import shutil
-import subprocess
 import sys
 import zipfile
 from collections.abc import Iterator
@@ -17,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from docker.utils import exclude_paths
+from tests.ran import ran
 
 from stackproof.flux.deployment import Deployment
 from stackproof.helm.manifests import containers
@@ -63,7 +61,7 @@ def test_nothing_else_is_sent(context: set[str]) -> None:
 def test_the_wheel_is_built_of_what_the_first_stage_gets(context: set[str], tmp_path: Path) -> None:
     folder = _laid_out(_STAGES[0], context, tmp_path)
     command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", "dist", "."]
-    built = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    built = ran(command, cwd=folder)
     assert built.returncode == 0, built.stdout + built.stderr
     (wheel,) = (folder / "dist").glob("*.whl")
     assert "stackproof/carried/versions.yaml" in zipfile.ZipFile(wheel).namelist()
@@ -78,12 +76,9 @@ def test_the_canary_finds_what_the_last_stage_gets(context: set[str], tmp_path: 
     args = [str(each) for each in container["args"] if not str(each).startswith("--report")]
     args = [each.replace("$(GATEWAY_URL)", "http://127.0.0.1:9") for each in args]
     passwords = {each["name"]: "x" for each in container["env"] if "PASSWORD" in each["name"]}
-    ran = subprocess.run(
+    done = ran(
         [sys.executable, "-m", "stackproof.cli", *args, f"--report={tmp_path}/report"],
         cwd=folder,
         env={"PATH": os.environ["PATH"], **passwords},
-        capture_output=True,
-        text=True,
-        check=False,
     )
-    assert "http://127.0.0.1:9: nothing answers there" in ran.stderr, ran.stderr
+    assert "http://127.0.0.1:9: nothing answers there" in done.stderr, done.stderr

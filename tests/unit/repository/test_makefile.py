@@ -1,7 +1,5 @@
 """What the targets do, as `make --dry-run` tells it: nothing is run."""
 
-from __future__ import annotations
-
 import os
 import re
 import shutil
@@ -10,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.ran import ran
 
 from stackproof.repo.checkout import Checkout
 
@@ -29,9 +28,7 @@ def clone(checkout: Checkout, tmp_path: Path) -> Path:
 
 
 def would_run(clone: Path, target: str) -> str:
-    done = subprocess.run(
-        ["make", "--dry-run", target], cwd=clone, capture_output=True, text=True, check=False
-    )
+    done = ran(["make", "--dry-run", target], cwd=clone)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -1,24 +1,19 @@
 """A release says what it is: the tag, the version and the changelog agree."""
 
-from __future__ import annotations
-
 import re
 import subprocess
 from pathlib import Path
 
 import pytest
+from tests.ran import ran
 
 from stackproof import __version__
 from stackproof.repo.checkout import Checkout
 
 
 def checked(checkout: Checkout, tag: str, notes: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        ["make", "--silent", "release-check", f"TAG={tag}", f"NOTES={notes}"],
-        cwd=checkout.root,
-        capture_output=True,
-        text=True,
-        check=False,
+    return ran(
+        ["make", "--silent", "release-check", f"TAG={tag}", f"NOTES={notes}"], cwd=checkout.root
     )
 
 

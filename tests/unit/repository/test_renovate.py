@@ -1,7 +1,5 @@
 """renovate.json proposes a new version for whatever is pinned."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterator

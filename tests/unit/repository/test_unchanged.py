@@ -1,7 +1,5 @@
 """A test is answered only while nothing that it depends on has changed."""
 
-from __future__ import annotations
-
 import shutil
 import subprocess
 import sys
@@ -9,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from tests import unchanged
+from tests.ran import ran
 from tests.unchanged import Inputs
 
 TEST = "tests/e2e/test_one.py"
@@ -165,11 +164,5 @@ def test_what_it_opens_beside_its_inputs_is_an_error(
 
 def _run(repository: Path, mode: str = "answer") -> str:
     options = ["-q", f"--unchanged={mode}", "-p", "no:cacheprovider", "-p", "no:pytest-kind"]
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", *options],
-        cwd=repository,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = ran([sys.executable, "-m", "pytest", *options], cwd=repository)
     return done.stdout + done.stderr

@@ -1,7 +1,5 @@
 """versions.yaml and its loader."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

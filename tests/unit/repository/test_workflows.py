@@ -1,7 +1,5 @@
 """What the workflows may do, and that what they run is there to be run at a desk."""
 
-from __future__ import annotations
-
 import copy
 import re
 import subprocess
@@ -11,6 +9,8 @@ from typing import Any
 
 import pytest
 import yaml
+from tests.edits import DELETE, edit
+from tests.ran import ran
 
 from stackproof.repo.checkout import Checkout
 from stackproof.repo.versions import Versions
@@ -95,12 +95,9 @@ def test_run_steps_are_targets(workflow: tuple[str, Workflow], checkout: Checkou
     assert not not_a_target(workflow[1])
     for step in _steps(workflow[1]):
         if "run" in step:
-            done = subprocess.run(
+            done = ran(
                 ["make", "--dry-run", *step["run"].split()[1:2], "PYTHON=python3"],
                 cwd=checkout.root,
-                capture_output=True,
-                text=True,
-                check=False,
             )
             assert done.returncode == 0, done.stderr
 
@@ -166,13 +163,7 @@ def test_clusters_of_the_night(checkout: Checkout) -> None:
 
 
 def _actionlint(folder: Path, *files: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [programs.find("actionlint"), "-shellcheck=", "-pyflakes=", *files],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return ran([programs.find("actionlint"), "-shellcheck=", "-pyflakes=", *files], cwd=folder)
 
 
 def test_actionlint(checkout: Checkout) -> None:
@@ -188,51 +179,24 @@ def test_actionlint_notices(checkout: Checkout, tmp_path: Path) -> None:
     assert "fluks" in done.stdout
 
 
-def _inline_script(ci: Workflow) -> None:
-    ci["jobs"]["lint"]["steps"][-1]["run"] = "ruff check ."
+#: Where something is put into the workflow `ci`, what, and what notices.
+FAULTS: list[tuple[str, Any, Callable[[Workflow], list[str]]]] = [
+    ("jobs|lint|steps|-1|run", "ruff check .", not_a_target),
+    ("jobs|lint|steps|-1|run", "make lint && curl example.test", not_a_target),
+    ("permissions", {"contents": "write"}, lambda ci: too_much_power("ci", ci)),
+    ("jobs|unit|permissions", {"pull-requests": "write"}, lambda ci: too_much_power("ci", ci)),
+    ("jobs|unit|timeout-minutes", DELETE, without_a_limit),
+    ("jobs|unit|steps|0|with", {}, leaves_credentials),
+    ("jobs|lint|steps|-1|run", "make lint ARGS=${{ github.event.issue.title }}", takes_input),
+]
 
 
-def _two_commands(ci: Workflow) -> None:
-    ci["jobs"]["lint"]["steps"][-1]["run"] = "make lint && curl example.test"
-
-
-def _writes_all(ci: Workflow) -> None:
-    ci["permissions"] = {"contents": "write"}
-
-
-def _job_writes(ci: Workflow) -> None:
-    ci["jobs"]["unit"]["permissions"] = {"pull-requests": "write"}
-
-
-def _no_timeout(ci: Workflow) -> None:
-    del ci["jobs"]["unit"]["timeout-minutes"]
-
-
-def _keeps_token(ci: Workflow) -> None:
-    ci["jobs"]["unit"]["steps"][0]["with"] = {}
-
-
-def _pastes_title(ci: Workflow) -> None:
-    ci["jobs"]["lint"]["steps"][-1]["run"] = "make lint ARGS=${{ github.event.pull_request.title }}"
-
-
-@pytest.mark.parametrize(
-    ("fault", "check"),
-    [
-        (_inline_script, not_a_target),
-        (_two_commands, not_a_target),
-        (_writes_all, lambda ci: too_much_power("ci", ci)),
-        (_job_writes, lambda ci: too_much_power("ci", ci)),
-        (_no_timeout, without_a_limit),
-        (_keeps_token, leaves_credentials),
-        (_pastes_title, takes_input),
-    ],
-)
+@pytest.mark.parametrize(("place", "value", "check"), FAULTS)
 def test_fault_is_noticed(
-    fault: Callable[[Workflow], None], check: Callable[[Workflow], list[str]], checkout: Checkout
+    place: str, value: Any, check: Callable[[Workflow], list[str]], checkout: Checkout
 ) -> None:
     right = _load(_path(checkout, "ci"))
     broken = copy.deepcopy(right)
-    fault(broken)
+    edit(broken, place, value)
     assert check(broken)
     assert not check(right)

@@ -1,9 +1,6 @@
 """NetworkPolicies: who is let through."""
 
-from __future__ import annotations
-
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 from stackproof.checks import network
 from stackproof.helm.externals import Rendered
@@ -27,9 +24,11 @@ def policies_name_their_peers(m: Manifest) -> Iterator[str]:
         if rules and direction not in types:
             yield f"has {direction.lower()} rules that policyTypes does not switch on"
         for rule in rules:
-            if not rule.get(side) and not (side == "to" and _is_of_kubelets(rule)):
+            ports = {port.get("port") for port in rule.get("ports") or ()}
+            # Of kubelets alone, no peer means a node on every network.
+            if not rule.get(side) and not (side == "to" and ports == {network.KUBELET_PORT}):
                 yield f"an {direction.lower()} rule names nobody, which means everybody"
-            if not rule.get("ports"):
+            if not ports:
                 yield f"an {direction.lower()} rule names no port, which means all"
             for peer in rule.get(side) or ():
                 where = peer.get("namespaceSelector", "here")
@@ -37,11 +36,6 @@ def policies_name_their_peers(m: Manifest) -> Iterator[str]:
                     yield f"an {direction.lower()} rule has every namespace as its peer"
                 if not any(peer.values()):
                     yield f"an {direction.lower()} rule has an empty peer, which means everybody"
-
-
-def _is_of_kubelets(rule: Mapping[str, Any]) -> bool:
-    """Tell whether a rule is about kubelets alone: no peer means a node on every network."""
-    return {port.get("port") for port in rule.get("ports") or ()} == {network.KUBELET_PORT}
 
 
 @INVARIANTS.register
