@@ -1,5 +1,7 @@
 """The plugins of the test suite, and the line that says what is tested. Fixtures are in tests/."""
 
+from __future__ import annotations
+
 import gc
 import os
 import platform

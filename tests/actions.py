@@ -1,5 +1,7 @@
 """Runs the steps of an action as GitHub's runner does: bash, with files for what comes back."""
 
+from __future__ import annotations
+
 import os
 import re
 import sys

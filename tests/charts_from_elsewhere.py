@@ -1,5 +1,7 @@
 """Other people's charts: from their repositories, or where STACKPROOF_CHARTS has them."""
 
+from __future__ import annotations
+
 import os
 import subprocess
 from pathlib import Path

@@ -5,6 +5,8 @@ https://chromedevtools.github.io/devtools-protocol/ names the methods. With the 
 descriptor 3 and writes to descriptor 4.
 """
 
+from __future__ import annotations
+
 import base64
 import json
 import os

@@ -1,5 +1,7 @@
 """Fixtures that unit and end-to-end tests share."""
 
+from __future__ import annotations
+
 import os
 
 import pytest

@@ -1,5 +1,7 @@
 """Copies of the repository, for tests that change files; and its history."""
 
+from __future__ import annotations
+
 import shutil
 import subprocess
 from collections.abc import Mapping

@@ -1,5 +1,7 @@
 """Small disks and full ones, for local stacks."""
 
+from __future__ import annotations
+
 import shutil
 import subprocess
 import time

@@ -1,5 +1,7 @@
 """The code of a page of docs/, run as somebody would who types it in."""
 
+from __future__ import annotations
+
 import re
 import sys
 from pathlib import Path

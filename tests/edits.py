@@ -1,5 +1,7 @@
 """Changes of objects in plain data: one place by its path."""
 
+from __future__ import annotations
+
 from typing import Any
 
 DELETE = object()

@@ -1,5 +1,7 @@
 """Processes that are started as from a terminal, whatever started the tests."""
 
+from __future__ import annotations
+
 import signal
 
 

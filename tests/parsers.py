@@ -1,5 +1,7 @@
 """The parsers of the command line: that of each command, and of each command of a command."""
 
+from __future__ import annotations
+
 import argparse
 from collections.abc import Iterator
 

@@ -1,5 +1,7 @@
 """Other programs, run to their end."""
 
+from __future__ import annotations
+
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path

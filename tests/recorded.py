@@ -1,5 +1,7 @@
 """Proofs of recorded shape, small and large, sound and with faults: what reports are tested on."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from functools import cache

@@ -5,6 +5,8 @@ plain words and what YAML could take for something else. Objects of which the sc
 but that they are objects keep the settings that the chart's scenarios give them.
 """
 
+from __future__ import annotations
+
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass

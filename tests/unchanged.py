@@ -11,6 +11,8 @@ right.
 Only what passed is kept, in the user's cache and for a week: a test may depend on the date.
 """
 
+from __future__ import annotations
+
 import ast
 import hashlib
 import json

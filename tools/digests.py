@@ -8,6 +8,8 @@ through proxies, or the mirror of STACKPROOF_MIRROR. Where one does not answer, 
 stays. Images that Flux updates keep their tag alone: it writes no digest beside it.
 """
 
+from __future__ import annotations
+
 import re
 import sys
 from collections.abc import Iterator, Mapping

@@ -4,6 +4,8 @@ The Markdown files are written to be read where they lie, on GitHub too. So they
 a link to a file that is no page of the site becomes a link to that file in the repository.
 """
 
+from __future__ import annotations
+
 import html
 import os
 import re

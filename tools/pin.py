@@ -9,6 +9,8 @@ is meant). go.sum starts as the program's own, so that a build asks nobody what 
 Further arguments MODULE@VERSION are required beside the program (Alloy needs its `syntax` module).
 """
 
+from __future__ import annotations
+
 import argparse
 import json
 import os

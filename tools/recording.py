@@ -3,6 +3,8 @@
 The command runs for real, on a terminal of its own; what it has printed in the end is the picture.
 """
 
+from __future__ import annotations
+
 import os
 import pty
 import subprocess

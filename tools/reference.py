@@ -4,6 +4,8 @@ The commands come from the parsers, and not from what `--help` prints, which dif
 to the next.
 """
 
+from __future__ import annotations
+
 import argparse
 import ast
 import inspect

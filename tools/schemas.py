@@ -11,6 +11,8 @@ so a manifest of a version that is not has no schema. CEL rules of the CRDs are 
 schema has no words for them.
 """
 
+from __future__ import annotations
+
 import json
 import os
 import subprocess

@@ -3,6 +3,8 @@
 python tools/summary.py build/report
 """
 
+from __future__ import annotations
+
 import json
 import sys
 import xml.etree.ElementTree as ET

@@ -1,5 +1,7 @@
 """Work that goes on beside a block, in threads of its own, and ends with it."""
 
+from __future__ import annotations
+
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager

@@ -1,5 +1,7 @@
 """The command line: finds the subcommand, turns errors and signals into messages and exit codes."""
 
+from __future__ import annotations
+
 import argparse
 import errno
 import importlib

@@ -1,5 +1,7 @@
 """The one error that a user sees: what is wrong, where, and what to do about it."""
 
+from __future__ import annotations
+
 import errno
 import os
 import signal

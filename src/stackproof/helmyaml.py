@@ -4,6 +4,8 @@ Words such as `on` and `y` are booleans, `1e3` and `0o17` are numbers, while dat
 what PyYAML takes for numbers of base 60, are plain text.
 """
 
+from __future__ import annotations
+
 import math
 import re
 from collections.abc import Iterator

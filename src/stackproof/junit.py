@@ -1,5 +1,7 @@
 """Results as JUnit XML, which CI systems show as tests."""
 
+from __future__ import annotations
+
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,5 +1,7 @@
 """A running stack in the terminal: the progress of its proof shown, and held until Ctrl-C."""
 
+from __future__ import annotations
+
 import contextlib
 import shlex
 import time

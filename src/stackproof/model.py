@@ -1,5 +1,7 @@
 """The vocabulary of the package: signals, backends, entry points, and how a reader gets access."""
 
+from __future__ import annotations
+
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -4,6 +4,8 @@ A check is a function that yields problems, so that the unit tests, the twins an
 run the very same code.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Generic, TypeVar

@@ -1,5 +1,7 @@
 """What every command prints: the console for people, and the answer for programs."""
 
+from __future__ import annotations
+
 import argparse
 import json
 import sys

@@ -1,5 +1,7 @@
 """The one way to wait: look again and again, to a deadline, and tell what was seen last."""
 
+from __future__ import annotations
+
 import time
 from collections.abc import Callable
 from typing import TypeVar

@@ -1,5 +1,7 @@
 """How figures are written in messages."""
 
+from __future__ import annotations
+
 
 def percent(part: float, whole: float) -> str:
     """Return a share as `97.3 %`, rounded down, so that only the whole is 100 %."""

@@ -1,5 +1,7 @@
 """Where and in which order the end-to-end tests run. Their fixtures are the plugin's."""
 
+from __future__ import annotations
+
 from pathlib import Path
 
 import pytest

@@ -1,5 +1,7 @@
 """What has become of telemetry that was counted while something went wrong."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator, Mapping
 from itertools import chain
 from operator import not_

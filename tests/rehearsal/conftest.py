@@ -1,5 +1,7 @@
 """A cluster of its own, with production's release of before in it: `make rehearsal`."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from datetime import UTC, datetime
 

@@ -5,6 +5,8 @@ root file system; its claims, and to them what the kubelet does for `fsGroup`. W
 what decides about objects: the API server, Helm, Flux, pod security, policies.
 """
 
+from __future__ import annotations
+
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager

@@ -4,6 +4,8 @@ What is real: PostgreSQL (16.2 before, 16.14 after), open-webui (0.6.43 before, 
 after), Weaviate (1.28.4), Helm, Flux, External Secrets, volumes whose group the kubelet changes.
 """
 
+from __future__ import annotations
+
 import secrets
 import threading
 import time

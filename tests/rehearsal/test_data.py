@@ -3,6 +3,8 @@
 Each test goes on from where the one before it has ended.
 """
 
+from __future__ import annotations
+
 import secrets
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass

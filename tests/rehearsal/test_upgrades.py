@@ -1,5 +1,7 @@
 """From each earlier release of the tenants' chart to this one, with users' data."""
 
+from __future__ import annotations
+
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager

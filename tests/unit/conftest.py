@@ -4,6 +4,8 @@ Tests that render permutations record which renders they checked; the sum of all
 to build/report/renders.json.
 """
 
+from __future__ import annotations
+
 import pytest
 from pytest_socket import disable_socket
 

@@ -7,6 +7,8 @@ application.lock is the wheel of the image's very version; requirements.lock is 
 the versions that this wheel asks for. Run it after each change of the image's tag.
 """
 
+from __future__ import annotations
+
 import re
 import subprocess
 import sys

@@ -1,5 +1,7 @@
 """What a hostile or careless tenant does, and what must come of it: `ATTACKS` is the registry."""
 
+from __future__ import annotations
+
 from .alloy import ALLOY
 from .arena import Arena
 from .base import Attack, AttackedStack, AttackOutcome, AttackRun, Expect, run

@@ -1,5 +1,7 @@
 """Attacks on the tenant's own Alloy: whoever sends there is that tenant, whatever it says."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 

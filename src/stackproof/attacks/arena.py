@@ -1,5 +1,7 @@
 """Where attacks are run: one stack for most of them, and one of its own for each that ruins it."""
 
+from __future__ import annotations
+
 from contextlib import ExitStack
 from typing import Self
 

@@ -1,5 +1,7 @@
 """Attacks by what is sent rather than how: forged labels, floods, tails, late samples."""
 
+from __future__ import annotations
+
 import gzip
 import os
 import selectors

@@ -4,6 +4,8 @@ Only where a stack is disposable. Most are expected to succeed: Mimir, Loki and 
 header. Each row says which of them fall for it.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 

@@ -3,6 +3,8 @@
 None reads or writes a byte that is not the attacker's. Each was seen to stop one for everybody.
 """
 
+from __future__ import annotations
+
 import gzip
 import re
 import socket

@@ -1,5 +1,7 @@
 """Attacks on the gateway's decision who the tenant is: the tenant header and the credential."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Any

@@ -1,5 +1,7 @@
 """Telemetry in the wire formats of Prometheus remote write and of Loki's push API."""
 
+from __future__ import annotations
+
 import json
 from collections.abc import Iterable, Mapping
 

@@ -1,5 +1,7 @@
 """Attacks on the gateway's list of routes: paths, methods, bodies and framing."""
 
+from __future__ import annotations
+
 import gzip
 import socket
 from collections.abc import Callable, Iterable, Iterator

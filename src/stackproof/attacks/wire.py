@@ -4,6 +4,8 @@ An attack is a few `WireRequest`s. HTTP/1.1 is written by hand and HTTP/2 is fra
 checks switched off. What goes wrong on the way is part of the `WireAnswer`, never an exception.
 """
 
+from __future__ import annotations
+
 import http.client
 import io
 import socket

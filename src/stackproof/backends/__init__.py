@@ -1,5 +1,7 @@
 """The read APIs of Mimir, Loki and Tempo, as data, and the client that asks them."""
 
+from __future__ import annotations
+
 from .base import Answer, Client, Question, ReadApi, poll
 from .loki import LOKI
 from .mimir import MIMIR

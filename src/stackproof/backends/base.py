@@ -6,6 +6,8 @@ Whether it does is read from the whole body: a status is no evidence (Tempo answ
 empty trace, and 404 may be a mistyped path).
 """
 
+from __future__ import annotations
+
 import json
 import shlex
 import ssl

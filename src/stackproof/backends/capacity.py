@@ -8,6 +8,8 @@ a range.
 Units: cores, gigabytes (10^9 bytes, as the sources use them), days, events a second.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace

@@ -4,6 +4,8 @@ Expectations ask here and nowhere else, so that the suite holds for what is depl
 built here.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final

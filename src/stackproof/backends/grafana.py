@@ -1,5 +1,7 @@
 """Ask the backends as Grafana would: through each provisioned data source, exactly as it stands."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 

@@ -1,5 +1,7 @@
 """The read APIs of Mimir (Prometheus' HTTP API)."""
 
+from __future__ import annotations
+
 import cramjam
 
 from stackproof.model import Backend

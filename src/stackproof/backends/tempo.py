@@ -1,5 +1,7 @@
 """The read APIs of Tempo."""
 
+from __future__ import annotations
+
 from stackproof.model import Backend
 
 from .base import Mark, ReadApi, rows

@@ -1,5 +1,7 @@
 """Measure what users wait for, and what many tenants cost: figures by name, one page with plots."""
 
+from __future__ import annotations
+
 from . import loads, local, peers, rendering, scale
 from .history import History, Recorded
 from .page import page

@@ -1,5 +1,7 @@
 """What a stack on this machine takes, what the capacity model says of it, and a noisy neighbour."""
 
+from __future__ import annotations
+
 import re
 import time
 from collections.abc import Mapping

@@ -1,5 +1,7 @@
 """The local stack with the deployment's own tenants: start, verdict, and what the gateway costs."""
 
+from __future__ import annotations
+
 import statistics
 import time
 from collections import defaultdict

@@ -1,5 +1,7 @@
 """The figures as one page that needs nothing but itself."""
 
+from __future__ import annotations
+
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -3,6 +3,8 @@
 Each time begins anew: the program is started, the schemas are compiled.
 """
 
+from __future__ import annotations
+
 import json
 import os
 import re

@@ -4,6 +4,8 @@ A peer is measured where it is on PATH, and left out where it is not: nothing he
 Both must find the same, or the benchmark fails.
 """
 
+from __future__ import annotations
+
 import re
 import shutil
 import statistics

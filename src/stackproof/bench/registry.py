@@ -1,5 +1,7 @@
 """What a benchmark is, where its figures go, and how they are read."""
 
+from __future__ import annotations
+
 import hashlib
 import math
 import os

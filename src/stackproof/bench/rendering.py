@@ -1,5 +1,7 @@
 """Rendering charts, and the unit suite that does little else."""
 
+from __future__ import annotations
+
 import json
 import os
 import subprocess

@@ -1,5 +1,7 @@
 """Tenants against time and memory: the proof is of N² pairs and must cost N."""
 
+from __future__ import annotations
+
 import math
 import os
 import statistics

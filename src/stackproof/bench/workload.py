@@ -6,6 +6,8 @@ too slow they fall behind, and `Sent.behind_s` says how far. Beside them *probes
 trace, series and line at a time and look for it until it is visible.
 """
 
+from __future__ import annotations
+
 import secrets
 import threading
 import time

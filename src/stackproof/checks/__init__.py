@@ -6,6 +6,8 @@
 - `configs`: of each configuration, as the program that reads it judges it.
 """
 
+from __future__ import annotations
+
 from stackproof.rules import Rule, Rules
 
 __all__ = ["Rule", "Rules"]

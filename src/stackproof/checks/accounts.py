@@ -1,5 +1,7 @@
 """The gateway's accounts: where each comes from, and that one cannot harm another."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from typing import Any

@@ -5,6 +5,8 @@ A rule here is one query and a threshold over it; it fires for each series of th
 that is above the threshold.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any

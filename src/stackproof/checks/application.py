@@ -3,6 +3,8 @@
 These are of the chart itself, where `settings` are of the values that this repository deploys.
 """
 
+from __future__ import annotations
+
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any

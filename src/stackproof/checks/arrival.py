@@ -5,6 +5,8 @@ sent is known by a token in a URL (spans, lines) and by `job` and `instance` (se
 makes of the resource's attributes service.namespace, service.name and service.instance.id.
 """
 
+from __future__ import annotations
+
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence

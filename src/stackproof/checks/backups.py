@@ -1,5 +1,7 @@
 """What must hold for backups: each database is dumped, to where its loss is not the dumps' loss."""
 
+from __future__ import annotations
+
 import re
 from collections.abc import Iterator
 

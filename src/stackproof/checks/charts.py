@@ -1,5 +1,7 @@
 """What is wrong with anybody's chart: the invariants that a scenario of it breaks."""
 
+from __future__ import annotations
+
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path

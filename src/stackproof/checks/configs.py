@@ -4,6 +4,8 @@ Loki, Tempo, Alloy and Caddy have a check of their own. Mimir has none: `-module
 validates the configuration, builds all modules and ends before any of them starts.
 """
 
+from __future__ import annotations
+
 import hashlib
 import subprocess
 import tempfile

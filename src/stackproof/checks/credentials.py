@@ -1,5 +1,7 @@
 """A credential goes to the host that it was given for, and to no other."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Mapping
 from urllib.parse import urlsplit
 

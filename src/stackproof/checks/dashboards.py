@@ -5,6 +5,8 @@ needs no backend is here (`problems`); that every panel shows something is for t
 which ask the panels' queries through the provisioned data sources.
 """
 
+from __future__ import annotations
+
 import json
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence

@@ -4,6 +4,8 @@ These are read off the rendered bytes. That the programs then do what the config
 proven by running them (tests/e2e).
 """
 
+from __future__ import annotations
+
 import itertools
 import re
 from collections.abc import Iterator, Mapping

@@ -3,6 +3,8 @@
 That Caddy does what is read off here is proven by asking it (tests/e2e: refusals, fuzz).
 """
 
+from __future__ import annotations
+
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

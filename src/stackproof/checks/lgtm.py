@@ -1,5 +1,7 @@
 """One release of charts/lgtm: what its configuration files say."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from typing import Any
 

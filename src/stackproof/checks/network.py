@@ -4,6 +4,8 @@ Who calls whom is read off the configuration: the addresses of Services in a pod
 arguments and mounted files, and pairs of variables X_HOST and X_PORT.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_network

@@ -1,5 +1,7 @@
 """What must hold between the parts of one render of charts/lgtm, whatever its values."""
 
+from __future__ import annotations
+
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any

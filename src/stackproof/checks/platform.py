@@ -5,6 +5,8 @@ thing. What a network sees is stated here as a fact with its source; the deploym
 then evaluated against it as Kubernetes does (`network`).
 """
 
+from __future__ import annotations
+
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -1,5 +1,7 @@
 """Rules for a single pod that hold for both charts, given what is known of its program."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Mapping
 from typing import Any
 

@@ -5,6 +5,8 @@ several tenants are asked at once, the backends take the smallest limit of them 
 tenant's must let the longest retention through.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from typing import Any

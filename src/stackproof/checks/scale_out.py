@@ -5,6 +5,8 @@ registry. What the distributed charts take as values is what that chart renders 
 backends. Where the charts are installed has one home as well: the commands in the folder's README.
 """
 
+from __future__ import annotations
+
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass

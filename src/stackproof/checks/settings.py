@@ -6,6 +6,8 @@ settings, the program itself says (`configs`, and the tests that run it). What h
 is in `invariants`, what holds for the application in `application`.
 """
 
+from __future__ import annotations
+
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass

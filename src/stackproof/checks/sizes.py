@@ -5,6 +5,8 @@ fills the disk or takes the memory that all share. The figures come from
 `stackproof.backends.capacity`; what a program keeps in memory beside its data are facts about it.
 """
 
+from __future__ import annotations
+
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace

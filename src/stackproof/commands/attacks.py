@@ -4,6 +4,8 @@ Writes build/report/attacks.json, which the next report includes; with some atta
 build/report/partial. Exit code: 0 every outcome is as it must be, 1 one is not.
 """
 
+from __future__ import annotations
+
 import argparse
 from typing import TYPE_CHECKING
 

@@ -5,6 +5,8 @@ files are unchanged) and build/bench.html with plots. Use an idle machine: it ta
 minutes on two cores.
 """
 
+from __future__ import annotations
+
 import argparse
 
 from stackproof.options import add_names, only_listed

@@ -4,6 +4,8 @@ Writes build/report/coverage.json and build/report/coverage.html. Exit code: 0 a
 chart's branches, 1 less.
 """
 
+from __future__ import annotations
+
 import argparse
 
 from rich.text import Text

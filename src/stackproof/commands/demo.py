@@ -3,6 +3,8 @@
 The same as `prove`, explained step by step.
 """
 
+from __future__ import annotations
+
 import argparse
 
 from . import prove

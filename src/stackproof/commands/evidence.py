@@ -3,6 +3,8 @@
 Objects, events, logs (with those before a restart), Helm's and Flux' status, and configurations.
 """
 
+from __future__ import annotations
+
 import argparse
 from pathlib import Path
 

@@ -3,6 +3,8 @@
 `kind up` leaves it running for `--reuse`; `kind down` deletes it if stackproof made it.
 """
 
+from __future__ import annotations
+
 import argparse
 
 from stackproof.errors import UsageError

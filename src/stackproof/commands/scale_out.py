@@ -4,6 +4,8 @@ They are those of charts/lgtm, and each tenant's of observability/tenants.yaml.
 observability/scale-out/README.md says what to do with them.
 """
 
+from __future__ import annotations
+
 import argparse
 import sys
 

@@ -3,6 +3,8 @@
 Two places change: observability/tenants.yaml, and the folder flux/tenants/NAME.
 """
 
+from __future__ import annotations
+
 import argparse
 
 from stackproof.options import add_command, host_name, namespace_name, word

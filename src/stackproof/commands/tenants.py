@@ -1,5 +1,7 @@
 """Check observability/tenants.yaml and list its tenants."""
 
+from __future__ import annotations
+
 import argparse
 
 from rich.table import Table

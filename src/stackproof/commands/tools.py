@@ -3,6 +3,8 @@
 Where a version is not the deployed one, both are shown, with the reason below the table.
 """
 
+from __future__ import annotations
+
 import argparse
 import json
 

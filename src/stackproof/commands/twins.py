@@ -4,6 +4,8 @@ Writes build/report/twins.json; with some twins only, into build/report/partial.
 are caught, 1 some are not.
 """
 
+from __future__ import annotations
+
 import argparse
 from typing import TYPE_CHECKING
 

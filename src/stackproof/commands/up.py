@@ -3,6 +3,8 @@
 Every tenant first sends a trace, a metric and a log line, so that the queries show something.
 """
 
+from __future__ import annotations
+
 import argparse
 
 from stackproof.options import check_names, word

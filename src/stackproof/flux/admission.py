@@ -4,6 +4,8 @@ The API server evaluates a ValidatingAdmissionPolicy, Flux the `healthCheckExprs
 in either shows nowhere else before a cluster: an expression is a string to every schema.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any

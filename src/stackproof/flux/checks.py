@@ -1,5 +1,7 @@
 """What must hold for the Flux tree. Each function is a check: it yields what is wrong."""
 
+from __future__ import annotations
+
 import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping

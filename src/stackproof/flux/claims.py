@@ -1,5 +1,7 @@
 """What a HelmRelease waits for: it fails if that never comes."""
 
+from __future__ import annotations
+
 import re
 from collections.abc import Iterator
 

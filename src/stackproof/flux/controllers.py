@@ -4,6 +4,8 @@ The program lives as long as this process, and answers one request a line (docs/
 says why such a program; this one is its smaller sister). It fetches nothing and writes nothing.
 """
 
+from __future__ import annotations
+
 import atexit
 import json
 from collections.abc import Collection, Mapping, Sequence

@@ -1,5 +1,7 @@
 """What Flux delivers is what everything else here looks at: the same objects of each release."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 
 from stackproof.helm.manifests import Manifest, Release

@@ -1,5 +1,7 @@
 """What a change of the tree would do to the cluster, object by object, with secrets masked."""
 
+from __future__ import annotations
+
 import difflib
 import hashlib
 import os

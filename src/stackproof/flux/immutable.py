@@ -5,6 +5,8 @@ kubernetes/kubernetes, v1.34); tests/e2e/cluster/test_cluster.py asks a real API
 Where an earlier one of those that the charts take (their kubeVersion) is stricter, it counts.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 

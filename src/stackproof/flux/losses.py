@@ -6,6 +6,8 @@ the same volume is looked at under another name (another folder of it, another d
 name in a cluster's own records). Both `flux diff` and `stackproof migrate` look with these eyes.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum

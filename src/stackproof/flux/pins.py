@@ -1,5 +1,7 @@
 """What Flux installs from elsewhere is what versions.yaml pins."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 
 from stackproof.repo.versions import Chart, Versions

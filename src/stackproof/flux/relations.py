@@ -3,6 +3,8 @@
 No value stands here that stands in the tree: two places that must mean the same are compared.
 """
 
+from __future__ import annotations
+
 import re
 from collections.abc import Iterator, Mapping
 from datetime import timedelta

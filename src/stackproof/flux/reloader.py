@@ -1,5 +1,7 @@
 """Reloader: whoever asks to be replaced when a Secret changes is, and nobody else is watched."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Mapping
 from typing import Any
 

@@ -6,6 +6,8 @@ chart do more; a ClusterRole such as `admin` grows with every operator that adds
 them Flux, whose own kinds are applied with the rights of the cluster's administrator.
 """
 
+from __future__ import annotations
+
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache

@@ -1,5 +1,7 @@
 """Versions that must run one after the other: no upgrade skips one, and none goes back."""
 
+from __future__ import annotations
+
 import re
 from collections.abc import Iterator, Mapping
 from enum import StrEnum

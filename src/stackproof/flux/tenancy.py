@@ -1,5 +1,7 @@
 """Whose a namespace is: a tenant shares its own with nobody."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 
 from stackproof.errors import UsageError

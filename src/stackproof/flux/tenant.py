@@ -1,5 +1,7 @@
 """A tenant's folder in the Flux tree: `flux/tenants/NAME/tenant.yaml`."""
 
+from __future__ import annotations
+
 import contextlib
 import re
 import shutil

@@ -5,6 +5,8 @@ it whose chart lies in the repository is rendered with its values, as helm-contr
 network is asked.
 """
 
+from __future__ import annotations
+
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace

@@ -8,6 +8,8 @@ docs/adr/0009-what-a-merge-deploys.md says why.
     python -m stackproof.helm.chartversion CHART…
 """
 
+from __future__ import annotations
+
 import hashlib
 import re
 import sys

@@ -1,5 +1,7 @@
 """Find the addresses of cluster Services in text: environment values and config files."""
 
+from __future__ import annotations
+
 import re
 from collections.abc import Collection
 from dataclasses import dataclass

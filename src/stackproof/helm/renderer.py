@@ -5,6 +5,8 @@ process (docs/adr/0002-renderer.md). Results are cached by content (chart, value
 Kubernetes version) and frozen, so they can be shared.
 """
 
+from __future__ import annotations
+
 import atexit
 import base64
 import hashlib

@@ -5,6 +5,8 @@ Kubernetes' own kinds come from the package `kubernetes-validate`; custom ones f
 and so is an object for which there is no schema.
 """
 
+from __future__ import annotations
+
 import base64
 import json
 import re

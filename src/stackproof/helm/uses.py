@@ -1,5 +1,7 @@
 """Which ConfigMaps and Secrets pods use: mounted, in their environment, or to pull their images."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache

@@ -1,5 +1,7 @@
 """The proof: a control for every claim of absence, the verdict on what was seen, and delivery."""
 
+from __future__ import annotations
+
 from .proof import Progress, Proof
 from .refusals import intruders
 from .run import pairs, prove, subjects

@@ -1,5 +1,7 @@
 """Each of Grafana's data sources shows the tenants that its header names, and no others."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Sequence
 
 from stackproof.backends.base import Answer, ReadApi

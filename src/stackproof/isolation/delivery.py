@@ -5,6 +5,8 @@ how often each number is there, and whose it is. So "nothing is lost, nothing is
 nothing is with somebody else" is a comparison of two lists.
 """
 
+from __future__ import annotations
+
 import json
 import re
 import secrets

@@ -1,5 +1,7 @@
 """Nothing is kept under the names that backends give to a tenant that nobody named."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Mapping, Sequence
 
 from stackproof.backends.base import ReadApi

@@ -1,5 +1,7 @@
 """What the parts of a run share: it asks the read APIs, and keeps all findings but the matrix."""
 
+from __future__ import annotations
+
 import threading
 import time
 from collections.abc import Mapping

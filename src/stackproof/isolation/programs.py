@@ -1,5 +1,7 @@
 """What ran: the backends as they say themselves, the other programs as the stack knows them."""
 
+from __future__ import annotations
+
 import json
 
 from stackproof.backends import READ_APIS

@@ -1,5 +1,7 @@
 """What a run of the proof reports while it goes on, and what it returns."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime

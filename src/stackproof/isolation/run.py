@@ -12,6 +12,8 @@ pairs. Only APIs that are asked for one owner's data by name (a trace by its id)
 pair: all pairs up to `PAIRWISE_LIMIT` tenants, `PAIRWISE_SAMPLE` owners a reader beyond it.
 """
 
+from __future__ import annotations
+
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace

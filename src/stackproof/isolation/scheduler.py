@@ -1,5 +1,7 @@
 """Run many small tasks that may have to be tried again, on few threads."""
 
+from __future__ import annotations
+
 import heapq
 import itertools
 import threading

@@ -1,5 +1,7 @@
 """Whose tokens are in an answer."""
 
+from __future__ import annotations
+
 import re
 import time
 from collections.abc import Mapping

@@ -4,6 +4,8 @@ Objects are plain dicts, as in their YAML. What a kubeconfig says about servers 
 the `kubernetes` package's to understand; kubectl is not needed.
 """
 
+from __future__ import annotations
+
 import base64
 import binascii
 import contextlib

@@ -6,6 +6,8 @@ their keys only, and every value that a Secret of these namespaces holds is soug
 as it is, in base64 and as its basic-auth header.
 """
 
+from __future__ import annotations
+
 import base64
 import io
 import json

@@ -1,5 +1,7 @@
 """Probes in a cluster: pods of our own, and containers beside a pod's, to see what it can reach."""
 
+from __future__ import annotations
+
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager

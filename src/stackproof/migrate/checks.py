@@ -1,5 +1,7 @@
 """What must hold for a merge onto a release that holds data: each function yields what does not."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum

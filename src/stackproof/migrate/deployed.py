@@ -1,5 +1,7 @@
 """A release as it runs: what Helm remembers of it, and what the cluster says beside."""
 
+from __future__ import annotations
+
 import base64
 import hashlib
 from collections.abc import Iterable, Mapping

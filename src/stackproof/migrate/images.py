@@ -1,5 +1,7 @@
 """What is known of images: the chart's own versions, and the application's migrations."""
 
+from __future__ import annotations
+
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path

@@ -7,6 +7,8 @@ mutant that changes no object in any scenario is equivalent, and counted apart. 
 hole in the checks, or has its reason in mutants-allowed.yaml.
 """
 
+from __future__ import annotations
+
 from .judge import Judge, MutantFate
 from .operators import Mutant, files, mutants
 from .run import MutantRecord, Summary, allowed, run, sample, since

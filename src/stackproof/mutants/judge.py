@@ -1,5 +1,7 @@
 """Judge mutants of a checkout, or of any chart: what notices them, if anything does."""
 
+from __future__ import annotations
+
 import json
 import re
 import shutil

@@ -4,6 +4,8 @@ Every operator gives at most one mutant of a line. Comments are left alone, and 
 for people (NOTES.txt, README.md) or made from something else (values.schema.json).
 """
 
+from __future__ import annotations
+
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass

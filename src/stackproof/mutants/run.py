@@ -1,5 +1,7 @@
 """Run many mutants on all cores, in an order and a choice that a seed fixes."""
 
+from __future__ import annotations
+
 import hashlib
 import multiprocessing
 import os

@@ -6,6 +6,8 @@ tests/e2e/application/test_real_application.py. `prometheus` is what Mimir makes
 Dashboards may ask for these, for what Tempo makes of spans, and for nothing else.
 """
 
+from __future__ import annotations
+
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field

@@ -1,5 +1,7 @@
 """One HTTP request and its whole answer, within a time."""
 
+from __future__ import annotations
+
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,5 +1,7 @@
 """Protobuf's wire format, as much of it as Prometheus' two messages take."""
 
+from __future__ import annotations
+
 import struct
 from collections.abc import Mapping
 

@@ -1,5 +1,7 @@
 """The other ways into Mimir and Loki: the same telemetry by remote write and by Loki's push."""
 
+from __future__ import annotations
+
 import json
 import re
 from collections.abc import Iterator, Mapping

@@ -1,5 +1,7 @@
 """Send OTLP, and know what was taken: gRPC and HTTP, with the reason for whatever was refused."""
 
+from __future__ import annotations
+
 import json
 import time
 from abc import ABC, abstractmethod

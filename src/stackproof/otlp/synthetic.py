@@ -8,6 +8,8 @@ thread, all signals of a tenant share one connection, and whatever is not taken 
 gives the reason. Nothing of the caller's ``OTEL_*`` or proxy environment has any effect.
 """
 
+from __future__ import annotations
+
 import os
 import secrets
 import threading

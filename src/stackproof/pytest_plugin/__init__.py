@@ -5,6 +5,8 @@ adds no fixture: those come with the first setting that says what is to be teste
 the same name, of whatever plugin, is shadowed in a project that has no use for these.
 """
 
+from __future__ import annotations
+
 from pathlib import Path
 
 import pytest

@@ -1,5 +1,7 @@
 """The fixtures `stack`, `proof`, `tenants`, `client` and `render`, and the evidence of failures."""
 
+from __future__ import annotations
+
 import re
 import sys
 from collections.abc import Generator, Iterator

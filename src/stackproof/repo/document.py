@@ -1,5 +1,7 @@
 """A YAML file that people write, checked by a schema: each problem with its line and column."""
 
+from __future__ import annotations
+
 import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,5 +1,7 @@
 """The pins in versions.yaml: Kubernetes, container images, and charts from elsewhere."""
 
+from __future__ import annotations
+
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

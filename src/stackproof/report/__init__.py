@@ -1,5 +1,7 @@
 """Show a proof: machine-readable files, one self-contained page, and a summary in the terminal."""
 
+from __future__ import annotations
+
 from collections.abc import Container, Sequence
 from pathlib import Path
 

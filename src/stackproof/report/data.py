@@ -4,6 +4,8 @@
 needs to follow it: per API, per violation, per further check.
 """
 
+from __future__ import annotations
+
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field

@@ -6,6 +6,8 @@ They are sent as OTLP and come out in Mimir under these names: `stackproof_isola
 run could not even begin, none is sent: alert on their absence, too.
 """
 
+from __future__ import annotations
+
 import time
 from collections.abc import Iterator, Mapping
 

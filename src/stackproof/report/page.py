@@ -1,5 +1,7 @@
 """The proof as one page that needs nothing but itself."""
 
+from __future__ import annotations
+
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass

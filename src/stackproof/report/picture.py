@@ -1,5 +1,7 @@
 """The matrix as geometry: few rectangles, whether there are three tenants or a thousand."""
 
+from __future__ import annotations
+
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass

@@ -4,6 +4,8 @@ Lines differ by colour and by dash, so that they are told apart in grey too. A p
 assistive technology, with a title that says what it shows: the figures belong in a table beside it.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

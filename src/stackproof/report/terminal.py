@@ -1,5 +1,7 @@
 """The proof in short, for a terminal; plain text where the output is none."""
 
+from __future__ import annotations
+
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text

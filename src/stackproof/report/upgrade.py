@@ -1,5 +1,7 @@
 """A roll as a file, on the page and in the terminal."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path

@@ -1,5 +1,7 @@
 """Sentences that the page and the terminal share."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 
 from stackproof.isolation import Proof

@@ -5,6 +5,8 @@ is what does not run here: the database becomes SQLite, the vector store one tha
 the provider of models is the application itself, so that it has somebody to call.
 """
 
+from __future__ import annotations
+
 import re
 from collections.abc import Mapping, Sequence
 from typing import Self

@@ -4,6 +4,8 @@ The proof knows a deployment only through :class:`Stack`: where a tenant sends i
 each reader reads, what Grafana was provisioned with, and which component is not well.
 """
 
+from __future__ import annotations
+
 import re
 from collections.abc import Mapping, Sequence
 from typing import Protocol, Self

@@ -5,6 +5,8 @@ by their Alloys. Ports are forwarded unless addresses are given. Nothing is crea
 the proof's own telemetry, which stays until it is older than the tenant's retention.
 """
 
+from __future__ import annotations
+
 import os
 import re
 import time

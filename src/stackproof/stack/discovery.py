@@ -4,6 +4,8 @@ Services are known by the names, labels and ports that the official charts give,
 Secret is asked for.
 """
 
+from __future__ import annotations
+
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence

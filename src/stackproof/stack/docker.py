@@ -5,6 +5,8 @@ rendered pod, and the names of its Services in a network of their own. Nothing i
 Kubernetes API, which is not there to read pod logs from. Its ports are published on loopback.
 """
 
+from __future__ import annotations
+
 import contextlib
 import os
 import signal

@@ -3,6 +3,8 @@
 The connection ends inside the pod, so no NetworkPolicy sees it.
 """
 
+from __future__ import annotations
+
 import contextlib
 import socket
 import threading

@@ -7,6 +7,8 @@ Manager (the Fake provider stands for it), registries (images are in the node) a
 for alerts and new images.
 """
 
+from __future__ import annotations
+
 import os
 import shutil
 import subprocess

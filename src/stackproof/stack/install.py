@@ -6,6 +6,8 @@ Fake provider, with a random value for each key that the rendered ExternalSecret
 is the repository's own: namespaces, policies and the store's conditions come from the Flux tree.
 """
 
+from __future__ import annotations
+
 import string
 import subprocess
 import tempfile

@@ -4,6 +4,8 @@ Helm or Flux installs it. Images are loaded into the node; nothing is pulled by 
 cluster that was there before is used only if one asks for it, and is never deleted.
 """
 
+from __future__ import annotations
+
 import os
 import subprocess
 import time

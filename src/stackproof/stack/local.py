@@ -5,6 +5,8 @@ directory that is thrown away. What a cluster alone can run (Grafana, the applic
 stores) is left out; Grafana's data sources are used by asking as they are provisioned.
 """
 
+from __future__ import annotations
+
 import contextlib
 import http.client
 import signal

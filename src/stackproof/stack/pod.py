@@ -14,6 +14,8 @@ environment, and only there it is replaced, by five rules:
 Beside these, `stackproof.stack.local` sets how often programs do their background work.
 """
 
+from __future__ import annotations
+
 import re
 import shutil
 import tempfile

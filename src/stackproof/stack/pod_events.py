@@ -1,5 +1,7 @@
 """What happens to the pods of a cluster while something rolls out, seen from outside."""
 
+from __future__ import annotations
+
 import threading
 import time
 from collections.abc import Iterable, Iterator

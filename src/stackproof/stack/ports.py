@@ -5,6 +5,8 @@ a file of its name keeps every other stack of this user away, and the kernel dro
 process, however that ends. Ports come from below the range that outgoing connections use.
 """
 
+from __future__ import annotations
+
 import fcntl
 import os
 import random

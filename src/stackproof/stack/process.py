@@ -1,5 +1,7 @@
 """A child process that never outlives us and whose death is never missed."""
 
+from __future__ import annotations
+
 import contextlib
 import ctypes
 import os

@@ -1,5 +1,7 @@
 """Where a deployment runs: each provider by its name, and what it needs before it starts."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path

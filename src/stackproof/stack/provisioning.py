@@ -7,6 +7,8 @@ parts are joined with one ``$``. So a password that itself holds ``$x`` is mangl
 here: that is a fault the proof must show, not smooth over.
 """
 
+from __future__ import annotations
+
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path

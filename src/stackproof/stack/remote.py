@@ -4,6 +4,8 @@ That is what a canary in the cluster has. The passwords are in the environment,
 STACKPROOF_PASSWORD_TENANT (upper case, `-` is `_`); telemetry goes in through the gateway.
 """
 
+from __future__ import annotations
+
 import os
 from collections.abc import Mapping, Sequence
 from typing import Self

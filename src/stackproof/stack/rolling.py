@@ -5,6 +5,8 @@ new one can run side by side; what they are reached by are the addresses of thei
 stay (`service_proxy`). Told apart from a cluster: nobody pulls images, and a kubelet is not late.
 """
 
+from __future__ import annotations
+
 import contextlib
 import itertools
 import signal

@@ -1,5 +1,7 @@
 """A deployment that goes over to another: what a stack offers that can, and what happens then."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from typing import Protocol
 

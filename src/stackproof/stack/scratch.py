@@ -5,6 +5,8 @@ made it, and the next stack removes those whose lock nobody holds: the kernel dr
 process, however that ends.
 """
 
+from __future__ import annotations
+
 import contextlib
 import fcntl
 import os

@@ -5,6 +5,8 @@ key. So two ExternalSecrets that mean the same password must name the same key, 
 Templates are executed by Go, with the operator's own functions (tools/render/secret.go).
 """
 
+from __future__ import annotations
+
 import base64
 import secrets
 from collections.abc import Iterable, Mapping

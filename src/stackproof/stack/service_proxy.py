@@ -4,6 +4,8 @@ A connection goes to the pod that is behind the Service when it is opened, and s
 one side closes it. Behind a Service without a pod nobody listens.
 """
 
+from __future__ import annotations
+
 import asyncio
 import contextlib
 import threading

@@ -4,6 +4,8 @@ It holds no secret: passwords are to come from the environment. What could not b
 in its comments.
 """
 
+from __future__ import annotations
+
 import json
 import re
 from collections.abc import Iterator, Sequence

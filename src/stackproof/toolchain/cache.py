@@ -4,6 +4,8 @@ An entry is a folder, `FOLDER/KEY`, made under another name beside it and then r
 `FOLDER` keeps a second process waiting; the kernel drops it when its holder ends, however it ends.
 """
 
+from __future__ import annotations
+
 import contextlib
 import errno
 import fcntl

@@ -1,5 +1,7 @@
 """A program that lives as long as this process, and answers one request a line."""
 
+from __future__ import annotations
+
 import contextlib
 import os
 import subprocess

@@ -1,5 +1,7 @@
 """Go: finding one that is new enough (else getting the pinned one with pip), and `go build`."""
 
+from __future__ import annotations
+
 import contextlib
 import hashlib
 import json

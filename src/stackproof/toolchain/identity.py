@@ -1,5 +1,7 @@
 """Which version a program is: it is asked, and what it prints is compared."""
 
+from __future__ import annotations
+
 import contextlib
 import json
 import os

@@ -11,6 +11,8 @@ Which one a component gets is decided in this order:
 6. a stand-in (tools/standin), which only answers the probes of what it stands for.
 """
 
+from __future__ import annotations
+
 import hashlib
 import json
 import os

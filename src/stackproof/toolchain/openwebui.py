@@ -4,6 +4,8 @@ tools/open-webui pins the wheel of the very version that is deployed, and of its
 that starting it takes. Its licence keeps its code out of this repository; running it is use.
 """
 
+from __future__ import annotations
+
 import hashlib
 import os
 import platform

@@ -1,5 +1,7 @@
 """How pip is called: quietly, and for exactly what a lock file pins."""
 
+from __future__ import annotations
+
 import subprocess
 import sys
 from collections.abc import Sequence

@@ -4,6 +4,8 @@ tools/postgres pins two releases of the major version that is deployed: what is 
 upgrade, and what comes with it.
 """
 
+from __future__ import annotations
+
 import hashlib
 import re
 import subprocess

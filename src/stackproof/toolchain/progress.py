@@ -1,5 +1,7 @@
 """How far it is, where getting a program takes a while: a bar on a terminal, else lines."""
 
+from __future__ import annotations
+
 import contextlib
 import time
 from collections.abc import Iterator

@@ -4,6 +4,8 @@ It stands in where no registry can be reached: what runs here, linked against th
 libraries, runs in such an image as well.
 """
 
+from __future__ import annotations
+
 import io
 import os
 import re

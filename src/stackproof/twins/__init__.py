@@ -1,5 +1,7 @@
 """Every known fault, put back one at a time: `TWINS` is the registry, `run` tries one."""
 
+from __future__ import annotations
+
 from .accounts import ACCOUNTS
 from .application import APPLICATION
 from .backups import BACKUPS

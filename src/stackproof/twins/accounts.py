@@ -1,5 +1,7 @@
 """Faults of who a tenant is: its names, its credential, and what another's mistake costs it."""
 
+from __future__ import annotations
+
 from .base import Edit, Layer, Twin, edited, in_flux, in_lgtm, in_tenant, invalid
 
 

@@ -1,5 +1,7 @@
 """Faults of what a tenant's application is told: who it obeys, and whom it sends keys to."""
 
+from __future__ import annotations
+
 from .base import Layer, Twin, edited, in_tenant, invalid
 
 APPLICATION: tuple[Twin, ...] = (

@@ -1,5 +1,7 @@
 """Faults of backups."""
 
+from __future__ import annotations
+
 from .base import Edit, Twin, edited, in_flux, in_tenant
 
 BACKUPS: tuple[Twin, ...] = (

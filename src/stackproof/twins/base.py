@@ -5,6 +5,8 @@ repository's charts and values; `run` puts it there and asks the check that is n
 nothing catches, or that is caught for another reason than the stated one, is a hole in the suite.
 """
 
+from __future__ import annotations
+
 import atexit
 import os
 import re

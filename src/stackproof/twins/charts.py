@@ -1,5 +1,7 @@
 """Faults of single templates: for each rule of the charts and of their settings at least one."""
 
+from __future__ import annotations
+
 from .base import Edit, Twin, edited, in_lgtm, in_tenant
 
 CHARTS: tuple[Twin, ...] = (

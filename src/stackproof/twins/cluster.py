@@ -1,5 +1,7 @@
 """Faults that nothing but a cluster shows: they need kind, and are tried with `--stack kind`."""
 
+from __future__ import annotations
+
 from .base import Layer, Twin, edited
 
 

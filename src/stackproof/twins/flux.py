@@ -1,5 +1,7 @@
 """Faults that building the Flux tree shows, before anything reaches a cluster."""
 
+from __future__ import annotations
+
 from .base import Edit, Twin, edited, in_flux, in_lgtm, in_tenant
 from .rights import RIGHTS
 

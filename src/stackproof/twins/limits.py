@@ -1,5 +1,7 @@
 """Chains of limits with a link that does not hold: what is acknowledged never arrives."""
 
+from __future__ import annotations
+
 from typing import Any
 
 from .base import Edit, Twin, edited, in_lgtm, in_tenant, invalid

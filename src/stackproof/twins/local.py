@@ -1,5 +1,7 @@
 """Faults that only running programs show: each is proven to leak, or to lose data, for real."""
 
+from __future__ import annotations
+
 from typing import Any
 
 from stackproof.isolation.verdict import Verdict

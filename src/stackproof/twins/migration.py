@@ -1,5 +1,7 @@
 """Faults of a merge onto a release that chart 0.1.0 made: each would lose some of its data."""
 
+from __future__ import annotations
+
 from functools import partial
 
 from .base import Edit, Twin, edited, in_flux, in_tenant

@@ -1,5 +1,7 @@
 """Faults of who reaches whom: on the clusters that this is meant for, and where ways lead."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Sequence
 from typing import Any
 

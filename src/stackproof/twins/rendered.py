@@ -1,5 +1,7 @@
 """Faults that the rendered bytes show: caught in milliseconds, before anything runs."""
 
+from __future__ import annotations
+
 from typing import Any
 
 from .base import Edit, Layer, Twin, edited, in_lgtm, in_tenant, invalid

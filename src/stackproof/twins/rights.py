@@ -1,5 +1,7 @@
 """Rights that are more, or less, than what is needed; and what post-renderers change."""
 
+from __future__ import annotations
+
 from functools import partial
 
 from .base import Edit, Twin, edited, in_flux, in_tenant

@@ -1,5 +1,7 @@
 """Sizes that do not fit: volumes, memory, caches and limits."""
 
+from __future__ import annotations
+
 from typing import Any
 
 from .base import Edit, Twin, edited, in_lgtm, invalid

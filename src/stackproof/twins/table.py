@@ -1,5 +1,7 @@
 """The registry of twins as a page of the documentation."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable
 
 from .base import Layer, Twin

@@ -1,5 +1,7 @@
 """Changes that are at fault while they roll out, or for what was there before."""
 
+from __future__ import annotations
+
 from typing import Any
 
 from .base import Edit, Layer, Twin, edited, in_lgtm

@@ -1,5 +1,7 @@
 """How long nobody answered, of each thing that tenants ask for."""
 
+from __future__ import annotations
+
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass

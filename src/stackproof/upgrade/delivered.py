@@ -1,5 +1,7 @@
 """What became of all that was sent, before and during a roll."""
 
+from __future__ import annotations
+
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -1,5 +1,7 @@
 """What a roll proves, in four parts; and what they come to."""
 
+from __future__ import annotations
+
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass

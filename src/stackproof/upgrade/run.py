@@ -1,5 +1,7 @@
 """One roll: proven before, watched while it goes on, proven after."""
 
+from __future__ import annotations
+
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace

@@ -1,5 +1,7 @@
 """What a roll goes from and to: files of a revision, and the programs that they pin."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 

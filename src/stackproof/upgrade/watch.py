@@ -1,5 +1,7 @@
 """Watches a rollout at every moment: owners read their own, and intruders are refused."""
 
+from __future__ import annotations
+
 import itertools
 import threading
 import time

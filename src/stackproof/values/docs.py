@@ -17,6 +17,8 @@ description of a definition stands in for a missing one.
 that would change.
 """
 
+from __future__ import annotations
+
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence

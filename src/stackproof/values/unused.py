@@ -5,6 +5,8 @@ what the chart's default says anyway, or if a later file says the same key again
 a mistake: of the place, of the name, or a switch beside it is off.
 """
 
+from __future__ import annotations
+
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace

@@ -5,6 +5,8 @@ is what the rendered Deployment and ConfigMap give a pod. One tenant's sends by 
 deployed, with two replicas; another's sends by HTTP. The same checks catch the broken twins.
 """
 
+from __future__ import annotations
+
 import json
 import re
 import subprocess

@@ -1,5 +1,7 @@
 """Objects that several tests of the cluster make or change in the same way."""
 
+from __future__ import annotations
+
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -5,6 +5,8 @@ asks for more than a sliver of it, and pods that must not share a node may. Goog
 objects and its metadata server are stood in for (stack/objects/object-store.yaml).
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path

@@ -1,5 +1,7 @@
 """Changes of a running deployment: an upgrade, each switch off and on, a gateway that rolls."""
 
+from __future__ import annotations
+
 import secrets
 import time
 from collections.abc import Callable, Iterator

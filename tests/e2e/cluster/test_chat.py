@@ -1,5 +1,7 @@
 """A conversation with the real application in the cluster, and who sees its telemetry."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from typing import Any

@@ -1,5 +1,7 @@
 """What only a cluster shows of the deployment as it is installed: pods, volumes, names, logs."""
 
+from __future__ import annotations
+
 import base64
 import secrets
 import tarfile

@@ -3,6 +3,8 @@
 Those of GitOps are in test_gitops.py, where Flux runs.
 """
 
+from __future__ import annotations
+
 import contextlib
 import re
 import secrets

@@ -9,6 +9,8 @@ release are put into a namespace of their own, beside pods that are told to ask 
 caches under the rules as they are now.
 """
 
+from __future__ import annotations
+
 import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack

@@ -3,6 +3,8 @@
 It takes over the releases that Helm installed, as it does where somebody turns to GitOps.
 """
 
+from __future__ import annotations
+
 import re
 from collections.abc import Iterator
 

@@ -4,6 +4,8 @@
 same means and in the same time.
 """
 
+from __future__ import annotations
+
 import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager

@@ -4,6 +4,8 @@ They are installed by their official charts, three ingesters each, with a store 
 cluster. The charts come as in tests/e2e/local/test_scale_out.py.
 """
 
+from __future__ import annotations
+
 import secrets
 import time
 from collections.abc import Iterator, Mapping

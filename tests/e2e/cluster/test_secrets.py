@@ -4,6 +4,8 @@ Reloader, which rolls pods when a Secret in their environment changes, is not in
 image of it can be built. These tests restart what carries its annotation, as it would.
 """
 
+from __future__ import annotations
+
 import base64
 import contextlib
 import re

@@ -1,5 +1,7 @@
 """A commit rolls out in a cluster, by Flux, under the eyes of all tenants."""
 
+from __future__ import annotations
+
 import re
 from collections.abc import Iterator
 from pathlib import Path

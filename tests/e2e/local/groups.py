@@ -1,5 +1,7 @@
 """Tests of a group share a stack, and run one after the other."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable
 
 import pytest

@@ -1,5 +1,7 @@
 """What a hostile or careless tenant does: refused, or harmless. One test an attack."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 
 import pytest

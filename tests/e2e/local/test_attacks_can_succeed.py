@@ -5,6 +5,8 @@ path and method on by its prefix, lets the admin write, and bounds no body. What
 nothing even there has its reason in the record; this test keeps the reasons exact.
 """
 
+from __future__ import annotations
+
 import socket
 from collections.abc import Iterator
 

@@ -1,5 +1,7 @@
 """The dumps' script, as the chart renders it, on a real PostgreSQL: good dumps and bad ones."""
 
+from __future__ import annotations
+
 import os
 import re
 import shutil

@@ -1,5 +1,7 @@
 """The benchmarks that start stacks: each runs to its end, here with less to do."""
 
+from __future__ import annotations
+
 import pytest
 
 from stackproof import bench

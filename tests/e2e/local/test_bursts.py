@@ -3,6 +3,8 @@
 Pushed to the gateway as promtail and others do: an Alloy makes small batches of it.
 """
 
+from __future__ import annotations
+
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace

@@ -3,6 +3,8 @@
 An operator's version is taken for that of its chart (`Versions.deployed`): only the chart can tell.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Mapping
 from typing import Any
 

@@ -4,6 +4,8 @@ Their telemetry carries a run's id and a token in attributes, so that the read A
 for it as they ask for our own.
 """
 
+from __future__ import annotations
+
 import base64
 import itertools
 import subprocess

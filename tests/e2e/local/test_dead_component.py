@@ -1,5 +1,7 @@
 """A component that dies during the run makes it incomplete, never isolated, and is named."""
 
+from __future__ import annotations
+
 import signal
 from collections.abc import Iterator
 

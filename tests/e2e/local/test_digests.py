@@ -1,5 +1,7 @@
 """`make pins` writes what a registry says, in all places; what it does not say stays as it is."""
 
+from __future__ import annotations
+
 import os
 import subprocess
 import sys

@@ -1,5 +1,7 @@
 """The examples of the documentation that start a stack do what the pages say."""
 
+from __future__ import annotations
+
 import pytest
 from tests import documented
 

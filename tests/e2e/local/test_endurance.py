@@ -4,6 +4,8 @@ At rates and for as long as others saw it fail: these take minutes (`make endura
 test_resilience.py sends as many bytes within seconds.
 """
 
+from __future__ import annotations
+
 import contextlib
 import re
 import signal as signals

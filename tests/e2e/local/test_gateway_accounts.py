@@ -4,6 +4,8 @@ The Secrets are made by the templates that the chart gives to External Secrets, 
 starts from, and reloads, what becomes of them.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path

@@ -5,6 +5,8 @@ carries a number of its own, so that what was recorded is judged by the request 
 and what carries no number was smuggled. The recorder has the last word: no answer is believed.
 """
 
+from __future__ import annotations
+
 import base64
 import re
 import socketserver

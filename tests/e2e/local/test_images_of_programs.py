@@ -4,6 +4,8 @@ The registry is ours, on loopback; the programs are real ones, a small one that 
 them.
 """
 
+from __future__ import annotations
+
 import io
 import json
 import os

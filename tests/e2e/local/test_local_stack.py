@@ -1,5 +1,7 @@
 """The local stack itself: it leaves nothing behind, shares the machine, and explains failures."""
 
+from __future__ import annotations
+
 import os
 import re
 import signal

@@ -1,5 +1,7 @@
 """What the limits' chain takes for a program's default is its default."""
 
+from __future__ import annotations
+
 import re
 
 import pytest

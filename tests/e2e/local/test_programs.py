@@ -1,5 +1,7 @@
 """The programs that were built are the pinned versions; those of our own pass their own tests."""
 
+from __future__ import annotations
+
 import subprocess
 from pathlib import Path
 

@@ -1,5 +1,7 @@
 """The pytest plugin on running deployments: one of anybody's making, and one that leaks."""
 
+from __future__ import annotations
+
 import json
 from pathlib import Path
 

@@ -1,5 +1,7 @@
 """The report as people meet it: in a real Chromium, light and dark, by keyboard, on paper."""
 
+from __future__ import annotations
+
 import re
 from collections.abc import Iterator
 from pathlib import Path

@@ -5,6 +5,8 @@ afterwards is compared with what was acknowledged. What is lost by design is in 
 with the numbers that are asserted here.
 """
 
+from __future__ import annotations
+
 import os
 import re
 import signal as signals

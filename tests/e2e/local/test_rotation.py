@@ -4,6 +4,8 @@ The Secrets are mounted as a kubelet mounts them, and each side gets the new one
 the gateway first, or Alloy first. Nobody restarts anything.
 """
 
+from __future__ import annotations
+
 import secrets
 import time
 from collections.abc import Iterator

@@ -1,5 +1,7 @@
 """Many tenants, made for the run: proven with reads that grow as they do, and a leak among them."""
 
+from __future__ import annotations
+
 import pytest
 
 from stackproof import isolation

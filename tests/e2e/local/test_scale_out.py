@@ -4,6 +4,8 @@ The charts come from their repositories (`helm pull`), or from the folder $STACK
 which each lies unpacked. Where neither is to be had, the tests are skipped and say why.
 """
 
+from __future__ import annotations
+
 import re
 from collections.abc import Iterator, Mapping
 from copy import deepcopy

@@ -4,6 +4,8 @@ The monitor runs as rendered: it scrapes the backends and the gateway and writes
 go wrong is made to go wrong, so that the panels of refusals and errors have something to show.
 """
 
+from __future__ import annotations
+
 import json
 import time
 from collections.abc import Iterable, Iterator, Mapping

@@ -1,5 +1,7 @@
 """Faults that only running programs show: each turns the proof red, for the stated reason."""
 
+from __future__ import annotations
+
 import pytest
 
 from stackproof.repo.checkout import Checkout

@@ -1,5 +1,7 @@
 """`stackproof up`: what it prints can be typed, until Ctrl-C."""
 
+from __future__ import annotations
+
 import os
 import re
 import shlex

@@ -1,5 +1,7 @@
 """Telemetry of before an upgrade is there after it: what an earlier chart wrote, this one reads."""
 
+from __future__ import annotations
+
 import secrets
 from collections.abc import Mapping
 from itertools import product

@@ -1,5 +1,7 @@
 """A change rolls out under the eyes of all tenants: nobody sees another's at any moment."""
 
+from __future__ import annotations
+
 import gc
 import itertools
 import os

@@ -1,5 +1,7 @@
 """What is installed from the wheel works in an empty folder, with no clone around it."""
 
+from __future__ import annotations
+
 import json
 import os
 import subprocess

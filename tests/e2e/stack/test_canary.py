@@ -1,5 +1,7 @@
 """A canary knows only the gateway and some passwords, and its verdict can be alerted on."""
 
+from __future__ import annotations
+
 import json
 from urllib.parse import urlencode
 

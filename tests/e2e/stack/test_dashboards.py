@@ -4,6 +4,8 @@ A panel's query goes to the real backend through the data source that Grafana wo
 its variables filled in as Grafana fills them.
 """
 
+from __future__ import annotations
+
 import json
 import math
 import re

@@ -1,5 +1,7 @@
 """The alert on a dump that did not come, for what the CronJob sends, by the way it sends it."""
 
+from __future__ import annotations
+
 import json
 import re
 import time

@@ -1,5 +1,7 @@
 """Each data source shows exactly whose telemetry it is for, asked just as Grafana would."""
 
+from __future__ import annotations
+
 import pytest
 
 from stackproof.backends import PROVABLE, Client, ReadApi, grafana

@@ -1,5 +1,7 @@
 """Who sees whose telemetry: each read API, for each reader and each owner."""
 
+from __future__ import annotations
+
 import io
 from itertools import combinations, permutations
 

@@ -1,5 +1,7 @@
 """All that is kept can be read: each query API is asked for the whole of the longest retention."""
 
+from __future__ import annotations
+
 import re
 import time
 from collections.abc import Mapping

@@ -1,5 +1,7 @@
 """Whoever may not read or write is refused, and no answer to him holds anybody's token."""
 
+from __future__ import annotations
+
 from dataclasses import replace
 from typing import Any
 

@@ -1,5 +1,7 @@
 """charts/open-webui-stack, rendered with the least that it asks for."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from typing import Any
 

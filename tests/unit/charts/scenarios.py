@@ -1,5 +1,7 @@
 """The charts, and the values files under their ci/: one parameter for each."""
 
+from __future__ import annotations
+
 import pytest
 
 from stackproof.repo.checkout import Checkout

@@ -1,5 +1,7 @@
 """Dumps of databases: what the checks say where several jobs and databases are side by side."""
 
+from __future__ import annotations
+
 from types import SimpleNamespace
 from typing import Any, cast
 

@@ -1,5 +1,7 @@
 """charts/lgtm: a canary runs where it can prove something, and somebody hears of it."""
 
+from __future__ import annotations
+
 import json
 
 import pytest

@@ -1,5 +1,7 @@
 """Every permutation of both charts' values renders to objects that break no invariant."""
 
+from __future__ import annotations
+
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -1,5 +1,7 @@
 """Every configuration that the charts render is accepted by the program that will read it."""
 
+from __future__ import annotations
+
 import json
 import re
 from pathlib import Path

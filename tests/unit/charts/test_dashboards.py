@@ -1,5 +1,7 @@
 """The dashboards that Grafana is provisioned with: sound in themselves, whoever the tenants are."""
 
+from __future__ import annotations
+
 import copy
 import json
 from collections.abc import Callable, Sequence

@@ -1,5 +1,7 @@
 """What the repository deploys, as a whole: every check of the registry, on the real values."""
 
+from __future__ import annotations
+
 from dataclasses import replace
 
 import pytest

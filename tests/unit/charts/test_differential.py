@@ -1,5 +1,7 @@
 """Our render equals that of the helm program, object for object and in the same order."""
 
+from __future__ import annotations
+
 import json
 import os
 import re

@@ -1,5 +1,7 @@
 """Every check, twin and test that docs/incidents.md promises is there."""
 
+from __future__ import annotations
+
 import re
 
 from stackproof.repo.checkout import Checkout

@@ -1,5 +1,7 @@
 """Each invariant holds for a small right release, and fails on the fault that it is there for."""
 
+from __future__ import annotations
+
 import json
 import re
 from typing import Any

@@ -1,5 +1,7 @@
 """Which names a tenant may have: where they are written they are refused, in both charts alike."""
 
+from __future__ import annotations
+
 import json
 from typing import Any
 

@@ -6,6 +6,8 @@ word there, with the one put in the other's place. Files inside ConfigMaps are c
 their program reads, not as text.
 """
 
+from __future__ import annotations
+
 import json
 import re
 from collections import Counter

@@ -1,5 +1,7 @@
 """charts/open-webui-stack: which secrets it asks for, from where, and what a new value rolls."""
 
+from __future__ import annotations
+
 from functools import partial
 from typing import Any
 

@@ -1,5 +1,7 @@
 """charts/open-webui-stack: which values it refuses, and the names that it makes."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from typing import Any
 

@@ -1,5 +1,7 @@
 """charts/open-webui-stack: how its pods run, who comes in, and what they are told of telemetry."""
 
+from __future__ import annotations
+
 import re
 from collections.abc import Mapping
 from dataclasses import replace

@@ -1,5 +1,7 @@
 """What production was told before this chart it is told still, or docs/settings.md says why not."""
 
+from __future__ import annotations
+
 import re
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,5 +1,7 @@
 """The tenants' limits, as the distributed charts take them."""
 
+from __future__ import annotations
+
 import argparse
 import re
 import shutil

@@ -1,5 +1,7 @@
 """Every scenario of a chart breaks no rule: of any chart, of sizes, of its own."""
 
+from __future__ import annotations
+
 from pathlib import Path
 
 from tests.unit.charts.scenarios import each_scenario

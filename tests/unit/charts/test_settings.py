@@ -1,5 +1,7 @@
 """What the rules of settings read, and how: that each notices its fault is shown by the twins."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path

@@ -1,5 +1,7 @@
 """The rules of sizes: each notices its fault, and reckons as the model of capacity does."""
 
+from __future__ import annotations
+
 import pytest
 
 from stackproof.backends import capacity

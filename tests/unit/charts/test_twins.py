@@ -1,5 +1,7 @@
 """Faults that rendering shows: each is caught by the check that is named, for the stated reason."""
 
+from __future__ import annotations
+
 from dataclasses import replace
 
 import pytest

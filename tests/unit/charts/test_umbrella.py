@@ -1,5 +1,7 @@
 """Both charts fit below other people's: as a dependency, with a condition, an alias and globals."""
 
+from __future__ import annotations
+
 import json
 import shutil
 from collections.abc import Mapping, Sequence

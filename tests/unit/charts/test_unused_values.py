@@ -1,5 +1,7 @@
 """Every key of every values file does something, and what does nothing is found."""
 
+from __future__ import annotations
+
 import re
 from pathlib import Path
 

@@ -1,5 +1,7 @@
 """values.yaml is the one source of a chart's schema and of the tables in its README."""
 
+from __future__ import annotations
+
 import json
 import shutil
 from pathlib import Path

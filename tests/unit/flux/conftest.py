@@ -1,5 +1,7 @@
 """Fixtures of the tests of the Flux tree."""
 
+from __future__ import annotations
+
 from pathlib import Path
 
 import pytest

@@ -1,5 +1,7 @@
 """What the controllers make of a change by rules of their own, in small trees."""
 
+from __future__ import annotations
+
 from pathlib import Path
 
 import pytest

@@ -1,5 +1,7 @@
 """The Flux tree is right, and each check of it notices its fault."""
 
+from __future__ import annotations
+
 import re
 
 import pytest

@@ -1,5 +1,7 @@
 """Kustomizations and HelmReleases become what Flux' controllers would make of them."""
 
+from __future__ import annotations
+
 import hashlib
 import re
 import shutil

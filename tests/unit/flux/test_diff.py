@@ -1,5 +1,7 @@
 """What a change does to the cluster, and that no secret is shown."""
 
+from __future__ import annotations
+
 import itertools
 import shutil
 import subprocess

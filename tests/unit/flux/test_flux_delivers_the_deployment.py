@@ -1,5 +1,7 @@
 """What Flux deploys is what the local stack runs and the checks look at."""
 
+from __future__ import annotations
+
 import pytest
 
 from stackproof.flux.delivered import differing

@@ -1,5 +1,7 @@
 """What Flux is given in a test cluster is production's tree, with patches laid over it."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from pathlib import Path
 from unittest.mock import MagicMock

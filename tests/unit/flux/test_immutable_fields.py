@@ -1,5 +1,7 @@
 """What the API server refuses to change; tests/e2e asks a real one about the same table."""
 
+from __future__ import annotations
+
 from typing import Any
 
 import pytest

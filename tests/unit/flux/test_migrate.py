@@ -1,5 +1,7 @@
 """What `stackproof migrate` says of a release of chart 0.1.0, and makes of its values."""
 
+from __future__ import annotations
+
 import base64
 import gzip
 import json

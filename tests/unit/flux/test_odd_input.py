@@ -1,5 +1,7 @@
 """Whatever stands in a file of the Flux tree: an answer with its reason, never a traceback."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any

@@ -1,5 +1,7 @@
 """What becomes of a HelmRelease, in trees of all kinds."""
 
+from __future__ import annotations
+
 import json
 from pathlib import Path
 from typing import Any

@@ -1,5 +1,7 @@
 """`stackproof tenant add` writes the registry's entry and one folder, and the tree stays right."""
 
+from __future__ import annotations
+
 import argparse
 import hashlib
 from pathlib import Path

@@ -1,5 +1,7 @@
 """The tree is built as the controllers would build it."""
 
+from __future__ import annotations
+
 import re
 import shutil
 from pathlib import Path

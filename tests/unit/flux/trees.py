@@ -1,5 +1,7 @@
 """Small trees: a chart, and what a folder that Flux starts from has of it."""
 
+from __future__ import annotations
+
 from pathlib import Path
 
 from stackproof.flux.tree import Tree, build

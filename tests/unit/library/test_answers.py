@@ -1,5 +1,7 @@
 """Answers for programs: --json on standard output, and JUnit XML."""
 
+from __future__ import annotations
+
 import argparse
 import json
 from collections.abc import Sequence

@@ -1,5 +1,7 @@
 """The registry of read APIs, how they are asked, and Grafana's data sources."""
 
+from __future__ import annotations
+
 import re
 import shlex
 from collections.abc import Iterator

@@ -1,5 +1,7 @@
 """Figures of the benchmarks: kept, compared with earlier ones, and drawn."""
 
+from __future__ import annotations
+
 import importlib.metadata
 import json
 import subprocess

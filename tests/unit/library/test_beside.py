@@ -1,5 +1,7 @@
 """Work beside a block: it ends with the block, however that ends."""
 
+from __future__ import annotations
+
 import subprocess
 import sys
 import threading

@@ -1,5 +1,7 @@
 """The cache: whole entries or none, made once."""
 
+from __future__ import annotations
+
 import os
 from collections.abc import Callable
 from pathlib import Path

@@ -1,5 +1,7 @@
 """The capacity model is the published figures, multiplied out."""
 
+from __future__ import annotations
+
 from dataclasses import replace
 
 import pytest

@@ -1,5 +1,7 @@
 """Finding the repository, and the text of an error."""
 
+from __future__ import annotations
+
 from pathlib import Path
 
 import pytest

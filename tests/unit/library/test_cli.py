@@ -1,5 +1,7 @@
 """What the command line refuses, and what each way to end tells by its code."""
 
+from __future__ import annotations
+
 import errno
 import json
 import os

@@ -1,5 +1,7 @@
 """What a shell completes after `stackproof`, asked of the shells themselves."""
 
+from __future__ import annotations
+
 import contextlib
 import os
 import re

@@ -1,5 +1,7 @@
 """Template coverage: both charts reach the threshold, and what is missed is found and shown."""
 
+from __future__ import annotations
+
 import json
 from pathlib import Path
 

@@ -1,5 +1,7 @@
 """No secret gets into an archive, in whatever form it is written down."""
 
+from __future__ import annotations
+
 import base64
 import json
 import tarfile

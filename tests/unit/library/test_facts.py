@@ -1,5 +1,7 @@
 """What depends on a backend's version, and what is expected of an attack because of it."""
 
+from __future__ import annotations
+
 import pytest
 
 from stackproof.attacks import ATTACKS

@@ -1,5 +1,7 @@
 """Values files mean to this package what they mean to Helm."""
 
+from __future__ import annotations
+
 import json
 from pathlib import Path
 from typing import Any

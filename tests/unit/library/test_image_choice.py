@@ -1,5 +1,7 @@
 """Which image a component gets, and what is in one that is made here."""
 
+from __future__ import annotations
+
 import io
 import shutil
 import tarfile

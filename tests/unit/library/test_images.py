@@ -2,6 +2,8 @@
 `defaults-are-of-this-deployment` sees to it that the charts name no others.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from typing import Any
 

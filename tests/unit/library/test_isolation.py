@@ -1,5 +1,7 @@
 """From observations to the verdict: each rule, and each fault that must break it."""
 
+from __future__ import annotations
+
 import threading
 import time
 from collections.abc import Iterable

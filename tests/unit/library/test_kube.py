@@ -1,5 +1,7 @@
 """What is made of a cluster's answers, and how a wait ends."""
 
+from __future__ import annotations
+
 from pathlib import Path
 from typing import Any
 

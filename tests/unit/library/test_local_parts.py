@@ -1,5 +1,7 @@
 """Parts of the local stack that need no program: its Secrets, and what it says of a process."""
 
+from __future__ import annotations
+
 import fcntl
 import os
 import subprocess

@@ -1,5 +1,7 @@
 """Rendered objects: frozen, comparable, and answering what is asked of them."""
 
+from __future__ import annotations
+
 import copy
 from typing import Any
 

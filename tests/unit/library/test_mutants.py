@@ -1,5 +1,7 @@
 """Mutants: what each operator makes of a line, and what becomes of mutants of a small chart."""
 
+from __future__ import annotations
+
 import contextlib
 import os
 import signal

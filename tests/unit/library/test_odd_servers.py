@@ -1,5 +1,7 @@
 """Deployments that answer in ways of their own: what they prove, and that nobody waits for ever."""
 
+from __future__ import annotations
+
 import gzip
 import json
 import re

@@ -1,5 +1,7 @@
 """The pins of the real application, and what is said where it cannot be had."""
 
+from __future__ import annotations
+
 import re
 import sys
 from pathlib import Path

@@ -1,5 +1,7 @@
 """What is typed is taken, or refused at once: numbers, names, and options that exclude others."""
 
+from __future__ import annotations
+
 import argparse
 import shlex
 from pathlib import Path

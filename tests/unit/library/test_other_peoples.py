@@ -1,5 +1,7 @@
 """Charts and Flux trees of other people: what public ones showed to be false, beside the fault."""
 
+from __future__ import annotations
+
 import re
 from pathlib import Path
 

@@ -1,5 +1,7 @@
 """Pods of a cluster while something rolls out: each is told of once, in the order it was seen."""
 
+from __future__ import annotations
+
 from typing import Any, cast
 
 from stackproof.kube.client import Kube

@@ -1,5 +1,7 @@
 """Finding and building programs, proven with real Go and tiny modules without dependencies."""
 
+from __future__ import annotations
+
 import contextlib
 import io
 import os

@@ -1,5 +1,7 @@
 """Of what a result says that it is, and what makes it another."""
 
+from __future__ import annotations
+
 import shutil
 import subprocess
 from collections.abc import Callable

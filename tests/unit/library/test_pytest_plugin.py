@@ -1,5 +1,7 @@
 """The pytest plugin in projects of other people: their charts, and no trace of it in others."""
 
+from __future__ import annotations
+
 import ast
 import importlib
 from pathlib import Path

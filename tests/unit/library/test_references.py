@@ -1,5 +1,7 @@
 """References in rendered releases: a sound deployment has no problem, and each fault has one."""
 
+from __future__ import annotations
+
 import copy
 import re
 from collections.abc import Callable, Iterable

@@ -1,5 +1,7 @@
 """A gateway that is not there is told before anything is sent."""
 
+from __future__ import annotations
+
 import socket
 import time
 from collections.abc import Iterator

@@ -1,5 +1,7 @@
 """The client of tools/render: what it returns, caches and says when something is wrong."""
 
+from __future__ import annotations
+
 import os
 import re
 import shlex

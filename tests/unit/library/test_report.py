@@ -1,5 +1,7 @@
 """The report, on proofs of recorded shape: small and large, sound and with faults."""
 
+from __future__ import annotations
+
 import io
 import json
 import re

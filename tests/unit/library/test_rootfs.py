@@ -1,5 +1,7 @@
 """Root file systems out of this machine's own files."""
 
+from __future__ import annotations
+
 import io
 import subprocess
 import sys

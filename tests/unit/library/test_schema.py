@@ -1,5 +1,7 @@
 """Validation against Kubernetes' schemas: each fault is found, and named."""
 
+from __future__ import annotations
+
 import copy
 import json
 import re

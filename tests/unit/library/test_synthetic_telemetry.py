@@ -1,5 +1,7 @@
 """The telemetry that stands for a tenant's application: what it says, and how failure shows."""
 
+from __future__ import annotations
+
 import os
 import re
 from typing import Any

@@ -1,5 +1,7 @@
 """The file of `prove --targets`: what is wrong in it is told with its line, and never a secret."""
 
+from __future__ import annotations
+
 from pathlib import Path
 
 import pytest

@@ -1,5 +1,7 @@
 """`targets init`: from the objects of a cluster to a file that `prove --targets` takes."""
 
+from __future__ import annotations
+
 import io
 import json
 import re

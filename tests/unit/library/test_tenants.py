@@ -1,5 +1,7 @@
 """observability/tenants.yaml: what is refused, where, and why; and editing it."""
 
+from __future__ import annotations
+
 import re
 import shutil
 from dataclasses import replace

@@ -1,5 +1,7 @@
 """What a roll comes to, from what was seen of it."""
 
+from __future__ import annotations
+
 from dataclasses import replace
 from pathlib import Path
 

@@ -1,5 +1,7 @@
 """Waiting: look again and again, to a deadline, and tell what was seen last."""
 
+from __future__ import annotations
+
 import itertools
 import time
 

@@ -1,5 +1,7 @@
 """What the load sends: shapes and counts, without sending it."""
 
+from __future__ import annotations
+
 import time
 from typing import Any
 

@@ -1,5 +1,7 @@
 """The actions that other repositories use: their scripts run, and the documented use is right."""
 
+from __future__ import annotations
+
 import re
 import shutil
 from pathlib import Path

@@ -1,5 +1,7 @@
 """A chart's version changes with what Helm reads of it, and with nothing else."""
 
+from __future__ import annotations
+
 import shutil
 from pathlib import Path
 

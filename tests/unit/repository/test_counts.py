@@ -1,5 +1,7 @@
 """Whatever is counted is told in correct English: "1 problem", not "1 problems"."""
 
+from __future__ import annotations
+
 import ast
 import re
 from collections.abc import Iterator

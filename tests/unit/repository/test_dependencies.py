@@ -3,6 +3,8 @@
 That what is imported is declared, and the other way round, `make lint` asks deptry.
 """
 
+from __future__ import annotations
+
 import re
 import tomllib
 from importlib.metadata import distribution, packages_distributions

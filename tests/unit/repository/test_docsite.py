@@ -1,5 +1,7 @@
 """The site that `make docs` builds: what must be found is found, and it can be read anywhere."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any

@@ -1,5 +1,7 @@
 """The examples of the documentation that need no running stack do what the pages say."""
 
+from __future__ import annotations
+
 import ast
 import importlib
 from pathlib import Path

@@ -1,5 +1,7 @@
 """The commands, variables, checks and messages that pages name are there."""
 
+from __future__ import annotations
+
 import ast
 import re
 from collections.abc import Iterator

@@ -4,6 +4,8 @@ The files that .dockerignore lets in are laid out as each stage copies them. Tho
 a wheel, and among those of the last the canary's command runs.
 """
 
+from __future__ import annotations
+
 import os
 import re
 import shutil

@@ -1,5 +1,7 @@
 """The package's layers: a module imports only from layers below its own."""
 
+from __future__ import annotations
+
 import ast
 import re
 from collections.abc import Iterator

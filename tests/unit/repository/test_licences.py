@@ -1,5 +1,7 @@
 """No code of the AGPL programs is in ours: they are run, as they are, as programs of their own."""
 
+from __future__ import annotations
+
 import ast
 import re
 import subprocess

@@ -1,5 +1,7 @@
 """What the targets do, as `make --dry-run` tells it: nothing is run."""
 
+from __future__ import annotations
+
 import os
 import re
 import shutil

@@ -1,5 +1,7 @@
 """A release says what it is: the tag, the version and the changelog agree."""
 
+from __future__ import annotations
+
 import re
 import subprocess
 from pathlib import Path

@@ -1,5 +1,7 @@
 """renovate.json proposes a new version for whatever is pinned."""
 
+from __future__ import annotations
+
 import json
 import re
 from collections.abc import Iterator

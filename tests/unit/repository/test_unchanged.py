@@ -1,5 +1,7 @@
 """A test is answered only while nothing that it depends on has changed."""
 
+from __future__ import annotations
+
 import shutil
 import subprocess
 import sys

@@ -1,5 +1,7 @@
 """versions.yaml and its loader."""
 
+from __future__ import annotations
+
 from pathlib import Path
 
 import pytest

@@ -1,5 +1,7 @@
 """What the workflows may do, and that what they run is there to be run at a desk."""
 
+from __future__ import annotations
+
 import copy
 import re
 import subprocess

@@ -4,6 +4,8 @@ Verdicts on single objects are kept by content, so that thousands of renders whi
 their objects cost little more than the objects that differ.
 """
 
+from __future__ import annotations
+
 from . import network, objects, pods, references, rollout, secrets, variables, volumes
 from .base import INVARIANTS, broken, problems
 

@@ -1,5 +1,7 @@
 """The registry of what holds for every render of any chart, and what its rules share."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Container, Iterator, Mapping
 from functools import wraps
 from typing import Any

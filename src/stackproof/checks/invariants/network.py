@@ -1,5 +1,7 @@
 """NetworkPolicies: who is let through."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 
 from stackproof.checks import network

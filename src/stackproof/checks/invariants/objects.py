@@ -1,5 +1,7 @@
 """Objects: valid, named once, labelled."""
 
+from __future__ import annotations
+
 from collections import Counter
 from collections.abc import Iterator
 

@@ -1,5 +1,7 @@
 """Pods: what they may, what they need, how they are asked whether they are well."""
 
+from __future__ import annotations
+
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any

@@ -1,5 +1,7 @@
 """What an object names is there, and leads where it should."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 
 from stackproof.helm.externals import Rendered

@@ -1,5 +1,7 @@
 """Changes and drained nodes: what rolls, and what stays up meanwhile."""
 
+from __future__ import annotations
+
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any

@@ -1,5 +1,7 @@
 """Secrets: from the store, used, in nothing that can be read."""
 
+from __future__ import annotations
+
 import math
 import re
 from collections import Counter

@@ -1,5 +1,7 @@
 """Variables and configuration files."""
 
+from __future__ import annotations
+
 import json
 import re
 from collections import Counter

@@ -1,5 +1,7 @@
 """Volumes: data is on one, can be written, and outlives its workload."""
 
+from __future__ import annotations
+
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any

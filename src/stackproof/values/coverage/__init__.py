@@ -9,6 +9,8 @@ only their author knows to be impossible, are declared in CHART/ci/stackproof/un
 with its reason; one that is entered nevertheless, or is no branch any more, is an error.
 """
 
+from __future__ import annotations
+
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace

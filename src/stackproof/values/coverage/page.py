@@ -1,5 +1,7 @@
 """The coverage as one page that needs nothing but itself: the templates, missed branches marked."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
