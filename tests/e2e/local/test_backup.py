@@ -171,6 +171,31 @@ def test_a_dump_is_made_and_restored(database: Database) -> None:
     assert database.sql("SELECT count(*) FROM chat", names) == "7", "what was there is kept"
 
 
+def test_what_is_set_for_the_database_is_restored(database: Database) -> None:
+    """It is no part of what a dump holds of the tables, and a restored database is a new one."""
+    of = "openwebui"
+    database.sql("CREATE ROLE gone", "postgres")
+    for setting in (
+        f"ALTER DATABASE {of} SET work_mem TO '7MB'",
+        f'ALTER DATABASE {of} SET search_path TO public, "$user"',
+        f"ALTER ROLE {of} IN DATABASE {of} SET statement_timeout TO '5min'",
+        f"ALTER ROLE gone IN DATABASE {of} SET statement_timeout TO '5min'",
+        f"REVOKE CONNECT ON DATABASE {of} FROM PUBLIC",
+    ):
+        database.sql(setting)
+    asked = (
+        "SELECT current_setting('work_mem'), current_setting('search_path'), "
+        f"current_setting('statement_timeout'), has_database_privilege('public', '{of}', 'connect')"
+    )
+    was = database.sql(asked)
+    assert not database.backup().returncode
+    database.sql("DROP OWNED BY gone; DROP ROLE gone", "postgres")
+    done = database.backup(RESTORE="newest")
+    assert not done.returncode, done.stderr
+    assert 'role "gone" does not exist' in done.stderr
+    assert database.sql(asked) == was == '7MB|public, "$user"|5min|f'
+
+
 def test_a_database_called_postgres_is_restored_as_well(database: Database) -> None:
     """It is the one that others connect to in order to rename one."""
     url = f"{database.url.removesuffix('openwebui')}postgres"
