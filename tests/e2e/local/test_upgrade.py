@@ -40,8 +40,8 @@ def test_what_was_sent_before_is_read_after(values: Path, client: Client) -> Non
             run = synthetic.new_run()
             sent = {}
             for auth in passwords.items():
-                door = HttpSender(f"{stack.gateway_url}/otlp", auth=auth, pool=client.pool)
-                sent[auth[0]] = senders.emit(door, auth[0], run)
+                sender = HttpSender(f"{stack.gateway_url}/otlp", auth=auth, pool=client.pool)
+                sent[auth[0]] = senders.emit(sender, auth[0], run)
             stack.upgrade(now)
             for tenant, api in product(sent, KEPT):
                 assert _shown(stack, tenant, api, sent, client) == {tenant}
