@@ -59,6 +59,7 @@ REFUSED_ONCE: dict[str, list[Any]] = {}
 @pytest.fixture(scope="module")
 def monitored(client: Client) -> Iterator[LocalStack]:
     with LocalStack(DEPLOYMENT, alloys=False, monitor=True) as stack:
+        _send_again(stack, client)
         _clean(stack, client)
         _poll(stack, client, "up == 1", {"instance": stack.components})
         _clean(stack, client)
@@ -79,6 +80,18 @@ def _clean(stack: LocalStack, client: Client) -> None:
                 exporter.send(signal, make(tenant, signal, 5, 5.0, 1)[0])
     _verdict(stack, Verdict.ISOLATED)
     _volume(stack, client, used=0.5)
+
+
+def _send_again(stack: LocalStack, client: Client) -> None:
+    """Send what an Alloy that starts does: after the newest line of a stream one that is old."""
+    for tenant in stack.tenants:
+        with stack.sender(tenant, EntryPoint.GATEWAY, client) as exporter:
+            run, now = synthetic.new_run(), time.time_ns()
+            exporter.send(Signal.LOGS, numbered(Signal.LOGS, tenant, run, 1, now))
+            with pytest.raises(ExportError, match="too far behind"):
+                exporter.send(
+                    Signal.LOGS, numbered(Signal.LOGS, tenant, run, 2, now - 3 * _HOUR_NS)
+                )
 
 
 def _gauge(name: str, value: float, attributes: Mapping[str, str]) -> Any:
@@ -287,6 +300,11 @@ def test_what_is_refused_is_an_alert(
 ) -> None:
     assert {each[label] for each in REFUSED_ONCE[uid]} == set(monitored.tenants)
     _fires(monitored, client, uid, **{label: monitored.tenants[0]})
+
+
+def test_lines_that_go_on_being_old_are_an_alert(monitored: LocalStack, client: Client) -> None:
+    _send_again(monitored, client)
+    _fires(monitored, client, "old-lines-are-refused", tenant=monitored.tenants[0])
 
 
 def test_a_full_volume_is_an_alert(monitored: LocalStack, client: Client) -> None:
