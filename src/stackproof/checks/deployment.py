@@ -379,9 +379,13 @@ def the_application_reaches_its_alloy(deployed: RenderedDeployment) -> Iterator[
     """
     for tenant, release in deployed.tenants.items():
         environment = _application(release)
-        for signal, name in ENDPOINTS.items():
-            endpoint = environment.get(name) or environment.get(ENDPOINTS["traces"], "")
-            yield from (f"{tenant}: {problem}" for problem in _wire(signal, endpoint, environment))
+        problems = (
+            problem
+            for signal, name in ENDPOINTS.items()
+            for endpoint in [environment.get(name) or environment.get(ENDPOINTS["traces"], "")]
+            for problem in _wire(signal, endpoint, environment)
+        )
+        yield from (f"{tenant}: {problem}" for problem in dict.fromkeys(problems))
 
 
 def _application(release: Release) -> dict[str, str]:

@@ -353,6 +353,14 @@ _APPLICATION: tuple[Twin, ...] = (
         number=11,
     ),
     edited(
+        "sampler-without-its-ratio",
+        "the application samples by a ratio that nobody tells it: it sends every trace",
+        "deployment.the-application-reaches-its-alloy",
+        r"sampler parentbased_traceidratio has no OTEL_TRACES_SAMPLER_ARG",
+        in_tenant("_otel.tpl", "OTEL_TRACES_SAMPLER_ARG:", "OTEL_SAMPLER_ARG:"),
+        tenant=_otel(sampler="parentbased_traceidratio", samplerArg=0.5),
+    ),
+    edited(
         "replicas-in-one-series",
         "no service.instance.id: replicas write to the same series",
         "deployment.replicas-are-told-apart",
