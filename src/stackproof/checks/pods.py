@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from stackproof.helm.manifests import Manifest, pod_spec
+from stackproof.helm.manifests import Manifest, lasting, pod_spec
 
 
 def owned(workload: Manifest, user: tuple[int, int] | None) -> Iterator[str]:
@@ -41,8 +41,3 @@ def patient(container: Mapping[str, Any], start_s: int) -> Iterator[str]:
 _STARTED_S = 600
 _UNREADY_S = 30
 _DEAD_S = (60, 180)
-
-
-def lasting(probe: Mapping[str, Any] | None) -> int:
-    """Return how long a probe fails until it counts [s]."""
-    return probe.get("periodSeconds", 10) * probe.get("failureThreshold", 3) if probe else 0

@@ -440,13 +440,15 @@ def pod_labels(m: Mapping[str, Any]) -> Mapping[str, str]:
 BEFORE_START_S = 300
 
 
+def lasting(probe: Mapping[str, Any] | None) -> int:
+    """Return how long a probe fails until it counts [s]; 0 without one."""
+    return probe.get("periodSeconds", 10) * probe.get("failureThreshold", 3) if probe else 0
+
+
 def start_s(container: Mapping[str, Any]) -> int:
     """Return how long a start may take [s]: until its startup probe gives up; 0 without one."""
     probe = container.get("startupProbe")
-    if not probe:
-        return 0
-    tries: int = probe.get("periodSeconds", 10) * probe.get("failureThreshold", 3)
-    return tries + int(probe.get("initialDelaySeconds", 0))
+    return lasting(probe) + int(probe.get("initialDelaySeconds", 0)) if probe else 0
 
 
 def containers(workload: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:

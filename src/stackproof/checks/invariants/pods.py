@@ -6,10 +6,17 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from stackproof.checks.pods import lasting
 from stackproof.helm import podsecurity
 from stackproof.helm.externals import Rendered
-from stackproof.helm.manifests import WORKLOAD_KINDS, Manifest, amount, at, claims, pod_spec
+from stackproof.helm.manifests import (
+    WORKLOAD_KINDS,
+    Manifest,
+    amount,
+    at,
+    claims,
+    lasting,
+    pod_spec,
+)
 
 from .base import INVARIANTS, LONG_RUNNING, of_each_container, of_each_object
 
