@@ -22,7 +22,8 @@ from tests.rehearsal.production import ROLLED_S, TENANT, Downtime, Production, c
 from tests.rehearsal.users import ADMIN, CHATS, USER, Snapshot
 
 from stackproof.flux.deployment import TENANT_RELEASE
-from stackproof.flux.tree import FLUX_NAMESPACE, build_tenant
+from stackproof.flux.objects import FLUX_NAMESPACE
+from stackproof.flux.tree import build_tenant
 from stackproof.migrate import deployed
 from stackproof.migrate.checks import MIGRATION as CHECKS
 from stackproof.migrate.checks import Change, merged

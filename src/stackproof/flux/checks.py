@@ -19,19 +19,9 @@ from stackproof.repo.versions import Versions
 from stackproof.rules import Rule
 
 from . import controllers
+from .objects import BOOTSTRAP, FLUX_NAMESPACE, Key, group_of, key_of
 from .subject import FLUX, Subject, applied, at, chart_of, dig, of, own, remote_keys
-from .tree import (
-    BOOTSTRAP,
-    FLUX_NAMESPACE,
-    GENERATED,
-    Applied,
-    HelmRelease,
-    Key,
-    Step,
-    group_of,
-    key_of,
-    step_name,
-)
+from .tree import GENERATED, Applied, HelmRelease, Step, step_name
 
 __all__ = ["FLUX", "Subject", "problems"]
 

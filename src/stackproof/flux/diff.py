@@ -24,6 +24,7 @@ from stackproof.repo.checkout import Checkout
 
 from . import losses, steps
 from .immutable import refused
+from .objects import Key, group_of, key_of, schemas
 from .releases import (
     DISABLED,
     HelmRelease,
@@ -32,19 +33,7 @@ from .releases import (
     release_name,
     server_side_apply,
 )
-from .tree import (
-    GENERATED,
-    KUSTOMIZE_GROUP,
-    Applied,
-    Key,
-    Step,
-    Tree,
-    group_of,
-    key_of,
-    marks_of,
-    release_label,
-    schemas,
-)
+from .tree import GENERATED, KUSTOMIZE_GROUP, Applied, Step, Tree, marks_of, release_label
 
 _SECRET = r"passw(?:or)?d|token|secret.?key|api.?key|private.?key|credential"
 _SECRET_NAME = re.compile(_SECRET, re.IGNORECASE)

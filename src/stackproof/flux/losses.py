@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from stackproof.helm.manifests import Manifest, Release, containers, pod_template, target_secret
 
 from .immutable import refused
-from .tree import Key, key_of
+from .objects import Key, key_of
 
 Objects = Mapping[Key, Manifest]
 """What a cluster has, or will have: everything that is applied to it."""

@@ -29,9 +29,9 @@ from stackproof.repo.tenants import go_duration
 from stackproof.repo.versions import Versions
 
 from . import controllers
-from .releases import texts
+from .objects import BOOTSTRAP, FLUX_NAMESPACE, group_of, texts
 from .subject import FLUX, Subject, applied, at, dig, leaves, of, own, releases_of, remote_keys
-from .tree import BOOTSTRAP, FLUX_NAMESPACE, KUSTOMIZE_GROUP, Step, group_of, step_name
+from .tree import KUSTOMIZE_GROUP, Step, step_name
 
 #: ClusterRoles that every cluster has (kubernetes.io, "Default roles and role bindings").
 _ROLES = frozenset({"cluster-admin", "admin", "edit", "view"})

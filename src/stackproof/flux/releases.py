@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-import contextlib
 import hashlib
 import posixpath
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 
@@ -21,13 +18,9 @@ from stackproof.helm import renderer, schema
 from stackproof.helm.manifests import Manifest, Release, thaw
 
 from . import controllers
-
-if TYPE_CHECKING:
-    from .tree import Tree
+from .objects import Lookup
 
 _LONGEST_NAME = 53
-#: How SOPS writes a value.
-_ENCRYPTED = "ENC["
 #: How a chart names one in the same repository that it depends on.
 _LOCAL = "file://"
 _CHART_NAME = re.compile(r"\w([\w.-]*\w)?")
@@ -104,19 +97,19 @@ def keeps_crd(manifest: Manifest, *, is_new: bool) -> bool:
     return _crds(manifest, "upgrade") in ({_SKIP} if is_new else {_SKIP, _CREATE})
 
 
-def rendered(tree: Tree, manifest: Manifest) -> HelmRelease:
+def rendered(lookup: Lookup, manifest: Manifest) -> HelmRelease:
     """Return a HelmRelease with what it becomes."""
     spec = manifest["spec"]
     if spec.get("kubeConfig"):
         return HelmRelease(manifest, None, note="is installed in another cluster: not looked at")
-    wanted = _chart(tree, manifest)
+    wanted = _chart(lookup, manifest)
     reference = wanted.get("sourceRef") or {}
-    if not tree.is_repository(reference, manifest.namespace or ""):
+    if not lookup.is_repository(reference, manifest.namespace or ""):
         what = f"{reference.get('kind')}/{reference.get('name')}" if reference else "elsewhere"
         return HelmRelease(manifest, None, note=f"its chart is from {what}: not looked at")
-    chart = fetched(tree.checkout.root, wanted["chart"])
-    given = values_of(tree, manifest)
-    problems = (*_unusable_chart(tree, manifest, chart, str(wanted["chart"])), *given.problems)
+    chart = fetched(lookup.checkout.root, wanted["chart"])
+    given = values_of(lookup, manifest)
+    problems = (*_unusable_chart(lookup, manifest, chart, str(wanted["chart"])), *given.problems)
     there = chart if (chart / "Chart.yaml").is_file() else None
     found = HelmRelease(manifest, there, given.parts, None, problems)
     if problems:
@@ -129,7 +122,7 @@ def rendered(tree: Tree, manifest: Manifest) -> HelmRelease:
             given.parts,
             release=release_name(manifest),
             namespace=spec.get("targetNamespace") or manifest.namespace or "",
-            overlay=_packaged(tree, chart, wanted),
+            overlay=_packaged(lookup, chart, wanted),
             include_crds=any(_crds(manifest, action) != _SKIP for action in ("install", "upgrade")),
         )
         made = _post_rendered(plain, manifest)
@@ -153,14 +146,14 @@ class Given:
     unknown: tuple[str, ...]
 
 
-def values_of(tree: Tree, manifest: Manifest) -> Given:
+def values_of(lookup: Lookup, manifest: Manifest) -> Given:
     """Return what a HelmRelease of a chart in the repository gives it."""
-    wanted = _chart(tree, manifest)
-    chart = fetched(tree.checkout.root, wanted["chart"])
-    files = [*_values_files(tree, manifest, wanted, chart)]
+    wanted = _chart(lookup, manifest)
+    chart = fetched(lookup.checkout.root, wanted["chart"])
+    files = [*_values_files(lookup, manifest, wanted, chart)]
     own = manifest["spec"].get("values") or {}
     sources = manifest["spec"].get("valuesFrom") or ()
-    found = [*(_taken(tree, manifest, source) for source in sources)]
+    found = [*(_taken(lookup, manifest, source) for source in sources)]
     problems = [part for part in (*files, *found) if isinstance(part, str)]
     unknown = [one.text for one in found if isinstance(one, _Unknown)]
     references = [one for one in found if isinstance(one, Mapping)]
@@ -175,14 +168,14 @@ def values_of(tree: Tree, manifest: Manifest) -> Given:
     return Given(tuple(parts), tuple(problems), tuple(dict.fromkeys(unknown)))
 
 
-def _chart(tree: Tree, manifest: Manifest) -> Mapping[str, Any]:
+def _chart(lookup: Lookup, manifest: Manifest) -> Mapping[str, Any]:
     """Return what says which chart it is: its own, or that of the HelmChart that it names."""
     spec = manifest["spec"]
     reference = spec.get("chartRef")
     if not reference:
         return (spec.get("chart") or {}).get("spec") or {}
     where = reference.get("namespace") or manifest.namespace
-    found = tree.find("HelmChart", where, reference["name"])
+    found = lookup.find("HelmChart", where, reference["name"])
     if reference["kind"] == "HelmChart" and found:
         source = {"namespace": where, **found["spec"]["sourceRef"]}
         return {**found["spec"], "sourceRef": source}
@@ -197,18 +190,18 @@ def fetched(root: Path, name: str) -> Path:
     return root / posixpath.normpath(f"/{name}").lstrip("/")
 
 
-def _unusable_chart(tree: Tree, manifest: Manifest, chart: Path, name: str) -> Iterator[str]:
+def _unusable_chart(lookup: Lookup, manifest: Manifest, chart: Path, name: str) -> Iterator[str]:
     if not (chart / "Chart.yaml").is_file():
         yield f"{manifest.ref}: there is no chart {name} in the repository"
         return
-    for path in _ignored(tree, manifest, *_read_by_helm(chart)):
+    for path in _ignored(lookup, manifest, *_read_by_helm(chart)):
         yield f"{manifest.ref}: {path} is not among what Flux fetches: .sourceignore, or a link"
 
 
-def _ignored(tree: Tree, manifest: Manifest, *paths: Path) -> tuple[str, ...]:
+def _ignored(lookup: Lookup, manifest: Manifest, *paths: Path) -> tuple[str, ...]:
     """Return those of some files that Flux does not fetch for a HelmRelease's chart."""
-    root = tree.checkout.root
-    ignore = tree.ignore(_chart(tree, manifest)["sourceRef"], manifest.namespace or "")
+    root = lookup.checkout.root
+    ignore = lookup.ignore(_chart(lookup, manifest)["sourceRef"], manifest.namespace or "")
     names = [str(path.relative_to(root)) for path in paths]
     return controllers.ignored(root, names, ignore=ignore) if names else ()
 
@@ -221,28 +214,28 @@ def _read_by_helm(chart: Path) -> Iterator[Path]:
 
 
 def _values_files(
-    tree: Tree, manifest: Manifest, wanted: Mapping[str, Any], chart: Path
+    lookup: Lookup, manifest: Manifest, wanted: Mapping[str, Any], chart: Path
 ) -> Iterator[Path | str]:
     """Yield the values files after the chart's own; a text for what is wrong with one."""
-    root = tree.checkout.root
+    root = lookup.checkout.root
     for number, name in enumerate(wanted.get("valuesFiles") or ()):
         path = fetched(root, name)
         if not path.is_file():
             if not wanted.get("ignoreMissingValuesFiles"):
                 yield f"{manifest.ref}: valuesFiles names {name}, which is not there"
-        elif _ignored(tree, manifest, path):
+        elif _ignored(lookup, manifest, path):
             yield f"{manifest.ref}: valuesFiles names {name}, which Flux does not fetch"
         elif number or path != chart / "values.yaml":
             yield path
 
 
-def _packaged(tree: Tree, chart: Path, wanted: Mapping[str, Any]) -> Mapping[str, str]:
+def _packaged(lookup: Lookup, chart: Path, wanted: Mapping[str, Any]) -> Mapping[str, str]:
     """Return the files of a chart that Flux makes as it packages it.
 
     Values files stand in the place of its own values.yaml, and charts of the repository that it
     depends on among its own.
     """
-    root = tree.checkout.root
+    root = lookup.checkout.root
     made = {}
     files = wanted.get("valuesFiles")
     if files and fetched(root, files[0]) != chart / "values.yaml":
@@ -287,7 +280,7 @@ class _Unknown:
 
 
 def _taken(
-    tree: Tree, manifest: Manifest, source: Mapping[str, Any]
+    lookup: Lookup, manifest: Manifest, source: Mapping[str, Any]
 ) -> Mapping[str, Any] | _Unknown | str:
     """Return what an entry of `valuesFrom` gives (`controllers.merged`), or what is wrong with it.
 
@@ -295,7 +288,7 @@ def _taken(
     """
     key, name = source.get("valuesKey") or "values.yaml", f"{source['kind']}/{source['name']}"
     what, path = f"{manifest.ref}: valuesFrom names {name}", source.get("targetPath")
-    held = tree.held(source["kind"], manifest.namespace or None, source["name"])
+    held = lookup.held(source["kind"], manifest.namespace or None, source["name"])
     if held is None or (key not in held.texts and not held.is_open):
         missing = f"has no key {key}" if held else "is made by no step"
         return {"values": {}} if source.get("optional") else f"{what}, which {missing}"
@@ -317,36 +310,6 @@ def _parsed(text: str, where: str) -> Mapping[str, Any] | str:
     if data is None:
         return {}
     return data if isinstance(data, Mapping) else f"{where}: holds no map of values"
-
-
-@dataclass(frozen=True)
-class Held:
-    """What a ConfigMap or a Secret holds.
-
-    Args:
-        texts: By key; None for what cannot be read here: it is encrypted, or in a store.
-        is_open: Whether there may be more, whose names only the cluster knows.
-    """
-
-    texts: Mapping[str, str | None]
-    is_open: bool = False
-
-
-def texts(found: Manifest) -> dict[str, str | None]:
-    """Return what a ConfigMap or a Secret holds, as text; what is no text is left out."""
-    plain = _strings(found.get("stringData")) if found.kind == "Secret" else {}
-    for key, value in _strings(found.get("data")).items():
-        with contextlib.suppress(binascii.Error, UnicodeDecodeError):
-            coded = found.kind == "Secret" and not value.startswith(_ENCRYPTED)
-            text = base64.b64decode(value, validate=True).decode() if coded else value
-            plain.setdefault(key, text)
-    return {key: None if value.startswith(_ENCRYPTED) else value for key, value in plain.items()}
-
-
-def _strings(held: object) -> dict[str, str]:
-    if not isinstance(held, Mapping):
-        return {}
-    return {key: value for key, value in held.items() if isinstance(value, str)}
 
 
 def _post_rendered(plain: Release, manifest: Manifest) -> Release:

@@ -18,8 +18,9 @@ from stackproof.errors import StackproofError
 from stackproof.helm import renderer
 from stackproof.helm.manifests import CLUSTER_KINDS, WORKLOAD_KINDS, Manifest, pod_template
 
+from .objects import BOOTSTRAP, FLUX_NAMESPACE, group_of
 from .subject import FLUX, Subject, applied, at, of, own
-from .tree import BOOTSTRAP, FLUX_NAMESPACE, Applied, Step, group_of
+from .tree import Applied, Step
 
 _PRUNE = "kustomize.toolkit.fluxcd.io/prune"
 

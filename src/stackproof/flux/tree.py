@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,39 +20,18 @@ from stackproof.helm.manifests import Manifest
 from stackproof.repo.checkout import Checkout
 
 from . import controllers
-from .releases import Held, HelmRelease, rendered, texts, values_of
+from .objects import BOOTSTRAP, FLUX_NAMESPACE, Key, Lookup, group_of, refused, usable
+from .releases import HelmRelease, rendered, values_of
 
 __all__ = ["Applied", "HelmRelease", "Key", "Step", "Tree", "build"]
 
-FLUX_NAMESPACE = "flux-system"
-BOOTSTRAP = "flux-system"
-"""Name of the GitRepository, the Kustomization and the Secret that `flux bootstrap` makes."""
 GENERATED = re.compile(r"-[bcdfghkmt2456789]{10}$")
 """What kustomize appends to the name of a ConfigMap that it generates."""
 KUSTOMIZE_GROUP = "kustomize.toolkit.fluxcd.io"
-_FLUX_GROUPS = "toolkit.fluxcd.io"
-#: What decides what else is applied: it must be as the API server takes it.
-_FOLLOWED = {
-    **dict.fromkeys(("Kustomization", "HelmRelease", "HelmChart", "GitRepository"), _FLUX_GROUPS),
-    "ExternalSecret": "external-secrets.io",
-}
 #: flux-operator's kinds that become other objects in the cluster.
 _MAKERS = {("fluxcd.controlplane.io", kind) for kind in ("FluxInstance", "ResourceSet")}
 #: Annotations or labels with which kustomize-controller leaves an object alone.
 _UNTOUCHED = {f"{KUSTOMIZE_GROUP}/reconcile": "disabled", f"{KUSTOMIZE_GROUP}/ssa": "Ignore"}
-
-Key = tuple[str, str, str | None, str]
-"""API group, kind, namespace and name: what an object is to the cluster."""
-
-
-def group_of(manifest: Manifest) -> str:
-    """Return the API group of an object, "" for the core group."""
-    return manifest.api_version.rpartition("/")[0]
-
-
-def key_of(manifest: Manifest) -> Key:
-    """Return what identifies an object in the cluster."""
-    return group_of(manifest), manifest.kind, manifest.namespace or None, manifest.name
 
 
 def step_name(name: str, namespace: str | None) -> str:
@@ -71,7 +50,7 @@ class Step:
         problems: Why it could not be built, or what it names and nobody has.
         undefined: Variables that post-build substitution surely has no value for.
         files: What building it reads.
-        untouched: Objects that it builds, and neither makes nor changes.
+        untouched: Lookup that it builds, and neither makes nor changes.
         note: What keeps it from the cluster, or from being looked at, though nothing is wrong.
         elsewhere: Whether its files are not in this repository.
         parent: Name of the step that applies the Kustomization.
@@ -122,7 +101,7 @@ class Applied:
 
 
 @dataclass(frozen=True)
-class Tree:
+class Tree(Lookup):
     """Everything that Flux applies.
 
     Args:
@@ -152,7 +131,7 @@ class Tree:
         return {
             (m.namespace or "", m.name): rendered(self, m)
             for m in self.objects
-            if m.kind == "HelmRelease" and _usable(m)
+            if m.kind == "HelmRelease" and usable(m)
         }
 
     @cached_property
@@ -189,14 +168,6 @@ class Tree:
                     for made in release.rendered:
                         yield Applied(made, step, release)
 
-    def find(self, kind: str, namespace: str | None, name: str) -> Manifest | None:
-        """Return an object that a step applies itself, None if none does."""
-        wanted = kind, namespace, name
-        for manifest in self.objects:
-            if (manifest.kind, manifest.namespace or None, manifest.name) == wanted:
-                return manifest
-        return None
-
     def values_of(self, namespace: str, name: str) -> tuple[renderer.Values, ...]:
         """Return what a HelmRelease gives its chart, in Helm's order, without rendering it.
 
@@ -211,45 +182,10 @@ class Tree:
             raise StackproofError("\n".join(given.problems))
         return given.parts
 
-    def held(self, kind: str, namespace: str | None, name: str) -> Held | None:
-        """Return what a ConfigMap or a Secret holds, None where no step has it made."""
-        if found := self.find(kind, namespace, name):
-            return Held(texts(found))
-        makers = [one for one in self.objects if _makes_secret(one, namespace, name)]
-        if kind != "Secret" or not makers:
-            return None
-        keys = [_keys_of_secret(one) for one in makers]
-        return Held({key: None for some in keys for key in some or ()}, None in keys)
-
-    def is_repository(self, reference: Mapping[str, Any], namespace: str) -> bool:
-        """Tell whether a `sourceRef` is this repository, at the commit that Flux starts from."""
-        where = reference.get("namespace") or namespace
-        if (where, reference.get("name")) == (FLUX_NAMESPACE, BOOTSTRAP):
-            return True  # of whatever kind: flux-operator bootstraps from an OCIRepository
-        if reference.get("kind") != "GitRepository":
-            return False
-        own = self.find("GitRepository", FLUX_NAMESPACE, BOOTSTRAP)
-        other = self.find("GitRepository", where, str(reference.get("name")))
-        return own is not None and other is not None and _fetched(own) == _fetched(other)
-
-    def ignore(self, reference: Mapping[str, Any], namespace: str) -> str | None:
-        """Return what the source that a `sourceRef` names says of files to leave out."""
-        where = reference.get("namespace") or namespace
-        source = self.find("GitRepository", where, str(reference.get("name")))
-        return source["spec"].get("ignore") if source and _usable(source) else None
-
 
 def release_label(manifest: Manifest) -> str:
     """Return how a HelmRelease is called here."""
     return f"HelmRelease {manifest.namespace}/{manifest.name}"
-
-
-def _fetched(source: Manifest) -> tuple[Any, ...]:
-    """Return what a GitRepository fetches: the address as every protocol has it, and what of it."""
-    spec = source["spec"] if _usable(source) else {}
-    url = str(spec.get("url") or "").removesuffix("/").removesuffix(".git")
-    address = url.rpartition("@")[2].rpartition("://")[2].replace(":", "/").lower()
-    return address, *(spec.get(field) for field in ("ref", "include", "sparseCheckout"))
 
 
 def build(checkout: Checkout, cluster: str = "production") -> Tree:
@@ -319,7 +255,7 @@ def _kustomizations(step: Step) -> list[tuple[Manifest, str]]:
     found = [
         m for m in step.objects if m.kind == "Kustomization" and group_of(m) == KUSTOMIZE_GROUP
     ]
-    return [(m, step.name) for m in found if _usable(m)]
+    return [(m, step.name) for m in found if usable(m)]
 
 
 def _is_known(manifest: Manifest, steps: tuple[Step, ...]) -> bool:
@@ -335,32 +271,6 @@ def _is_known(manifest: Manifest, steps: tuple[Step, ...]) -> bool:
 
 def _folder(checkout: Checkout, manifest: Manifest) -> Path:
     return (checkout.root / str(manifest["spec"].get("path") or ".").lstrip("/")).resolve()
-
-
-def _usable(manifest: Manifest) -> bool:
-    return not _is_followed(manifest) or (schemas().knows(manifest) and not _refused(manifest))
-
-
-def _refused(manifest: Manifest) -> list[str]:
-    """Return why the API server would not take an object that decides what else is applied.
-
-    Flux serves the versions of its own kinds that have a schema here, and no others. Of another
-    operator's kinds, an older version is only not understood.
-    """
-    own = group_of(manifest).endswith(_FLUX_GROUPS)
-    if not _is_followed(manifest) or not (own or schemas().knows(manifest)):
-        return []
-    return [str(problem) for problem in schemas().check(manifest)]
-
-
-def _is_followed(manifest: Manifest) -> bool:
-    return group_of(manifest).endswith(_FOLLOWED.get(manifest.kind, " "))
-
-
-@cache
-def schemas() -> schema.Schemas:
-    """Return what Kubernetes, Flux and the operators here take."""
-    return schema.schemas(renderer.newest_kubernetes(), Checkout.own().root / "schemas")
 
 
 def _step(tree: Tree, manifest: Manifest, parent: str) -> Step:
@@ -395,11 +305,11 @@ def _built(tree: Tree, step: Step, kustomization: Mapping[str, Any]) -> Step:
         return replace(step, problems=(*variables.problems, str(error)))
     objects = [_decrypted(one, kustomization) for one in built.objects]
     untouched = tuple(one for one in objects if _is_untouched(one))
-    refused = [text for one in objects for text in _refused(one)]
+    not_taken = [text for one in objects for text in refused(one)]
     return replace(
         step,
         objects=tuple(one for one in objects if not _is_untouched(one)),
-        problems=(*variables.problems, *refused),
+        problems=(*variables.problems, *not_taken),
         undefined=() if variables.is_open else built.undefined,
         files=frozenset((root / name).resolve() for name in built.read),
         untouched=untouched,
@@ -466,52 +376,6 @@ def _variables(tree: Tree, kustomization: Mapping[str, Any]) -> _Variables:
                     f"which no earlier step makes in {namespace}"
                 )
     return _Variables(given, tuple(problems), is_open)
-
-
-#: Kinds of which an operator makes Secrets, and where such an object describes the Secret.
-_SECRET_MAKERS = {
-    ("external-secrets.io", "ExternalSecret"): (),
-    ("external-secrets.io", "ClusterExternalSecret"): ("externalSecretSpec",),
-    ("bitnami.com", "SealedSecret"): (),
-}
-
-
-def _makes_secret(one: Manifest, namespace: str | None, name: str) -> bool:
-    """Tell whether an object has an operator make this Secret."""
-    if (group_of(one), one.kind) not in _SECRET_MAKERS:
-        return False
-    described = _described(one)
-    named = (
-        _dig(described, "target", "name"),
-        _dig(described, "template", "metadata", "name"),
-        _dig(one, "spec", "externalSecretName"),
-        one.name,
-    )
-    there = one.kind == "ClusterExternalSecret" or (one.namespace or None) == namespace
-    return there and next(filter(None, named)) == name
-
-
-def _keys_of_secret(one: Manifest) -> set[str] | None:
-    """Return the keys of the Secret that is made of an object, None where only the store knows."""
-    described = _described(one)
-    if one.kind == "SealedSecret":
-        return set(_dig(described, "encryptedData") or ())
-    if template := _dig(described, "target", "template", "data"):
-        return set(template)
-    if _dig(described, "dataFrom"):
-        return None
-    return {str(_dig(entry, "secretKey")) for entry in _dig(described, "data") or ()}
-
-
-def _described(one: Manifest) -> Any:
-    return _dig(one, "spec", *_SECRET_MAKERS[group_of(one), one.kind])
-
-
-def _dig(value: Any, *path: str) -> Any:
-    """Return what stands at a path, None if nothing does: no schema has checked it."""
-    for key in path:
-        value = value.get(key) if isinstance(value, Mapping) else None
-    return value
 
 
 def _order(steps: list[Step]) -> tuple[list[Step], tuple[str, ...]]:

@@ -10,8 +10,9 @@ from typing import Final
 
 from stackproof.flux import losses, steps
 from stackproof.flux.losses import VITAL, Harm, Loss, Objects
+from stackproof.flux.objects import Key, key_of
 from stackproof.flux.releases import AUTO, DISABLED, ENABLED, server_side_apply
-from stackproof.flux.tree import Key, Tree, key_of
+from stackproof.flux.tree import Tree
 from stackproof.helm import podsecurity
 from stackproof.helm.manifests import WORKLOAD_KINDS, Manifest, containers, pod_template
 from stackproof.rules import Rules

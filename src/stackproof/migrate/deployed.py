@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from stackproof.errors import StackproofError
-from stackproof.flux.tree import Key
+from stackproof.flux.objects import Key
 from stackproof.helm.manifests import CLUSTER_KINDS, Manifest, target_secret, thaw
 from stackproof.helm.podsecurity import LABEL
 from stackproof.helmyaml import reading

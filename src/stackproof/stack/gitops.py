@@ -21,7 +21,8 @@ from typing import Any
 import yaml
 
 from stackproof.errors import StackproofError
-from stackproof.flux.tree import BOOTSTRAP, FLUX_NAMESPACE, KUSTOMIZE_GROUP
+from stackproof.flux.objects import BOOTSTRAP, FLUX_NAMESPACE
+from stackproof.flux.tree import KUSTOMIZE_GROUP
 from stackproof.kube.client import Kube, Object
 from stackproof.kube.diagnostics import condition
 

@@ -12,7 +12,7 @@ import pytest
 
 from stackproof.backends import Client
 from stackproof.flux import tenant as folders
-from stackproof.flux.tree import FLUX_NAMESPACE
+from stackproof.flux.objects import FLUX_NAMESPACE
 from stackproof.helm import chartversion
 from stackproof.isolation import prove
 from stackproof.isolation.verdict import Verdict

@@ -15,7 +15,7 @@ from tests.copies import edit, written
 
 from stackproof.beside import beside
 from stackproof.errors import StackproofError
-from stackproof.flux import controllers, tree
+from stackproof.flux import controllers, objects
 from stackproof.flux.releases import release_name
 from stackproof.flux.tree import Tree, build
 from stackproof.helm.manifests import Manifest
@@ -698,7 +698,7 @@ def test_another_operators_older_version_is_no_fault_of_the_step(tmp_path: Path)
 def test_whatever_flux_follows_has_a_schema(checkout: Checkout) -> None:
     """Else each such object would be refused: a HelmChart was."""
     there = {path.stem for path in checkout.root.glob("schemas/*/*/*.json")}
-    assert {*tree._FOLLOWED} <= there
+    assert {*objects._FOLLOWED} <= there
 
 
 def test_a_chart_by_way_of_a_helmchart(tmp_path: Path) -> None:
