@@ -20,7 +20,7 @@ from stackproof.rules import Rule
 
 from . import controllers
 from .objects import BOOTSTRAP, FLUX_NAMESPACE, Key, group_of, key_of
-from .subject import FLUX, Subject, applied, at, chart_of, dig, of, own, remote_keys
+from .subject import FLUX, Subject, applied, at, chart_of, dig, of, own, releases_of, remote_keys
 from .tree import GENERATED, Applied, HelmRelease, Step, step_name
 
 __all__ = ["FLUX", "Subject", "problems"]
@@ -202,6 +202,24 @@ def crds_first(subject: Subject) -> Iterator[str]:
             yield (
                 f"{at(one)}: nothing makes its step wait for {maker.name}, "
                 f"which installs the CRDs of {group}"
+            )
+
+
+@FLUX.register
+def operators_outlive_what_waits_for_them(subject: Subject) -> Iterator[str]:
+    """An operator whose objects only it can let go stays when its step goes.
+
+    When several steps are removed at once, as by reverting a merge, kustomize-controller deletes what
+    they applied in no order. External Secrets puts a finalizer on each ExternalSecret: without the
+    operator none is ever deleted, and neither is the release or the namespace that it is in.
+    """
+    for step, release in releases_of(subject, *_CHART_CRDS):
+        group = _CHART_CRDS[chart_of(release)["chart"]]
+        waiting = [one for one in subject.tree.applied if group_of(one.manifest) == group]
+        if waiting and not step.outlived:
+            yield (
+                f"{of(step, release)}: goes with its step, together with {len(waiting)} objects of "
+                f"{group}, which wait for it to be deleted (spec.deletionPolicy: Orphan)"
             )
 
 

@@ -253,16 +253,10 @@ def _is_forced(was: Manifest, now: Manifest, applied: Applied) -> bool:
 
 def _outlives(manifest: Manifest, step: Step, after: Tree) -> bool:
     """Tell whether kustomize-controller leaves an object that a step no longer applies."""
-    marks = marks_of(manifest)
-    spec = step.manifest["spec"] if step.manifest else {"prune": True}
-    gone = step.name not in after.by_name
-    policy = spec.get("deletionPolicy", "MirrorPrune") if gone else "MirrorPrune"
     return (
-        marks.get(f"{KUSTOMIZE_GROUP}/prune") == "disabled"
+        marks_of(manifest).get(f"{KUSTOMIZE_GROUP}/prune") == "disabled"
         or any(key_of(manifest) == key_of(one) for s in after.steps for one in s.untouched)
-        or policy == "Orphan"
-        or (gone and bool(spec.get("suspend")))
-        or (policy == "MirrorPrune" and not spec.get("prune"))
+        or (step.outlived if step.name not in after.by_name else not step.prunes)
     )
 
 

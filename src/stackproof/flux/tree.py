@@ -81,6 +81,22 @@ class Step:
         return not self.elsewhere and not self.problems
 
     @property
+    def prunes(self) -> bool:
+        """Whether what it no longer applies is deleted."""
+        return bool(self.manifest["spec"].get("prune")) if self.manifest else True
+
+    @property
+    def outlived(self) -> bool:
+        """Whether what it applied stays in the cluster when the Kustomization itself goes.
+
+        As kustomize-controller v1.9 (`finalizerShouldDeleteResources`).
+        """
+        spec = self.manifest["spec"] if self.manifest else {}
+        policy = spec.get("deletionPolicy", "MirrorPrune")
+        mirrors = policy == "MirrorPrune" and not self.prunes
+        return policy == "Orphan" or mirrors or bool(spec.get("suspend"))
+
+    @property
     def depends_on(self) -> tuple[str, ...]:
         """Names of the steps that must be ready first."""
         if self.manifest is None:

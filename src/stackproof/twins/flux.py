@@ -126,6 +126,15 @@ FLUX: tuple[Twin, ...] = (
         in_flux("infrastructure/external-secrets.yaml", "helm.sh/resource-policy: keep", "a: b"),
     ),
     edited(
+        "operator-goes-with-everything",
+        "a reverted merge removes the operator beside the ExternalSecrets that wait for it",
+        "flux.operators-outlive-what-waits-for-them",
+        r"HelmRelease/external-secrets .*: goes with its step, together with \d+ objects",
+        in_flux(
+            "clusters/production/infrastructure.yaml", "deletionPolicy: Orphan", "force: false"
+        ),
+    ),
+    edited(
         "stack-is-not-deployed",
         "the HelmRelease of the observability stack is in no kustomization",
         "flux.files-referenced",
