@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -32,6 +34,16 @@ def replicas(**settings: Mapping[str, Any]) -> dict[str, Any]:
         "config": {"redisUrl": "redis://redis:6379"},
     }
     return {"openWebui": {**shared, **settings}}
+
+
+EVERYTHING: dict[str, Any] = {
+    **replicas(),
+    "alloy": {"podLogs": {"enabled": True}},
+    "crawl4ai": {"enabled": True},
+    "reranker": {"enabled": True, "image": {"tag": "1"}},
+    "gateway": {"enabled": True, "image": {"tag": "1"}},
+    "ingress": {"enabled": True, "host": "chat.example.org"},
+}
 
 
 def refused(path: str, value: object) -> tuple[dict[str, Any], str]:
@@ -220,19 +232,39 @@ def test_the_name_can_be_chosen(checkout: Checkout) -> None:
     assert all(m.name == "chat" or m.name.startswith("chat-") for m in made)
 
 
+@pytest.mark.parametrize("release", ["9", "1abc", "2.x"])
+def test_a_service_is_called_nothing_that_begins_with_a_digit(
+    checkout: Checkout, release: str
+) -> None:
+    """Helm takes such a release; Kubernetes refuses its Services, and takes the rest (RFC 1035)."""
+    with pytest.raises(HelmError, match=f"release {re.escape(release)}: a Service's name beg"):
+        render(checkout, release=release)
+    render(checkout, {"fullnameOverride": "chat"}, release=release)
+
+
+def test_no_name_of_the_application_is_another_objects(checkout: Checkout) -> None:
+    """Helm would apply both, and the later one would stay."""
+    others = {m.name for m in render(checkout, EVERYTHING, release="x")} - {"x-open-webui-stack"}
+    for taken in sorted(others):
+        with contextlib.suppress(HelmError):
+            made = render(checkout, _called(taken), release="x")
+            assert len({(m.kind, m.name) for m in made}) == len([*made]), taken
+    with pytest.raises(
+        HelmError, match="x-open-webui-stack-postgres is what another object of this"
+    ):
+        render(checkout, _called("x-open-webui-stack-postgres"), release="x")
+    render(checkout, _called("postgres"), release="x")
+
+
+def _called(name: str) -> dict[str, Any]:
+    return {**EVERYTHING, "openWebui": {**EVERYTHING["openWebui"], "nameOverride": name}}
+
+
 @pytest.mark.parametrize("length", [26, 27, 40, 46, 53])
 def test_long_release_names_fit(checkout: Checkout, length: int) -> None:
     """53 is the longest that Helm takes; with the chart's name, 26 is the longest uncut one."""
-    values = {
-        **replicas(),
-        "alloy": {"podLogs": {"enabled": True}},
-        "crawl4ai": {"enabled": True},
-        "reranker": {"enabled": True, "image": {"tag": "1"}},
-        "gateway": {"enabled": True, "image": {"tag": "1"}},
-        "ingress": {"enabled": True, "host": "chat.example.org"},
-    }
-    long = render(checkout, values, release="r" * length)
-    other = render(checkout, values, release="r" * (length - 1) + "s")
+    long = render(checkout, EVERYTHING, release="r" * length)
+    other = render(checkout, EVERYTHING, release="r" * (length - 1) + "s")
     assert max(len(m.name) for m in long) <= 63
     # The pods' label controller-revision-hash is the name and 11 characters.
     assert max(len(m.name) for m in long.of_kind("StatefulSet")) <= 52
