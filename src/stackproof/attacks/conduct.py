@@ -264,9 +264,8 @@ def _many_tails(attack_run: AttackRun) -> Iterable[str]:
             connection = socket.create_connection(attack_run.gateway, timeout=10)
             held.append(connection)
             connection.sendall(data)
-        accepted = _accepted(held)
-        if accepted > _TAILS // 10:
-            yield f"{accepted} tails of one tenant are open at once"
+        if (still := _open(held, _TAILS // 10)) > _TAILS // 10:
+            yield f"{still} tails of one tenant are open at once"
         credential = attack_run.target.credential(attack_run.victim)
         for answer in [send(wire_request) for wire_request in attack_run.few(credential)]:
             if not answer.accepted:
@@ -276,26 +275,22 @@ def _many_tails(attack_run: AttackRun) -> Iterable[str]:
             connection.close()
 
 
-#: What was let in first is closed later, where there is no room for it. What is open when nothing
-#: was closed for so long stays.
-_QUIET_S = 3.0
+def _open(connections: Iterable[socket.socket], wanted: int, seconds: float = 30) -> int:
+    """Count the tails that are open: once they are few enough, or when the time is over.
 
-
-def _accepted(connections: Iterable[socket.socket], seconds: float = 20) -> int:
-    """Count the connections that stay open as tails, once all have been answered."""
+    Loki lets each in first, and closes it later where there is no room for it.
+    """
     waiting = selectors.DefaultSelector()
     for connection in connections:
         connection.setblocking(False)
         waiting.register(connection, selectors.EVENT_READ)
     unanswered, opened = set(waiting.get_map()), set[int]()
-    changed = time.monotonic()
-    ends = changed + seconds
-    while (now := time.monotonic()) < ends and (unanswered or now < changed + _QUIET_S):
+    ends = time.monotonic() + seconds
+    while time.monotonic() < ends and (unanswered or len(opened) > wanted):
         for key, _ in waiting.select(timeout=0.1):
             if not _goes_on(key.fileobj, opened):
                 opened.discard(key.fd)
                 waiting.unregister(key.fileobj)
-                changed = now
             unanswered.discard(key.fd)
     return len(opened)
 
