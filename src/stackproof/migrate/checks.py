@@ -128,6 +128,18 @@ def pods_are_admitted(change: Change) -> Iterator[str]:
 
 
 @MIGRATION.register
+def policies_are_enforced(change: Change) -> Iterator[str]:
+    """The cluster's network enforces NetworkPolicies: another takes them, and closes nothing."""
+    policies = sum(key[1] == "NetworkPolicy" for key in change.after)
+    if change.old.enforced is False and policies:
+        yield (
+            f"{policies} NetworkPolicies would close nothing: on not every node is there anetd "
+            "(Dataplane V2) or calico-node. Whatever runs in the cluster could ask the backends, "
+            "which believe any tenant: turn enforcement on first (flux/README.md)"
+        )
+
+
+@MIGRATION.register
 def hosts_are_served_once(change: Change) -> Iterator[str]:
     """No Ingress is made while another one has its host: the controller would refuse it."""
     there = [m for m in change.old.manifests if m.kind == "Ingress"] + list(change.old.ingresses)

@@ -19,6 +19,10 @@ from stackproof.helmyaml import reading
 from stackproof.kube.client import Kube, decoded
 
 _KEEP = "helm.sh/resource-policy"
+_ON_GKE = "cloud.google.com/gke-nodepool"
+#: DaemonSets that enforce NetworkPolicies on GKE: Dataplane V2, or else Calico, which a Standard
+#: cluster has only if asked (docs.cloud.google.com/kubernetes-engine/docs/how-to/network-policy).
+_ENFORCERS = ("anetd", "calico-node")
 _ASK_REVISION = (
     'psql --username="$POSTGRES_USER" --dbname="$POSTGRES_DB" --no-align --tuples-only '
     '--command="select version_num from alembic_version"'
@@ -41,6 +45,7 @@ class Deployed:
         level: The pod security level that its namespace enforces; "" where that is not known.
         revision: The newest migration that the application's database has; None if not known.
         server_side: Whether Helm applied it last by server-side apply; None if not known.
+        enforced: Whether the network of every node enforces NetworkPolicies; None if not known.
     """
 
     name: str
@@ -54,6 +59,7 @@ class Deployed:
     level: str = ""
     revision: str | None = None
     server_side: bool | None = None
+    enforced: bool | None = None
 
 
 def digest(value: str | bytes) -> str:
@@ -112,6 +118,7 @@ def from_cluster(kube: Kube, *, release: str, namespace: str) -> Deployed:
         revision=_revision(kube, namespace),
         # Helm 3 does not record it, and has no other way than from the client.
         server_side=record.get("apply_method") == "ssa",
+        enforced=_enforced(kube),
     )
 
 
@@ -215,6 +222,18 @@ def _others(kube: Kube, own: Iterable[Manifest]) -> tuple[Manifest, ...]:
         Manifest.of(one, kube.where)
         for one in kube.listed("networking.k8s.io/v1", "Ingress")
         if (one["metadata"]["namespace"], one["metadata"]["name"]) not in mine
+    )
+
+
+def _enforced(kube: Kube) -> bool | None:
+    """Return whether every node enforces NetworkPolicies; None where it is no node of GKE."""
+    nodes = kube.listed("v1", "Node")
+    if not any(_ON_GKE in (node["metadata"].get("labels") or {}) for node in nodes):
+        return None
+    return any(
+        one["metadata"]["name"] in _ENFORCERS
+        and one["status"]["desiredNumberScheduled"] >= len(nodes)
+        for one in kube.listed("apps/v1", "DaemonSet", "kube-system")
     )
 
 

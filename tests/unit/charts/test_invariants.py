@@ -44,7 +44,10 @@ web PersistentVolumeClaim:
   spec: {accessModes: [ReadWriteMany], resources: {requests: {storage: 1Gi}}}
 web PodDisruptionBudget:
   apiVersion: policy/v1
-  spec: {maxUnavailable: 1, selector: {matchLabels: {app.kubernetes.io/component: web}}}
+  spec:
+    maxUnavailable: 1
+    unhealthyPodEvictionPolicy: AlwaysAllow
+    selector: {matchLabels: {app.kubernetes.io/component: web}}
 web Deployment:
   apiVersion: apps/v1
   spec:
@@ -438,6 +441,7 @@ FAULTS: dict[str, list[tuple[str, Any, str]]] = {
     "budgets-let-nodes-drain": [
         ("web PodDisruptionBudget", DELETE, "no PodDisruptionBudget"),
         ("web PodDisruptionBudget|spec|maxUnavailable", 0, "lets no pod"),
+        ("web PodDisruptionBudget|spec|unhealthyPodEvictionPolicy", DELETE, "that are not ready"),
     ],
     "slow-starts-are-no-failures": [
         (

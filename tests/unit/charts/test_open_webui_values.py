@@ -115,6 +115,13 @@ def refused(path: str, value: object) -> tuple[dict[str, Any], str]:
         ({"alloy": {"replicaCount": 2, "podLogs": {"enabled": True}}}, "alloy.replicaCount"),
         (nested("ingress.enabled", True), "ingress.host"),
         (nested("ingress", {"enabled": True, "host": "a.b", "allowFrom": []}), "ingress.allowFrom"),
+        # GKE's own controller does not read the field; no Ingress is made that has both.
+        refused("ingress.className", "gce"),
+        refused("ingress.className", "gce-internal"),
+        (
+            nested("ingress.annotations", {"kubernetes.io/ingress.class": "gce"}),
+            "ingress.annotations",
+        ),
         (nested("httpRoute.enabled", True), "httpRoute.parentRefs"),
         (nested("httpRoute.enabled", True), "httpRoute.allowFrom"),
         (nested("httpRoute.enabled", True), "ingress.host"),

@@ -107,6 +107,9 @@ def test_one_parent_may_have_several_tenants_and_the_stack(
         ("lgtm", {"enabled": "yes"}),
         ("lgtm", {"global": []}),
         ("lgtm", {"globals": {}}),
+        # GKE's own controller does not read the field; no Ingress is made that has both.
+        ("lgtm", {"grafana": {"ingress": {"className": "gce"}}}),
+        ("lgtm", {"grafana": {"ingress": {"annotations": {"kubernetes.io/ingress.class": "gce"}}}}),
         ("open-webui-stack", {"enabled": "yes"}),
         ("open-webui-stack", {"global": {"imagePullSecrets": [{}]}}),
     ],

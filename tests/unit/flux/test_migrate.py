@@ -360,6 +360,42 @@ def test_what_somebody_marked_as_kept_is_kept(merge: Change) -> None:
     assert harms == {"marked": set(), "plain": {losses.Harm.DELETED}}
 
 
+def node(name: str, **labels: str) -> dict[str, Any]:
+    return {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": labels}}
+
+
+@pytest.mark.parametrize(
+    ("labels", "daemons", "told"),
+    [
+        ({"cloud.google.com/gke-nodepool": "a"}, {"kube-proxy": 2}, True),
+        # Asked for, and the nodes not made anew yet.
+        ({"cloud.google.com/gke-nodepool": "a"}, {"calico-node": 1}, True),
+        ({"cloud.google.com/gke-nodepool": "a"}, {"calico-node": 2}, False),
+        ({"cloud.google.com/gke-nodepool": "a"}, {"anetd": 2}, False),
+        # Not GKE: what enforces there may have any name.
+        ({}, {"kindnet": 2}, False),
+    ],
+)
+def test_a_network_that_enforces_nothing_is_told(
+    merge: Change, labels: dict[str, str], daemons: dict[str, int], told: bool
+) -> None:
+    """A Standard cluster of GKE takes NetworkPolicies and ignores them, unless asked."""
+    made = [
+        {
+            "apiVersion": "apps/v1",
+            "kind": "DaemonSet",
+            "metadata": {"name": name, "namespace": "kube-system"},
+            "status": {"desiredNumberScheduled": count},
+        }
+        for name, count in daemons.items()
+    ]
+    nodes = [node("a", **labels), node("b", **labels)]
+    old = replace(merge.old, enforced=live([record(1, OLD.read_text()), *nodes, *made]).enforced)
+    said = problems(replace(merge, old=old))
+    assert bool(said) is told
+    assert all("NetworkPolicies would close nothing" in text for text in said)
+
+
 def test_no_release_is_told() -> None:
     with pytest.raises(StackproofError, match="no Helm release open-webui in namespace open-webui"):
         live([])

@@ -67,7 +67,11 @@ def slow_starts_are_no_failures(m: Manifest) -> Iterator[str]:
 
 @INVARIANTS.register
 def budgets_let_nodes_drain(rendered: Rendered) -> Iterator[str]:
-    """Several replicas have a disruption budget, and every budget lets one pod go."""
+    """Several replicas have a disruption budget, and every budget lets one pod go, and any unready.
+
+    By default one that runs and is not ready stays while too few are: where none gets ready, as
+    with a broken configuration, each node waits for it, on GKE for an hour.
+    """
     release = rendered.release
     budgets = release.of_kind("PodDisruptionBudget")
     for m in release.of_kind("Deployment", "StatefulSet"):
@@ -82,6 +86,11 @@ def budgets_let_nodes_drain(rendered: Rendered) -> Iterator[str]:
                 isinstance(least, int) and least >= replicas
             ):
                 yield f"{budget.source}: {budget.ref} lets no pod of {m.ref} go: nodes cannot drain"
+            if budget["spec"].get("unhealthyPodEvictionPolicy") != "AlwaysAllow":
+                yield (
+                    f"{budget.source}: {budget.ref} keeps pods of {m.ref} that are not ready: "
+                    "nodes cannot drain while too few are (unhealthyPodEvictionPolicy)"
+                )
 
 
 @INVARIANTS.register
