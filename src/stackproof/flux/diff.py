@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import difflib
-import hashlib
 import os
-import re
 import subprocess
 import tempfile
 from collections import Counter
@@ -24,6 +22,7 @@ from stackproof.repo.checkout import Checkout
 
 from . import losses, steps
 from .immutable import refused
+from .masking import hide, mask
 from .objects import Key, group_of, key_of, schemas
 from .releases import (
     DISABLED,
@@ -34,18 +33,6 @@ from .releases import (
     server_side_apply,
 )
 from .tree import GENERATED, KUSTOMIZE_GROUP, Applied, Step, Tree, marks_of, release_label
-
-_SECRET = r"passw(?:or)?d|token|secret.?key|api.?key|private.?key|credential"
-_SECRET_NAME = re.compile(_SECRET, re.IGNORECASE)
-_HARMLESS_NAME = re.compile(r"(ref|name|path|file|prefix)s?$|^secretkey$", re.IGNORECASE)
-"""Fields that say where a secret is, and hold none; `secretKey` is External Secrets' own."""
-_VARIABLE = re.compile(r"[${/]|sys\.env")
-"""How a value begins that takes the secret from elsewhere: a variable, a template, a path."""
-_SECRET_LINE = re.compile(
-    rf"^(?P<key>\s*(?P<name>[\w.-]*(?:{_SECRET})[\w.-]*)[ \t]*[:=][ \t]*[\"']?)"
-    r"(?P<value>[^\s\"'].*)$",
-    re.IGNORECASE | re.MULTILINE,
-)
 
 _Owned = tuple[Manifest, Applied]
 """An object, and who applies it."""
@@ -392,39 +379,10 @@ def masked(manifest: Manifest) -> dict[str, Any]:
     if manifest.kind == "Secret" and not group_of(manifest):
         for part in ("data", "stringData"):
             if isinstance(data.get(part), dict):
-                data[part] = {key: _mask(value) for key, value in data[part].items()}
+                data[part] = {key: mask(value) for key, value in data[part].items()}
             elif data.get(part):
-                data[part] = _mask(data[part])
-    return {key: _hide(value) for key, value in data.items()}
-
-
-def _hide(value: Any, name: str = "") -> Any:
-    """Mask the secrets in a value that stands under `name`."""
-    if isinstance(value, dict):
-        return {key: _hide(part, str(key)) for key, part in value.items()}
-    if isinstance(value, list):
-        return [_hide(part) for part in value]
-    if not isinstance(value, str):
-        return value
-    if "\n" in value:
-        return _SECRET_LINE.sub(_masked_line, value)
-    return _mask(value) if _is_secret(name, value) else value
-
-
-def _is_secret(name: str, value: str) -> bool:
-    named = _SECRET_NAME.search(name) and not _HARMLESS_NAME.search(name)
-    return bool(named and value and not _VARIABLE.match(value))
-
-
-def _masked_line(found: re.Match[str]) -> str:
-    if not _is_secret(found["name"], found["value"]):
-        return found[0]
-    return found["key"] + _mask(found["value"])
-
-
-def _mask(value: object) -> str:
-    digest = hashlib.sha256(str(value).encode()).hexdigest()[:8]
-    return f"*** (sha256 {digest})"
+                data[part] = mask(data[part])
+    return {key: hide(value) for key, value in data.items()}
 
 
 @contextmanager

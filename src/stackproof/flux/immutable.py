@@ -80,7 +80,7 @@ def _refused(before: Manifest, after: Manifest) -> Iterator[str]:
         yield from _outside(_OF_STATEFUL_SETS, kind, was, wanted)
     elif kind == "PersistentVolumeClaim":
         yield from _outside(_OF_CLAIMS, kind, was, wanted)
-        if _storage(wanted) < _storage(was):
+        if _shrinks(was, wanted):
             yield "spec.resources.requests.storage"
     elif kind == "Service":
         address = wanted.get("clusterIP")  # without one it keeps the one that it was given
@@ -134,6 +134,13 @@ def _outside(free: frozenset[str], kind: str, was: Part, wanted: Part) -> Iterat
 
 def _value(kind: str, name: str, part: Part) -> Any:
     return part.get(name, _DEFAULTS.get((kind, name)))
+
+
+def _shrinks(was: Part, wanted: Part) -> bool:
+    try:
+        return _storage(wanted) < _storage(was)
+    except ValueError:  # what is no quantity is refused as well
+        return True
 
 
 def _storage(spec: Part) -> float:

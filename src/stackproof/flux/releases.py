@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import posixpath
 import re
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -313,16 +314,45 @@ def _parsed(text: str, where: str) -> Mapping[str, Any] | str:
 
 
 def _post_rendered(plain: Release, manifest: Manifest) -> Release:
-    """Return a release after `spec.postRenderers` and `spec.commonMetadata`."""
+    """Return a release as the post-renderers leave it.
+
+    As helm-controller v1.6 (`BuildPostRenderers`) and Helm 4.2 (`renderResources`): hooks go
+    through them beside the other objects, unless `spec.postRenderStrategy` says otherwise.
+    """
+    crds = tuple(one for one in plain if is_crd_of_chart(one))
+    parts = [part for one in plain if one not in crds for part in _taken_apart(one)]
+    hooks = [one for one in parts if one.is_hook]
+    others = [one for one in parts if not one.is_hook]
+    strategy = manifest["spec"].get("postRenderStrategy") or "combined"
+    streams = {"combined": [parts], "separate": [others, hooks], "nohooks": [others]}[strategy]
+    made = [one for stream in streams for one in _changed(stream, manifest)]
+    left = hooks if strategy == "nohooks" else ()
+    return replace(plain, manifests=(*crds, *made, *left))
+
+
+def _taken_apart(one: Manifest) -> Iterator[Manifest]:
+    """Yield the objects of a list, or the object itself."""
+    items = one.get("items")
+    if not one.kind.endswith("List") or not isinstance(items, Sequence):
+        yield one
+        return
+    for item in items:
+        if not isinstance(item, Mapping):
+            raise StackproofError(f"{one.kind}: holds what is no object", where=one.source)
+        yield Manifest.of(thaw(item), one.source, one.index, one.release_namespace)
+
+
+def _changed(stream: Sequence[Manifest], manifest: Manifest) -> Iterator[Manifest]:
+    """Yield what `spec.postRenderers` and `spec.commonMetadata` make of some objects."""
+    _have_names(stream)
     spec = manifest["spec"]
     renderers, common = spec.get("postRenderers") or (), spec.get("commonMetadata") or {}
-    if not renderers and not common:
-        return plain
-    crds = tuple(one for one in plain if is_crd_of_chart(one))
-    objects: list[dict[str, Any]] = [thaw(one.content) for one in plain if one not in crds]
+    if not stream or not (renderers or common):
+        yield from stream
+        return
+    objects: list[dict[str, Any]] = [thaw(one.content) for one in stream]
     if renderers:
         objects = controllers.post_rendered(objects, renderers)
-    made = []
     for data in objects:
         metadata = data["metadata"]
         for field in ("labels", "annotations"):
@@ -330,17 +360,31 @@ def _post_rendered(plain: Release, manifest: Manifest) -> Release:
             metadata.pop(field, None)
             if merged:
                 metadata[field] = merged
-        made.append(_like(_origin(plain, data), data))
-    return replace(plain, manifests=(*crds, *made))
+        yield _like(_origin(stream, data), data)
 
 
-def _origin(plain: Release, data: Mapping[str, Any]) -> Manifest:
+def _have_names(stream: Sequence[Manifest]) -> None:
+    """Refuse objects that kustomize cannot tell apart: its label transformer always goes last."""
+    seen = Counter(
+        (one.api_version, one.kind, one.metadata.get("namespace") or "default", one.name)
+        for one in stream
+    )
+    for (_, kind, _, name), times in seen.items():
+        if not name:
+            raise StackproofError(f"renders a {kind} without metadata.name")
+        if times > 1:
+            raise StackproofError(
+                f"renders {kind}/{name} {times} times: Flux' post-renderer refuses a second"
+            )
+
+
+def _origin(plain: Sequence[Manifest], data: Mapping[str, Any]) -> Manifest:
     """Return the object of a chart that a post-renderer has made this of: it keeps its name."""
     named = (data["kind"], data["metadata"]["name"])
     alike = [one for one in plain if (one.kind, one.name) == named]
     space = data["metadata"].get("namespace")
     same = [one for one in alike if one.metadata.get("namespace") == space]
-    return (same or alike or plain.manifests)[0]
+    return (same or alike or plain)[0]
 
 
 def _like(was: Manifest, data: Mapping[str, Any]) -> Manifest:

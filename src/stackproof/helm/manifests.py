@@ -495,14 +495,22 @@ def backends(m: Manifest) -> Iterator[tuple[str, str]]:
                 yield backend["name"], str(backend.get("port"))
 
 
-_UNITS = {"m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
-_UNITS |= {"Ki": 2.0**10, "Mi": 2.0**20, "Gi": 2.0**30, "Ti": 2.0**40}
+_UNITS = {"": 1.0, "n": 1e-9, "u": 1e-6, "m": 1e-3, "k": 1e3}
+_UNITS |= {unit: 1e3**power for power, unit in enumerate("MGTPE", 2)}
+_UNITS |= {f"{unit}i": 2.0 ** (10 * power) for power, unit in enumerate("KMGTPE", 1)}
+_QUANTITY = re.compile(r"([+-]?[\d.]+(?:[eE][+-]?\d+)?)([A-Za-z]*)")
 
 
 def amount(quantity: object) -> float:
-    """Return a quantity of cpu [cores] or memory [bytes] as a number: 100m is 0.1."""
-    number, unit = re.fullmatch(r"([\d.]+)([A-Za-z]*)", str(quantity)).groups()  # type: ignore[union-attr]
-    return float(number) * _UNITS.get(unit, 1.0)
+    """Return a quantity of cpu [cores] or memory [bytes] as a number: 100m is 0.1, 1e3 is 1000.
+
+    Raises:
+        ValueError: It is none.
+    """
+    found = _QUANTITY.fullmatch(str(quantity))
+    if not found or found[2] not in _UNITS:
+        raise ValueError(f"{quantity!r} is no quantity")
+    return float(found[1]) * _UNITS[found[2]]
 
 
 def memory_limit(container: Mapping[str, Any]) -> float:

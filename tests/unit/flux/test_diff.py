@@ -390,6 +390,33 @@ def test_markdown_is_cut(repository: Checkout) -> None:
         {"kind": "Deployment", "spec": [{"env": {"API_TOKEN": "HIDDEN"}}]},
         {"kind": "ConfigMap", "data": {"x.yaml": "a: b\n  admin_password: HIDDEN\n"}},
         {"kind": "ConfigMap", "data": {"x.ini": "[a]\nsecret_key = 'HIDDEN'\n"}},
+        {"kind": "Pod", "spec": [{"env": [{"name": "DB_PASSWORD", "value": "HIDDEN"}]}]},
+        {"kind": "Pod", "spec": {"args": ["--admin-password", "HIDDEN"]}},
+        {"kind": "Pod", "spec": {"args": ["--admin-password=HIDDEN"]}},
+        {"kind": "HelmRelease", "spec": {"values": {"clientSecret": "HIDDEN"}}},
+        {"kind": "HelmRelease", "spec": {"values": {"AWS_SECRET_ACCESS_KEY": "HIDDEN"}}},
+        {"kind": "HelmRelease", "spec": {"values": {"passwords": ["HIDDEN"]}}},
+        {"kind": "HelmRelease", "spec": {"values": {"credentials": {"admin": "HIDDEN"}}}},
+        {"kind": "HelmRelease", "spec": {"values": {"password": "/HIDDEN"}}},
+        {"kind": "HelmRelease", "spec": {"values": {"password": "$2y$10$HIDDEN"}}},
+        {"kind": "HelmRelease", "spec": {"values": {"privateKey": "a\nHIDDEN\n"}}},
+        {"kind": "HelmRelease", "spec": {"values": {"url": "postgres://u:HIDDEN@h/db"}}},
+        {"kind": "ConfigMap", "data": {"x.json": '{"user": "u", "password": "HIDDEN"}'}},
+        {"kind": "ConfigMap", "data": {"x.json": '{"password_file": "u", "password": "HIDDEN"}'}},
+        {"kind": "ConfigMap", "data": {"x.json": '{\n  "password": "HIDDEN"\n}\n'}},
+        {"kind": "ConfigMap", "data": {"x.yaml": "a: 1\npassword: |\n  HIDDEN\nb: 1\n"}},
+        {"kind": "ConfigMap", "data": {"x.yaml": "- name: API_KEY\n  value: HIDDEN\n"}},
+        {"kind": "ConfigMap", "data": {"x.yaml": "a:\n  - password: HIDDEN\n"}},
+        {"kind": "ConfigMap", "data": {"x.sh": "set -e\nexport API_TOKEN=HIDDEN\n"}},
+        {"kind": "ConfigMap", "data": {"x": "a: b\nAuthorization: Bearer HIDDEN\n"}},
+        {
+            "kind": "ConfigMap",
+            "data": {"x": "-----BEGIN PRIVATE KEY-----\nHIDDEN\n-----END PRIVATE KEY-----\n"},
+        },
+        {
+            "kind": "Kustomization",
+            "spec": {"patch": "- op: add\n  path: /data/password\n  value: HIDDEN\n"},
+        },
     ],
 )
 def test_secrets_are_masked(data: dict[str, object]) -> None:
@@ -400,6 +427,13 @@ def test_secrets_are_masked(data: dict[str, object]) -> None:
     assert diff.masked(changed)["kind"] == data["kind"]
 
 
+def test_a_number_may_be_a_secret() -> None:
+    values = {"adminPassword": 271828, "maxTokens": 4096, "passwordAuth": True}
+    shown = diff.masked(Manifest.of({"kind": "HelmRelease", "values": values}, "test"))["values"]
+    assert "271828" not in shown["adminPassword"]
+    assert (shown["maxTokens"], shown["passwordAuth"]) == (4096, True)
+
+
 @pytest.mark.parametrize(
     "data",
     [
@@ -407,6 +441,12 @@ def test_secrets_are_masked(data: dict[str, object]) -> None:
         {"kind": "Provider", "spec": {"secretRef": {"name": "SHOWN"}}},
         {"kind": "ConfigMap", "data": {"x": "a:\n  password: ${SHOWN}\n"}},
         {"kind": "ConfigMap", "data": {"x": 'a {\n  password = sys.env("SHOWN")\n}\n'}},
+        {"kind": "HelmRelease", "spec": {"values": {"existingSecret": "SHOWN"}}},
+        {"kind": "Pod", "spec": {"imagePullSecrets": ["SHOWN"]}},
+        {"kind": "Pod", "spec": {"args": ["--token-file", "SHOWN", "--auth-token", "--SHOWN"]}},
+        {"kind": "ConfigMap", "data": {"x": "u: postgres://u:$(PASSWORD)@SHOWN/db\n"}},
+        {"kind": "ConfigMap", "data": {"x": "image: ghcr.io/a/token-service:SHOWN\n"}},
+        {"kind": "ConfigMap", "data": {"x": "password: /run/secrets/SHOWN\n"}},
     ],
 )
 def test_what_only_names_a_secret_is_shown(data: dict[str, object]) -> None:

@@ -49,3 +49,22 @@ def test_a_hook_is_made_anew() -> None:
     assert fields
     hook = merged(before, {"metadata": {"annotations": {"helm.sh/hook": "pre-upgrade"}}})
     assert refused(Manifest.of(hook, "t"), Manifest.of(merged(hook, patch), "t")) == ()
+
+
+@pytest.mark.parametrize(
+    ("was", "wanted", "shrinks"),
+    [
+        ("500Gi", "1Pi", False),
+        ("1Pi", "500Gi", True),
+        ("10Gi", "1E", False),
+        ("1e11", "2E11", False),
+        ("2e11", "1e11", True),
+        ("1Gi", "1073741824000m", False),
+        ("1Gi", "10GB", True),
+    ],
+)
+def test_a_claim_of_any_size(was: str, wanted: str, shrinks: bool) -> None:
+    """As Kubernetes writes quantities; what is none is refused."""
+    sizes = ({"spec": {"resources": {"requests": {"storage": size}}}} for size in (was, wanted))
+    claims = [Manifest.of({"kind": "PersistentVolumeClaim", **size}, "t") for size in sizes]
+    assert bool(refused(*claims)) is shrinks

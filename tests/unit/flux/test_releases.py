@@ -188,6 +188,51 @@ def test_a_post_renderer_may_take_the_annotations(tmp_path: Path, patch: str) ->
     assert made.source == "x/templates/made.yaml"
 
 
+NAMED = CONFIG_MAP.removeprefix("---\n")
+LIST = "apiVersion: v1\nkind: List\nitems: [{apiVersion: v1, kind: Secret, metadata: {name: %s}}]\n"
+HOOK = CONFIG_MAP.replace("{name", "{annotations: {helm.sh/hook: pre-install}, name") % "hook"
+#: What a chart renders beside its object `made`, and what Flux says of it.
+RENDERED = [
+    (LIST % "a" + "---\n" + LIST % "b", None),
+    ("apiVersion: example.test/v1\nkind: AllowList\nmetadata: {name: a}\nspec: {b: c}\n", None),
+    (LIST % "a" + "---\n" + LIST % "a", "renders Secret/a 2 times"),
+    (NAMED % "made", "renders ConfigMap/made 2 times"),
+    (NAMED % "other" + "---\n" + NAMED.replace("namespace: flux-system", "a: b") % "other", None),
+    (HOOK + HOOK.replace("pre-install", "pre-upgrade"), "renders ConfigMap/hook 2 times"),
+    ("apiVersion: v1\nkind: ConfigMap\nmetadata: {generateName: a}\n", "without metadata.name"),
+    ("apiVersion: v1\nkind: List\nitems: [a]\n", "List: holds what is no object"),
+]
+
+
+@pytest.mark.parametrize(("text", "told"), RENDERED)
+def test_objects_are_told_apart(tmp_path: Path, text: str, told: str | None) -> None:
+    """Without any post-renderer of the release's own: helm-controller always has one."""
+    made = tree(tmp_path, release(), {"charts/x/templates/more.yaml": text})
+    if told is None:
+        assert "List" not in {one.kind for one in only(made).rendered}
+    else:
+        ((_, problem),) = made.failures
+        assert told in problem
+
+
+@pytest.mark.parametrize(
+    ("strategy", "changed"),
+    [(None, True), ("combined", True), ("separate", True), ("nohooks", False)],
+)
+def test_hooks_go_through_a_post_renderer(
+    tmp_path: Path, strategy: str | None, changed: bool
+) -> None:
+    """If `postRenderStrategy` lets them; beside what a patch leaves alone, they keep their name."""
+    more = f"  postRenderStrategy: {strategy}\n" if strategy else ""
+    more += "  commonMetadata: {labels: {a: b}}\n"
+    hook = {"charts/x/templates/hook.yaml": HOOK.replace("name: hook", "name: made")}
+    apart = strategy in {"separate", "nohooks"}
+    if not apart:
+        hook = {"charts/x/templates/hook.yaml": HOOK}
+    found = only(tree(tmp_path, release(more=more), {**hook})).rendered
+    assert [(one.is_hook, bool(one.labels)) for one in found] == [(False, True), (True, changed)]
+
+
 #: What the releases x and y depend on, and what is told of it.
 DEPENDENCIES = [
     ("{name: y}", "{name: x}", "depend on each other in a circle"),
