@@ -413,7 +413,7 @@ def _under_a_new_name(found: Any) -> Any:
 
 def _is_established(kube: Kube, definition: Object) -> bool:
     found = kube.request("GET", kube.path_of(definition))
-    conditions = found.get("status", {}).get("conditions", [])
+    conditions = found.get("status", {}).get("conditions") or ()  # null at first
     return ("Established", "True") in {(one["type"], one["status"]) for one in conditions}
 
 
