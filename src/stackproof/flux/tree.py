@@ -83,7 +83,8 @@ class Step:
     @property
     def prunes(self) -> bool:
         """Whether what it no longer applies is deleted."""
-        return bool(self.manifest["spec"].get("prune")) if self.manifest else True
+        manifest = self.manifest or self.own
+        return bool(manifest["spec"].get("prune")) if manifest else True
 
     @property
     def outlived(self) -> bool:
