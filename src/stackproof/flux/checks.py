@@ -209,9 +209,9 @@ def crds_first(subject: Subject) -> Iterator[str]:
 def operators_outlive_what_waits_for_them(subject: Subject) -> Iterator[str]:
     """An operator whose objects only it can let go stays when its step goes.
 
-    When several steps are removed at once, as by reverting a merge, kustomize-controller deletes what
-    they applied in no order. External Secrets puts a finalizer on each ExternalSecret: without the
-    operator none is ever deleted, and neither is the release or the namespace that it is in.
+    When several steps are removed at once, as by reverting a merge, kustomize-controller deletes
+    what they applied in no order. External Secrets puts a finalizer on each ExternalSecret: without
+    the operator none is ever deleted, and neither is the release or the namespace that it is in.
     """
     for step, release in releases_of(subject, *_CHART_CRDS):
         group = _CHART_CRDS[chart_of(release)["chart"]]
