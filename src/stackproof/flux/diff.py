@@ -92,7 +92,7 @@ def diff(before: Tree, after: Tree) -> tuple[ObjectDiff, ...]:
             continue
         if was is None:
             found.append(_entry(key, Change.ADDED, applied, None, manifest))
-        elif _is_replaced(was[1], applied, after) or _is_forced(was[0], manifest, applied):
+        elif _is_replaced(was[1], applied, before, after) or _is_forced(was[0], manifest, applied):
             found.append(_entry(key, Change.REPLACED, applied, was[0], manifest))
         elif was[0] != manifest:
             entry = _entry(key, Change.CHANGED, applied, was[0], manifest)
@@ -100,7 +100,7 @@ def diff(before: Tree, after: Tree) -> tuple[ObjectDiff, ...]:
                 found.append(entry)
     for key, (manifest, applied) in old.items():
         if key not in new and not _unknown(applied, before, after):
-            change = Change.KEPT if _stays(applied, after) else Change.REMOVED
+            change = Change.KEPT if _stays(applied, before, after) else Change.REMOVED
             found.append(_entry(key, change, applied, manifest, None))
     return tuple(found)
 
@@ -116,7 +116,7 @@ def lost(before: Tree, after: Tree) -> tuple[str, ...]:
     old = {
         key: m
         for key, (m, by) in applied.items()
-        if key in new or not (_unknown(by, before, after) or _stays(by, after))
+        if key in new or not (_unknown(by, before, after) or _stays(by, before, after))
     }
     for key, m in [*old.items(), *new.items()]:
         # What has not the shape that its kind says.
@@ -145,7 +145,7 @@ def _made_anew(
     for key in (key for key in old if key in new):
         manifest, was = old[key]
         other, now = new[key]
-        anew = _is_replaced(was, now, after) or _is_forced(manifest, other, now)
+        anew = _is_replaced(was, now, before, after) or _is_forced(manifest, other, now)
         if manifest.kind in _WITH_DATA and anew:
             why = f"{_by(was)} deletes it, what is in it too, before {_by(now)} makes it anew"
             yield str(losses.Loss(key, losses.Harm.DELETED, why))
@@ -154,7 +154,7 @@ def _made_anew(
         if later is None:
             continue
         old_step, new_step = _step_of(before, name), _step_of(after, name)
-        if _is_reinstalled(release, old_step, later, new_step, after):
+        if _is_reinstalled(release, old_step, later, new_step, before, after):
             names = release_name(release.manifest), release_name(later.manifest)
             what = "{} and then installs {}".format(*names) if len({*names}) > 1 else "it first"
             yield f"{release_label(later.manifest)}: Flux uninstalls {what}: {_UNINSTALLED}"
@@ -203,16 +203,16 @@ def _line(step: Step, tree: Tree) -> Iterator[str]:
         name = tree.by_name[name].parent if name in tree.by_name else None
 
 
-def _stays(applied: Applied, after: Tree) -> bool:
+def _stays(applied: Applied, before: Tree, after: Tree) -> bool:
     """Tell whether an object that is no longer applied stays in the cluster."""
     if applied.release:
         if _is_no_part(applied.manifest):
             return True
         there = applied.release.key in after.releases
         manifest = applied.release.manifest
-        left = bool(manifest["spec"].get("suspend")) or _outlives(manifest, applied.step, after)
-        return left and not there
-    return _outlives(applied.manifest, applied.step, after)
+        suspended = bool(manifest["spec"].get("suspend"))
+        return not there and (suspended or _outlives(manifest, applied.step, before, after))
+    return _outlives(applied.manifest, applied.step, before, after)
 
 
 def _is_no_part(manifest: Manifest) -> bool:
@@ -238,16 +238,34 @@ def _is_forced(was: Manifest, now: Manifest, applied: Applied) -> bool:
     return forced and not applied.release and bool(refused(was, now, server_side=True))
 
 
-def _outlives(manifest: Manifest, step: Step, after: Tree) -> bool:
+def _outlives(manifest: Manifest, step: Step, before: Tree, after: Tree) -> bool:
     """Tell whether kustomize-controller leaves an object that a step no longer applies."""
     return (
-        marks_of(manifest).get(f"{KUSTOMIZE_GROUP}/prune") == "disabled"
+        _is_marked_to_stay(manifest)
         or any(key_of(manifest) == key_of(one) for s in after.steps for one in s.untouched)
-        or (step.outlived if step.name not in after.by_name else not step.prunes)
+        or _leaves(step, before, after)
     )
 
 
-def _is_replaced(was: Applied, now: Applied, after: Tree) -> bool:
+def _is_marked_to_stay(manifest: Manifest) -> bool:
+    return marks_of(manifest).get(f"{KUSTOMIZE_GROUP}/prune") == "disabled"
+
+
+def _leaves(step: Step, before: Tree, after: Tree) -> bool:
+    """Tell whether a step deletes nothing of what is no longer in it, or goes on without its file.
+
+    It goes on where the step that has applied it leaves it.
+    """
+    for name in _line(step, before):
+        was, now = before.by_name[name], after.by_name.get(name)
+        if now:  # which of the two comes first, the setting or the removal, nobody knows
+            return not (was.prunes or now.prunes)
+        if was.outlived or (was.manifest and _is_marked_to_stay(was.manifest)):
+            return True
+    return False
+
+
+def _is_replaced(was: Applied, now: Applied, before: Tree, after: Tree) -> bool:
     """Tell whether what is applied in both trees is deleted in between.
 
     helm-controller uninstalls a release before it installs one of another name;
@@ -256,20 +274,22 @@ def _is_replaced(was: Applied, now: Applied, after: Tree) -> bool:
     if was.release and now.release and was.release.key == now.release.key:
         if _is_no_part(was.manifest):
             return False
-        return _is_reinstalled(was.release, was.step, now.release, now.step, after)
+        return _is_reinstalled(was.release, was.step, now.release, now.step, before, after)
     if was.release is now.release is None and was.step.name == now.step.name:
         return False
     waiting = after.by_name.get(was.step.name)
     taken_over = waiting is not None and now.step.name in waiting.depends_on
-    return not taken_over and not _stays(was, after)
+    return not taken_over and not _stays(was, before, after)
 
 
-def _is_reinstalled(was: HelmRelease, old: Step, now: HelmRelease, new: Step, after: Tree) -> bool:
+def _is_reinstalled(
+    was: HelmRelease, old: Step, now: HelmRelease, new: Step, before: Tree, after: Tree
+) -> bool:
     """Tell whether a release is uninstalled although its HelmRelease is still there.
 
     As helm-controller v1.6 (`ReleaseTargetChanged`).
     """
-    if _is_replaced(Applied(was.manifest, old), Applied(now.manifest, new), after):
+    if _is_replaced(Applied(was.manifest, old), Applied(now.manifest, new), before, after):
         return True
     upgrade = now.manifest["spec"].get("upgrade") or {}
     charts = (_chart_name(was), _chart_name(now))

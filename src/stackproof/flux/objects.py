@@ -6,7 +6,7 @@ import base64
 import binascii
 import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -143,9 +143,27 @@ class Lookup(ABC):
 
     def ignore(self, reference: Mapping[str, Any], namespace: str) -> str | None:
         """Return what the source that a `sourceRef` names says of files to leave out."""
+        found: str | None = self._source(reference, namespace).get("ignore")
+        return found
+
+    def unfetched(
+        self, reference: Mapping[str, Any], namespace: str, names: Iterable[str]
+    ) -> tuple[str, ...]:
+        """Return those of some files that the source that a `sourceRef` names does not check out.
+
+        As go-git (`SkipUnless`): a file is there where its name begins with one of the folders'.
+        """
+        folders = self._source(reference, namespace).get("sparseCheckout")
+        if not folders:
+            return ()
+        there = tuple(each.removeprefix("./") for each in folders)
+        return tuple(name for name in names if not name.startswith(there))
+
+    def _source(self, reference: Mapping[str, Any], namespace: str) -> Mapping[str, Any]:
+        """Return the spec of the source that a `sourceRef` names, empty where it is not here."""
         where = reference.get("namespace") or namespace
         source = self.find("GitRepository", where, str(reference.get("name")))
-        return source["spec"].get("ignore") if source and usable(source) else None
+        return source["spec"] if source and usable(source) else {}
 
 
 def _fetched(source: Manifest) -> tuple[Any, ...]:

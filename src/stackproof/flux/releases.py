@@ -15,7 +15,7 @@ import yaml
 
 from stackproof import helmyaml
 from stackproof.errors import StackproofError
-from stackproof.helm import renderer, schema
+from stackproof.helm import chartversion, renderer, schema
 from stackproof.helm.manifests import Manifest, Release, thaw
 
 from . import controllers
@@ -24,12 +24,14 @@ from .objects import Lookup
 _LONGEST_NAME = 53
 #: How a chart names one in the same repository that it depends on.
 _LOCAL = "file://"
+_SCHEMA = "values.schema.json"
 _CHART_NAME = re.compile(r"\w([\w.-]*\w)?")
 #: Policies for the CRDs of a chart; the third is CreateReplace.
 _CREATE, _SKIP = "Create", "Skip"
 _SUSPENDED = "is suspended: nothing of it is applied until it is resumed"
-#: The parts of a chart that Helm reads; where Flux leaves one out, less is deployed than is here.
-_READ_OF_CHART = ("Chart.yaml", "values.yaml", "values.schema.json", "templates/*", "crds/*")
+#: What of a chart is deployed; where Flux leaves some of it out, less is deployed than is here.
+_OF_CHART = frozenset({"Chart.yaml", "values.yaml", _SCHEMA})
+_OF_CHART_FOLDERS = frozenset({"templates", "crds"})
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,8 @@ def rendered(lookup: Lookup, manifest: Manifest) -> HelmRelease:
         return HelmRelease(manifest, None, note=f"its chart is from {what}: not looked at")
     chart = fetched(lookup.checkout.root, wanted["chart"])
     given = values_of(lookup, manifest)
-    problems = (*_unusable_chart(lookup, manifest, chart, str(wanted["chart"])), *given.problems)
+    unusable = _unusable_chart(lookup, manifest, chart, str(wanted["chart"]))
+    problems = (*unusable, *given.problems)
     there = chart if (chart / "Chart.yaml").is_file() else None
     found = HelmRelease(manifest, there, given.parts, None, problems)
     if problems:
@@ -123,7 +126,7 @@ def rendered(lookup: Lookup, manifest: Manifest) -> HelmRelease:
             given.parts,
             release=release_name(manifest),
             namespace=spec.get("targetNamespace") or manifest.namespace or "",
-            overlay=_packaged(lookup, chart, wanted),
+            overlay=_packaged(lookup, manifest, chart, wanted),
             include_crds=any(_crds(manifest, action) != _SKIP for action in ("install", "upgrade")),
         )
         made = _post_rendered(plain, manifest)
@@ -195,23 +198,31 @@ def _unusable_chart(lookup: Lookup, manifest: Manifest, chart: Path, name: str) 
     if not (chart / "Chart.yaml").is_file():
         yield f"{manifest.ref}: there is no chart {name} in the repository"
         return
-    for path in _ignored(lookup, manifest, *_read_by_helm(chart)):
+    for path in _ignored(lookup, manifest, *filter(_is_deployed, _files(chart))):
         yield f"{manifest.ref}: {path} is not among what Flux fetches: .sourceignore, or a link"
+    for text in _other_versions(lookup, chart):
+        yield f"{manifest.ref}: {text}"
 
 
 def _ignored(lookup: Lookup, manifest: Manifest, *paths: Path) -> tuple[str, ...]:
     """Return those of some files that Flux does not fetch for a HelmRelease's chart."""
-    root = lookup.checkout.root
-    ignore = lookup.ignore(_chart(lookup, manifest)["sourceRef"], manifest.namespace or "")
+    root, space = lookup.checkout.root, manifest.namespace or ""
+    source = _chart(lookup, manifest)["sourceRef"]
     names = [str(path.relative_to(root)) for path in paths]
-    return controllers.ignored(root, names, ignore=ignore) if names else ()
+    if not names:
+        return ()
+    left_out = controllers.ignored(root, names, ignore=lookup.ignore(source, space))
+    return tuple(sorted({*left_out, *lookup.unfetched(source, space, names)}))
 
 
-def _read_by_helm(chart: Path) -> Iterator[Path]:
-    for path in sorted(chart.rglob("*")):
-        below = path.relative_to(chart)
-        if path.is_file() and any(below.match(f"{part}") for part in _READ_OF_CHART):
-            yield path
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def _is_deployed(path: Path) -> bool:
+    """Tell whether a file of a chart is one without which the chart is another."""
+    folders = _OF_CHART_FOLDERS.intersection(path.parts[:-1])
+    return bool(folders) or path.name in _OF_CHART or path.suffix == ".tgz"
 
 
 def _values_files(
@@ -230,47 +241,107 @@ def _values_files(
             yield path
 
 
-def _packaged(lookup: Lookup, chart: Path, wanted: Mapping[str, Any]) -> Mapping[str, str]:
-    """Return the files of a chart that Flux makes as it packages it.
+def _packaged(
+    lookup: Lookup, manifest: Manifest, chart: Path, wanted: Mapping[str, Any]
+) -> Mapping[str, str | None]:
+    """Return the files of a chart that Flux makes as it packages it, None for what it leaves out.
 
     Values files stand in the place of its own values.yaml, and charts of the repository that it
     depends on among its own.
     """
     root = lookup.checkout.root
-    made = {}
+    left_out = {root / name for name in _ignored(lookup, manifest, *_files(chart))}
+    made: dict[str, str | None] = {str(path.relative_to(chart)): None for path in left_out}
     files = wanted.get("valuesFiles")
     if files and fetched(root, files[0]) != chart / "values.yaml":
         made["values.yaml"] = ""
-    for name, repository in _missing(chart):
-        beside = chart.relative_to(root) / repository.removeprefix(_LOCAL)
-        folder = fetched(root, str(beside))
-        if repository.startswith(_LOCAL) and (folder / "Chart.yaml").is_file() and folder != chart:
-            for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+    for one in _missing(chart):
+        folder = _beside(root, chart, one)
+        if folder is None:
+            continue
+        there = [*chartversion.read_by_helm(folder)]
+        ignored = _ignored(lookup, manifest, *there)
+        for path in there:
+            if str(path.relative_to(root)) not in ignored:
                 text = path.read_text("utf-8", errors="replace")
-                made[f"charts/{name}/{path.relative_to(folder)}"] = text
+                made[f"charts/{one['name']}/{path.relative_to(folder)}"] = text
+    if not _has_schema(manifest):
+        schemas = (path for path in _files(chart) if path.name == _SCHEMA)
+        names = [*made, *(str(path.relative_to(chart)) for path in schemas)]
+        made.update({name: None for name in names if name.rpartition("/")[2] == _SCHEMA})
     return made
+
+
+def _has_schema(manifest: Manifest) -> bool:
+    """Tell whether values that the chart's schema refuses fail an install or an upgrade."""
+    actions = (manifest["spec"].get(action) or {} for action in ("install", "upgrade"))
+    return not all(action.get("disableSchemaValidation") for action in actions)
+
+
+def _beside(root: Path, chart: Path, dependency: Mapping[str, Any]) -> Path | None:
+    """Return the folder in the repository of a chart that one depends on."""
+    repository = dependency["repository"]
+    below = chart.relative_to(root) / repository.removeprefix(_LOCAL)
+    folder = fetched(root, str(below))
+    is_chart = (folder / "Chart.yaml").is_file() and folder != chart
+    return folder if repository.startswith(_LOCAL) and is_chart else None
 
 
 def _not_here(chart: Path) -> Iterator[str]:
     """Yield the charts that Flux fetches from elsewhere as it packages this one."""
-    for name, repository in _missing(chart):
-        if repository and not repository.startswith(_LOCAL):
-            yield f"the chart {name} from {repository}"
+    for one in _missing(chart):
+        if one["repository"] and not one["repository"].startswith(_LOCAL):
+            yield f"the chart {one['name']} from {one['repository']}"
 
 
-def _missing(chart: Path) -> Iterator[tuple[str, str]]:
-    """Yield name and repository of the charts that one depends on and does not contain."""
-    try:
-        about = helmyaml.load((chart / "Chart.yaml").read_text("utf-8"))
-        needed = [(one["name"], one["repository"]) for one in about["dependencies"]]
-    except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError):
-        return  # Helm says what is wrong
+def _other_versions(lookup: Lookup, chart: Path) -> Iterator[str]:
+    """Yield the charts of the repository that have not the version that one asks for.
+
+    As source-controller v1.9 (`addLocalDependency`).
+    """
+    for one in _missing(chart):
+        folder, wanted = _beside(lookup.checkout.root, chart, one), str(one.get("version") or "*")
+        has = str(_yaml(folder / "Chart.yaml").get("version")) if folder else ""
+        try:
+            taken = controllers.accepted({"policy": {"semver": {"range": wanted}}}, [has])
+        except StackproofError:
+            taken = ()
+        if folder and not taken:
+            yield f"the chart {one['name']} beside it has version {has}, and {wanted} is asked for"
+
+
+def _missing(chart: Path) -> Iterator[Mapping[str, Any]]:
+    """Yield what a chart depends on and does not contain; a lock says more than the chart.
+
+    As source-controller v1.9 (`DependencyManager.Build`).
+    """
+    about = _yaml(chart / "Chart.yaml")
+    is_old = about.get("apiVersion") == "v1"
+    lock = _yaml(chart / ("requirements.lock" if is_old else "Chart.lock"))
+    own = _yaml(chart / "requirements.yaml") if is_old else about
+    needed = (lock or own).get("dependencies")
     there = chart / "charts"
-    for name, repository in needed:
-        if not _CHART_NAME.fullmatch(str(name)) or not isinstance(repository, str):
+    for one in needed if isinstance(needed, Sequence) else ():
+        name, repository = (_dig(one, key) for key in ("name", "repository"))
+        if not isinstance(name, str) or not isinstance(repository, str):
+            continue
+        if not _CHART_NAME.fullmatch(name):
             continue
         if not (there / name).is_dir() and not any(there.glob(f"{name}-*.tgz")):
-            yield name, repository
+            yield one
+
+
+def _dig(data: Any, key: str) -> Any:
+    return data.get(key) if isinstance(data, Mapping) else None
+
+
+def _yaml(path: Path) -> Mapping[str, Any]:
+    """Return the map in a file of a chart, empty where there is none: Helm says what is wrong."""
+    try:
+        data = helmyaml.load(path.read_text("utf-8"))
+    except (OSError, yaml.YAMLError, UnicodeDecodeError):
+        return {}
+    return data if isinstance(data, Mapping) else {}
 
 
 @dataclass(frozen=True)

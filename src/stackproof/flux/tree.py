@@ -83,7 +83,8 @@ class Step:
     @property
     def prunes(self) -> bool:
         """Whether what it no longer applies is deleted."""
-        return bool(self.manifest["spec"].get("prune")) if self.manifest else True
+        manifest = self.manifest or self.own
+        return bool(manifest["spec"].get("prune")) if manifest else True
 
     @property
     def outlived(self) -> bool:
@@ -322,6 +323,8 @@ def _built(tree: Tree, step: Step, kustomization: Mapping[str, Any]) -> Step:
     objects = [_decrypted(one, kustomization) for one in built.objects]
     untouched = tuple(one for one in objects if _is_untouched(one))
     not_taken = [text for one in objects for text in refused(one)]
+    if sparse := tree.unfetched(source, space, sorted(built.read)):
+        not_taken.append(f"the source does not check out {', '.join(sparse)} (sparseCheckout)")
     return replace(
         step,
         objects=tuple(one for one in objects if not _is_untouched(one)),

@@ -31,7 +31,7 @@ def version(chart: Path) -> str:
     """
     found = _line(chart)
     sums = hashlib.sha256()
-    for path in _read_by_helm(chart):
+    for path in read_by_helm(chart):
         content = path.read_bytes()
         if path.name == "Chart.yaml" and path.parent == chart:
             content = _VERSION.sub(rf"version: {found['plain']}", content.decode()).encode()
@@ -66,7 +66,7 @@ def _line(chart: Path) -> re.Match[str]:
     return found
 
 
-def _read_by_helm(chart: Path) -> Iterator[Path]:
+def read_by_helm(chart: Path) -> Iterator[Path]:
     """Yield a chart's files but those that .helmignore leaves out: plain names and globs."""
     ignore = chart / ".helmignore"
     lines = ignore.read_text(encoding="utf-8").split() if ignore.is_file() else []

@@ -115,6 +115,43 @@ def test_what_is_not_pruned_is_not_lost(tmp_path: Path, field: str, lost: int) -
     assert len(told[2]) == lost
 
 
+#: A claim in a step that another step applies: what the other says, whether it stays, what is lost.
+LEFT = [
+    ("prune: true", True, 1),
+    ("prune: false", True, 0),
+    ("prune: true", False, 1),
+    ("prune: true\n  deletionPolicy: Orphan", False, 0),
+    ("prune: true\n  suspend: true", False, 0),
+]
+
+
+@pytest.mark.parametrize("released", [False, True])
+@pytest.mark.parametrize(("field", "stays", "losses"), LEFT)
+def test_a_step_that_nobody_prunes_goes_on(
+    tmp_path: Path, field: str, stays: bool, losses: int, released: bool
+) -> None:
+    """Its Kustomization is in no file any more, and applies what it has applied."""
+    above = step("above").replace("prune: true", field)
+    files: Files = {"above/a.yaml": step("below"), "above/b.yaml": CONFIG_MAP % "b"}
+    files["below/a.yaml"] = release() if released else CLAIM
+    if released:
+        files["charts/x/templates/claim.yaml"] = CLAIM
+    gone = {name: text for name, text in files.items() if name != "above/a.yaml"}
+    told, _, lost = changes(tmp_path, (above, files), (above if stays else "", gone))
+    claim = told["PersistentVolumeClaim/data"]
+    assert claim is (Change.REMOVED if losses else Change.KEPT)
+    assert len(lost) == losses
+
+
+def test_pruning_that_is_switched_on_with_a_removal(tmp_path: Path) -> None:
+    """Or off: the new setting may be there first, or last."""
+    off, on = step("apps").replace("prune: true", "prune: false"), step("apps")
+    was: Files = {"apps/a.yaml": CLAIM, "apps/b.yaml": CONFIG_MAP % "b"}
+    now: Files = {"apps/b.yaml": CONFIG_MAP % "b"}
+    for number, (before, after) in enumerate([(off, on), (on, off)]):
+        assert len(changes(tmp_path / str(number), (before, was), (after, now))[2]) == 1
+
+
 def test_hooks_are_left_behind(tmp_path: Path) -> None:
     """Helm has them apart from a release: neither an upgrade nor an uninstall deletes them."""
     files: Files = {"charts/x/templates/hook.yaml": HOOK}

@@ -157,6 +157,93 @@ def test_a_chart_from_elsewhere_that_it_depends_on(tmp_path: Path, repository: s
     assert only(tree(tmp_path, release(), files)).rendered
 
 
+#: The version that is asked for of the chart beside, by the chart or by its lock; what is told.
+VERSIONS = [
+    ("0.1.0", None, None),
+    ("0.x.x", None, None),
+    ("^1.0.0", None, "the chart part beside it has version 0.1.0, and ^1.0.0 is asked for"),
+    ("0.x.x", "0.0.9", "has version 0.1.0, and 0.0.9 is asked for"),
+]
+
+
+@pytest.mark.parametrize(("wanted", "locked", "told"), VERSIONS)
+def test_the_version_of_a_chart_beside(
+    tmp_path: Path, wanted: str, locked: str | None, told: str | None
+) -> None:
+    text = DEPENDENT.replace("0.1.0, repository", f"'{wanted}', repository") % "file://../part"
+    files: dict[str, str | None] = {"charts/x/Chart.yaml": text, **PART}
+    if locked:
+        dependency = f"{{name: part, version: {locked}, repository: 'file://../part'}}"
+        files["charts/x/Chart.lock"] = f"dependencies: [{dependency}]\n"
+    found = tree(tmp_path, release(), files).failures
+    assert len(found) == bool(told)
+    assert told is None or told in found[0][1]
+
+
+def test_the_dependencies_of_an_older_chart(tmp_path: Path) -> None:
+    """They stand in a file of their own."""
+    about, _, dependencies = DEPENDENT.partition("dependencies")
+    files = {
+        "charts/x/Chart.yaml": about.replace("v2", "v1"),
+        "charts/x/requirements.yaml": f"dependencies{dependencies % 'file://../part'}",
+        **PART,
+    }
+    made = only(tree(tmp_path, release(), files)).rendered
+    assert [one.name for one in made] == ["of-part", "made"]
+
+
+READS_A_FILE = CONFIG_MAP % "file" + 'data: {text: {{ .Files.Get "files/a.png" | quote }}}\n'
+#: A file, what is left out by .sourceignore and by .helmignore of the chart beside, what is told.
+LEFT_OUT = [
+    ("charts/x/templates/sub/a.yaml", "/charts/x/templates/sub/", "", "templates/sub/a.yaml"),
+    (
+        "charts/x/charts/b/templates/a.yaml",
+        "/charts/x/charts/b/templates",
+        "",
+        "b/templates/a.yaml",
+    ),
+    ("charts/part/templates/b.yaml", "/charts/part/templates/b.yaml", "", None),
+    ("charts/part/templates/b.yaml", "", "templates/b.yaml", None),
+    ("charts/part/templates/b.yaml", "/charts/part/", "", "missing in charts/ directory: part"),
+]
+
+
+@pytest.mark.parametrize(("file", "ignored", "by_helm", "told"), LEFT_OUT)
+def test_a_part_of_a_chart_is_left_out(
+    tmp_path: Path, file: str, ignored: str, by_helm: str, told: str | None
+) -> None:
+    files: dict[str, str | None] = {"charts/x/Chart.yaml": DEPENDENT % "file://../part", **PART}
+    files |= {file: CONFIG_MAP % "more", ".sourceignore": ignored}
+    files["charts/part/.helmignore"] = by_helm
+    made = tree(tmp_path, release(), files)
+    if told:
+        ((_, problem),) = made.failures
+        assert told in problem
+    else:
+        assert [one.name for one in only(made).rendered] == ["of-part", "made"]
+
+
+def test_a_file_that_a_template_reads_and_flux_does_not_fetch(tmp_path: Path) -> None:
+    """By default pictures are left out: the template reads nothing."""
+    files: dict[str, str | None] = {"charts/x/files/a.png": "picture"}
+    files["charts/x/templates/file.yaml"] = READS_A_FILE
+    for ignore, text in ((None, ""), ("/docs", "picture")):
+        files[".sourceignore"] = ignore
+        found = only(tree(tmp_path, release(), files)).rendered
+        assert found.get("ConfigMap", "file")["data"]["text"] == text
+
+
+@pytest.mark.parametrize("actions", [(), ("install",), ("upgrade",), ("install", "upgrade")])
+def test_values_that_the_schema_refuses(tmp_path: Path, actions: tuple[str, ...]) -> None:
+    """They are taken where neither an install nor an upgrade asks the schema."""
+    more = "  values: {bad: 1}\n"
+    more += "".join(f"  {action}: {{disableSchemaValidation: true}}\n" for action in actions)
+    schema = '{"properties": {"bad": false}}'
+    found = tree(tmp_path, release(more=more), {"charts/x/values.schema.json": schema})
+    assert len(found.failures) == (len(actions) < 2)
+    assert len(actions) < 2 or values(found) == {"own": 1, "bad": 1}
+
+
 def test_a_dependency_of_an_odd_name(tmp_path: Path) -> None:
     """Helm's message, and no file is written outside for it."""
     odd = (DEPENDENT % "file:///").replace("name: part", "name: ../../../part")
@@ -285,6 +372,26 @@ def test_another_source_of_the_same_repository(tmp_path: Path, field: str, here:
     assert found.elsewhere is not here
     names = [one.name for one in found.objects]
     assert names == ((["a"] if "ignore" in field else ["a", "b"]) if here else [])
+
+
+#: What the source that Flux starts from checks out, and what of the tree is not there.
+SPARSE = [
+    ("[flux, ./apps, charts]", []),
+    ("[flux, charts]", ["apps/a.yaml"]),
+    (
+        "[flux, apps]",
+        ["charts/x/Chart.yaml", "charts/x/templates/made.yaml", "charts/x/values.yaml"],
+    ),
+]
+
+
+@pytest.mark.parametrize(("folders", "missing"), SPARSE)
+def test_what_is_not_checked_out(tmp_path: Path, folders: str, missing: list[str]) -> None:
+    source = OTHER.replace("other", "flux-system") % f"sparseCheckout: {folders}"
+    files: dict[str, str | None] = {f"{CLUSTER}/source.yaml": source, "apps/a.yaml": NAMED % "a"}
+    told = [text for _, text in tree(tmp_path, step("apps") + release(), files).failures]
+    assert len(told) == len(missing)
+    assert all(name in text for name, text in zip(missing, told, strict=True))
 
 
 @pytest.mark.parametrize("kind", ["ResourceSet", "FluxInstance"])
