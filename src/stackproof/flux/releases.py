@@ -189,6 +189,11 @@ def _chart(lookup: Lookup, manifest: Manifest) -> Mapping[str, Any]:
     return {"sourceRef": reference}
 
 
+def follows_commits(lookup: Lookup, manifest: Manifest) -> bool:
+    """Tell whether each commit is a new version of a HelmRelease's chart."""
+    return _chart(lookup, manifest).get("reconcileStrategy") == "Revision"
+
+
 def fetched(root: Path, name: str) -> Path:
     """Return the file or folder that Flux finds by a name in what it fetches.
 
