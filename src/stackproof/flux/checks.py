@@ -20,6 +20,7 @@ from stackproof.rules import Rule
 
 from . import controllers
 from .objects import BOOTSTRAP, FLUX_NAMESPACE, Key, group_of, key_of
+from .releases import release_name
 from .subject import FLUX, Subject, applied, at, chart_of, dig, of, own, releases_of, remote_keys
 from .tree import GENERATED, Applied, HelmRelease, Step, step_name
 
@@ -469,6 +470,15 @@ def objects_have_one_owner(subject: Subject) -> Iterator[str]:
                 for one in found
             ]
             yield f"{found[0].manifest.ref} is applied by {' and by '.join(names)}"
+    stored: dict[tuple[str | None, str], list[str]] = defaultdict(list)
+    for release in subject.tree.releases.values():
+        m = release.manifest
+        if not m["spec"].get("kubeConfig"):
+            where = m["spec"].get("storageNamespace") or m.namespace
+            stored[where, release_name(m)].append(f"{m.ref} in {m.namespace}")
+    for (where, name), found_names in stored.items():
+        if len(found_names) > 1:
+            yield f"the release {name} in {where} is that of {' and of '.join(found_names)}"
 
 
 @FLUX.register

@@ -7,7 +7,7 @@ import os
 import subprocess
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -84,7 +84,7 @@ def diff(before: Tree, after: Tree) -> tuple[ObjectDiff, ...]:
     What was applied by a step or release that the later tree cannot build is left out: nothing can
     be said of it. `failures` names those.
     """
-    old, new = _objects(before), _objects(after)
+    old, new = _objects(before, after)
     found = []
     for key, (manifest, applied) in new.items():
         was = old.get(key)
@@ -92,8 +92,12 @@ def diff(before: Tree, after: Tree) -> tuple[ObjectDiff, ...]:
             continue
         if was is None:
             found.append(_entry(key, Change.ADDED, applied, None, manifest))
-        elif _is_replaced(was[1], applied, before, after) or _is_forced(was[0], manifest, applied):
+        elif _is_replaced(was[1], applied, before, after) or _is_forced(was[1], applied):
             found.append(_entry(key, Change.REPLACED, applied, was[0], manifest))
+        elif fixed := _fixed(was[1], applied):
+            # Perhaps for nothing but a generated name, which else is not shown.
+            pair = (was[0], manifest) if was[0] != manifest else (was[1].manifest, applied.manifest)
+            found.append(_entry(key, Change.CHANGED, applied, *pair, fixed))
         elif was[0] != manifest:
             entry = _entry(key, Change.CHANGED, applied, was[0], manifest)
             if entry.lines:
@@ -111,7 +115,7 @@ def lost(before: Tree, after: Tree) -> tuple[str, ...]:
     Nothing is said of what the later tree cannot build, or Kubernetes does not take, nor of what
     was as it is now.
     """
-    applied, later = _objects(before), _objects(after)
+    applied, later = _objects(before, after)
     new = {key: m for key, (m, _) in later.items()}
     old = {
         key: m
@@ -144,8 +148,8 @@ def _made_anew(
     """Yield what is deleted before it is applied again, and takes data along."""
     for key in (key for key in old if key in new):
         manifest, was = old[key]
-        other, now = new[key]
-        anew = _is_replaced(was, now, before, after) or _is_forced(manifest, other, now)
+        _, now = new[key]
+        anew = _is_replaced(was, now, before, after) or _is_forced(was, now)
         if manifest.kind in _WITH_DATA and anew:
             why = f"{_by(was)} deletes it, what is in it too, before {_by(now)} makes it anew"
             yield str(losses.Loss(key, losses.Harm.DELETED, why))
@@ -224,18 +228,34 @@ def _is_no_part(manifest: Manifest) -> bool:
 def _is_left(was: Manifest | None, now: Manifest, applied: Applied, before: Tree) -> bool:
     """Tell whether who applies an object does not change what is in the cluster."""
     if release := applied.release:
-        upgraded = release.key in before.releases
-        left = keeps_crd(release.manifest, is_new=was is None)
-        return upgraded and is_crd_of_chart(now) and left
+        action = "upgrade" if release.key in before.releases else "install"
+        left = keeps_crd(release.manifest, action, is_new=was is None)
+        return is_crd_of_chart(now) and left
     return was is not None and marks_of(now).get(f"{KUSTOMIZE_GROUP}/ssa") == "IfNotPresent"
 
 
-def _is_forced(was: Manifest, now: Manifest, applied: Applied) -> bool:
+def _is_forced(was: Applied, now: Applied) -> bool:
     """Tell whether kustomize-controller deletes what it cannot change, and makes it anew."""
-    step = applied.step.manifest or applied.step.own
-    marks = (marks_of(one).get(f"{KUSTOMIZE_GROUP}/force") for one in (was, now))
+    step = now.step.manifest or now.step.own
+    one, other = was.manifest, now.manifest
+    marks = (marks_of(each).get(f"{KUSTOMIZE_GROUP}/force") for each in (one, other))
     forced = "enabled" in marks or bool(step and step["spec"].get("force"))
-    return forced and not applied.release and bool(refused(was, now, server_side=True))
+    same = one.name == other.name  # a generated one of another name is another object
+    return forced and same and not now.release and bool(refused(one, other, server_side=True))
+
+
+def _fixed(was: Applied, now: Applied) -> tuple[str, ...]:
+    """Return the fields that change, and that Kubernetes refuses to change.
+
+    A generated name in a Job, say: without the digest in it nothing would change.
+    """
+    one, other = was.manifest, now.manifest
+    if one == other or one.name != other.name or _invalid(one) or _invalid(other):
+        return ()
+    # What Flux has installed, Helm 4 has: by server-side apply.
+    release = now.release
+    server_side = release is None or server_side_apply(release.manifest) != DISABLED
+    return refused(one, other, server_side=server_side)
 
 
 def _outlives(manifest: Manifest, step: Step, before: Tree, after: Tree) -> bool:
@@ -313,18 +333,39 @@ def _chart_name(release: HelmRelease) -> str:
     return made[0].source.partition("/")[0] if made else ""
 
 
-def _objects(tree: Tree) -> dict[Key, _Owned]:
-    found: dict[Key, _Owned] = {}
+def _objects(before: Tree, after: Tree) -> tuple[dict[Key, _Owned], dict[Key, _Owned]]:
+    """Return what each tree applies, generated objects under the names before kustomize's digest.
+
+    Where several have one name then, that of the step is added.
+    """
+    trees = [(tree, _generated(tree)) for tree in (before, after)]
+    several: set[Key] = set()
+    for tree, names in trees:
+        keys = [key_of(one) for one in tree.objects if one.name in names]
+        counted = Counter((*key[:3], names[key[3]]) for key in keys)
+        several.update(key for key, times in counted.items() if times > 1)
+    old, new = (_of(tree, names, several) for tree, names in trees)
+    return old, new
+
+
+def _generated(tree: Tree) -> dict[str, str]:
+    """Return the names that kustomize has generated, and what they were before."""
     names = {m.name for m in tree.objects if m.kind in {"ConfigMap", "Secret"}}
-    generated = {name: GENERATED.sub("", name) for name in names}
-    generated = {name: short for name, short in generated.items() if short not in names}
+    short = {name: GENERATED.sub("", name) for name in names}
+    return {name: plain for name, plain in short.items() if plain not in names}
+
+
+def _of(tree: Tree, generated: Mapping[str, str], several: Collection[Key]) -> dict[Key, _Owned]:
+    found: dict[Key, _Owned] = {}
     for applied in tree.applied:
-        group, kind, namespace, name = key_of(applied.manifest)
         manifest = applied.manifest
-        if applied.release is None:
-            name = generated.get(name, name)
-            manifest = _renamed(manifest, generated) if generated else manifest
-        found[group, kind, namespace, name] = (manifest, applied)
+        key = key_of(manifest)
+        if applied.release is None and generated:
+            key = (*key[:3], generated.get(key[3], key[3]))
+            if key in several:
+                key = (*key[:3], f"{key[3]} of {applied.step.name}")
+            manifest = _renamed(manifest, generated)
+        found[key] = (manifest, applied)
     return found
 
 
@@ -349,16 +390,15 @@ def _renamed(manifest: Manifest, names: Mapping[str, str]) -> Manifest:
 
 
 def _entry(
-    key: Key, change: Change, applied: Applied, before: Manifest | None, after: Manifest | None
+    key: Key,
+    change: Change,
+    applied: Applied,
+    before: Manifest | None,
+    after: Manifest | None,
+    fixed: tuple[str, ...] = (),
 ) -> ObjectDiff:
     lines = difflib.unified_diff(_lines(before), _lines(after), lineterm="", n=2)
     invalid = _invalid(after) if after else ()
-    fixed: tuple[str, ...] = ()
-    if change is Change.CHANGED and before and after and not invalid and not _invalid(before):
-        release = applied.release
-        # What Flux has installed, Helm 4 has: by server-side apply.
-        server_side = release is None or server_side_apply(release.manifest) != DISABLED
-        fixed = refused(before, after, server_side=server_side)
     return ObjectDiff(key, change, _by(applied), tuple(lines)[2:], fixed, invalid)
 
 

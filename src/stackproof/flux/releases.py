@@ -90,14 +90,17 @@ def is_crd_of_chart(manifest: Manifest) -> bool:
 
 
 def _crds(manifest: Manifest, action: str) -> str:
-    """Return what a HelmRelease's install or upgrade does with such CRDs."""
-    usual = {"install": _CREATE, "upgrade": _SKIP}[action]
-    return (manifest["spec"].get(action) or {}).get("crds") or usual
+    """Return what a HelmRelease's install or upgrade does with such CRDs.
+
+    As helm-controller v1.6 (`crdPolicyOrDefault`); its documentation has another default for
+    upgrades.
+    """
+    return (manifest["spec"].get(action) or {}).get("crds") or _CREATE
 
 
-def keeps_crd(manifest: Manifest, *, is_new: bool) -> bool:
-    """Tell whether an upgrade of a HelmRelease leaves such a CRD out."""
-    return _crds(manifest, "upgrade") in ({_SKIP} if is_new else {_SKIP, _CREATE})
+def keeps_crd(manifest: Manifest, action: str, *, is_new: bool) -> bool:
+    """Tell whether an install or an upgrade of a HelmRelease leaves such a CRD out."""
+    return _crds(manifest, action) in ({_SKIP} if is_new else {_SKIP, _CREATE})
 
 
 def rendered(lookup: Lookup, manifest: Manifest) -> HelmRelease:
@@ -184,6 +187,11 @@ def _chart(lookup: Lookup, manifest: Manifest) -> Mapping[str, Any]:
         source = {"namespace": where, **found["spec"]["sourceRef"]}
         return {**found["spec"], "sourceRef": source}
     return {"sourceRef": reference}
+
+
+def follows_commits(lookup: Lookup, manifest: Manifest) -> bool:
+    """Tell whether each commit is a new version of a HelmRelease's chart."""
+    return _chart(lookup, manifest).get("reconcileStrategy") == "Revision"
 
 
 def fetched(root: Path, name: str) -> Path:
@@ -390,8 +398,10 @@ def _post_rendered(plain: Release, manifest: Manifest) -> Release:
     As helm-controller v1.6 (`BuildPostRenderers`) and Helm 4.2 (`renderResources`): hooks go
     through them beside the other objects, unless `spec.postRenderStrategy` says otherwise.
     """
-    crds = tuple(one for one in plain if is_crd_of_chart(one))
-    parts = [part for one in plain if one not in crds for part in _taken_apart(one)]
+    every = [(is_crd_of_chart(one), part) for one in plain for part in _taken_apart(one)]
+    # What is no CRD in that folder, helm-controller leaves out (`applyCRDs`).
+    crds = [one for apart, one in every if apart and one.kind == "CustomResourceDefinition"]
+    parts = [one for apart, one in every if not apart]
     hooks = [one for one in parts if one.is_hook]
     others = [one for one in parts if not one.is_hook]
     strategy = manifest["spec"].get("postRenderStrategy") or "combined"

@@ -21,7 +21,7 @@ from stackproof.repo.checkout import Checkout
 
 from . import controllers
 from .objects import BOOTSTRAP, FLUX_NAMESPACE, Key, Lookup, group_of, refused, usable
-from .releases import HelmRelease, rendered, values_of
+from .releases import HelmRelease, follows_commits, rendered, values_of
 
 __all__ = ["Applied", "HelmRelease", "Key", "Step", "Tree", "build"]
 
@@ -164,6 +164,12 @@ class Tree(Lookup):
         return (
             *(f"step {step.name} {step.note}" for step in self.steps if step.note),
             *(f"{release_label(r.manifest)}: {r.note}" for r in self.releases.values() if r.note),
+            *(
+                f"{release_label(r.manifest)}: is upgraded at every commit, whatever is in it "
+                "(reconcileStrategy: Revision)"
+                for r in self.releases.values()
+                if r.rendered and follows_commits(self, r.manifest)
+            ),
             *(
                 f"{m.ref} in {m.namespace} makes objects of its own: not looked at"
                 for m in self.objects
@@ -322,7 +328,7 @@ def _built(tree: Tree, step: Step, kustomization: Mapping[str, Any]) -> Step:
         return replace(step, problems=(*variables.problems, str(error)))
     objects = [_decrypted(one, kustomization) for one in built.objects]
     untouched = tuple(one for one in objects if _is_untouched(one))
-    not_taken = [text for one in objects for text in refused(one)]
+    not_taken = [text for one in objects for text in (*refused(one), *_encrypted(one))]
     if sparse := tree.unfetched(source, space, sorted(built.read)):
         not_taken.append(f"the source does not check out {', '.join(sparse)} (sparseCheckout)")
     return replace(
@@ -354,6 +360,12 @@ def _decrypted(one: Manifest, kustomization: Mapping[str, Any]) -> Manifest:
         return one
     plain = {key: value for key, value in one.items() if key != "sops"}
     return Manifest.of(plain, one.source, one.index)
+
+
+def _encrypted(one: Manifest) -> Iterator[str]:
+    """Yield that a Secret is still encrypted: kustomize-controller then applies nothing at all."""
+    if (one.kind, one.api_version) == ("Secret", "v1") and "sops" in one:
+        yield f"{one.ref} is encrypted by SOPS, and nothing says how to read it (spec.decryption)"
 
 
 @dataclass(frozen=True)

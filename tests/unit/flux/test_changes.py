@@ -202,6 +202,46 @@ def test_a_generated_secret_that_changes_is_not_lost(tmp_path: Path) -> None:
     assert "Secret/made in flux-system: deleted" in loss
 
 
+USES = """\
+resources: [job.yaml]
+namespace: flux-system
+configMapGenerator: [{name: made, literals: [k=%s]%s}]
+"""
+USING = JOB.replace("image: 'a:1'", "image: 'a:1', envFrom: [{configMapRef: {name: made}}]")
+
+
+@pytest.mark.parametrize("forced", [False, True])
+@pytest.mark.parametrize("immutable", [False, True])
+def test_a_job_that_names_what_is_generated(tmp_path: Path, forced: bool, immutable: bool) -> None:
+    """Its template names the digest, and cannot change; what is generated is another object."""
+    steps = step("apps", "  force: true\n" if forced else "")
+    more = ", options: {immutable: true}" if immutable else ""
+    was, now = (
+        {"apps/kustomization.yaml": USES % (value, more), "apps/job.yaml": USING}
+        for value in ("one", "two")
+    )
+    told, refused, lost = changes(tmp_path, (steps, {**was}), (steps, {**now}))
+    job = Change.REPLACED if forced else Change.CHANGED
+    assert told == {"ConfigMap/made": Change.CHANGED, "Job/once": job}
+    assert ["Job/once" in text for text in refused] == ([] if forced else [True])
+    assert not lost
+
+
+def test_one_name_is_generated_in_two_steps(tmp_path: Path) -> None:
+    steps = step("apps") + step("more")
+    was: Files = {f"{name}/kustomization.yaml": GENERATED % (1, 1) for name in ("apps", "more")}
+    was |= {"apps/pod.yaml": POD, "more/pod.yaml": POD.replace("name: pod", "name: other")}
+    now = {**was, "apps/kustomization.yaml": GENERATED % (2, 2)}
+    told, _, lost = changes(tmp_path / "one", (steps, was), (steps, now))
+    assert told == {f"{kind}/made of apps": Change.CHANGED for kind in ("ConfigMap", "Secret")}
+    assert not lost
+    alone = step("apps")
+    told, _, lost = changes(tmp_path / "gone", (steps, was), (alone, was))
+    kinds = ("ConfigMap/made of more", "Secret/made of more", "Pod/other")
+    assert told == dict.fromkeys(kinds, Change.REMOVED)
+    assert len(lost) == 1
+
+
 # --- CRDs -----------------------------------------------------------------------------------------
 
 IN_CHART: Files = {"charts/x/crds/thing.yaml": CRD}
@@ -219,7 +259,8 @@ NAME = "CustomResourceDefinition/things.example.test"
         ("", IN_CHART, CHANGED, None),
         ("  upgrade: {crds: Create}\n", IN_CHART, CHANGED, None),
         ("  upgrade: {crds: CreateReplace}\n", IN_CHART, CHANGED, Change.CHANGED),
-        ("", {}, IN_CHART, None),
+        ("", {}, IN_CHART, Change.ADDED),
+        ("  upgrade: {crds: Skip}\n", {}, IN_CHART, None),
         ("  upgrade: {crds: Create}\n", {}, IN_CHART, Change.ADDED),
         ("", IN_CHART, {}, Change.KEPT),
         ("", IN_CHART, None, Change.KEPT),
@@ -228,13 +269,22 @@ NAME = "CustomResourceDefinition/things.example.test"
 def test_crds_of_a_chart(
     tmp_path: Path, policies: str, before: Files | None, after: Files | None, change: Change | None
 ) -> None:
-    """By default Flux makes those of a chart's folder `crds` when it installs, and never again."""
+    """By default Flux makes those of a chart's folder `crds`, and changes none."""
     sides = [
         ("" if files is None else release(more=policies), files or {}) for files in (before, after)
     ]
     told, _, lost = changes(tmp_path, *sides)
     assert told.get(NAME) is change
     assert not lost
+
+
+def test_what_is_no_crd_in_the_folder_of_crds_is_left_out(tmp_path: Path) -> None:
+    policy = "{apiVersion: v1, kind: ConfigMap, metadata: {name: policy}}"
+    files: Files = {"charts/x/crds/more.yaml": f"{CRD}---\n{policy}\n"}
+    assert changes(tmp_path, ("", {}), (release(), files))[0] == {
+        NAME: Change.ADDED,
+        "ConfigMap/made": Change.ADDED,
+    }
 
 
 def test_a_crd_takes_its_objects_along(tmp_path: Path) -> None:

@@ -106,6 +106,13 @@ def test_values_that_cannot_be_read(tmp_path: Path, secret: str) -> None:
     assert values(made("valuesKey: other, optional: true")) == {"own": 1}
 
 
+def test_a_secret_that_stays_encrypted(tmp_path: Path) -> None:
+    """The step does not build, and says nothing of what was in it: Flux applies nothing of it."""
+    secret = SECRET % f"data: {{k: {ENCRYPTED}}}"
+    ((_, problem),) = tree(tmp_path, step("apps"), {"apps/a.yaml": secret}).failures
+    assert "Secret/v is encrypted by SOPS" in problem
+
+
 def test_variables_that_cannot_be_read(tmp_path: Path) -> None:
     post = "  postBuild: {substituteFrom: [{kind: Secret, name: v}]}\n"
     files: dict[str, str | None] = {
@@ -343,6 +350,32 @@ def test_releases_that_wait_for_ever(
     far = step("far").replace("name: flux-system}", "name: elsewhere}")
     unsure = [*problems(Subject(tree(tmp_path, text + far)), ["dependencies-resolve"])]
     assert len(unsure) == bool(told and "circle" in told)
+
+
+#: Two releases of other objects: what else they say, and whether Helm takes them for one.
+ONE_RELEASE = [
+    ("releaseName: same", "releaseName: same", True),
+    ("releaseName: n-y", "targetNamespace: n", True),
+    ("releaseName: same", "releaseName: other", False),
+    ("releaseName: same", "releaseName: same\n  storageNamespace: n", False),
+]
+
+
+@pytest.mark.parametrize(("of_x", "of_y", "told"), ONE_RELEASE)
+def test_two_releases_that_are_one(tmp_path: Path, of_x: str, of_y: str, told: bool) -> None:
+    chart = {"charts/x/templates/made.yaml": CONFIG_MAP.replace("%s", "'{{ .Values.n }}'")}
+    both = {"x": of_x, "y": of_y}
+    text = "".join(release(n, f"  {of}\n  values: {{n: of-{n}}}\n") for n, of in both.items())
+    made = tree(tmp_path, text, {**chart})
+    found = [text for _, text in problems(Subject(made), ["objects-have-one-owner"])]
+    assert len(found) == told
+    assert not told or "HelmRelease/x in flux-system and of HelmRelease/y" in found[0]
+
+
+def test_a_release_that_every_commit_upgrades_is_told(tmp_path: Path) -> None:
+    made = tree(tmp_path, release(chart="      reconcileStrategy: Revision\n"))
+    (note,) = made.notes
+    assert "HelmRelease flux-system/x: is upgraded at every commit" in note
 
 
 # --- The source -----------------------------------------------------------------------------------
