@@ -120,8 +120,8 @@ def alloy_settings(text: str) -> dict[str, str]:
             blocks.pop()
         elif attribute:
             value = attribute[2]
-            while _is_open(value):
-                value += f" {next(lines).strip()}"
+            while _is_open(value) and (more := next(lines, None)) is not None:
+                value += f" {more.strip()}"
             found[".".join((*blocks, attribute[1]))] = re.sub(r"\s+=\s+", " = ", value)
         elif line.endswith("{"):
             name = ".".join(part.strip('"') for part in line[:-1].split())

@@ -37,6 +37,7 @@ DEFAULTS: Mapping[tuple[str, str], int] = {
     ("loki", "distributor.max_recv_msg_size"): 100 * MIB,
     ("loki", "distributor.max_decompressed_size"): 5000 * MIB,
     ("loki", "server.grpc_server_max_recv_msg_size"): 4 * MIB,
+    ("loki", "limits_config.max_structured_metadata_entries_count"): 128,
     ("loki", "limits_config.per_stream_rate_limit"): 3 * MIB,
     ("loki", "limits_config.per_stream_rate_limit_burst"): 15 * MIB,
     ("tempo", "server.grpc_server_max_recv_msg_size"): 16 * MIB,
@@ -82,6 +83,12 @@ def _span() -> int:
 RECORD, SAMPLE, SPAN = _record(), _sample(), _span()
 #: Names and values that Loki makes of a record's fields and its scope, and counts [bytes].
 _LOKI_FIELDS = len("observed_timestamp" + str(_TIME) + "severity_number9severity_textINFO") + 64
+#: So many attributes Loki makes of a record's fields, its scope's, and by itself (detected_level).
+_LOKI_OWN = 7 + 3 + 1
+#: The smallest attribute, as Alloy counts the bytes of all.
+_SMALLEST = len('"k":"",')
+#: The longest name of an attribute: 511 characters.
+_NAME = 511 * 4
 #: Beside what Loki counts, in its own messages: times, tags, lengths, `detected_level` [bytes].
 _LOKI_INSIDE = 120
 #: Labels that Mimir gives each series: job (two names), instance, three promoted attributes of the
@@ -162,6 +169,8 @@ class Batch:
     """Attributes of the resource of logs and of traces, all together."""
     value: float
     """One attribute of the resource of metrics."""
+    attributes: float
+    """How many attributes a line can have, with those of its resource and its scope."""
     pod_logs: float
     """Of lines of pods, 0 if it reads none."""
     samples: float
@@ -176,6 +185,9 @@ class Batch:
             max((_batch(alloy, name) for name in _exporters(alloy)), default=0),
             {signal: _cut(alloy, signal, "resource", _KEEP) for signal in ("log", "trace")},
             _cut(alloy, "metric", "resource", _TRUNCATE),
+            _cut(alloy, "log", "log", _LIMIT)
+            + _cut(alloy, "log", "scope", _LIMIT)
+            + _cut(alloy, "log", "resource", _AS_TEXT) / _SMALLEST,
             max((_size(alloy, f"{one}.endpoint.batch_size", MIB) for one in writes), default=0),
             max((_size(alloy, f"{one}.{queued}", 2000) for one in scraped), default=0),
         )
@@ -183,9 +195,12 @@ class Batch:
 
 _WRITERS = ("loki.write", "prometheus.remote_write")
 _KEEP = re.compile(r"keep_keys\(attributes, .*\) where Len\(String\(attributes\)\) > (\d+)")
+#: Of text: Loki makes several attributes of one that is a map.
+_AS_TEXT = re.compile(r'"stringify_all\(attributes\)".*' + _KEEP.pattern)
+_LIMIT = re.compile(r'"stringify_all\(attributes\)".*limit\(attributes, (\d+), \[\]\)')
 _TRUNCATE = re.compile(r"truncate_all\(attributes, (\d+)\)")
 _BODY = re.compile(
-    r"set\(body, Substring\(body, 0, (\d+), .*\)\) where IsString\(body\) and Len\(body\) > \1\b"
+    r"set\(body\.string, Substring\(body\.string, 0, (\d+), .*\)\) where Len\(body\.string\) > \1\b"
 )
 _DELETE = re.compile(
     r'delete_matching_keys\(attributes, "\.\*"\) where Len\(String\(attributes\)\) > (\d+)'
@@ -244,6 +259,9 @@ def inside_alloy(alloy: Alloy, memory: float) -> Iterator[Link]:
     span = sum(
         _cut(alloy, "trace", where, cut) for where, cut in (("span", _DELETE), ("resource", _KEEP))
     )
+    point = _cut(alloy, "metric", "datapoint", _LIMIT) * (
+        _NAME + _cut(alloy, "metric", "datapoint", _TRUNCATE)
+    ) + _cut(alloy, "metric", "resource", _AS_TEXT)
     received = _received(alloy)
     for exporter in _exporters(alloy):
         queue = f"{exporter}.sending_queue"
@@ -252,6 +270,7 @@ def inside_alloy(alloy: Alloy, memory: float) -> Iterator[Link]:
         # What is larger is dropped, and the rest of its request too (collector#15936).
         yield Link("one log record", log, batch, size)
         yield Link("one span", span, batch, size)
+        yield Link("one point", point, batch, size)
         least = float(alloy.settings.get(f"{queue}.queue_size", 0))
         for name, largest in received.items():
             yield Link(f"a request ({name})", largest, f"queue_size of {exporter}", least)
@@ -316,6 +335,10 @@ def _loki(stack: Release, sent: Batch) -> Iterator[Link]:
     inside = _taken(stack, "loki", "server.grpc_server_max_recv_msg_size")
     grpc = "Loki's grpc_server_max_recv_msg_size"
     loki = stack.get("StatefulSet", "loki")
+    count = "max_structured_metadata_entries_count"
+    most = _taken(stack, "loki", f"limits_config.{count}")
+    line = sent.attributes + _LOKI_OWN if sent.batch else 0
+    yield Link("one line", line, f"Loki's {count}", most, "attributes")
     yield Link("a batch of logs", sent.batch, "Loki's max_decompressed_size", body)
     # Once more with what Loki adds to each line.
     yield Link("a batch of logs", inside_loki(sent.batch, sent.resource["log"]), grpc, inside)

@@ -40,6 +40,8 @@ _NO_METRIC = (
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
 _NAME = re.compile(r"(?<![\w:.])[A-Za-z_:][\w:]*(?!\s*\(|[\w:])")
 _KEPT = re.compile(r'\["__name__"\]\s+regex\s+= "([^"]+)"')
+# What a LogQL expression does to the lines of a range before it counts them.
+_COUNTED = re.compile(r"\{[^}]*\}([^{\[]*)\[")
 _KEYWORDS = frozenset({"and", "or", "unless", "bool", "offset", "inf", "nan"})
 
 
@@ -201,6 +203,10 @@ def _of_one(
             continue
         if not expanded:
             yield f"{where}: asks nothing"
+        if query.backend is Backend.LOKI and any(
+            "| drop __error__" not in each for each in _COUNTED.findall(expanded)
+        ):
+            yield f"{where}: one line that says it has an __error__ is an error: drop it"
         if query.backend is Backend.MIMIR:
             names = metrics(expanded)
             unknown = names.difference(stack if query.source == STACK_SOURCE else SERIES)

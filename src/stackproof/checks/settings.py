@@ -183,6 +183,8 @@ def limits_are_those_of_the_registry(deployed: RenderedDeployment) -> Iterator[s
             yield f"tempo: {name}'s ingestion.rate_strategy needs a ring with others"
         if not at(limits, "global.max_bytes_per_trace"):
             yield f"tempo: {name} may send a trace of any size (global.max_bytes_per_trace)"
+        if not at(limits, "read.max_bytes_per_tag_values_query"):
+            yield f"tempo: {name} may ask for any number of values of an attribute"
 
 
 def _limited(deployed: RenderedDeployment, backend: str) -> Iterator[tuple[str, Any, Any]]:

@@ -66,6 +66,13 @@ CHARTS: tuple[Twin, ...] = (
         in_lgtm("_backend.tpl", "GOMEMLIMIT", "GOMEMORYLIMIT"),
     ),
     edited(
+        "values-of-an-attribute-without-end",
+        "a tenant's entry takes away Tempo's limit of the values that one question is given",
+        "settings.limits-are-those-of-the-registry",
+        r"tempo: soev may ask for any number of values of an attribute",
+        in_lgtm("tempo.yaml", "  max_bytes_per_tag_values_query: 1000000\n", ""),
+    ),
+    edited(
         "no-time-to-write",
         "a backend is killed while it writes what is in memory",
         "settings.pods-end-in-peace",

@@ -41,10 +41,32 @@ LIMITS: tuple[Twin, ...] = (
         r"one log record can be inf bytes, max_size of",
         in_tenant(
             "alloy.yaml",
-            '\t"set(body, Substring(body, 0, 262144, utf8_safe = true)) '
-            'where IsString(body) and Len(body) > 262144",\n',
+            '\t"set(body.string, Substring(body.string, 0, 262144, utf8_safe = true)) '
+            'where Len(body.string) > 262144",\n',
             "\n",
         ),
+    ),
+    _link(
+        "lines-of-more-attributes-than-loki-takes",
+        "Loki takes 128 attributes of a line, its default: Alloy lets one pass that has more",
+        r"one line can be 273 attributes, Loki's max_structured_metadata_entries_count is 128",
+        in_lgtm("loki.yaml", "  max_structured_metadata_entries_count: 300\n", ""),
+    ),
+    _link(
+        "maps-count-as-one-attribute",
+        "Alloy lets a library have a map of any size: Loki refuses each line of that library",
+        r"one line can be inf attributes, Loki's max_structured_metadata_entries_count is 300",
+        in_tenant(
+            "alloy.yaml",
+            '  \t\t\t{{- else }}\n  \t\t\t"stringify_all(attributes)",\n  \t\t\t{{- end }}\n',
+            "  \t\t\t{{- end }}\n",
+        ),
+    ),
+    _link(
+        "points-of-any-size",
+        "Alloy lets a point have attributes of any size: one that fits no batch is dropped",
+        r"one point can be inf bytes, max_size of",
+        in_tenant("alloy.yaml", '  \t\t\t"limit(attributes, 64, [])",\n', ""),
     ),
     _link(
         "spans-of-any-size",
@@ -154,7 +176,14 @@ LIMITS: tuple[Twin, ...] = (
         "resource-of-any-size-in-each-series",
         "Mimir makes labels of the resource in each series, and Alloy lets them have any length",
         r"a batch of metrics can be inf bytes, Mimir's grpc_server_max_recv_msg_size",
-        in_tenant("alloy.yaml", '= ["truncate_all(attributes, 256)"]\n', "= []\n"),
+        in_tenant(
+            "alloy.yaml",
+            '"truncate_all(attributes, 256)",\n  \t\t\t`keep_keys(attributes, '
+            '{{ include "open-webui-stack.alloy.identity" . }}) '
+            "where Len(String(attributes)) > 16384`",
+            '`keep_keys(attributes, {{ include "open-webui-stack.alloy.identity" . }}) '
+            "where Len(String(attributes)) > 16384`",
+        ),
     ),
     _link(
         "generator-sends-more-than-a-burst",

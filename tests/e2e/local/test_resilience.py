@@ -288,12 +288,79 @@ def _with_map(message: Any) -> Any:
     return message
 
 
-def _of_large_scope(message: Any) -> Any:
-    """Let a library have a name, a version and attributes that fit no batch."""
+def _with_nan(message: Any) -> Any:
+    """Give a line such a map beside a number that JSON has no word for."""
+    _record(message).attributes.add(key="nan").value.double_value = float("nan")
+    return _with_map(message)
+
+
+def _resource(message: Any) -> Any:
+    """Return the one resource of a message."""
+    (_, (part,)) = message.ListFields()[0]
+    return part.resource
+
+
+def _scope(message: Any) -> Any:
+    """Return the library of a message."""
     (_, (resource,)) = message.ListFields()[0]
     part = next(part for name, part in resource.ListFields() if name.name.startswith("scope_"))[0]
-    part.scope.name = part.scope.version = "x" * 200_000
-    part.scope.attributes.add(key="large").value.string_value = "x" * 200_000
+    return part.scope
+
+
+def _of_large_scope(message: Any) -> Any:
+    """Let a library have a name, a version and attributes that fit no batch."""
+    scope = _scope(message)
+    scope.name = scope.version = "x" * 200_000
+    scope.attributes.add(key="large").value.string_value = "x" * 200_000
+    return message
+
+
+def _with_large_map(place: Callable[[Any], Any], key: str) -> Callable[[Any], Any]:
+    """Give something an attribute that is no text, and fits no batch."""
+
+    def spoil(message: Any) -> Any:
+        parts = place(message).attributes.add(key=key).value.kvlist_value.values
+        parts.add(key="large").value.string_value = "x" * 400_000
+        return message
+
+    return spoil
+
+
+def _with_many(message: Any) -> Any:
+    """Give a line, its library and its resource more attributes than Loki's default (128)."""
+    for place, count in ((_record, 100), (_scope, 16), (_resource, 60)):
+        for number in range(count):
+            place(message).attributes.add(key=f"part-{number}").value.string_value = "x"
+    parts = _scope(message).attributes[0].value.kvlist_value.values
+    for number in range(300):
+        parts.add(key=f"part-{number}").value.string_value = "x"
+    return message
+
+
+def _with_large_event_name(message: Any) -> Any:
+    """Give a line the name of an event that fits no batch."""
+    _record(message).event_name = "x" * 400_000
+    return message
+
+
+def _with_list(message: Any) -> Any:
+    """Give a point a list of which a label can be made only when it is cut."""
+    item = _record(message).attributes.add(key="list").value.array_value.values.add()
+    item.string_value = "x" * 3_000
+    return message
+
+
+def _endless(message: Any) -> Any:
+    """Let a span end so late that its time is no signed number: Tempo's search takes it for one."""
+    _record(message).end_time_unix_nano = 2**64 - 1
+    return message
+
+
+def _with_exemplar(message: Any) -> Any:
+    """Give a point an exemplar that fits no batch."""
+    point = _record(message)
+    exemplar = point.exemplars.add(time_unix_nano=point.time_unix_nano, as_double=1)
+    exemplar.filtered_attributes.add(key="large").value.string_value = "x" * 400_000
     return message
 
 
@@ -309,6 +376,7 @@ def _large_metric(message: Any) -> Any:
     """Describe a metric in more than fits a batch."""
     metric = message.resource_metrics[0].scope_metrics[0].metrics[0]
     metric.description = metric.unit = "x" * 400_000
+    metric.metadata.add(key="large").value.string_value = "x" * 400_000
     return message
 
 
@@ -317,8 +385,14 @@ ODD_KEYS = ["", " ", ".", "é", "用户", "k" * 2_000]
 ODD = [
     *((signal, _with_key(key)) for key in ODD_KEYS for signal in Signal),
     *((signal, _of_large_scope) for signal in Signal),
-    (Signal.LOGS, _with_map),
+    *((signal, _with_large_map(_scope, "large")) for signal in Signal),
+    # One that is kept of a resource that is too large.
+    *((signal, _with_large_map(_resource, "k8s.pod.name")) for signal in Signal),
+    *((Signal.LOGS, one) for one in (_with_map, _with_nan, _with_many, _with_large_event_name)),
     (Signal.TRACES, _large_span),
+    (Signal.TRACES, _endless),
+    (Signal.METRICS, _with_list),
+    (Signal.METRICS, _with_large_map(_record, "large")),
     (Signal.METRICS, _large_metric),
 ]
 
@@ -350,6 +424,7 @@ def test_what_is_odd_costs_nothing(running: LocalStack, client: Client) -> None:
         (Signal.TRACES, _of_no_id, {1, 3, 4}),
         (Signal.METRICS, _coarse, {1, 3, 4}),
         (Signal.METRICS, _unnamed, {1, 3, 4}),
+        (Signal.METRICS, _with_exemplar, {1, 4}),
     ],
 )
 def test_what_alloy_acknowledges_and_drops(
@@ -368,6 +443,41 @@ def test_what_alloy_acknowledges_and_drops(
         opened.send(signal, message)
         opened.send(signal, ones[3])
     _are_there(running, client, signal, run, {(VICTIM, number): 1 for number in kept})
+
+
+@pytest.mark.xdist_group("queues")
+def test_a_span_that_ends_before_it_starts_hides_no_other(
+    running: LocalStack, client: Client
+) -> None:
+    """Its duration is no signed number: Tempo would skip what is stored beside it."""
+    run, began = synthetic.new_run(), time.time_ns()
+    one, odd = (numbered(Signal.TRACES, VICTIM, run, n, began + n * 10**6) for n in (1, 2))
+    span = _record(odd)
+    span.end_time_unix_nano = span.start_time_unix_nano - 10**9
+    message: Any = one
+    message.MergeFrom(odd)
+    with running.sender(VICTIM, EntryPoint.ALLOY_GRPC, client) as opened:
+        opened.send(Signal.TRACES, message)
+    _are_there(running, client, Signal.TRACES, run, {(VICTIM, 1): 1, (VICTIM, 2): 1})
+    # Each takes a millisecond.
+    query = f'{{ span.stackproof.run = "{run}" && duration > 500us }}'
+    asked = {"q": query, "start": str(began // 10**9 - 60), "end": str(began // 10**9 + 60)}
+    answer = client.data(running.reader(VICTIM), Backend.TEMPO, "/api/search", asked)
+    assert [trace["rootTraceName"] for trace in answer["traces"]] == [f"number=1 tenant={VICTIM}"]
+
+
+@pytest.mark.xdist_group("queues")
+def test_a_line_that_claims_an_error_breaks_no_sum(running: LocalStack, client: Client) -> None:
+    """LogQL has a label for its own errors, and sums nothing that has it."""
+    run = synthetic.new_run()
+    with running.sender(VICTIM, EntryPoint.ALLOY_GRPC, client) as opened:
+        opened.send(Signal.LOGS, _with_key("__error__")(numbered(Signal.LOGS, VICTIM, run, 1)))
+    _are_there(running, client, Signal.LOGS, run, {(VICTIM, 1): 1})
+    query = f'sum(count_over_time({{service_instance_id="counted-{run}"}}[5m]))'
+    answer = client.data(
+        running.reader(VICTIM), Backend.LOKI, "/loki/api/v1/query", {"query": query}
+    )
+    assert [sample["value"][1] for sample in answer["data"]["result"]] == ["1"]
 
 
 @pytest.mark.xdist_group("queues")

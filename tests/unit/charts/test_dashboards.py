@@ -65,6 +65,12 @@ def _query(record: dict[str, Any], text: str, source: str = "") -> None:
         target["datasource"]["uid"] = source
 
 
+def _sum_lines(record: dict[str, Any], lines: str) -> None:
+    _query(record, f"sum(rate({lines} [5m]))", "${loki}")
+    record["panels"][0]["targets"][0]["datasource"]["type"] = "loki"
+    record["templating"]["list"].append({"name": "loki", "query": "loki"})
+
+
 FAULTS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "no uid": (lambda r: r.pop("uid"), "has no uid"),
     "taken uid": (lambda r: r.update(uid="logs"), "its uid logs is taken"),
@@ -73,6 +79,10 @@ FAULTS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "unknown metric": (
         lambda r: _query(r, "sum(rate(http_requests_total[5m]))"),
         "nothing emits the metric http_requests_total",
+    ),
+    "broken by a line": (
+        lambda r: _sum_lines(r, '{service_name=~".+"} | json'),
+        "one line that says it has an __error__ is an error",
     ),
     "counted twice": (
         lambda r: _query(r, "sum(rate(http_server_duration_milliseconds_count[5m]))"),

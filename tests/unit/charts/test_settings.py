@@ -57,6 +57,10 @@ def test_a_bracket_in_a_text_is_none_of_alloys() -> None:
     assert alloy_settings(text) == {"a.b.x": '[ `y("^[[{]")`, "\\"[", ]', "a.b.z": "1"}
 
 
+def test_a_list_that_never_ends_is_read_to_the_end() -> None:
+    assert alloy_settings('a "b" {\n\tx = [\n\t\t1,\n}\n') == {"a.b.x": "[ 1, }"}
+
+
 @pytest.mark.parametrize(("period", "expected"), [("500ms", 5), ("1s", 9.5), ("1.5s", 13.5)])
 def test_an_alloys_patience_is_the_sum_of_its_pauses(period: str, expected: float) -> None:
     """Ten tries by default, the first after half a second."""
