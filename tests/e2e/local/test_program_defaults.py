@@ -12,6 +12,9 @@ from stackproof.toolchain import programs
 
 #: Settings whose flag is called otherwise than the setting.
 _FLAGS = {
+    "limits_config.max_structured_metadata_entries_count": (
+        "limits.max-structured-metadata-entries-count"
+    ),
     "server.grpc_server_max_recv_msg_size": "server.grpc-max-recv-msg-size-bytes",
     "limits_config.per_stream_rate_limit": "ingester.per-stream-rate-limit",
     "limits_config.per_stream_rate_limit_burst": "ingester.per-stream-rate-limit-burst",
