@@ -18,11 +18,11 @@ import yaml
 
 from stackproof.errors import UsageError
 from stackproof.helm.manifests import Manifest, thaw
+from stackproof.helm.masking import hide, mask
 from stackproof.repo.checkout import Checkout
 
 from . import losses, steps
 from .immutable import refused
-from .masking import hide, mask
 from .objects import Key, group_of, key_of, schemas
 from .releases import (
     DISABLED,

@@ -15,7 +15,7 @@ import yaml
 
 from stackproof import helmyaml
 from stackproof.errors import StackproofError
-from stackproof.helm import chartversion, renderer, schema
+from stackproof.helm import chartversion, masking, renderer, schema
 from stackproof.helm.manifests import Manifest, Release, thaw
 
 from . import controllers
@@ -134,8 +134,20 @@ def rendered(lookup: Lookup, manifest: Manifest) -> HelmRelease:
         )
         made = _post_rendered(plain, manifest)
     except StackproofError as error:
-        return replace(found, problems=(f"{manifest.ref}: {error}",))
+        return replace(found, problems=(f"{manifest.ref}: {_without_secrets(error)}",))
     return replace(found, rendered=made, note=_SUSPENDED if spec.get("suspend") else "")
+
+
+#: A line of a rendered file in a message of Helm's, and one that says it is no Secret's.
+_RENDERED_LINE = re.compile(r"^[> ] +\d+ \| .*\n?", re.MULTILINE)
+_OTHER_KIND = re.compile(r"\| kind: (?!Secret\b)")
+
+
+def _without_secrets(error: StackproofError) -> str:
+    """Return what is wrong with a release, without the lines of what may be a Secret."""
+    text = str(error)
+    shown: str = masking.hide(text if _OTHER_KIND.search(text) else _RENDERED_LINE.sub("", text))
+    return shown
 
 
 @dataclass(frozen=True)

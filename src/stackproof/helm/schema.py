@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
@@ -23,6 +23,7 @@ from stackproof.errors import StackproofError
 from stackproof.wording import counted
 
 from .manifests import Manifest, at
+from .masking import is_secret_name
 
 # What the packaged schemas call the file of shared definitions, made absolute.
 _DEFINITIONS = "file:///api/_definitions.json"
@@ -124,11 +125,15 @@ class Schemas:
             )
             yield "", f"there is no schema for {version} {kind}: {lacking}"
             return
-        found = [
-            (_dotted(e.instance_path), e.message) for e in validator.iter_errors(manifest.content)
-        ]
+        found = [(e.instance_path, e.message) for e in validator.iter_errors(manifest.content)]
+        if any(_is_secret(manifest, path) for path, _ in found):
+            masked = self._masking_validator(version, kind).iter_errors(manifest.content)
+            found = [
+                (path, each.message if _is_secret(manifest, path) else message)
+                for (path, message), each in zip(found, masked, strict=True)
+            ]
         # Names are looked at in what has the shape that they stand in.
-        yield from found or _bad_names(manifest)
+        yield from [(_dotted(path), message) for path, message in found] or _bad_names(manifest)
 
     def _validator(self, api_version: str, kind: str) -> jsonschema_rs.Draft202012Validator | None:
         key = (api_version, kind)
@@ -138,6 +143,11 @@ class Schemas:
                 jsonschema_rs.Draft202012Validator(schema, registry=registry) if schema else None
             )
         return self._validators[key]
+
+    def _masking_validator(self, version: str, kind: str) -> jsonschema_rs.Draft202012Validator:
+        """Return a validator whose messages name no value."""
+        schema, registry = self._schema(version, kind) or {}, self._registry
+        return jsonschema_rs.Draft202012Validator(schema, registry=registry, mask="its value")
 
     def _schema(self, api_version: str, kind: str) -> dict[str, Any] | None:
         return self._packaged_schema(api_version, kind) or self._custom_schema(api_version, kind)
@@ -166,6 +176,12 @@ class Schemas:
         except (OSError, ValueError) as error:
             raise StackproofError(f"is not a valid JSON schema: {error}", where=str(file)) from None
         return schema
+
+
+def _is_secret(manifest: Manifest, path: Sequence[str | int]) -> bool:
+    """Tell whether what stands at a path is a secret: nobody is shown it."""
+    names = [part for part in path if isinstance(part, str)]
+    return manifest.kind == "Secret" or bool(names and is_secret_name(names[-1]))
 
 
 def _packaged(kube_version: str) -> Path:

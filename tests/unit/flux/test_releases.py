@@ -113,6 +113,47 @@ def test_a_secret_that_stays_encrypted(tmp_path: Path) -> None:
     assert "Secret/v is encrypted by SOPS" in problem
 
 
+WRONG_SECRET = (
+    "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\nstringData:\n  pin: a: b: HIDDEN\n"
+)
+NO_PASSWORD = '{"properties": {"password": {"type": "string", "pattern": "^z"}}}'
+#: Where what is wrong has a secret in it: files, what a release says, and what is told.
+WRONG: list[tuple[dict[str, str | None], str, str]] = [
+    ({"charts/x/templates/s.yaml": WRONG_SECRET}, "", "mapping values are not allowed"),
+    (
+        {"charts/x/templates/s.yaml": WRONG_SECRET.replace("Secret", "X").replace("pin", "token")},
+        "",
+        "mapping values are not allowed",
+    ),
+    (
+        {"charts/x/values.schema.json": NO_PASSWORD},
+        "  values: {password: HIDDEN}\n",
+        "does not match pattern",
+    ),
+]
+
+
+@pytest.mark.parametrize(("files", "more", "told"), WRONG)
+def test_what_is_wrong_is_told_without_secrets(
+    tmp_path: Path, files: dict[str, str | None], more: str, told: str
+) -> None:
+    ((_, problem),) = tree(tmp_path, release(more=more), files).failures
+    assert told in problem
+    assert "HIDDEN" not in problem
+
+
+def test_a_number_in_a_secret_is_refused_and_not_shown(tmp_path: Path) -> None:
+    secret = SECRET.partition("sops")[0] % "stringData: {pin: 271828}"
+    made = tree(tmp_path, step("apps"), {"apps/a.yaml": secret})
+    text = step("apps", "  postBuild: {substitute: {PASSWORD: 271828}}\n")
+    ((_, refused),) = tree(tmp_path / "other", text, {"apps/a.yaml": CONFIG_MAP % "a"}).failures
+    found = [text for _, text in problems(Subject(made), ["kinds-served"])]
+    for told in (*found, refused):
+        assert "its value is not of type" in told
+        assert "271828" not in told
+    assert found
+
+
 def test_variables_that_cannot_be_read(tmp_path: Path) -> None:
     post = "  postBuild: {substituteFrom: [{kind: Secret, name: v}]}\n"
     files: dict[str, str | None] = {

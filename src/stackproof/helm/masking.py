@@ -39,6 +39,8 @@ _IN_TEXT = (
     # password: …, "password": "…", --password=…
     rf"(?<![\w./:@-]){_NAME}(?:[\"']?[ \t]*:[ \t]+|[\"']:|[ \t]*=[ \t]*)"
     r"(?P<quote>[\"'])?(?P<value>(?(quote)(?:\\.|(?!(?P=quote))[^\\\n])+|[^\s\"'|>][^\n]*))",
+    # at '/password': '…' does not match: what Helm says of a value
+    rf"at '/(?:[\w./-]{{0,200}}/)?{_NAME}': (?P<value>'[^'\n]*')",
     # https://user:password@host
     r"://[^/\s:@\"']{0,80}:(?P<value>[^/\s@\"']+)@",
     # What is a key or a hash whatever it is called.
@@ -76,6 +78,11 @@ def _named(among: dict[Any, Any], key: str) -> str:
     return called.rpartition("/")[2] if isinstance(called, str) else key
 
 
+def is_secret_name(name: str) -> bool:
+    """Tell whether what is called so holds a secret."""
+    return bool(_SECRET_NAME.search(name) and not _HARMLESS_NAME.search(name))
+
+
 def _flag(before: Any, value: Any) -> str:
     """Return the flag whose value a text is: --password, and then the password."""
     flags = [isinstance(each, str) and each.startswith("-") for each in (before, value)]
@@ -83,8 +90,7 @@ def _flag(before: Any, value: Any) -> str:
 
 
 def _is_secret(name: str, value: str) -> bool:
-    named = _SECRET_NAME.search(name) and not _HARMLESS_NAME.search(name)
-    return bool(named and value and not _ELSEWHERE.match(value))
+    return bool(is_secret_name(name) and value and not _ELSEWHERE.match(value))
 
 
 def _hidden_in(text: str) -> str:
