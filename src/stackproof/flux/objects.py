@@ -188,9 +188,9 @@ def _makes_secret(one: Manifest, namespace: str | None, name: str) -> bool:
         return False
     described = _described(one)
     named = (
-        _dig(described, "target", "name"),
-        _dig(described, "template", "metadata", "name"),
-        _dig(one, "spec", "externalSecretName"),
+        dug(described, "target", "name"),
+        dug(described, "template", "metadata", "name"),
+        dug(one, "spec", "externalSecretName"),
         one.name,
     )
     there = one.kind == "ClusterExternalSecret" or (one.namespace or None) == namespace
@@ -201,20 +201,20 @@ def _keys_of_secret(one: Manifest) -> set[str] | None:
     """Return the keys of the Secret that is made of an object, None where only the store knows."""
     described = _described(one)
     if one.kind == "SealedSecret":
-        return set(_dig(described, "encryptedData") or ())
-    if template := _dig(described, "target", "template", "data"):
+        return set(dug(described, "encryptedData") or ())
+    if template := dug(described, "target", "template", "data"):
         return set(template)
-    if _dig(described, "dataFrom"):
+    if dug(described, "dataFrom"):
         return None
-    return {str(_dig(entry, "secretKey")) for entry in _dig(described, "data") or ()}
+    return {str(dug(entry, "secretKey")) for entry in dug(described, "data") or ()}
 
 
 def _described(one: Manifest) -> Any:
-    return _dig(one, "spec", *_SECRET_MAKERS[group_of(one), one.kind])
+    return dug(one, "spec", *_SECRET_MAKERS[group_of(one), one.kind])
 
 
-def _dig(value: Any, *path: str) -> Any:
-    """Return what stands at a path, None if nothing does: no schema has checked it."""
+def dug(value: Any, *path: str) -> Any:
+    """Return what stands at a path, None if nothing does, whatever the value is."""
     for key in path:
         value = value.get(key) if isinstance(value, Mapping) else None
     return value

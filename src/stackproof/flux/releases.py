@@ -19,7 +19,7 @@ from stackproof.helm import chartversion, masking, renderer, schema
 from stackproof.helm.manifests import Manifest, Release, thaw
 
 from . import controllers
-from .objects import Lookup
+from .objects import Lookup, dug
 
 _LONGEST_NAME = 53
 #: How a chart names one in the same repository that it depends on.
@@ -342,17 +342,13 @@ def _missing(chart: Path) -> Iterator[Mapping[str, Any]]:
     needed = (lock or own).get("dependencies")
     there = chart / "charts"
     for one in needed if isinstance(needed, Sequence) else ():
-        name, repository = (_dig(one, key) for key in ("name", "repository"))
+        name, repository = (dug(one, key) for key in ("name", "repository"))
         if not isinstance(name, str) or not isinstance(repository, str):
             continue
         if not _CHART_NAME.fullmatch(name):
             continue
         if not (there / name).is_dir() and not any(there.glob(f"{name}-*.tgz")):
             yield one
-
-
-def _dig(data: Any, key: str) -> Any:
-    return data.get(key) if isinstance(data, Mapping) else None
 
 
 def _yaml(path: Path) -> Mapping[str, Any]:
